@@ -1,0 +1,43 @@
+// Build facts, threads, devices.
+#include <pybind11/pybind11.h>
+
+#include "bindings/bindings.hpp"
+#include "core/device.hpp"
+#include "core/linalg.hpp"
+#include "core/parallel.hpp"
+
+namespace py = pybind11;
+
+namespace fastfid::bindings {
+
+void bind_runtime(py::module_& module) {
+  module.def(
+      "build_info",
+      [] {
+        py::dict info;
+        info["compiler"] = FASTFID_COMPILER;
+        info["build_type"] = FASTFID_BUILD_TYPE;
+        info["sanitizers"] = FASTFID_SANITIZERS;
+        info["blas"] = linalg::blas_description();
+        info["cuda"] = py::none();
+        return info;
+      },
+      "Facts of the build: compiler, flags, BLAS, CUDA (None: not built).");
+  module.def("num_threads", &num_threads, "Threads that the core uses.");
+  module.def("set_num_threads", &set_num_threads, py::arg("n"),
+             "Sets the number of threads of the core for the whole process; 0 restores the default.");
+  module.def(
+      "cuda_driver",
+      [] {
+        // Initialising the driver can take seconds and touches no Python object.
+        CudaDriver driver;
+        {
+          const py::gil_scoped_release release;
+          driver = cuda_driver();
+        }
+        return py::make_tuple(driver.devices, driver.reason);
+      },
+      "(number of CUDA devices the driver reports, reason why there are none).");
+}
+
+}  // namespace fastfid::bindings

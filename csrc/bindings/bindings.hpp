@@ -1,0 +1,10 @@
+// One declaration per topic; module.cpp calls them in order.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace fastfid::bindings {
+
+void bind_runtime(pybind11::module_& module);
+
+}  // namespace fastfid::bindings

@@ -1,0 +1,207 @@
+#include "core/parallel.hpp"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <deque>
+#include <exception>
+#include <fstream>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/errors.hpp"
+
+namespace fastfid {
+namespace {
+
+// CPU limit of this process's control group (v2, then v1), or 0 where there is none.
+int cgroup_quota() {
+  double quota = 0;
+  double period = 0;
+  if (std::ifstream v2("/sys/fs/cgroup/cpu.max"); v2) {
+    std::string limit;
+    v2 >> limit >> period;
+    if (!limit.empty() && limit != "max") quota = std::atof(limit.c_str());
+  } else {
+    std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") >> quota;
+    std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_period_us") >> period;
+  }
+  if (quota <= 0 || period <= 0) return 0;
+  return std::max(1, static_cast<int>(quota / period + 0.5));
+}
+
+int default_num_threads() {
+  if (const char* text = std::getenv("FASTFID_NUM_THREADS"); text != nullptr && *text != '\0') {
+    char* end = nullptr;
+    const long n = std::strtol(text, &end, 10);
+    FASTFID_EXPECT(*end == '\0' && n >= 1 && n <= 4096, InvalidArgument,
+                   "FASTFID_NUM_THREADS: expected an integer from 1 to 4096, got '", text, "'");
+    return static_cast<int>(n);
+  }
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
+                                                      : static_cast<int>(std::thread::hardware_concurrency());
+  if (const int quota = cgroup_quota(); quota > 0) n = std::min(n, quota);
+  return std::max(1, n);
+}
+
+std::atomic<int> g_num_threads{0};  // 0: not asked for, use the default
+
+// One parallel_for call: tasks are taken from `next` by whoever is free.
+struct Region {
+  Region(std::size_t n, const std::function<void(std::size_t)>& f) : count(n), body(&f) {}
+
+  std::size_t count;
+  const std::function<void(std::size_t)>* body;
+  std::atomic<std::size_t> next{0};
+  std::size_t running = 0;  // helpers inside, guarded by mutex
+  std::mutex mutex;
+  std::condition_variable done;
+  std::exception_ptr error;
+
+  void work() {
+    for (std::size_t i = next++; i < count; i = next++) {
+      try {
+        (*body)(i);
+      } catch (...) {
+        const std::lock_guard lock(mutex);
+        if (!error) error = std::current_exception();
+        next = count;
+      }
+    }
+  }
+};
+
+// Helpers sleep on a condition variable when idle: they never spin, so a busy neighbour process costs us only its
+// share.
+class Pool {
+ public:
+  void run(Region& region, int helpers) {
+    auto shared = std::make_shared<Ticket>(Ticket{&region});
+    {
+      const std::lock_guard lock(mutex_);
+      while (static_cast<int>(workers_.size()) < helpers) workers_.emplace_back([this] { loop(); });
+      for (int i = 0; i < helpers; ++i) queue_.push_back(shared);
+    }
+    for (int i = 0; i < helpers; ++i) wake_.notify_one();
+    region.work();
+    {
+      // Nobody may enter from here on: tickets still in the queue are void.
+      const std::lock_guard lock(shared->mutex);
+      shared->region = nullptr;
+    }
+    std::unique_lock lock(region.mutex);
+    region.done.wait(lock, [&] { return region.running == 0; });
+  }
+
+  ~Pool() {
+    {
+      const std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    wake_.notify_all();
+    for (auto& worker : workers_) worker.join();
+  }
+
+ private:
+  struct Ticket {
+    Region* region;
+    std::mutex mutex{};
+    explicit Ticket(Region* r) : region(r) {}
+    Ticket(Ticket&& other) noexcept : region(other.region) {}
+  };
+
+  void loop() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [&] { return stop_ || !queue_.empty(); });
+      if (stop_) return;
+      const auto ticket = queue_.front();
+      queue_.pop_front();
+      lock.unlock();
+      Region* region = nullptr;
+      {
+        const std::lock_guard ticket_lock(ticket->mutex);
+        region = ticket->region;
+        if (region != nullptr) {
+          const std::lock_guard region_lock(region->mutex);
+          ++region->running;
+        }
+      }
+      if (region != nullptr) {
+        region->work();
+        const std::lock_guard region_lock(region->mutex);
+        --region->running;
+        region->done.notify_all();
+      }
+      lock.lock();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::shared_ptr<Ticket>> queue_;
+  std::vector<std::thread> workers_;
+  bool stop_ = false;
+};
+
+Pool* g_pool = nullptr;
+
+// The pool lives as long as the process: joining threads in a static destructor can deadlock when the interpreter has
+// already torn them down. After fork() the child has none of the parent's threads, so it starts a pool of its own.
+Pool& pool() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    g_pool = new Pool;
+    pthread_atfork(nullptr, nullptr, [] { g_pool = new Pool; });
+  });
+  return *g_pool;
+}
+
+thread_local bool t_inside = false;
+
+}  // namespace
+
+int num_threads() {
+  const int asked = g_num_threads.load();
+  if (asked > 0) return asked;
+  static const int fallback = default_num_threads();
+  return fallback;
+}
+
+void set_num_threads(int n) {
+  FASTFID_EXPECT(n >= 0 && n <= 4096, InvalidArgument, "threads: expected 0 (the default) to 4096, got ", n);
+  g_num_threads = n;
+}
+
+void parallel_for(std::size_t count, const std::function<void(std::size_t)>& body) {
+  const auto threads = static_cast<std::size_t>(num_threads());
+  if (count <= 1 || threads == 1 || t_inside) {
+    for (std::size_t i = 0; i < count; ++i) body(i);
+    return;
+  }
+  // Nested regions run in the thread that opened them: the outer one already fills the machine.
+  const std::function<void(std::size_t)> guarded = [&](std::size_t i) {
+    const bool outer = t_inside;
+    t_inside = true;
+    try {
+      body(i);
+    } catch (...) {
+      t_inside = outer;
+      throw;
+    }
+    t_inside = outer;
+  };
+  Region region(count, guarded);
+  pool().run(region, static_cast<int>(std::min(threads, count)) - 1);
+  if (region.error) std::rethrow_exception(region.error);
+}
+
+}  // namespace fastfid

@@ -1,0 +1,25 @@
+// The thread pool of the core and its size policy. BLAS is always called single-threaded; parallelism is ours.
+//
+// Why not OpenBLAS's threads: with another process running, its workers spin, and a 2048-d eigenvalue problem takes
+// 15 s, not 0.5 s; and its bits change with the thread count. Our tiles are fixed, so the bits never do.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+namespace fastfid {
+
+// Threads that a parallel region uses: min(CPU affinity, cgroup quota), or what FASTFID_NUM_THREADS or
+// set_num_threads says. Always >= 1.
+int num_threads();
+
+// Sets the number of threads for later calls of the whole process; 0 restores the default. Throws InvalidArgument if n
+// < 0.
+void set_num_threads(int n);
+
+// Runs body(i) once for every i in [0, count). Tasks are handed out in ascending order, the caller works too, and the
+// call returns when all are done. The first exception is rethrown in the caller, after the rest were skipped. May be
+// called from several threads at once and from inside a body (which then runs its part itself).
+void parallel_for(std::size_t count, const std::function<void(std::size_t)>& body);
+
+}  // namespace fastfid

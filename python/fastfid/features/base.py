@@ -1,0 +1,47 @@
+"""The interface of a feature extractor; ``inception.py`` is ours, a caller may bring another."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FeatureExtractor"]
+
+
+class FeatureExtractor(ABC):
+    """Turns images into feature vectors, in two steps so that the pipeline can overlap them.
+
+    Attributes
+    ----------
+    dims : int
+        Length of a feature vector.
+    identity : str
+        Names the network and its weights; statistics of different identities do not belong together.
+    protocol : str
+        Name of the preprocessing protocol (see :mod:`fastfid.protocols`).
+    precision : str
+        Arithmetic of the network, e.g. ``"float32"``.
+    device : str
+        Where the network runs: ``"cpu"`` or ``"cuda:N"``.
+    batch_size : int
+        Images that the pipeline hands to one :meth:`forward` call. It never changes a number.
+    """
+
+    dims: int
+    identity: str
+    protocol: str
+    precision: str
+    device: str
+    batch_size: int
+
+    @abstractmethod
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[Any]:
+        """Turn one image, uint8 (h, w, 3) RGB, into the network's input for it (without a batch axis).
+
+        Called from worker threads, several at once.
+        """
+
+    @abstractmethod
+    def forward(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Run the network on stacked :meth:`prepare` results (n, ...); return float32 (n, dims)."""
