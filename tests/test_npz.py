@@ -1,0 +1,90 @@
+"""Reading NumPy files from untrusted hands."""
+
+import io
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from fastfid import npz
+
+
+def member(path, key, max_bytes=1 << 20):
+    with npz.open_npz(path) as archive:
+        return npz.read_member(archive, key, max_bytes)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, c=np.arange(6.0).reshape(2, 3), f=np.asfortranarray(np.arange(6).reshape(2, 3)), s=np.array("text"))
+    return path
+
+
+def test_reads_what_numpy_wrote(saved):
+    with np.load(saved) as truth:
+        for key in truth:
+            np.testing.assert_array_equal(member(saved, key), truth[key])
+    with npz.open_npz(saved) as archive:
+        assert npz.member_names(archive) == ["c", "f", "s"]
+
+
+def test_objects_are_never_unpickled(tmp_path):
+    path = tmp_path / "o.npz"
+    np.savez(path, o=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ValueError, match=r"o\.npz: o: holds Python objects"):
+        member(path, "o")
+
+
+def write_member(path, header: bytes, data: bytes = b""):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", header + data)
+
+
+def npy_header(text: str) -> bytes:
+    body = text.encode("latin1")
+    return b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body
+
+
+@pytest.mark.parametrize(
+    ("header", "data", "message"),
+    [
+        (b"junk", b"", "not a NumPy array file"),
+        (npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (2,)}\n"), b"\0" * 15, "declares 16 bytes"),
+        (npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (2,)}\n"), b"\0" * 17, "but has more"),
+        (
+            npy_header(f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({1 << 62}, {1 << 62})}}\n"),
+            b"",
+            "declares shape",
+        ),
+        (npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (-1,)}\n"), b"", "negative"),
+        (npy_header("{'descr': 'nonsense', 'fortran_order': False, 'shape': (1,)}\n"), b"", "not a NumPy array file"),
+        (npy_header("__import__('os').system('true')\n"), b"", "not a NumPy array file"),
+    ],
+)
+def test_bad_headers_are_refused(tmp_path, header, data, message):
+    path = tmp_path / "bad.npz"
+    write_member(path, header, data)
+    with pytest.raises(ValueError, match=message) as caught:
+        member(path, "x")
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"not a zip", pickle.dumps({})])
+def test_not_an_archive(tmp_path, content):
+    path = tmp_path / "no.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"no\.npz: not a readable \.npz file"):
+        member(path, "x")
+
+
+def test_damaged_member(tmp_path, rng_seed=0):
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, x=np.random.default_rng(rng_seed).random(1000))
+    data = bytearray(buffer.getvalue())
+    data[200:260] = b"\xff" * 60
+    path = tmp_path / "damaged.npz"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"damaged\.npz: not a readable \.npz file"):
+        member(path, "x")
