@@ -17,7 +17,9 @@ out.mkdir(parents=True, exist_ok=True)
 library = pathlib.Path(scipy_openblas32.get_lib_dir()) / THEIRS.decode()
 data = library.read_bytes()
 if len(OURS) != len(THEIRS) or data.count(b"\0" + THEIRS + b"\0") != 1:
-    sys.exit(f"{library}: expected its SONAME {THEIRS.decode()} exactly once; this scipy-openblas32 is not the one we know")
+    sys.exit(
+        f"{library}: expected its SONAME {THEIRS.decode()} exactly once; this scipy-openblas32 is not the one we know"
+    )
 target = out / OURS.decode()
 renamed = data.replace(b"\0" + THEIRS + b"\0", b"\0" + OURS + b"\0")
 if not target.exists() or target.read_bytes() != renamed:

@@ -1,8 +1,16 @@
-"""The exceptions of fastfid. Wrong types raise TypeError; bad shapes and values raise ValueError."""
+"""The exceptions and warnings of fastfid. Wrong types raise TypeError; bad shapes and values raise ValueError."""
 
 from fastfid._core import BackendUnavailable, DeviceError, NumericalError
 
-__all__ = ["BackendUnavailable", "DeviceError", "ImageError", "NumericalError", "WeightsError"]
+__all__ = [
+    "BackendUnavailable",
+    "DeviceError",
+    "FastfidWarning",
+    "ImageError",
+    "NumericalError",
+    "SkippedImagesWarning",
+    "WeightsError",
+]
 
 
 class ImageError(ValueError):
@@ -11,3 +19,11 @@ class ImageError(ValueError):
 
 class WeightsError(RuntimeError):
     """The Inception weights are missing, cannot be fetched, or do not have the expected hash."""
+
+
+class FastfidWarning(UserWarning):
+    """Something the user should know about the input; the number is what was asked for."""
+
+
+class SkippedImagesWarning(FastfidWarning):
+    """Images that cannot be read were left out, as ``on_error="skip"`` asks."""

@@ -1,7 +1,7 @@
 """What every source of images offers to the pipeline."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +38,12 @@ class ImageSource(ABC):
     ----------
     name : str
         What messages and the statistics file call it.
+    notes : sequence of str
+        What the user should know of it, e.g. how many files were passed over and why.
     """
 
     name: str
+    notes: Sequence[str] = ()
 
     @abstractmethod
     def __len__(self) -> int:
