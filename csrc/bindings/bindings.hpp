@@ -5,6 +5,7 @@
 
 namespace fastfid::bindings {
 
+void bind_image(pybind11::module_& module);
 void bind_runtime(pybind11::module_& module);
 
 }  // namespace fastfid::bindings

@@ -14,5 +14,6 @@ PYBIND11_MODULE(_core, module) {
   py::register_exception<fastfid::DeviceError>(module, "DeviceError", PyExc_RuntimeError);
   py::register_exception<fastfid::BackendUnavailable>(module, "BackendUnavailable", PyExc_RuntimeError);
 
+  fastfid::bindings::bind_image(module);
   fastfid::bindings::bind_runtime(module);
 }

@@ -40,6 +40,30 @@ PROTOCOLS: dict[str, Protocol] = {
             "2 x / 255 - 1",
             "pytorch-fid; clean-fid mode legacy_pytorch",
         ),
+        Protocol(
+            "tensorflow",
+            "TensorFlow 1 bilinear, asymmetric (source position x * in / out), no antialias",
+            "(x - 128) / 128",
+            "TTUR; torch-fidelity; ADM; torchmetrics < 1.8 or antialias=False; clean-fid mode legacy_tensorflow",
+        ),
+        Protocol(
+            "clean",
+            "bicubic (a = -1/2), antialiased, float32, clipped to 0..255, not rounded",
+            "(x - 128) / 128",
+            "clean-fid mode clean",
+        ),
+        Protocol(
+            "torchmetrics",
+            "bilinear, half-pixel centres, antialiased",
+            "(x - 128) / 128",
+            "torchmetrics >= 1.8",
+        ),
+        Protocol(
+            "none",
+            "none: the images keep their common size, at least 75 pixels a side",
+            "2 x / 255 - 1",
+            "jax-fid",
+        ),
     )
 }
 

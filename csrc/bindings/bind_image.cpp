@@ -1,0 +1,142 @@
+// Preprocessing of images: core/image.hpp for NumPy arrays.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <string>
+#include <vector>
+
+#include "bindings/bindings.hpp"
+#include "core/errors.hpp"
+#include "core/image.hpp"
+
+namespace py = pybind11;
+
+namespace fastfid::bindings {
+namespace {
+
+// "numpy.ndarray of float64 (3, 4)" or the type's name, for messages.
+std::string describe(const py::handle& object) {
+  if (!py::isinstance<py::array>(object)) return py::str(py::type::handle_of(object).attr("__name__"));
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  return message("an array of ", std::string(py::str(array.dtype())), " ", std::string(py::str(array.attr("shape"))));
+}
+
+// Views a NumPy array (h, w, 3) of T without copying. The caller keeps `object` alive.
+template <class T>
+image::View<T> view_of(const py::handle& object, const std::string& name, const char* expected) {
+  if (!py::isinstance<py::array_t<T>>(object) || py::reinterpret_borrow<py::array>(object).ndim() != 3) {
+    throw py::type_error(message(name, ": expected ", expected, ", got ", describe(object)));
+  }
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  FASTFID_EXPECT(array.shape(2) == 3, InvalidArgument, name, ": expected ", expected, ", got ", describe(object));
+  return {static_cast<const T*>(array.data()),
+          array.shape(0),
+          array.shape(1),
+          array.strides(0),
+          array.strides(1),
+          array.strides(2)};
+}
+
+py::array_t<float> preprocess(const py::sequence& images, const std::string& protocol_name) {
+  const auto& protocol = image::protocol_by_name(protocol_name);
+  // The references, not `images`, keep the pixels alive: another thread may empty the list meanwhile.
+  std::vector<py::object> references;
+  std::vector<image::View<std::uint8_t>> views;
+  for (const auto& item : images) {
+    references.push_back(py::reinterpret_borrow<py::object>(item));
+    views.push_back(view_of<std::uint8_t>(item, message("images[", views.size(), "]"), "a uint8 array (h, w, 3)"));
+  }
+  FASTFID_EXPECT(!views.empty(), InvalidArgument, "images: expected at least one image, got none");
+  const auto height = protocol.resizes ? image::kNetworkSide : views[0].height;
+  const auto width = protocol.resizes ? image::kNetworkSide : views[0].width;
+  py::array_t<float> out({static_cast<py::ssize_t>(views.size()), py::ssize_t{3}, height, width});
+  float* const data = out.mutable_data();
+  {
+    // Safe without the GIL: `references` keeps every array, and so its memory, alive, and `out` is not yet known to
+    // anyone else. A thread that writes into an image meanwhile spoils that image's values and nothing else.
+    const py::gil_scoped_release release;
+    image::preprocess(views, protocol, data);
+  }
+  return out;
+}
+
+template <class T>
+py::array_t<float> resize_as(const py::object& object, py::ssize_t height, py::ssize_t width, image::Filter filter,
+                             bool clip) {
+  const auto view = view_of<T>(object, "image", "a uint8 or float32 array (h, w, 3)");
+  FASTFID_EXPECT(height >= 1 && height <= image::kMaxSide && width >= 1 && width <= image::kMaxSide, InvalidArgument,
+                 "height, width: expected 1 to ", image::kMaxSide, ", got ", height, ", ", width);
+  py::array_t<float> out({height, width, py::ssize_t{3}});
+  float* const data = out.mutable_data();
+  {
+    // Safe without the GIL: the caller's reference keeps `object` alive, and `out` is not yet known to anyone else.
+    const py::gil_scoped_release release;
+    image::resize(view, height, width, filter, clip, data);
+  }
+  return out;
+}
+
+py::array_t<float> resize(const py::object& object, py::ssize_t height, py::ssize_t width,
+                          const std::string& filter_name, bool clip) {
+  const auto filter = image::filter_by_name(filter_name);
+  if (py::isinstance<py::array_t<float>>(object)) return resize_as<float>(object, height, width, filter, clip);
+  return resize_as<std::uint8_t>(object, height, width, filter, clip);
+}
+
+}  // namespace
+
+void bind_image(py::module_& module) {
+  module.def("preprocess", &preprocess, py::arg("images"), py::arg("protocol"),
+             R"(Turn uint8 images into the network's input.
+
+Parameters
+----------
+images : sequence of uint8 array (h, w, 3)
+    RGB; any strides, sizes may differ. Also one array (n, h, w, 3). Never modified.
+protocol : str
+    Name of a row of `fastfid.protocols.PROTOCOLS`.
+
+Returns
+-------
+float32 array (n, 3, H, W)
+    H = W = 299; with protocol "none" the images' common size.
+
+Raises
+------
+TypeError
+    An image is not a uint8 array of three axes.
+ValueError
+    No images, an unknown protocol, a last axis that is not 3, a side of 0 or above 1048576; with protocol "none"
+    sizes that differ or are below 75.
+)");
+  module.def("resize", &resize, py::arg("image"), py::arg("height"), py::arg("width"), py::arg("filter"), py::kw_only(),
+             py::arg("clip") = false,
+             R"(Resample one image with a peer's filter, without scaling its grey levels.
+
+Parameters
+----------
+image : uint8 or float32 array (h, w, 3)
+    Any strides. Never modified.
+height, width : int
+    Size of the result, in pixels.
+filter : str
+    "bilinear" (torch, half-pixel, no antialias), "bilinear-tf1" (TensorFlow 1), "bilinear-antialias" (torch) or
+    "bicubic-antialias" (Pillow).
+clip : bool
+    Limit the result to [0, 255].
+
+Returns
+-------
+float32 array (height, width, 3)
+    In the units of `image`, not rounded.
+
+Raises
+------
+TypeError
+    `image` is not a uint8 or float32 array of three axes.
+ValueError
+    An unknown filter, a last axis that is not 3, a side of 0 or above 1048576.
+)");
+}
+
+}  // namespace fastfid::bindings

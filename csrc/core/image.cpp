@@ -1,0 +1,424 @@
+#include "core/image.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <string>
+
+#include "core/errors.hpp"
+#include "core/parallel.hpp"
+
+// The loops over a row are compiled for several instruction sets, and the loader picks one at run time. Every output
+// value is its own sum in ascending order of taps, and -ffp-contract=off forbids fused multiply-adds, so all clones
+// give the same bits. Sanitizers instrument the resolver, which runs before their runtime is ready: no clones then.
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define FASTFID_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define FASTFID_CLONES
+#endif
+
+namespace fastfid::image {
+namespace {
+
+// Four floats in one register: R, G, B of a pixel and one lane that nobody reads.
+using Float4 = float __attribute__((vector_size(16)));
+
+constexpr std::array kProtocols = {
+    Protocol{"pytorch-fid", true, Filter::kBilinear, false, 255.0F, 2.0F},
+    Protocol{"tensorflow", true, Filter::kBilinearTf1, false, 128.0F, 1.0F},
+    Protocol{"clean", true, Filter::kBicubicAntialias, true, 128.0F, 1.0F},
+    Protocol{"torchmetrics", true, Filter::kBilinearAntialias, false, 128.0F, 1.0F},
+    // jax-fid; the filter is never used.
+    Protocol{"none", false, Filter::kBilinear, false, 255.0F, 2.0F},
+};
+
+struct NamedFilter {
+  std::string_view name;
+  Filter filter;
+};
+constexpr std::array kFilters = {
+    NamedFilter{"bilinear", Filter::kBilinear},
+    NamedFilter{"bilinear-tf1", Filter::kBilinearTf1},
+    NamedFilter{"bilinear-antialias", Filter::kBilinearAntialias},
+    NamedFilter{"bicubic-antialias", Filter::kBicubicAntialias},
+};
+
+template <class Table>
+const auto& find_by_name(const Table& table, std::string_view what, std::string_view name) {
+  for (const auto& row : table) {
+    if (row.name == name) return row;
+  }
+  std::string known;
+  for (const auto& row : table) known.append(known.empty() ? "" : ", ").append(row.name);
+  throw InvalidArgument(message(what, ": expected one of ", known, "; got '", name, "'"));
+}
+
+// --- Weights -------------------------------------------------------------------------------------------------------
+
+Taps identity_taps(std::ptrdiff_t n) {
+  Taps taps{n, n, 1, {}, {}, {}};
+  taps.first.resize(n);
+  for (std::ptrdiff_t i = 0; i < n; ++i) taps.first[i] = static_cast<std::int32_t>(i);
+  taps.count.assign(n, 1);
+  taps.weights.assign(n, 1.0F);
+  return taps;
+}
+
+// Two neighbours at most. Positions and weights in float32, as torch and TensorFlow compute them; both extend the last
+// pixel beyond the edge, which here becomes a single tap of weight 1.
+Taps linear_taps(std::ptrdiff_t in, std::ptrdiff_t out, bool half_pixel) {
+  Taps taps{in, out, 2, {}, {}, {}};
+  taps.first.resize(out);
+  taps.count.resize(out);
+  taps.weights.assign(2 * out, 0.0F);
+  const float scale = static_cast<float>(in) / static_cast<float>(out);
+  for (std::ptrdiff_t o = 0; o < out; ++o) {
+    const float position =
+        half_pixel ? std::max(std::fma(scale, static_cast<float>(o) + 0.5F, -0.5F), 0.0F) : scale * static_cast<float>(o);
+    const std::ptrdiff_t low = std::min(static_cast<std::ptrdiff_t>(position), in - 1);
+    const float upper = std::clamp(position - static_cast<float>(low), 0.0F, 1.0F);
+    const bool single = low == in - 1 || upper == 0.0F;
+    taps.first[o] = static_cast<std::int32_t>(low);
+    taps.count[o] = single ? 1 : 2;
+    taps.weights[2 * o] = single ? 1.0F : 1.0F - upper;
+    taps.weights[2 * o + 1] = single ? 0.0F : upper;
+  }
+  return taps;
+}
+
+double triangle(double x) { return std::max(1.0 - std::abs(x), 0.0); }
+
+// Keys' cubic convolution kernel with a = -1/2 (R. Keys 1981, IEEE Trans. ASSP 29, 1153), as in Pillow.
+double cubic(double x) {
+  constexpr double a = -0.5;
+  x = std::abs(x);
+  if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
+  if (x < 2.0) return (((x - 5.0) * x + 8.0) * x - 4.0) * a;
+  return 0.0;
+}
+
+// Antialiased: the kernel is stretched by in / out when shrinking, cut at the edges and normalised. `Real` is the type
+// in which the peer computes: float for torch, double for Pillow. The places where a double slips into torch's float
+// arithmetic (the literals 0.5) are kept.
+template <class Real>
+Taps stretched_taps(std::ptrdiff_t in, std::ptrdiff_t out, double (*kernel)(double), Real radius) {
+  const Real scale = static_cast<Real>(in) / static_cast<Real>(out);
+  const Real stretch = std::max(scale, Real{1});
+  const Real support = radius * stretch;
+  const auto inverse = static_cast<Real>(1.0 / stretch);
+  Taps taps{in, out, std::min(static_cast<std::ptrdiff_t>(std::ceil(support)) * 2 + 1, in), {}, {}, {}};
+  taps.first.resize(out);
+  taps.count.resize(out);
+  taps.weights.assign(out * taps.stride, 0.0F);
+  std::vector<Real> row(taps.stride);
+  for (std::ptrdiff_t o = 0; o < out; ++o) {
+    const auto center = static_cast<Real>(scale * (static_cast<double>(o) + 0.5));
+    std::ptrdiff_t first = std::max<std::ptrdiff_t>(static_cast<std::ptrdiff_t>(center - support + 0.5), 0);
+    std::ptrdiff_t count = std::min(static_cast<std::ptrdiff_t>(center + support + 0.5), in) - first;
+    count = std::clamp<std::ptrdiff_t>(count, 1, taps.stride);
+    Real total = 0;
+    for (std::ptrdiff_t k = 0; k < count; ++k) {
+      const Real distance = static_cast<Real>(first + k) - center;
+      row[k] = static_cast<Real>(kernel(static_cast<Real>((distance + 0.5) * inverse)));
+      total += row[k];
+    }
+    // Weights that are exactly zero sit at the ends of the support: cut them, they only cost time.
+    std::ptrdiff_t skip = 0;
+    while (count > 1 && row[skip + count - 1] == Real{0}) --count;
+    while (count > 1 && row[skip] == Real{0}) ++skip, --count;
+    taps.first[o] = static_cast<std::int32_t>(first + skip);
+    taps.count[o] = static_cast<std::int32_t>(count);
+    for (std::ptrdiff_t k = 0; k < count; ++k) {
+      taps.weights[o * taps.stride + k] = static_cast<float>(row[skip + k] / total);
+    }
+  }
+  return taps;
+}
+
+// --- Passes --------------------------------------------------------------------------------------------------------
+
+template <class T>
+[[gnu::always_inline]] inline void sum_rows_inline(const T* const* rows, const float* weights, std::ptrdiff_t taps,
+                                                   std::ptrdiff_t n, float* __restrict out) {
+  // Four taps per sweep: the running sum is loaded and stored once for every four rows.
+  std::ptrdiff_t k = std::min<std::ptrdiff_t>(taps, 4);
+  const T* const r0 = rows[0];
+  const T* const r1 = rows[k > 1 ? 1 : 0];
+  const T* const r2 = rows[k > 2 ? 2 : 0];
+  const T* const r3 = rows[k > 3 ? 3 : 0];
+  const float w0 = weights[0];
+  const float w1 = k > 1 ? weights[1] : 0.0F;
+  const float w2 = k > 2 ? weights[2] : 0.0F;
+  const float w3 = k > 3 ? weights[3] : 0.0F;
+  if (k == 1) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) out[i] = w0 * static_cast<float>(r0[i]);
+  } else if (k == 2) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) out[i] = w0 * static_cast<float>(r0[i]) + w1 * static_cast<float>(r1[i]);
+  } else if (k == 3) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+      out[i] = w0 * static_cast<float>(r0[i]) + w1 * static_cast<float>(r1[i]) + w2 * static_cast<float>(r2[i]);
+    }
+  } else {
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+      out[i] = w0 * static_cast<float>(r0[i]) + w1 * static_cast<float>(r1[i]) + w2 * static_cast<float>(r2[i]) +
+               w3 * static_cast<float>(r3[i]);
+    }
+  }
+  for (; k + 4 <= taps; k += 4) {
+    const T* const a = rows[k];
+    const T* const b = rows[k + 1];
+    const T* const c = rows[k + 2];
+    const T* const d = rows[k + 3];
+    const float wa = weights[k];
+    const float wb = weights[k + 1];
+    const float wc = weights[k + 2];
+    const float wd = weights[k + 3];
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+      out[i] = out[i] + wa * static_cast<float>(a[i]) + wb * static_cast<float>(b[i]) + wc * static_cast<float>(c[i]) +
+               wd * static_cast<float>(d[i]);
+    }
+  }
+  for (; k < taps; ++k) {
+    const T* const a = rows[k];
+    const float wa = weights[k];
+    for (std::ptrdiff_t i = 0; i < n; ++i) out[i] = out[i] + wa * static_cast<float>(a[i]);
+  }
+}
+
+// Vertical pass: out[i] = sum_k weights[k] * rows[k][i], 0 <= i < n, taps >= 1.
+FASTFID_CLONES void sum_rows(const std::uint8_t* const* rows, const float* weights, std::ptrdiff_t taps,
+                             std::ptrdiff_t n, float* __restrict out) {
+  sum_rows_inline(rows, weights, taps, n, out);
+}
+
+FASTFID_CLONES void sum_rows(const float* const* rows, const float* weights, std::ptrdiff_t taps, std::ptrdiff_t n,
+                             float* __restrict out) {
+  sum_rows_inline(rows, weights, taps, n, out);
+}
+
+Float4 load4(const float* p) {
+  Float4 value;
+  std::memcpy(&value, p, sizeof value);
+  return value;
+}
+
+// Horizontal pass: out[4 * o + c] = sum_k weights * row[3 * (first[o] + k) + c] for c < 3. The fourth lane is rubbish,
+// so `row` must be readable for one float beyond its 3 * taps.in. One 128-bit register per pixel needs no gather and no
+// more than the baseline; four pixels at once hide the latency of the additions.
+void sum_pixels(const float* row, const Taps& taps, float* out) {
+  std::ptrdiff_t o = 0;
+  for (; o + 4 <= taps.out; o += 4) {
+    const float* source[4];
+    const float* weight[4];
+    Float4 sum[4];
+    std::ptrdiff_t common = taps.count[o];
+    for (int j = 0; j < 4; ++j) {
+      source[j] = row + 3 * static_cast<std::ptrdiff_t>(taps.first[o + j]);
+      weight[j] = taps.weights.data() + (o + j) * taps.stride;
+      sum[j] = weight[j][0] * load4(source[j]);
+      common = std::min<std::ptrdiff_t>(common, taps.count[o + j]);
+    }
+    for (std::ptrdiff_t k = 1; k < common; ++k) {
+      for (int j = 0; j < 4; ++j) sum[j] += weight[j][k] * load4(source[j] + 3 * k);
+    }
+    for (int j = 0; j < 4; ++j) {
+      for (std::ptrdiff_t k = common; k < taps.count[o + j]; ++k) sum[j] += weight[j][k] * load4(source[j] + 3 * k);
+      std::memcpy(out + 4 * (o + j), &sum[j], sizeof sum[j]);
+    }
+  }
+  for (; o < taps.out; ++o) {
+    const float* source = row + 3 * static_cast<std::ptrdiff_t>(taps.first[o]);
+    const float* weight = taps.weights.data() + o * taps.stride;
+    Float4 sum = weight[0] * load4(source);
+    for (std::ptrdiff_t k = 1; k < taps.count[o]; ++k) sum += weight[k] * load4(source + 3 * k);
+    std::memcpy(out + 4 * o, &sum, sizeof sum);
+  }
+}
+
+// Last step of preprocess(): limits, scales and separates the channels of n pixels of four floats.
+FASTFID_CLONES void finish_planes(const float* pixels, std::ptrdiff_t n, float low, float high, float divisor,
+                                  float factor, float* __restrict red, float* __restrict green,
+                                  float* __restrict blue) {
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
+    red[i] = std::min(std::max(pixels[4 * i], low), high) / divisor * factor - 1.0F;
+    green[i] = std::min(std::max(pixels[4 * i + 1], low), high) / divisor * factor - 1.0F;
+    blue[i] = std::min(std::max(pixels[4 * i + 2], low), high) / divisor * factor - 1.0F;
+  }
+}
+
+// Last step of resize(): limits and packs.
+void finish_pixels(const float* pixels, std::ptrdiff_t n, float low, float high, float* out) {
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
+    for (int c = 0; c < 3; ++c) out[3 * i + c] = std::min(std::max(pixels[4 * i + c], low), high);
+  }
+}
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+template <class T>
+void check_sides(const View<T>& image, const std::string& name) {
+  FASTFID_EXPECT(image.height >= 1 && image.width >= 1 && image.height <= kMaxSide && image.width <= kMaxSide,
+                 InvalidArgument, name, ": expected an image of 1 to ", kMaxSide, " pixels a side, got height ",
+                 image.height, ", width ", image.width);
+}
+
+// True if every row is an array of 3 * width adjacent values of T that can be read in place.
+template <class T>
+bool has_adjacent_pixels(const View<T>& image) {
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
+  return image.stride_c == size && image.stride_x == 3 * size && image.stride_y % alignof(T) == 0 &&
+         reinterpret_cast<std::uintptr_t>(image.data) % alignof(T) == 0;
+}
+
+// Copies rows [begin, end) of `image`, pixels adjacent, to `storage`.
+template <class T>
+void pack_rows(const View<T>& image, std::ptrdiff_t begin, std::ptrdiff_t end, std::vector<T>& storage) {
+  storage.resize(static_cast<std::size_t>(end - begin) * 3 * image.width);
+  const auto* const base = reinterpret_cast<const std::byte*>(image.data);
+  T* out = storage.data();
+  for (std::ptrdiff_t y = begin; y < end; ++y) {
+    const std::byte* pixel = base + y * image.stride_y;
+    for (std::ptrdiff_t x = 0; x < image.width; ++x, pixel += image.stride_x, out += 3) {
+      // memcpy: a float at an odd address is legal in NumPy.
+      for (int c = 0; c < 3; ++c) std::memcpy(out + c, pixel + c * image.stride_c, sizeof(T));
+    }
+  }
+}
+
+// Makes output rows [begin, end) of a resize, one at a time, and hands each to finish(y, pixels of four floats).
+template <class T, class Finish>
+void resample_rows(const View<T>& image, const Taps& vertical, const Taps& horizontal, std::ptrdiff_t begin,
+                   std::ptrdiff_t end, const Finish& finish) {
+  const std::ptrdiff_t n = 3 * image.width;
+  std::vector<float> row(n + 1);  // one more: see sum_pixels
+  std::vector<float> pixels(4 * horizontal.out);
+  std::vector<const T*> rows(vertical.stride);
+  std::vector<T> packed;
+  const auto* base = reinterpret_cast<const std::byte*>(image.data);
+  std::ptrdiff_t stride = image.stride_y;
+  if (!has_adjacent_pixels(image)) {
+    const std::ptrdiff_t top = vertical.first[begin];
+    pack_rows(image, top, vertical.first[end - 1] + vertical.count[end - 1], packed);
+    stride = n * static_cast<std::ptrdiff_t>(sizeof(T));
+    base = reinterpret_cast<const std::byte*>(packed.data()) - top * stride;
+  }
+  for (std::ptrdiff_t y = begin; y < end; ++y) {
+    for (std::ptrdiff_t k = 0; k < vertical.count[y]; ++k) {
+      rows[k] = reinterpret_cast<const T*>(base + (vertical.first[y] + k) * stride);
+    }
+    sum_rows(rows.data(), vertical.weights.data() + y * vertical.stride, vertical.count[y], n, row.data());
+    sum_pixels(row.data(), horizontal, pixels.data());
+    finish(y, pixels.data());
+  }
+}
+
+// Output rows per task, so that a task is about a millisecond of work on one core, some fifty times what waking a
+// thread costs. Depends on the shapes alone.
+std::ptrdiff_t rows_per_task(const Taps& vertical, const Taps& horizontal) {
+  constexpr double kSumsPerTask = 4e6;
+  const double sums_per_row = 3.0 * static_cast<double>(vertical.stride) * static_cast<double>(horizontal.in) +
+                              4.0 * static_cast<double>(horizontal.stride) * static_cast<double>(horizontal.out);
+  return std::max<std::ptrdiff_t>(1, static_cast<std::ptrdiff_t>(kSumsPerTask / sums_per_row));
+}
+
+// A band of output rows of one picture.
+struct Task {
+  std::size_t image;
+  std::ptrdiff_t begin;
+  std::ptrdiff_t end;
+};
+
+void append_tasks(std::size_t image, const Taps& vertical, const Taps& horizontal, std::vector<Task>& tasks) {
+  const std::ptrdiff_t step = rows_per_task(vertical, horizontal);
+  for (std::ptrdiff_t begin = 0; begin < vertical.out; begin += step) {
+    tasks.push_back({image, begin, std::min(begin + step, vertical.out)});
+  }
+}
+
+}  // namespace
+
+Filter filter_by_name(std::string_view name) { return find_by_name(kFilters, "filter", name).filter; }
+
+const Protocol& protocol_by_name(std::string_view name) { return find_by_name(kProtocols, "protocol", name); }
+
+Taps make_taps(std::ptrdiff_t in, std::ptrdiff_t out, Filter filter) {
+  FASTFID_EXPECT(in >= 1 && in <= kMaxSide && out >= 1 && out <= kMaxSide, InvalidArgument, "resize: expected 1 to ",
+                 kMaxSide, " pixels, got ", in, " to ", out);
+  if (in == out) return identity_taps(in);
+  switch (filter) {
+    case Filter::kBilinear:
+      return linear_taps(in, out, true);
+    case Filter::kBilinearTf1:
+      return linear_taps(in, out, false);
+    case Filter::kBilinearAntialias:
+      return stretched_taps<float>(in, out, triangle, 1.0F);
+    case Filter::kBicubicAntialias:
+      return stretched_taps<double>(in, out, cubic, 2.0);
+  }
+  throw InvalidArgument(message("filter: unknown value ", static_cast<int>(filter)));
+}
+
+void preprocess(std::span<const View<std::uint8_t>> images, const Protocol& protocol, float* out) {
+  FASTFID_EXPECT(!images.empty(), InvalidArgument, "images: expected at least one image, got none");
+  // A folder has few different sides, a batch fewer: each table is made once per call, which costs 1 % of a resize.
+  std::map<std::ptrdiff_t, Taps> tables;
+  const auto table = [&](std::ptrdiff_t side) -> const Taps& {
+    const auto found = tables.find(side);
+    if (found != tables.end()) return found->second;
+    const std::ptrdiff_t target = protocol.resizes ? kNetworkSide : side;
+    return tables.emplace(side, make_taps(side, target, protocol.filter)).first->second;
+  };
+  std::vector<Task> tasks;
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    const auto& image = images[i];
+    check_sides(image, message("images[", i, "]"));
+    if (!protocol.resizes) {
+      FASTFID_EXPECT(image.height >= kMinNetworkSide && image.width >= kMinNetworkSide, InvalidArgument, "images[", i,
+                     "]: protocol '", protocol.name, "' does not resize and the network needs at least ",
+                     kMinNetworkSide, " pixels a side, got height ", image.height, ", width ", image.width);
+      FASTFID_EXPECT(image.height == images[0].height && image.width == images[0].width, InvalidArgument, "images[", i,
+                     "]: protocol '", protocol.name, "' does not resize, so all images must have one size: expected ",
+                     images[0].height, " x ", images[0].width, " (height x width), got ", image.height, " x ",
+                     image.width);
+    }
+    append_tasks(i, table(image.height), table(image.width), tasks);
+  }
+  const float low = protocol.clips ? 0.0F : -kInfinity;
+  const float high = protocol.clips ? 255.0F : kInfinity;
+  parallel_for(tasks.size(), [&](std::size_t t) {
+    const auto [i, begin, end] = tasks[t];
+    const Taps& vertical = tables.at(images[i].height);
+    const Taps& horizontal = tables.at(images[i].width);
+    const std::ptrdiff_t plane = vertical.out * horizontal.out;
+    float* const image_out = out + static_cast<std::ptrdiff_t>(i) * 3 * plane;
+    resample_rows(images[i], vertical, horizontal, begin, end, [&](std::ptrdiff_t y, const float* pixels) {
+      float* const red = image_out + y * horizontal.out;
+      finish_planes(pixels, horizontal.out, low, high, protocol.divisor, protocol.factor, red, red + plane,
+                    red + 2 * plane);
+    });
+  });
+}
+
+template <class T>
+void resize(const View<T>& image, std::ptrdiff_t height, std::ptrdiff_t width, Filter filter, bool clip, float* out) {
+  check_sides(image, "image");
+  const Taps vertical = make_taps(image.height, height, filter);
+  const Taps horizontal = make_taps(image.width, width, filter);
+  const float low = clip ? 0.0F : -kInfinity;
+  const float high = clip ? 255.0F : kInfinity;
+  std::vector<Task> tasks;
+  append_tasks(0, vertical, horizontal, tasks);
+  parallel_for(tasks.size(), [&](std::size_t t) {
+    resample_rows(
+        image, vertical, horizontal, tasks[t].begin, tasks[t].end,
+        [&](std::ptrdiff_t y, const float* pixels) { finish_pixels(pixels, width, low, high, out + 3 * width * y); });
+  });
+}
+
+template void resize(const View<std::uint8_t>&, std::ptrdiff_t, std::ptrdiff_t, Filter, bool, float*);
+template void resize(const View<float>&, std::ptrdiff_t, std::ptrdiff_t, Filter, bool, float*);
+
+}  // namespace fastfid::image

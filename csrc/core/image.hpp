@@ -1,0 +1,93 @@
+// From a uint8 picture to the network's input: the five preprocessing protocols in use under the name FID.
+//
+// A resize is separable: every output row is a weighted sum of input rows (vertical pass, on the bytes as they lie),
+// then every output pixel a weighted sum of that row's pixels (horizontal pass). The weights are those of the peer
+// whose number the protocol reproduces, computed in the peer's own arithmetic. Results differ from the peers' only by
+// the order of float32 sums: below 1e-3 grey levels, measured in tests/test_image.py and docs/protocols.md.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace fastfid::image {
+
+// Longest side of an image that a resize accepts. Beyond it the peers' own float32 pixel positions are off by 1/16
+// pixel; it also bounds the table of weights (16 MiB at most).
+inline constexpr std::ptrdiff_t kMaxSide = 1 << 20;
+
+// Side of the network's input, for every protocol that resizes.
+inline constexpr std::ptrdiff_t kNetworkSide = 299;
+
+// Smallest side that the network accepts: its last map is then 1 x 1.
+inline constexpr std::ptrdiff_t kMinNetworkSide = 75;
+
+enum class Filter {
+  kBilinear,           // torch F.interpolate(mode="bilinear", align_corners=False): half-pixel centres, no antialias
+  kBilinearTf1,        // TensorFlow 1 resize_bilinear(align_corners=False): source position x * in / out, no antialias
+  kBilinearAntialias,  // torch F.interpolate(mode="bilinear", align_corners=False, antialias=True)
+  kBicubicAntialias,   // Pillow resize(BICUBIC): a = -1/2, support widened when shrinking
+};
+
+// Filter by its name in Python: "bilinear", "bilinear-tf1", "bilinear-antialias", "bicubic-antialias". Throws
+// InvalidArgument, listing the names.
+Filter filter_by_name(std::string_view name);
+
+// The weights of one axis: output pixel o is sum_k weights[o * stride + k] * input[first[o] + k], 0 <= k < count[o].
+// Plain arrays, so that a GPU kernel can use the same.
+struct Taps {
+  std::ptrdiff_t in = 0;            // input length
+  std::ptrdiff_t out = 0;           // output length
+  std::ptrdiff_t stride = 0;        // room for one output pixel in `weights`, the largest count
+  std::vector<std::int32_t> first;  // (out,); first[o] + count[o] <= in
+  std::vector<std::int32_t> count;  // (out,), >= 1
+  std::vector<float> weights;       // (out, stride), zero beyond count[o]
+};
+
+// Weights for resampling `in` pixels to `out`. Equal lengths give the identity, as in every peer. The torch and
+// TensorFlow filters are evaluated in float32 in the peer's order of operations (at 4000 pixels a position in double
+// precision would be another one by 2e-4 pixels, 0.05 grey levels on noise); Pillow's in double.
+// Throws InvalidArgument unless 1 <= in, out <= kMaxSide. Costs O(in + out).
+Taps make_taps(std::ptrdiff_t in, std::ptrdiff_t out, Filter filter);
+
+// A picture in host memory, (height, width, 3), any strides (in bytes, may be negative or zero). Not owned.
+template <class T>  // std::uint8_t or float
+struct View {
+  const T* data;
+  std::ptrdiff_t height;
+  std::ptrdiff_t width;
+  std::ptrdiff_t stride_y;
+  std::ptrdiff_t stride_x;
+  std::ptrdiff_t stride_c;
+};
+
+// How a protocol makes the network's input from a picture.
+struct Protocol {
+  std::string_view name;
+  bool resizes;   // to kNetworkSide x kNetworkSide; otherwise the picture keeps its size
+  Filter filter;  // where it resizes
+  bool clips;     // grey levels to [0, 255] after the resize (bicubic overshoots)
+  float divisor;  // input = grey / divisor * factor - 1, in float32 and in this order: the peers' bits at 299 x 299
+  float factor;
+};
+
+// The protocol called `name` (design: docs/protocols.md). Throws InvalidArgument, listing the known names.
+const Protocol& protocol_by_name(std::string_view name);
+
+// The network's input for `images` under `protocol`, written to out (n, 3, side_y, side_x), float32, C-contiguous: the
+// sides are kNetworkSide, or the pictures' common size where the protocol does not resize.
+// Throws InvalidArgument for a picture with a side of 0 or above kMaxSide, and, where the protocol does not resize, for
+// sizes that differ or are below kMinNetworkSide. Messages call picture i `images[i]`.
+// Memory: one float row of the widest picture per thread, the tables, and a packed copy of a picture whose pixels are
+// not adjacent. Parallel over pictures and over bands of rows of large ones; the bits do not depend on threads, nor on
+// the instruction set chosen at run time. Only reads the pictures.
+void preprocess(std::span<const View<std::uint8_t>> images, const Protocol& protocol, float* out);
+
+// `image` resampled to out (height, width, 3), float32 grey levels, C-contiguous, unscaled. `clip` limits the result to
+// [0, 255]. Throws InvalidArgument for sides of 0 or above kMaxSide. Otherwise as preprocess().
+template <class T>  // std::uint8_t or float
+void resize(const View<T>& image, std::ptrdiff_t height, std::ptrdiff_t width, Filter filter, bool clip, float* out);
+
+}  // namespace fastfid::image
