@@ -132,30 +132,35 @@ def write_checkpoints(torch_home: Path) -> None:
     state["fc.bias"] = torch.zeros(1008)
     folder = torch_home / "hub" / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(state, folder / PYTORCH_FID_FILE)
+    partial = folder / f"{PYTORCH_FID_FILE}.{os.getpid()}.part"
+    torch.save(state, partial)
+    partial.replace(folder / PYTORCH_FID_FILE)
     with contextlib.suppress(FileExistsError):
         os.link(folder / PYTORCH_FID_FILE, folder / TORCH_FIDELITY_FILE)
 
 
-def prepare(folder: Path) -> dict[str, str]:
+def prepare(folder: Path, *, weights: bool = True) -> dict[str, str]:
     """Make the peers run in this process and in its children.
 
     Parameters
     ----------
     folder : Path
-        An empty folder to work in; the checkpoints take 95 MB.
+        A folder to work in; the checkpoints take 95 MB.
+    weights : bool
+        Whether to write the checkpoints: False where only the peers' statistics are wanted, or `folder` has them.
 
     Returns
     -------
     dict
         The environment in which ``python -m pytorch_fid`` runs unmodified. This process's own has TORCH_HOME set.
     """
-    write_checkpoints(folder)
+    if weights:
+        write_checkpoints(folder)
     os.environ["TORCH_HOME"] = str(folder)
     environment = dict(os.environ)
     if torchvision_needs_stub():
         site = folder / "site"
-        site.mkdir(exist_ok=True)
+        site.mkdir(parents=True, exist_ok=True)
         (site / "sitecustomize.py").write_text(
             "import importlib.util as util\n\n"
             f"spec = util.spec_from_file_location('fastfid_peers', {str(Path(__file__).resolve())!r})\n"
