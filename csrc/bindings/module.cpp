@@ -16,4 +16,5 @@ PYBIND11_MODULE(_core, module) {
 
   fastfid::bindings::bind_image(module);
   fastfid::bindings::bind_runtime(module);
+  fastfid::bindings::bind_moments(module);
 }

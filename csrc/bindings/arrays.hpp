@@ -1,0 +1,97 @@
+// NumPy arrays in and out: the one place that checks dtype, rank and shape.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/errors.hpp"
+#include "core/moments.hpp"
+
+namespace fastfid::bindings {
+
+// "float32 array of shape (3, 4)", or the type of what is no array: the "got ..." of a message.
+inline std::string describe(pybind11::handle object) {
+  namespace py = pybind11;
+  if (!py::isinstance<py::array>(object)) return py::str(py::type::of(object).attr("__name__"));
+  return py::cast<std::string>(py::str(object.attr("dtype"))) + " array of shape " +
+         py::cast<std::string>(py::str(object.attr("shape")));
+}
+
+// The argument as a NumPy array of `rank` dimensions, whatever its dtype and strides. Nothing is converted: a list or a
+// tensor raises TypeError, as does another rank.
+inline pybind11::array as_array(pybind11::handle object, const char* argument, pybind11::ssize_t rank) {
+  namespace py = pybind11;
+  if (!py::isinstance<py::array>(object)) {
+    throw py::type_error(
+        message(argument, ": expected a NumPy array with ", rank, " dimensions, got ", describe(object)));
+  }
+  auto array = py::reinterpret_borrow<py::array>(object);
+  if (array.ndim() != rank) {
+    throw py::type_error(
+        message(argument, ": expected a NumPy array with ", rank, " dimensions, got ", describe(object)));
+  }
+  return array;
+}
+
+// Rows (n, d) of float16, bfloat16, float32 or float64 in native byte order, any strides; the view lives as long as the
+// array. bfloat16 is ml_dtypes' dtype, known by its name. Throws TypeError for another dtype or rank, ValueError for
+// another d.
+inline RowsView as_rows(pybind11::handle object, const char* argument, int d) {
+  namespace py = pybind11;
+  const py::array array = as_array(object, argument, 2);
+  const py::dtype dtype = array.dtype();
+  const char kind = dtype.kind();
+  const auto size = dtype.itemsize();
+  RowsView rows;
+  if (kind == 'f' && size == 8) {
+    rows.dtype = DType::kFloat64;
+  } else if (kind == 'f' && size == 4) {
+    rows.dtype = DType::kFloat32;
+  } else if (kind == 'f' && size == 2) {
+    rows.dtype = DType::kFloat16;
+  } else if (size == 2 && py::cast<std::string>(dtype.attr("name")) == "bfloat16") {
+    rows.dtype = DType::kBFloat16;
+  } else {
+    throw py::type_error(message(argument, ": expected float32, float64, float16 or bfloat16, got ", describe(object)));
+  }
+  if (!py::cast<bool>(dtype.attr("isnative"))) {
+    throw py::type_error(message(argument, ": expected native byte order, got ", describe(object)));
+  }
+  FASTFID_EXPECT(array.shape(1) == d, InvalidArgument, argument, ": expected shape (n, ", d, "), got ",
+                 describe(object));
+  rows.data = static_cast<const std::byte*>(array.data());
+  rows.n = static_cast<std::size_t>(array.shape(0));
+  rows.row_stride = array.strides(0);
+  rows.column_stride = array.strides(1);
+  return rows;
+}
+
+// A C-contiguous, aligned, native array of exactly this dtype and rank; else TypeError.
+template <class T>
+pybind11::array_t<T> as_contiguous(pybind11::handle object, const char* argument, pybind11::ssize_t rank) {
+  namespace py = pybind11;
+  const py::array array = as_array(object, argument, rank);
+  if (!py::isinstance<py::array_t<T, py::array::c_style>>(array) ||
+      (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0) {
+    throw py::type_error(message(argument, ": expected a C-contiguous ",
+                                 py::cast<std::string>(py::str(py::dtype::of<T>())), " array, got ", describe(object)));
+  }
+  return py::reinterpret_borrow<py::array_t<T>>(array);
+}
+
+// Hands the vector's memory to a NumPy array without a copy.
+template <class T>
+pybind11::array_t<T> to_numpy(std::vector<T>&& values, std::vector<pybind11::ssize_t> shape) {
+  namespace py = pybind11;
+  auto owned = std::make_unique<std::vector<T>>(std::move(values));
+  T* const data = owned->data();
+  py::capsule owner(owned.get(), [](void* p) { delete static_cast<std::vector<T>*>(p); });
+  owned.release();
+  return py::array_t<T>(std::move(shape), data, owner);
+}
+
+}  // namespace fastfid::bindings
