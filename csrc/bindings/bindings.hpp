@@ -7,6 +7,7 @@ namespace fastfid::bindings {
 
 void bind_image(pybind11::module_& module);
 void bind_moments(pybind11::module_& module);
+void bind_raw_moments(pybind11::module_& module);
 void bind_runtime(pybind11::module_& module);
 
 }  // namespace fastfid::bindings
