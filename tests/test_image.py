@@ -1,6 +1,7 @@
 """Preprocessing against each peer's own resizer: at most 1e-3 grey levels apart."""
 
 import importlib.util
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cleanfid.resize
@@ -106,3 +107,212 @@ def test_has_the_peers_bits_where_nothing_is_resized(protocol):
     image = noise(299, 299)
     image[0, :256, 0] = np.arange(256)  # every grey level
     np.testing.assert_array_equal(_core.preprocess([image], protocol)[0], peer(image, protocol))
+
+
+def test_none_keeps_the_size_and_scales():
+    images = [noise(75, 211, seed) for seed in range(3)]
+    ours = _core.preprocess(images, "none")
+    np.testing.assert_array_equal(ours, np.stack([peer(image, "none") for image in images]))
+
+
+def test_none_refuses_what_it_cannot_stack_or_the_network_cannot_take():
+    with pytest.raises(ValueError, match=r"images\[1\]: protocol 'none' .*expected 80 x 90.*got 90 x 80"):
+        _core.preprocess([noise(80, 90), noise(90, 80)], "none")
+    with pytest.raises(ValueError, match=r"images\[0\]: .* at least 75 pixels a side, got height 74, width 200"):
+        _core.preprocess([noise(74, 200)], "none")
+
+
+@pytest.mark.parametrize("protocol", RESIZING)
+def test_the_bits_are_those_of_the_stated_sums(protocol):
+    """Vertical sums, then horizontal ones, each in float32 in ascending order: whatever the machine's instructions."""
+    image = noise(411, 173)
+    filters = {"pytorch-fid": "bilinear", "tensorflow": "bilinear-tf1", "torchmetrics": "bilinear-antialias"}
+    x = image.astype(np.float32)
+    for axis in (0, 1):
+        first, weights = _core.resize_taps(image.shape[axis], 299, filters.get(protocol, "bicubic-antialias"))
+        shape = [1, 1, 1]
+        shape[axis] = 299
+        total = None
+        for k in range(weights.shape[1]):
+            term = weights[:, k].reshape(shape) * x.take(first + k, axis)
+            total = term if total is None else total + term
+        x = total
+    assert x.dtype == np.float32
+    if protocol == "clean":
+        x = x.clip(0, 255)
+    scaled = x / np.float32(255) * np.float32(2) - 1 if protocol == "pytorch-fid" else (x - 128) / 128
+    np.testing.assert_array_equal(_core.preprocess([image], protocol)[0], scaled.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("filter", ["bilinear", "bilinear-tf1", "bilinear-antialias", "bicubic-antialias"])
+@pytest.mark.parametrize("lengths", [(1, 1), (1, 299), (2, 299), (299, 1), (256, 299), (299, 299), (5000, 299), (7, 3)])
+def test_weights_stay_inside_and_sum_to_one(filter, lengths):
+    n_in, n_out = lengths
+    first, weights = _core.resize_taps(n_in, n_out, filter)
+    assert first.shape == (n_out,)
+    assert first.min() >= 0
+    assert (np.diff(first) >= 0).all()
+    assert first.max() + weights.shape[1] <= n_in
+    np.testing.assert_allclose(weights.sum(1, dtype=np.float64), 1, atol=1e-6)
+
+
+VIEWS = {
+    "channels first": lambda x: np.ascontiguousarray(x.transpose(2, 0, 1)).transpose(1, 2, 0),
+    "transposed": lambda x: np.ascontiguousarray(x.transpose(1, 0, 2)).transpose(1, 0, 2),
+    "every second pixel": lambda x: x.repeat(2, axis=0).repeat(2, axis=1)[::2, ::2],
+    "upside down": lambda x: np.ascontiguousarray(x[::-1])[::-1],
+    "mirrored": lambda x: np.ascontiguousarray(x[:, ::-1])[:, ::-1],
+    "BGR": lambda x: np.ascontiguousarray(x[:, :, ::-1])[:, :, ::-1],
+    "RGBA": lambda x: np.dstack([x, x[:, :, :1]])[:, :, :3],
+    "window": lambda x: np.pad(x, ((3, 1), (2, 5), (0, 0)))[3:-1, 2:-5],
+}
+
+
+@pytest.mark.parametrize("protocol", list(PROTOCOLS))
+@pytest.mark.parametrize("view", list(VIEWS))
+def test_strides_do_not_matter(protocol, view):
+    image = noise(131, 97)
+    strided = VIEWS[view](image)
+    np.testing.assert_array_equal(strided, image)
+    assert not strided.flags.c_contiguous
+    strided.flags.writeable = False
+    np.testing.assert_array_equal(_core.preprocess([strided], protocol), _core.preprocess([image], protocol))
+    np.testing.assert_array_equal(strided, image)
+
+
+def test_a_broadcast_image_has_one_colour():
+    ours = _core.preprocess([np.broadcast_to(np.uint8(51), (200, 300, 3))], "clean")
+    np.testing.assert_allclose(ours, (51 - 128) / 128, rtol=0, atol=TOLERANCE / 128)
+
+
+@pytest.mark.parametrize("protocol", RESIZING)
+def test_a_batch_of_mixed_sizes_is_its_images(protocol):
+    images = [noise(h, w, h) for h, w in ((1, 1), (299, 299), (64, 640), (300, 200), (1, 1), (700, 699))]
+    copies = [image.copy() for image in images]
+    together = _core.preprocess(images, protocol)
+    for image, copy, row in zip(images, copies, together, strict=True):
+        np.testing.assert_array_equal(_core.preprocess([image], protocol)[0], row)
+        np.testing.assert_array_equal(image, copy)
+
+
+def test_an_array_of_images_is_a_sequence():
+    images = np.stack([noise(40, 50, seed) for seed in range(3)])
+    np.testing.assert_array_equal(_core.preprocess(images, "clean"), _core.preprocess(list(images), "clean"))
+
+
+@pytest.mark.parametrize("protocol", list(PROTOCOLS))
+def test_threads_do_not_change_the_bits(protocol):
+    images = [noise(1200, 1600)] if protocol == "none" else [noise(1200, 1600), noise(1601, 1203)[:, ::-1]]
+    try:
+        _core.set_num_threads(1)
+        one = _core.preprocess(images, protocol)
+        _core.set_num_threads(5)
+        five = _core.preprocess(images, protocol)
+    finally:
+        _core.set_num_threads(0)
+    np.testing.assert_array_equal(one, five)
+
+
+def test_python_threads_may_call_it_at_once():
+    images = [noise(100 + 10 * i, 900 - 20 * i, i) for i in range(24)]
+    expected = [_core.preprocess([image], "clean") for image in images]
+    with ThreadPoolExecutor(6) as pool:
+        for ours, alone in zip(pool.map(lambda x: _core.preprocess([x], "clean"), images), expected, strict=True):
+            np.testing.assert_array_equal(ours, alone)
+
+
+def test_long_strips_stay_exact_and_small():
+    """A strip of 100,000 pixels: 1,339 taps in float32 are still within the bound."""
+    for shape in ((100_000, 1), (1, 100_000)):
+        for protocol in RESIZING:
+            assert deviation(noise(*shape), protocol) < TOLERANCE, (shape, protocol)
+
+
+@pytest.mark.parametrize("size", [(224, 224), (299, 299), (17, 401), (1, 1)], ids=lambda s: f"{s[0]}x{s[1]}")
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_resize_equals_clean_fids_resizer(size, dtype):
+    image = noise(211, 163).astype(dtype)
+    theirs = cleanfid.resize.make_resizer("PIL", False, "bicubic", size[::-1])(image)
+    ours = _core.resize(image, *size, "bicubic-antialias", clip=True)
+    assert ours.dtype == np.float32
+    assert ours.shape == (*size, 3)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE)
+
+
+def test_resize_equals_torch_and_tensorflow_at_other_sizes():
+    image = noise(90, 131).astype(np.float32)
+    x = torch.from_numpy(image).permute(2, 0, 1)[None]
+    theirs = {
+        "bilinear": torch.nn.functional.interpolate(x, size=(50, 333), mode="bilinear", align_corners=False),
+        "bilinear-tf1": tf1_bilinear(x, size=(50, 333), align_corners=False),
+        "bilinear-antialias": torch.nn.functional.interpolate(x, size=(50, 333), mode="bilinear", antialias=True),
+    }
+    for name, expected in theirs.items():
+        ours = _core.resize(image, 50, 333, name)
+        np.testing.assert_allclose(ours, expected[0].permute(1, 2, 0).numpy(), rtol=0, atol=TOLERANCE, err_msg=name)
+
+
+def test_resize_clips_only_when_asked():
+    edge = np.zeros((8, 8, 3), np.uint8)
+    edge[:, 4:] = 255
+    free = _core.resize(edge, 64, 64, "bicubic-antialias")
+    assert free.min() < -1
+    assert free.max() > 256
+    np.testing.assert_array_equal(_core.resize(edge, 64, 64, "bicubic-antialias", clip=True), free.clip(0, 255))
+
+
+def test_resize_reads_floats_at_odd_addresses():
+    image = noise(20, 30).astype(np.float32)
+    odd = np.frombuffer(b"\0" + image.tobytes(), np.uint8)[1:].view(np.float32).reshape(image.shape)
+    assert not odd.flags.aligned
+    np.testing.assert_array_equal(_core.resize(odd, 9, 9, "bilinear"), _core.resize(image, 9, 9, "bilinear"))
+
+
+GOOD = np.zeros((4, 5, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "text"),
+    [
+        (
+            GOOD.astype(np.float32),
+            TypeError,
+            r"images\[1\]: expected a uint8 array \(h, w, 3\), got an array of float32",
+        ),
+        (GOOD.astype(bool), TypeError, "got an array of bool"),
+        (GOOD.astype(np.int8), TypeError, "got an array of int8"),
+        (GOOD[0], TypeError, r"got an array of uint8 \(5, 3\)"),
+        (GOOD[None], TypeError, r"got an array of uint8 \(1, 4, 5, 3\)"),
+        ([[0, 0, 0]], TypeError, "got list"),
+        (None, TypeError, "got NoneType"),
+        (GOOD[:, :, :1], ValueError, r"expected a uint8 array \(h, w, 3\), got an array of uint8 \(4, 5, 1\)"),
+        (GOOD.transpose(2, 0, 1), ValueError, r"\(3, 4, 5\)"),
+        (GOOD[:0], ValueError, r"images\[1\]: expected an image of 1 to 1048576 pixels a side, got height 0, width 5"),
+        (GOOD[:, :0], ValueError, "got height 4, width 0"),
+        (np.broadcast_to(np.uint8(0), (2**20 + 1, 1, 3)), ValueError, "got height 1048577, width 1"),
+    ],
+)
+def test_refuses_what_is_not_an_image(image, error, text):
+    with pytest.raises(error, match=text):
+        _core.preprocess([GOOD, image], "clean")
+    name_free = text.replace(r"images\[1\]: ", "").replace("a uint8 array", "a uint8 or float32 array")
+    if not (isinstance(image, np.ndarray) and image.dtype == np.float32):
+        with pytest.raises(error, match=name_free):
+            _core.resize(image, 9, 9, "bilinear")
+
+
+def test_refuses_bad_arguments():
+    with pytest.raises(ValueError, match="images: expected at least one image, got none"):
+        _core.preprocess([], "clean")
+    with pytest.raises(TypeError):
+        _core.preprocess(iter([GOOD]), "clean")
+    known = ", ".join(PROTOCOLS)
+    with pytest.raises(ValueError, match=rf"^protocol: expected one of {known}; got 'cleaner'$"):
+        _core.preprocess([GOOD], "cleaner")
+    with pytest.raises(ValueError, match=r"filter: expected one of bilinear, bilinear-tf1, .*; got 'lanczos'"):
+        _core.resize(GOOD, 9, 9, "lanczos")
+    for size in ((0, 9), (9, -1), (2**20 + 1, 9)):
+        with pytest.raises(ValueError, match="height, width: expected 1 to 1048576, got"):
+            _core.resize(GOOD, *size, "bilinear")
+    with pytest.raises(ValueError, match="expected 1 to 1048576 pixels, got 0 to 9"):
+        _core.resize_taps(0, 9, "bilinear")

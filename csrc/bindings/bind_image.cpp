@@ -2,6 +2,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -83,6 +84,12 @@ py::array_t<float> resize(const py::object& object, py::ssize_t height, py::ssiz
   return resize_as<std::uint8_t>(object, height, width, filter, clip);
 }
 
+py::tuple resize_taps(py::ssize_t in, py::ssize_t out, const std::string& filter_name) {
+  const auto table = image::make_taps(in, out, image::filter_by_name(filter_name));
+  return py::make_tuple(py::array_t<std::int32_t>(table.out, table.first.data()),
+                        py::array_t<float>({table.out, table.taps}, table.weights.data()));
+}
+
 }  // namespace
 
 void bind_image(py::module_& module) {
@@ -116,7 +123,7 @@ ValueError
 Parameters
 ----------
 image : uint8 or float32 array (h, w, 3)
-    Any strides. Never modified.
+    Any strides. Never modified. A value that is not finite spoils the pixels around it.
 height, width : int
     Size of the result, in pixels.
 filter : str
@@ -136,6 +143,21 @@ TypeError
     `image` is not a uint8 or float32 array of three axes.
 ValueError
     An unknown filter, a last axis that is not 3, a side of 0 or above 1048576.
+)");
+  module.def("resize_taps", &resize_taps, py::arg("n_in"), py::arg("n_out"), py::arg("filter"),
+             R"(Weights with which `resize` makes n_out pixels from n_in, along one axis.
+
+Returns
+-------
+first : int32 array (n_out,)
+    Where the input pixels of each output pixel begin.
+weights : float32 array (n_out, taps)
+    Their weights.
+
+Raises
+------
+ValueError
+    An unknown filter, or a length that is not 1 to 1048576.
 )");
 }
 

@@ -59,34 +59,54 @@ const auto& find_by_name(const Table& table, std::string_view what, std::string_
 // --- Weights -------------------------------------------------------------------------------------------------------
 
 Taps identity_taps(std::ptrdiff_t n) {
-  Taps taps{n, n, 1, {}, {}, {}};
+  Taps taps{n, n, 1, {}, {}};
   taps.first.resize(n);
   for (std::ptrdiff_t i = 0; i < n; ++i) taps.first[i] = static_cast<std::int32_t>(i);
-  taps.count.assign(n, 1);
   taps.weights.assign(n, 1.0F);
   return taps;
 }
 
-// Two neighbours at most. Positions and weights in float32, as torch and TensorFlow compute them; both extend the last
-// pixel beyond the edge, which here becomes a single tap of weight 1.
-Taps linear_taps(std::ptrdiff_t in, std::ptrdiff_t out, bool half_pixel) {
-  Taps taps{in, out, 2, {}, {}, {}};
-  taps.first.resize(out);
-  taps.count.resize(out);
-  taps.weights.assign(2 * out, 0.0F);
-  const float scale = static_cast<float>(in) / static_cast<float>(out);
+// Brings the weights of each output pixel, a window of `room` weights from first[o] on, to the longest length that
+// remains once the zeros at the end of each are cut. Windows that would end beyond the input begin earlier, on zeros.
+template <class Real>
+Taps compact(std::ptrdiff_t in, std::ptrdiff_t room, const std::vector<std::ptrdiff_t>& first,
+             const std::vector<Real>& weights) {
+  const auto out = static_cast<std::ptrdiff_t>(first.size());
+  std::vector<std::ptrdiff_t> count(out, room);
+  Taps table{in, out, 1, {}, {}};
   for (std::ptrdiff_t o = 0; o < out; ++o) {
-    const float position =
-        half_pixel ? std::max(std::fma(scale, static_cast<float>(o) + 0.5F, -0.5F), 0.0F) : scale * static_cast<float>(o);
-    const std::ptrdiff_t low = std::min(static_cast<std::ptrdiff_t>(position), in - 1);
-    const float upper = std::clamp(position - static_cast<float>(low), 0.0F, 1.0F);
-    const bool single = low == in - 1 || upper == 0.0F;
-    taps.first[o] = static_cast<std::int32_t>(low);
-    taps.count[o] = single ? 1 : 2;
-    taps.weights[2 * o] = single ? 1.0F : 1.0F - upper;
-    taps.weights[2 * o + 1] = single ? 0.0F : upper;
+    while (count[o] > 1 && weights[o * room + count[o] - 1] == Real{0}) --count[o];
+    table.taps = std::max(table.taps, count[o]);
   }
-  return taps;
+  table.first.resize(out);
+  table.weights.assign(out * table.taps, 0.0F);
+  for (std::ptrdiff_t o = 0; o < out; ++o) {
+    const std::ptrdiff_t begin = std::min(first[o], in - table.taps);
+    table.first[o] = static_cast<std::int32_t>(begin);
+    for (std::ptrdiff_t k = 0; k < count[o]; ++k) {
+      table.weights[o * table.taps + first[o] - begin + k] = static_cast<float>(weights[o * room + k]);
+    }
+  }
+  return table;
+}
+
+// Two neighbours at most. Positions and weights in float32, as torch and TensorFlow compute them; both repeat the last
+// pixel beyond the edge, which here becomes one tap of weight 1.
+Taps linear_taps(std::ptrdiff_t in, std::ptrdiff_t out, bool half_pixel) {
+  const float scale = static_cast<float>(in) / static_cast<float>(out);
+  std::vector<std::ptrdiff_t> first(out);
+  std::vector<float> weights(2 * out);
+  for (std::ptrdiff_t o = 0; o < out; ++o) {
+    // torch's kernels for processors with FMA, all of the last decade's, round this product and sum once: seen by
+    // feeding torch 2.13 noise, where rounding twice is 1e-2 grey levels off at 5000 pixels.
+    const float position = half_pixel ? std::max(std::fma(scale, static_cast<float>(o) + 0.5F, -0.5F), 0.0F)
+                                      : scale * static_cast<float>(o);
+    first[o] = std::min(static_cast<std::ptrdiff_t>(position), in - 1);
+    const float upper = first[o] == in - 1 ? 0.0F : std::clamp(position - static_cast<float>(first[o]), 0.0F, 1.0F);
+    weights[2 * o] = 1.0F - upper;
+    weights[2 * o + 1] = upper;
+  }
+  return compact(in, 2, first, weights);
 }
 
 double triangle(double x) { return std::max(1.0 - std::abs(x), 0.0); }
@@ -109,33 +129,25 @@ Taps stretched_taps(std::ptrdiff_t in, std::ptrdiff_t out, double (*kernel)(doub
   const Real stretch = std::max(scale, Real{1});
   const Real support = radius * stretch;
   const auto inverse = static_cast<Real>(1.0 / stretch);
-  Taps taps{in, out, std::min(static_cast<std::ptrdiff_t>(std::ceil(support)) * 2 + 1, in), {}, {}, {}};
-  taps.first.resize(out);
-  taps.count.resize(out);
-  taps.weights.assign(out * taps.stride, 0.0F);
-  std::vector<Real> row(taps.stride);
+  const std::ptrdiff_t room = static_cast<std::ptrdiff_t>(std::ceil(support)) * 2 + 1;
+  std::vector<std::ptrdiff_t> firsts(out);
+  std::vector<Real> weights(out * room);
   for (std::ptrdiff_t o = 0; o < out; ++o) {
     const auto center = static_cast<Real>(scale * (static_cast<double>(o) + 0.5));
-    std::ptrdiff_t first = std::max<std::ptrdiff_t>(static_cast<std::ptrdiff_t>(center - support + 0.5), 0);
-    std::ptrdiff_t count = std::min(static_cast<std::ptrdiff_t>(center + support + 0.5), in) - first;
-    count = std::clamp<std::ptrdiff_t>(count, 1, taps.stride);
+    const std::ptrdiff_t first = std::max<std::ptrdiff_t>(static_cast<std::ptrdiff_t>(center - support + 0.5), 0);
+    const std::ptrdiff_t last = std::min(static_cast<std::ptrdiff_t>(center + support + 0.5), in);
+    const std::ptrdiff_t count = std::clamp<std::ptrdiff_t>(last - first, 1, room);
+    Real* const window = weights.data() + o * room;
     Real total = 0;
     for (std::ptrdiff_t k = 0; k < count; ++k) {
       const Real distance = static_cast<Real>(first + k) - center;
-      row[k] = static_cast<Real>(kernel(static_cast<Real>((distance + 0.5) * inverse)));
-      total += row[k];
+      window[k] = static_cast<Real>(kernel(static_cast<Real>((distance + 0.5) * inverse)));
+      total += window[k];
     }
-    // Weights that are exactly zero sit at the ends of the support: cut them, they only cost time.
-    std::ptrdiff_t skip = 0;
-    while (count > 1 && row[skip + count - 1] == Real{0}) --count;
-    while (count > 1 && row[skip] == Real{0}) ++skip, --count;
-    taps.first[o] = static_cast<std::int32_t>(first + skip);
-    taps.count[o] = static_cast<std::int32_t>(count);
-    for (std::ptrdiff_t k = 0; k < count; ++k) {
-      taps.weights[o * taps.stride + k] = static_cast<float>(row[skip + k] / total);
-    }
+    for (std::ptrdiff_t k = 0; k < count; ++k) window[k] /= total;
+    firsts[o] = first;
   }
-  return taps;
+  return compact(in, room, firsts, weights);
 }
 
 // --- Passes --------------------------------------------------------------------------------------------------------
@@ -205,37 +217,46 @@ Float4 load4(const float* p) {
   return value;
 }
 
+void store4(float* p, Float4 value) { std::memcpy(p, &value, sizeof value); }
+
 // Horizontal pass: out[4 * o + c] = sum_k weights * row[3 * (first[o] + k) + c] for c < 3. The fourth lane is rubbish,
 // so `row` must be readable for one float beyond its 3 * taps.in. One 128-bit register per pixel needs no gather and no
-// more than the baseline; four pixels at once hide the latency of the additions.
-void sum_pixels(const float* row, const Taps& taps, float* out) {
+// more than the baseline instructions; four pixels at once hide the latency of the additions.
+void sum_pixels(const float* row, const Taps& table, float* out) {
+  const std::ptrdiff_t taps = table.taps;
+  const auto sum_one = [&](std::ptrdiff_t o) {
+    const float* const pixel = row + 3 * static_cast<std::ptrdiff_t>(table.first[o]);
+    const float* const weight = table.weights.data() + o * taps;
+    Float4 sum = weight[0] * load4(pixel);
+    for (std::ptrdiff_t k = 1; k < taps; ++k) sum += weight[k] * load4(pixel + 3 * k);
+    store4(out + 4 * o, sum);
+  };
   std::ptrdiff_t o = 0;
-  for (; o + 4 <= taps.out; o += 4) {
-    const float* source[4];
-    const float* weight[4];
-    Float4 sum[4];
-    std::ptrdiff_t common = taps.count[o];
-    for (int j = 0; j < 4; ++j) {
-      source[j] = row + 3 * static_cast<std::ptrdiff_t>(taps.first[o + j]);
-      weight[j] = taps.weights.data() + (o + j) * taps.stride;
-      sum[j] = weight[j][0] * load4(source[j]);
-      common = std::min<std::ptrdiff_t>(common, taps.count[o + j]);
+  for (; o + 4 <= table.out; o += 4) {
+    const float* const p0 = row + 3 * static_cast<std::ptrdiff_t>(table.first[o]);
+    const float* const p1 = row + 3 * static_cast<std::ptrdiff_t>(table.first[o + 1]);
+    const float* const p2 = row + 3 * static_cast<std::ptrdiff_t>(table.first[o + 2]);
+    const float* const p3 = row + 3 * static_cast<std::ptrdiff_t>(table.first[o + 3]);
+    const float* const w0 = table.weights.data() + o * taps;
+    const float* const w1 = w0 + taps;
+    const float* const w2 = w1 + taps;
+    const float* const w3 = w2 + taps;
+    Float4 s0 = w0[0] * load4(p0);
+    Float4 s1 = w1[0] * load4(p1);
+    Float4 s2 = w2[0] * load4(p2);
+    Float4 s3 = w3[0] * load4(p3);
+    for (std::ptrdiff_t k = 1; k < taps; ++k) {
+      s0 += w0[k] * load4(p0 + 3 * k);
+      s1 += w1[k] * load4(p1 + 3 * k);
+      s2 += w2[k] * load4(p2 + 3 * k);
+      s3 += w3[k] * load4(p3 + 3 * k);
     }
-    for (std::ptrdiff_t k = 1; k < common; ++k) {
-      for (int j = 0; j < 4; ++j) sum[j] += weight[j][k] * load4(source[j] + 3 * k);
-    }
-    for (int j = 0; j < 4; ++j) {
-      for (std::ptrdiff_t k = common; k < taps.count[o + j]; ++k) sum[j] += weight[j][k] * load4(source[j] + 3 * k);
-      std::memcpy(out + 4 * (o + j), &sum[j], sizeof sum[j]);
-    }
+    store4(out + 4 * o, s0);
+    store4(out + 4 * o + 4, s1);
+    store4(out + 4 * o + 8, s2);
+    store4(out + 4 * o + 12, s3);
   }
-  for (; o < taps.out; ++o) {
-    const float* source = row + 3 * static_cast<std::ptrdiff_t>(taps.first[o]);
-    const float* weight = taps.weights.data() + o * taps.stride;
-    Float4 sum = weight[0] * load4(source);
-    for (std::ptrdiff_t k = 1; k < taps.count[o]; ++k) sum += weight[k] * load4(source + 3 * k);
-    std::memcpy(out + 4 * o, &sum, sizeof sum);
-  }
+  for (; o < table.out; ++o) sum_one(o);
 }
 
 // Last step of preprocess(): limits, scales and separates the channels of n pixels of four floats.
@@ -273,18 +294,13 @@ bool has_adjacent_pixels(const View<T>& image) {
          reinterpret_cast<std::uintptr_t>(image.data) % alignof(T) == 0;
 }
 
-// Copies rows [begin, end) of `image`, pixels adjacent, to `storage`.
+// Copies one row of `image` to `out`, its pixels adjacent.
 template <class T>
-void pack_rows(const View<T>& image, std::ptrdiff_t begin, std::ptrdiff_t end, std::vector<T>& storage) {
-  storage.resize(static_cast<std::size_t>(end - begin) * 3 * image.width);
-  const auto* const base = reinterpret_cast<const std::byte*>(image.data);
-  T* out = storage.data();
-  for (std::ptrdiff_t y = begin; y < end; ++y) {
-    const std::byte* pixel = base + y * image.stride_y;
-    for (std::ptrdiff_t x = 0; x < image.width; ++x, pixel += image.stride_x, out += 3) {
-      // memcpy: a float at an odd address is legal in NumPy.
-      for (int c = 0; c < 3; ++c) std::memcpy(out + c, pixel + c * image.stride_c, sizeof(T));
-    }
+void pack_row(const View<T>& image, std::ptrdiff_t y, T* out) {
+  const auto* pixel = reinterpret_cast<const std::byte*>(image.data) + y * image.stride_y;
+  for (std::ptrdiff_t x = 0; x < image.width; ++x, pixel += image.stride_x, out += 3) {
+    // memcpy: a float at an odd address is legal in NumPy.
+    for (int c = 0; c < 3; ++c) std::memcpy(out + c, pixel + c * image.stride_c, sizeof(T));
   }
 }
 
@@ -295,21 +311,27 @@ void resample_rows(const View<T>& image, const Taps& vertical, const Taps& horiz
   const std::ptrdiff_t n = 3 * image.width;
   std::vector<float> row(n + 1);  // one more: see sum_pixels
   std::vector<float> pixels(4 * horizontal.out);
-  std::vector<const T*> rows(vertical.stride);
-  std::vector<T> packed;
-  const auto* base = reinterpret_cast<const std::byte*>(image.data);
-  std::ptrdiff_t stride = image.stride_y;
-  if (!has_adjacent_pixels(image)) {
-    const std::ptrdiff_t top = vertical.first[begin];
-    pack_rows(image, top, vertical.first[end - 1] + vertical.count[end - 1], packed);
-    stride = n * static_cast<std::ptrdiff_t>(sizeof(T));
-    base = reinterpret_cast<const std::byte*>(packed.data()) - top * stride;
-  }
+  std::vector<const T*> rows(vertical.taps);
+  // Rows that cannot be read in place are copied once each, the one for y to slot y modulo taps.
+  const bool packs = !has_adjacent_pixels(image);
+  std::vector<T> slots(packs ? vertical.taps * n : 0);
+  std::ptrdiff_t next = 0;  // the first row not yet copied; first[] never falls
+  const auto* const base = reinterpret_cast<const std::byte*>(image.data);
   for (std::ptrdiff_t y = begin; y < end; ++y) {
-    for (std::ptrdiff_t k = 0; k < vertical.count[y]; ++k) {
-      rows[k] = reinterpret_cast<const T*>(base + (vertical.first[y] + k) * stride);
+    const std::ptrdiff_t first = vertical.first[y];
+    for (std::ptrdiff_t k = 0; k < vertical.taps; ++k) {
+      if (packs) {
+        T* const slot = slots.data() + (first + k) % vertical.taps * n;
+        if (first + k >= next) {
+          pack_row(image, first + k, slot);
+          next = first + k + 1;
+        }
+        rows[k] = slot;
+      } else {
+        rows[k] = reinterpret_cast<const T*>(base + (first + k) * image.stride_y);
+      }
     }
-    sum_rows(rows.data(), vertical.weights.data() + y * vertical.stride, vertical.count[y], n, row.data());
+    sum_rows(rows.data(), vertical.weights.data() + y * vertical.taps, vertical.taps, n, row.data());
     sum_pixels(row.data(), horizontal, pixels.data());
     finish(y, pixels.data());
   }
@@ -319,8 +341,8 @@ void resample_rows(const View<T>& image, const Taps& vertical, const Taps& horiz
 // thread costs. Depends on the shapes alone.
 std::ptrdiff_t rows_per_task(const Taps& vertical, const Taps& horizontal) {
   constexpr double kSumsPerTask = 4e6;
-  const double sums_per_row = 3.0 * static_cast<double>(vertical.stride) * static_cast<double>(horizontal.in) +
-                              4.0 * static_cast<double>(horizontal.stride) * static_cast<double>(horizontal.out);
+  const double sums_per_row = 3.0 * static_cast<double>(vertical.taps) * static_cast<double>(horizontal.in) +
+                              4.0 * static_cast<double>(horizontal.taps) * static_cast<double>(horizontal.out);
   return std::max<std::ptrdiff_t>(1, static_cast<std::ptrdiff_t>(kSumsPerTask / sums_per_row));
 }
 

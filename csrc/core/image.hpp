@@ -35,15 +35,14 @@ enum class Filter {
 // InvalidArgument, listing the names.
 Filter filter_by_name(std::string_view name);
 
-// The weights of one axis: output pixel o is sum_k weights[o * stride + k] * input[first[o] + k], 0 <= k < count[o].
-// Plain arrays, so that a GPU kernel can use the same.
+// The weights of one axis: output pixel o is sum_k weights[o * taps + k] * input[first[o] + k], 0 <= k < taps. Plain
+// arrays, so that a GPU kernel can use the same.
 struct Taps {
   std::ptrdiff_t in = 0;            // input length
   std::ptrdiff_t out = 0;           // output length
-  std::ptrdiff_t stride = 0;        // room for one output pixel in `weights`, the largest count
-  std::vector<std::int32_t> first;  // (out,); first[o] + count[o] <= in
-  std::vector<std::int32_t> count;  // (out,), >= 1
-  std::vector<float> weights;       // (out, stride), zero beyond count[o]
+  std::ptrdiff_t taps = 0;          // input pixels per output pixel, 1 <= taps <= in; some may have weight zero
+  std::vector<std::int32_t> first;  // (out,), never falls; first[o] + taps <= in
+  std::vector<float> weights;       // (out, taps)
 };
 
 // Weights for resampling `in` pixels to `out`. Equal lengths give the identity, as in every peer. The torch and
