@@ -325,7 +325,8 @@ class Command:
     argv: Sequence[str]
     answer: Callable[[subprocess.CompletedProcess[str]], Answer] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)  # in addition to the caller's
-    parts: Callable[[subprocess.CompletedProcess[str]], dict[str, float]] | None = None  # seconds of its parts
+    # Seconds of its parts, as it tells; what is missing to the whole is its start.
+    parts: Callable[[subprocess.CompletedProcess[str]], dict[str, float]] | None = None
 
 
 @dataclass
@@ -397,7 +398,8 @@ def compare_commands(
         done = run_command(command, threads)
         peak[name] = max(done.peak_mib, peak.get(name, 0.0))
         if command.parts is not None:
-            parts[name] = command.parts(done.process)
+            found_parts = command.parts(done.process)
+            parts[name] = {"start and imports": done.seconds - sum(found_parts.values()), **found_parts}
         return done.seconds, command.answer(done.process) if command.answer is not None else None
 
     reference = (agree.reference if agree else None) or against

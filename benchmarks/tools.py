@@ -1,0 +1,131 @@
+"""The command lines of every tool, as its users type them.
+
+Where a tool has no command line, the shortest script that its README suggests. Batch sizes and workers are the tool's
+defaults, except where that default is not for a CPU (clean-fid: 12 workers, CUDA).
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import Command, Config
+
+__all__ = ["clean_fid", "fastfid", "pytorch_fid", "pytorch_fid_parts", "torch_fidelity", "torchmetrics"]
+
+LOAD, FEATURES, DISTANCE = "weights and network", "images to features", "FID from features"
+
+
+def _fid_line(process: subprocess.CompletedProcess[str]) -> float:
+    """Return the number of the line ``FID:  <number>``."""
+    for line in process.stdout.splitlines():
+        if line.startswith("FID:"):
+            return float(line.partition(":")[2])
+    raise AssertionError(f"{' '.join(process.args)}: no line 'FID:' in its output {process.stdout!r}")
+
+
+def _record_key(key: str) -> Callable[[subprocess.CompletedProcess[str]], float]:
+    return lambda process: float(json.loads(process.stdout)[key])
+
+
+def _our_parts(process: subprocess.CompletedProcess[str]) -> dict[str, float]:
+    seconds: dict[str, float] = json.loads(process.stdout)["seconds"]
+    return {LOAD: seconds["load"], FEATURES: seconds["features"], DISTANCE: seconds["distance"]}
+
+
+def fastfid(config: Config, *arguments: str | Path) -> Command:
+    """Return ours: ``fastfid ... --json``."""
+    script = str(Path(config.python).with_name("fastfid"))
+    return Command([script, *map(str, arguments), "--json", "--device", "cpu"], _record_key("fid"), parts=_our_parts)
+
+
+def pytorch_fid(config: Config, environment: dict[str, str], *arguments: str | Path) -> Command:
+    """Return ``python -m pytorch_fid ...``, unmodified."""
+    return Command([config.python, "-m", "pytorch_fid", *map(str, arguments), "--device", "cpu"], _fid_line, environment)
+
+
+# What `python -m pytorch_fid` does, with a clock around its own functions.
+_PYTORCH_FID_PARTS = """
+import json, time
+from pytorch_fid import fid_score
+started = time.perf_counter()
+parts = {}
+def timed(name, function):
+    def call(*args, **kwargs):
+        start = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            parts[name] = parts.get(name, 0.0) + time.perf_counter() - start
+    return call
+class Model(fid_score.InceptionV3):
+    __init__ = timed("load", fid_score.InceptionV3.__init__)
+fid_score.InceptionV3 = Model
+fid_score.get_activations = timed("features", fid_score.get_activations)
+fid_score.main()
+parts["total"] = time.perf_counter() - started
+print(json.dumps(parts))
+"""
+
+
+def pytorch_fid_parts(config: Config, environment: dict[str, str], *arguments: str | Path) -> Command:
+    """Return pytorch-fid with a clock around its functions: for the parts, never for the time that is compared."""
+
+    def parts(process: subprocess.CompletedProcess[str]) -> dict[str, float]:
+        found: dict[str, float] = json.loads(process.stdout.splitlines()[-1])
+        rest = found["total"] - found["load"] - found["features"]
+        return {LOAD: found["load"], FEATURES: found["features"], DISTANCE: rest}
+
+    argv = [config.python, "-c", _PYTORCH_FID_PARTS, *map(str, arguments), "--device", "cpu"]
+    return Command(argv, _fid_line, environment, parts)
+
+
+def clean_fid(config: Config, environment: dict[str, str], real: Path, fake: Path) -> Command:
+    """Return clean-fid in the mode that reproduces pytorch-fid; its own mode needs weights that only NVIDIA serves."""
+    code = (
+        "import sys, torch; from cleanfid import fid\n"
+        "value = fid.compute_fid(*sys.argv[1:3], mode='legacy_pytorch', device=torch.device('cpu'), "
+        f"num_workers={config.threads}, use_dataparallel=False, verbose=False)\n"
+        "print('FID: ', value)"
+    )
+    return Command([config.python, "-c", code, str(real), str(fake)], _fid_line, environment)
+
+
+def torch_fidelity(config: Config, environment: dict[str, str], real: Path, fake: Path) -> Command:
+    """Return ``fidelity --fid`` (protocol tensorflow), its feature cache off."""
+    argv = [config.python, "-m", "torch_fidelity.fidelity", "--fid", "--cpu", "--json", "--silent", "--no-cache"]
+    return Command(
+        [*argv, "--input1", str(real), "--input2", str(fake)],
+        _record_key("frechet_inception_distance"),
+        environment,
+    )
+
+
+def torchmetrics(config: Config, environment: dict[str, str], real: Path, fake: Path) -> Command:
+    """Return torchmetrics fed from folders by a DataLoader (protocol torchmetrics)."""
+    code = f"""
+import sys
+from pathlib import Path
+import numpy as np, torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+class Folder(Dataset):
+    def __init__(self, path):
+        self.files = sorted(p for p in Path(path).iterdir())
+    def __len__(self):
+        return len(self.files)
+    def __getitem__(self, i):
+        return torch.from_numpy(np.array(Image.open(self.files[i]).convert("RGB"))).permute(2, 0, 1)
+
+if __name__ == "__main__":
+    metric = FrechetInceptionDistance(feature=2048)
+    for path, real in zip(sys.argv[1:3], (True, False)):
+        for batch in DataLoader(Folder(path), batch_size=50, num_workers={config.threads}):
+            metric.update(batch, real=real)
+    print("FID: ", metric.compute().item())
+"""
+    return Command([config.python, "-c", code, str(real), str(fake)], _fid_line, environment)
