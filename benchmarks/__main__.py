@@ -114,6 +114,8 @@ def main() -> int:
         python = environment.make_interpreter(options.cache / "environment")
         return subprocess.run([python, "-m", "benchmarks", *sys.argv[1:], "--here"], check=False).returncode
 
+    from benchmarks import plots  # matplotlib, which the interpreter that was called at first may not have
+
     chosen = [known[n] for n in options.stage] if options.stage else [s for s in known.values() if not s.on_request]
     path = options.output / f"{machine.slug()}.json"
     failed = []
@@ -125,6 +127,7 @@ def main() -> int:
         report.write(path, results)
         if record["error"]:
             failed.append(stage.name)
+    plots.draw(report.load(path), options.output / "plots" / path.stem)
     print(f"written: {path} and {path.with_suffix('.md').name}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

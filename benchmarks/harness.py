@@ -133,6 +133,10 @@ class Agreement:
             raise AssertionError(f"{case}: {name} differs by {worst:.3g}; tolerance {tolerance}{answers}")
         return float(np.max(difference, initial=0.0))
 
+    def as_dict(self, reference: str, difference: Mapping[str, float]) -> dict[str, Any]:
+        """Return what goes into a result: the tolerance, its reason, and the largest difference of each contender."""
+        return {**asdict(self), "reference": reference, "difference": dict(difference)}
+
 
 @dataclass
 class Result:
@@ -220,15 +224,7 @@ def _finish(
         answer = found["answers"].get(entry.name)
         if answer is not None and np.ndim(answer) == 0:
             entry.answer = float(answer)
-    agreement = {}
-    if agree is not None:
-        agreement = {
-            "reference": agree.reference or against,
-            "relative": agree.relative,
-            "absolute": agree.absolute,
-            "why": agree.why,
-            "difference": found["difference"],
-        }
+    agreement = agree.as_dict(agree.reference or against, found["difference"]) if agree is not None else {}
     by_name = {entry.name: entry for entry in measured}
     result = Result(case, measured, against, threads, unit, agreement, [t(by_name) for t in targets], dict(facts or {}))
     show(result)
@@ -387,20 +383,28 @@ def compare_commands(
     unit: str = "",
     targets: Sequence[Check] = (),
     facts: Mapping[str, Any] | None = None,
+    clocked: Mapping[str, Command] | None = None,
 ) -> Result:
-    """Like `compare`, for whole commands: from the start of the process to its end, with its peak memory."""
+    """Like `compare`, for whole commands: from the start of the process to its end, with its peak memory.
+
+    `clocked` names, for a contender that does not tell its parts itself, a command that does the same with clocks in
+    it. It runs once, after the others, and only the parts come from it.
+    """
     threads = threads or config.threads
     peak: dict[str, float] = {}
     parts: dict[str, dict[str, float]] = {}
 
-    def once(name: str) -> tuple[float, Answer]:
-        command = contenders[name]
+    def run_one(name: str, command: Command) -> tuple[Finished, Answer]:
         done = run_command(command, threads)
-        peak[name] = max(done.peak_mib, peak.get(name, 0.0))
         if command.parts is not None:
             found_parts = command.parts(done.process)
             parts[name] = {"start and imports": done.seconds - sum(found_parts.values()), **found_parts}
-        return done.seconds, command.answer(done.process) if command.answer is not None else None
+        return done, command.answer(done.process) if command.answer is not None else None
+
+    def once(name: str) -> tuple[float, Answer]:
+        done, answer = run_one(name, contenders[name])
+        peak[name] = max(done.peak_mib, peak.get(name, 0.0))
+        return done.seconds, answer
 
     reference = (agree.reference if agree else None) or against
     judge, found = _judge(case, reference, agree)
@@ -412,6 +416,8 @@ def compare_commands(
         warm_up,
         budget_s or config.pick(60.0, 600.0),
     )
+    for name, command in (clocked or {}).items():
+        judge(name, run_one(name, command)[1])
     measured = [
         Measured(
             name,

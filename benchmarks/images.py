@@ -1,4 +1,4 @@
-"""Real photographs for timing: crops of scikit-image's bundled colour pictures, the same on every machine, made once."""
+"""Real photographs for timing: crops of scikit-image's bundled colour pictures, made once, the same everywhere."""
 
 import shutil
 from collections.abc import Callable
@@ -33,7 +33,9 @@ def _crop(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     return part if part.size == (width, height) else part.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def _folder(cache_folder: Path, name: str, count: int, seed: int, write: Callable[[np.random.Generator, Path], None]) -> Path:
+def _folder(
+    cache_folder: Path, name: str, count: int, seed: int, write: Callable[[np.random.Generator, Path], None]
+) -> Path:
     """Return a folder of `count` images, made once; image i is the same whatever `count` is."""
     folder = cache_folder / "images" / f"{name}-{count}-seed{seed}"
     if folder.exists():

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["duration", "load", "markdown", "merge", "number", "write"]
+__all__ = ["duration", "load", "markdown", "merge", "number", "stage_table", "write"]
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -62,8 +62,36 @@ def _cell(entry: dict[str, Any], unit: str) -> str:
     return "; ".join(parts) or "-"
 
 
+def stage_table(stage: dict[str, Any]) -> str:
+    """Return one stage's table: who, how long, how that compares, whether answers and targets hold."""
+    lines = [
+        "| case | threads | contender | result | ratio | peak MiB | largest difference | target |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for result in stage["results"]:
+        agreement = result["agreement"]
+        targets = "; ".join(
+            f"{t['text']}: {number(t['measured'])} ({'met' if t['met'] else '**not met**'})" for t in result["targets"]
+        )
+        for i, entry in enumerate(result["measured"]):
+            difference = agreement.get("difference", {}).get(entry["name"])
+            ratio = entry.get("ratio")
+            cells = [
+                result["case"] if i == 0 else "",
+                str(result["threads"]) if i == 0 else "",
+                entry["name"],
+                _cell(entry, result["unit"]),
+                f"{ratio:.2f}" if ratio is not None else "",
+                number(entry["peak_mib"]) if entry["peak_mib"] is not None else "",
+                "" if difference is None or entry["name"] == agreement["reference"] else number(difference),
+                targets if i == 0 else "",
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def markdown(results: dict[str, Any]) -> str:
-    """Return the table of every stage: who, how long, how that compares, whether the answers and the targets hold."""
+    """Return the tables of all stages, each with what, when and how."""
     machine = results["machine"]
     lines = [
         f"# {machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {machine.get('memory_gib', '?')} GiB",
@@ -73,38 +101,14 @@ def markdown(results: dict[str, Any]) -> str:
         "",
     ]
     for name, stage in results["stages"].items():
-        lines += [
-            f"## {name}",
-            "",
-            stage["summary"],
-            "",
-            f"`{stage['command']}`, {stage['started']}, {stage['mode']}, commit {stage['commit'] or 'unknown'}, "
-            f"load average at start {stage['load_average'][0]:.2f}"
-            + (f", **stopped: {stage['error']}**" if stage["error"] else "")
-            + ".",
-            "",
-            "| case | threads | contender | result | ratio | peak MiB | largest difference | target |",
-            "|---|---|---|---|---|---|---|---|",
+        run = [
+            f"`{stage['command']}`",
+            stage["started"],
+            stage["mode"],
+            f"commit {stage['commit'] or 'unknown'}",
+            f"load average at start {stage['load_average'][0]:.2f}",
         ]
-        for result in stage["results"]:
-            agreement = result["agreement"]
-            targets = "; ".join(
-                f"{t['text']}: {number(t['measured'])} ({'met' if t['met'] else '**not met**'})"
-                for t in result["targets"]
-            )
-            for i, entry in enumerate(result["measured"]):
-                difference = agreement.get("difference", {}).get(entry["name"])
-                ratio = entry.get("ratio")
-                cells = [
-                    result["case"] if i == 0 else "",
-                    str(result["threads"]) if i == 0 else "",
-                    entry["name"],
-                    _cell(entry, result["unit"]),
-                    f"{ratio:.2f}" if ratio is not None else "",
-                    number(entry["peak_mib"]) if entry["peak_mib"] is not None else "",
-                    "" if difference is None or entry["name"] == agreement["reference"] else number(difference),
-                    targets if i == 0 else "",
-                ]
-                lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
+        if stage["error"]:
+            run.append(f"**stopped: {stage['error']}**")
+        lines += [f"## {name}", "", stage["summary"], "", ", ".join(run) + ".", "", stage_table(stage), ""]
     return "\n".join(lines)

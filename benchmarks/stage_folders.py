@@ -1,49 +1,100 @@
 """The main job, as a whole command: FID of two folders of photographs, from start to number."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
-
-from fastfid.protocols import PROTOCOLS
+from collections.abc import Iterator
 
 from benchmarks import tools
 from benchmarks.environment import use_peers
-from benchmarks.harness import Agreement, Command, Config, Result, compare_commands, faster, run_command
+from benchmarks.harness import Agreement, Config, Result, compare_commands, faster
 from benchmarks.images import jpeg_folder, mixed_jpeg_folder, png_folder
 
 # n <= d: pytorch-fid's square root of a singular product is off by up to 1e-4 (its issue 26); ours is exact there.
-THIN = Agreement(absolute=1e-4, why="n <= d: the peers' noise")
+THIN = Agreement(absolute=1e-4, why="n <= d: the peers' own noise")
 FULL = Agreement(relative=1e-6, why="n > d")
 
 
 def run(config: Config) -> Iterator[Result]:
     environment = use_peers(config, weights=True)
-
-    def beside_pytorch_fid(
-        case: str, folders: Sequence[Path], arguments: Sequence[str], times: float | None, agree: Agreement
-    ) -> Result:
-        """Run both with the same arguments; what pytorch-fid spends where comes from one more run with a clock in it."""
-        result = compare_commands(
-            config,
-            case,
-            {
-                "fastfid": tools.fastfid(config, *folders, *arguments),
-                "pytorch-fid": tools.pytorch_fid(config, environment, *folders, *arguments),
-            },
-            against="pytorch-fid",
-            agree=agree,
-            warm_up=config.pick(0, 1),
-            repeats=config.pick(2, 5),
-            targets=[faster("fastfid", than="pytorch-fid", times=times)] if times else [],
-            facts={"n": [len(list(folder.iterdir())) for folder in folders], "arguments": list(arguments)},
-        )
-        if config.full:
-            clocked = tools.pytorch_fid_parts(config, environment, *folders, *arguments)
-            done = run_command(clocked, config.threads)
-            _, theirs = result.measured
-            if clocked.parts is not None:
-                theirs.parts = with_start(clocked.parts(done.process), done.seconds)
-        return result
-
+    rounds = {"warm_up": config.pick(0, 1), "repeats": config.pick(2, 5)}
     png = [png_folder(config.cache, 192, seed) for seed in (1, 2)]
-    yield beside_pytorch_fid("192 + 192 PNG of 256 x 256, dims 2048", png, [], 2.5, THIN)
+
+    # The other tools beside these two belong to the same protocol, so that all answers must agree.
+    contenders = {
+        "fastfid": tools.fastfid(config, *png),
+        "pytorch-fid": tools.pytorch_fid(config, environment, *png),
+    }
+    clocked = {}
+    if config.full:
+        contenders["clean-fid legacy_pytorch"] = tools.clean_fid(config, environment, *png)
+        clocked["pytorch-fid"] = tools.pytorch_fid_parts(config, environment, *png)
+    yield compare_commands(
+        config,
+        "192 + 192 PNG of 256 x 256",
+        contenders,
+        against="pytorch-fid",
+        agree=THIN,
+        **rounds,
+        clocked=clocked,
+        targets=[faster("fastfid", than="pytorch-fid", times=2.5)],
+        facts={"n": 192, "dims": 2048, "protocol": "pytorch-fid"},
+    )
+    yield compare_commands(
+        config,
+        "192 + 192 PNG of 256 x 256, --dims 64",
+        {
+            "fastfid": tools.fastfid(config, *png, "--dims", "64"),
+            "pytorch-fid": tools.pytorch_fid(config, environment, *png, "--dims", "64"),
+        },
+        against="pytorch-fid",
+        agree=FULL,
+        **rounds,
+        targets=[faster("fastfid", than="pytorch-fid", times=2)],
+        facts={"n": 192, "dims": 64, "protocol": "pytorch-fid"},
+    )
+    if not config.full:
+        return
+
+    one_size = [jpeg_folder(config.cache, 192, 1, 400, 300), jpeg_folder(config.cache, 192, 2, 512, 384)]
+    yield compare_commands(
+        config,
+        "192 JPEG of 400 x 300 + 192 of 512 x 384",
+        {
+            "fastfid": tools.fastfid(config, *one_size),
+            "pytorch-fid": tools.pytorch_fid(config, environment, *one_size),
+        },
+        against="pytorch-fid",
+        agree=THIN,
+        **rounds,
+        facts={"n": 192, "dims": 2048, "protocol": "pytorch-fid"},
+    )
+    mixed = [mixed_jpeg_folder(config.cache, 192, seed) for seed in (1, 2)]
+    yield compare_commands(
+        config,
+        "192 + 192 JPEG, each of its own size",
+        {
+            "fastfid": tools.fastfid(config, *mixed),
+            # It stacks a batch before it resizes, so that sizes may differ only in batches of one.
+            "pytorch-fid --batch-size 1": tools.pytorch_fid(config, environment, *mixed, "--batch-size", "1"),
+        },
+        against="pytorch-fid --batch-size 1",
+        agree=THIN,
+        **rounds,
+        facts={"n": 192, "dims": 2048, "protocol": "pytorch-fid"},
+    )
+    for protocol, name, command in (
+        ("tensorflow", "torch-fidelity", tools.torch_fidelity),
+        ("torchmetrics", "torchmetrics", tools.torchmetrics),
+    ):
+        yield compare_commands(
+            config,
+            f"192 + 192 PNG of 256 x 256, --protocol {protocol}",
+            {
+                "fastfid": tools.fastfid(config, *png, "--protocol", protocol),
+                name: command(config, environment, *png),
+            },
+            against=name,
+            agree=Agreement(
+                absolute=1e-3, why="n <= d: the peers' eigenvalues of a singular product, and float32 resizing"
+            ),
+            **rounds,
+            facts={"n": 192, "dims": 2048, "protocol": protocol},
+        )

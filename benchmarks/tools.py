@@ -6,10 +6,8 @@ defaults, except where that default is not for a CPU (clean-fid: 12 workers, CUD
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from benchmarks.harness import Command, Config
 
@@ -43,7 +41,9 @@ def fastfid(config: Config, *arguments: str | Path) -> Command:
 
 def pytorch_fid(config: Config, environment: dict[str, str], *arguments: str | Path) -> Command:
     """Return ``python -m pytorch_fid ...``, unmodified."""
-    return Command([config.python, "-m", "pytorch_fid", *map(str, arguments), "--device", "cpu"], _fid_line, environment)
+    return Command(
+        [config.python, "-m", "pytorch_fid", *map(str, arguments), "--device", "cpu"], _fid_line, environment
+    )
 
 
 # What `python -m pytorch_fid` does, with a clock around its own functions.

@@ -1,0 +1,163 @@
+"""Puts the committed results into README and docs: ``python -m benchmarks.figures`` (``make figures``).
+
+Every figure in a Markdown file of this repository stands between two comments and is written by this script::
+
+    <!-- figures: NAME MACHINE -->
+    <!-- /figures -->
+
+where MACHINE is a file of ``results/`` without its suffix, and NAME is ``summary`` (the table `SUMMARY` below) or the
+name of a stage (its whole table). ``--check`` writes nothing and fails if a file differs from the results; CI calls it.
+Without it the plots are drawn as well.
+"""
+
+import argparse
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+MARKER = re.compile(r"(<!-- figures: (?P<name>\S+) (?P<machine>\S+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of README's table: which case of which stage, and what to call it."""
+
+    what: str
+    stage: str
+    case: str  # the case's text begins with this
+    ours: str = "fastfid"
+    peer: str | None = None  # None: the one that the case is measured against
+    threads: int | None = None  # None: the most threads there are results for
+
+
+SUMMARY = (
+    Line("FID of two folders, 192 + 192 PNG of 256 x 256, whole command", "folders", "192 + 192 PNG of 256 x 256"),
+    Line("the same, `--dims 64`", "folders", "192 + 192 PNG of 256 x 256, --dims 64"),
+    Line("192 + 192 JPEG, each of its own size, whole command", "folders", "192 + 192 JPEG"),
+    Line("192 PNG against cached statistics, whole command", "cached", ""),
+    Line("two `.npz` of 2048 dims, whole command", "npz", "two .npz"),
+    Line("`--help`", "start", "--help"),
+    Line("network alone, images of 299 x 299", "network", "16 inputs of 299 x 299, dims 2048"),
+    Line("decode and resize PNG", "decode", "decode and resize 192 PNG"),
+)
+
+
+def _find(results: dict[str, Any], line: Line) -> dict[str, Any] | None:
+    """Return the result that a line shows; None where it was not measured."""
+    stage = results["stages"].get(line.stage, {"results": []})
+    fitting = [r for r in stage["results"] if r["case"] == line.case] or [
+        r for r in stage["results"] if r["case"].startswith(line.case)
+    ]
+    if line.threads is not None:
+        fitting = [r for r in fitting if r["threads"] == line.threads]
+    return max(fitting, key=lambda r: int(r["threads"])) if fitting else None
+
+
+def _entry(result: dict[str, Any], name: str) -> dict[str, Any]:
+    for entry in result["measured"]:
+        if entry["name"] == name:
+            found: dict[str, Any] = entry
+            return found
+    raise LookupError(f"{result['case']}: no contender {name!r}")
+
+
+def _shown(entry: dict[str, Any], unit: str) -> str:
+    if entry["rate"] is not None:
+        return f"{report.number(entry['rate'])} {unit}"
+    return report.duration(entry["median"])
+
+
+def summary(results: dict[str, Any]) -> str:
+    """Return README's table."""
+    machine = results["machine"]
+    rows = ["| what | fastfid | the other | ratio | threads | command |", "|---|---|---|---|---|---|"]
+    for line in SUMMARY:
+        found = _find(results, line)
+        if found is None:
+            print(f"not measured: {line.stage}, {line.case or 'any case'}", file=sys.stderr)
+            continue
+        result = found
+        ours, peer = _entry(result, line.ours), _entry(result, line.peer or result["against"])
+        ratio = peer["median"] / ours["median"]
+        verdict = f"{ratio:.1f} x" if ratio >= 1 else f"**{ratio:.2f} x: slower**"
+        missed = [t["text"] for t in result["targets"] if not t["met"]]
+        verdict += f"; **target missed: {', '.join(missed)}**" if missed else ""
+        other = f"{_shown(peer, result['unit'])} ({peer['name']})"
+        command = f"`python -m benchmarks --stage {line.stage}`"
+        cells = [line.what, _shown(ours, result["unit"]), other, verdict, str(result["threads"]), command]
+        rows.append("| " + " | ".join(cells) + " |")
+    dates = sorted(stage["started"][:10] for stage in results["stages"].values())
+    when = dates[0] if dates[:1] == dates[-1:] else f"{dates[0]} to {dates[-1]}"
+    return "\n".join(
+        [
+            f"{machine['cpu']}, {machine['cores']} cores, {when}. Medians of interleaved runs on real photographs;",
+            "every answer was checked against the peer's in the same run.",
+            "",
+            *rows,
+            "",
+        ]
+    )
+
+
+def rewrite(text: str, results_folder: Path) -> str:
+    """Return a Markdown text with everything between its markers made anew.
+
+    Raises
+    ------
+    LookupError
+        A marker names a machine or a stage that there are no results of.
+    """
+
+    def fill(match: re.Match[str]) -> str:
+        name, machine = match["name"], match["machine"]
+        path = results_folder / f"{machine}.json"
+        if not path.exists():
+            raise LookupError(f"marker 'figures: {name} {machine}': no file {path.name} in {results_folder.name}")
+        results = report.load(path)
+        if name != "summary" and name not in results["stages"]:
+            raise LookupError(f"marker 'figures: {name} {machine}': no such stage in {path.name}")
+        body = summary(results) if name == "summary" else report.stage_table(results["stages"][name]) + "\n"
+        return f"{match[1]}{body}{match[4]}"
+
+    return MARKER.sub(fill, text)
+
+
+def main() -> int:
+    """Return 0; 1 where ``--check`` finds a difference."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.figures", description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file differs")
+    options = parser.parse_args()
+    stale = []
+    for path in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("**/*.md"))):
+        text = path.read_text(encoding="utf-8")
+        made = rewrite(text, report.RESULTS)
+        if made == text:
+            continue
+        stale.append(path.relative_to(REPOSITORY).as_posix())
+        if not options.check:
+            path.write_text(made, encoding="utf-8")
+    for path in sorted(report.RESULTS.glob("*.json")):
+        table = path.with_suffix(".md")
+        results = report.load(path)
+        if not table.exists() or table.read_text(encoding="utf-8") != report.markdown(results):
+            stale.append(table.relative_to(REPOSITORY).as_posix())
+            if not options.check:
+                report.write(path, results)
+        if not options.check:
+            from benchmarks import plots
+
+            plots.draw(results, report.RESULTS / "plots" / path.stem)
+    if options.check and stale:
+        print(f"differ from benchmarks/results (run `make figures`): {', '.join(stale)}", file=sys.stderr)
+        return 1
+    print("\n".join(f"written: {name}" for name in stale) or "README, docs and tables agree with benchmarks/results")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
