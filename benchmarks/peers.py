@@ -113,9 +113,9 @@ def torchvision_needs_stub() -> bool:
 def write_checkpoints(torch_home: Path) -> None:
     """Write the real weights where torch hub looks for them, under the official file names of both carriers."""
     import torch
-    from fastfid.features.weights import load_weights
+    from fastfid.features.weights import find_weights
 
-    tensors = iter(load_weights().tensors)
+    tensors = iter(find_weights().tensors)
     state: dict[str, torch.Tensor] = {}
     for name in CONVOLUTIONS:
         weight, beta, mean, variance = (torch.from_numpy(next(tensors).copy()) for _ in range(4))
