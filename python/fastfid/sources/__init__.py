@@ -1,5 +1,7 @@
 """Sources of images: folders, archives, arrays, iterables."""
 
 from fastfid.sources.base import ImageItem, ImageSource
+from fastfid.sources.open import is_statistics_file, open_source
+from fastfid.sources.picture import DEFAULT_MAX_PIXELS
 
-__all__ = ["ImageItem", "ImageSource"]
+__all__ = ["DEFAULT_MAX_PIXELS", "ImageItem", "ImageSource", "is_statistics_file", "open_source"]

@@ -1,12 +1,12 @@
 """What every source of images offers to the pipeline."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ImageItem", "ImageSource"]
+__all__ = ["ImageItem", "ImageSource", "SubsetSource"]
 
 
 class ImageItem(ABC):
@@ -18,11 +18,12 @@ class ImageItem(ABC):
         What an error message calls it: a path, or ``archive.zip/member.png``, or ``item 17``.
     """
 
+    __slots__ = ("name",)
     name: str
 
     @abstractmethod
     def load(self) -> NDArray[np.uint8]:
-        """Decode to RGB, uint8 (h, w, 3), C-contiguous. Called from worker threads.
+        """Decode to RGB, uint8 (h, w, 3). Called from worker threads, several at once.
 
         Raises
         ------
@@ -38,12 +39,12 @@ class ImageSource(ABC):
     ----------
     name : str
         What messages and the statistics file call it.
-    notes : sequence of str
-        What the user should know of it, e.g. how many files were passed over and why.
+    notes : list of str
+        What the user should know of it, e.g. how many files were passed over and why. Complete before iteration.
     """
 
     name: str
-    notes: Sequence[str] = ()
+    notes: list[str]
 
     @abstractmethod
     def __len__(self) -> int:
@@ -52,3 +53,66 @@ class ImageSource(ABC):
     @abstractmethod
     def __iter__(self) -> Iterator[ImageItem]:
         """Yield the items in the source's stated order (sorted names for folders and archives)."""
+
+
+class SubsetSource(ImageSource):
+    """`num` images of another source, in that source's order.
+
+    Of a source whose length is known: ``sort(RandomState(seed).permutation(len(source))[:num])``, the rule of edm, so
+    the same seed picks the same files there. NumPy guarantees that this stream never changes. Of a stream of unknown
+    length: its first `num` images, and a note says so.
+
+    Raises
+    ------
+    ValueError
+        `num` is not positive, or the source has fewer images (a stream says so when it ends).
+    """
+
+    def __init__(self, source: ImageSource, num: int, seed: int):
+        if num < 1:
+            raise ValueError(f"num: expected a positive number of images; got {num}")
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed: expected 0 to 2^32 - 1; got {seed}")
+        self._source = source
+        self._num = num
+        self._seed = seed
+        self.name = source.name
+        self.notes = list(source.notes)
+        try:
+            found = len(source)
+        except TypeError:
+            self.notes.append(
+                f"{source.name}: the number of images is not known beforehand, so the first {num} are taken"
+                " (--seed has no effect)"
+            )
+            return
+        if found < num:
+            raise ValueError(f"num: {num} images were asked for, {source.name} has {found}")
+
+    def __len__(self) -> int:
+        return self._num
+
+    def __iter__(self) -> Iterator[ImageItem]:
+        try:
+            found = len(self._source)
+        except TypeError:
+            yield from self._first()
+            return
+        chosen = np.sort(np.random.RandomState(self._seed).permutation(found)[: self._num])
+        wanted = iter(chosen.tolist())
+        next_index = next(wanted)
+        for index, item in enumerate(self._source):
+            if index == next_index:
+                yield item
+                next_index = next(wanted, -1)
+                if next_index < 0:
+                    return
+
+    def _first(self) -> Iterator[ImageItem]:
+        taken = 0
+        for item in self._source:
+            yield item
+            taken += 1
+            if taken == self._num:
+                return
+        raise ValueError(f"num: {self._num} images were asked for, {self.name} gave {taken}")

@@ -1,0 +1,120 @@
+"""Decoding of pictures with Pillow, as pytorch-fid does it: ``Image.open(...).convert("RGB")``."""
+
+import io
+import os
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fastfid.errors import ImageError
+
+__all__ = ["DEFAULT_MAX_PIXELS", "IMAGE_EXTENSIONS", "Decoder"]
+
+# pytorch-fid's list.
+IMAGE_EXTENSIONS = frozenset(("bmp", "jpg", "jpeg", "pgm", "png", "ppm", "tif", "tiff", "webp"))
+
+# Pillow's own default, above which it warns: a quarter of a gibibyte of RGB. At it, one decoded picture takes 0.6 GB.
+DEFAULT_MAX_PIXELS = 1024**3 // 4 // 3
+
+# Pillow runs an external program for these (Ghostscript), or only recognises them.
+_REFUSED_FORMATS = frozenset(("EPS",))
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """How a picture becomes RGB.
+
+    What Pillow's ``convert("RGB")`` does stands: grey is repeated, palettes are looked up, CMYK is converted without a
+    profile, 16-bit grey is treated as this Pillow treats it, of an animation the first frame is taken, colour profiles
+    are ignored.
+
+    Parameters
+    ----------
+    alpha : bool
+        False: the alpha channel is dropped, as every peer does, so hidden colours show. True: the picture is composited
+        on white.
+    exif : bool
+        False: the EXIF orientation is ignored, as every peer does. True: the picture is turned upright.
+    max_pixels : int
+        Most pixels (width times height) that a picture may declare; it is refused from its header, before it is
+        decoded. Its encoded form may have at most 8 bytes for each of these pixels, plus 1 MiB.
+    """
+
+    alpha: bool = False
+    exif: bool = False
+    max_pixels: int = DEFAULT_MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        if self.max_pixels < 1:
+            raise ValueError(f"max_pixels: expected a positive number; got {self.max_pixels}")
+
+    def check_size(self, nbytes: int, name: str) -> None:
+        """Refuse an encoded picture that is too long; some of Pillow's readers take all of it into memory first."""
+        limit = 8 * self.max_pixels + 2**20
+        if nbytes > limit:
+            raise ImageError(f"{name}: has {nbytes} bytes; at most {limit} are read (max_pixels={self.max_pixels})")
+
+    def decode_file(self, path: str) -> NDArray[np.uint8]:
+        """Decode the picture in the file `path`; ImageError begins with the path."""
+        try:
+            with open(path, "rb") as file:
+                self.check_size(os.fstat(file.fileno()).st_size, path)
+                return self._decode(file, path)
+        except OSError as error:
+            raise ImageError(f"{path}: {error.strerror or error}") from error
+
+    def decode_bytes(self, data: bytes, name: str) -> NDArray[np.uint8]:
+        """Decode the picture in `data`; ImageError begins with `name`."""
+        return self._decode(io.BytesIO(data), name)
+
+    def to_rgb(self, image: Image.Image, name: str) -> NDArray[np.uint8]:
+        """Convert an opened picture; uint8 (h, w, 3).
+
+        Raises
+        ------
+        fastfid.ImageError
+            It is too large or damaged. Pillow's exceptions for damaged files are of any class, so all are caught.
+        """
+        try:
+            self._check_pixels(image, name)
+            if image.format in _REFUSED_FORMATS:
+                raise ImageError(f"{name}: is {image.format}, which an external program would have to read")
+            image.load()
+            # Containers (icons) learn only now how large their picture is.
+            self._check_pixels(image, name)
+            if self.exif:
+                image = ImageOps.exif_transpose(image)
+            if self.alpha and image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            if image.mode != "RGB":  # convert() would copy once more
+                image = image.convert("RGB")
+            return np.asarray(image)
+        except ImageError:
+            raise
+        except Exception as error:
+            raise ImageError(f"{name}: cannot be decoded ({_reason(error)})") from error
+
+    def _decode(self, file: BinaryIO, name: str) -> NDArray[np.uint8]:
+        try:
+            image = Image.open(file)
+        except Exception as error:
+            raise ImageError(f"{name}: cannot be read as a picture ({_reason(error)})") from error
+        with image:
+            return self.to_rgb(image, name)
+
+    def _check_pixels(self, image: Image.Image, name: str) -> None:
+        width, height = image.size
+        if width * height > self.max_pixels:
+            raise ImageError(
+                f"{name}: declares {width} x {height} pixels; at most {self.max_pixels} are decoded (max_pixels)"
+            )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "its content is none of the formats that Pillow knows"
+    return (str(error) or type(error).__name__).splitlines()[0]
