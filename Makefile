@@ -1,10 +1,38 @@
-# `make bench ARGS="--full"`, `make bench ARGS="--stage trace"`; `make figures ARGS=--check`.
+# One command each, inside an environment made with: pip install ".[test,lint]"
+# `make bench ARGS="--full"`, `make bench ARGS="--stage trace"`, `make figures ARGS=--check`.
 PYTHON ?= python
 
-.PHONY: bench figures
+.PHONY: build test test-fast lint lint-examples format sanitize bench figures
+
+build:
+	$(PYTHON) -m pip install ".[test,lint]"
+
+test:
+	$(PYTHON) -m pytest
+
+test-fast:
+	$(PYTHON) -m pytest -m "not peers"
+
+lint:
+	ruff check .
+	ruff format --check .
+	mypy
+	clang-format --dry-run --Werror csrc/*/*.?pp
+
+lint-examples:
+	mypy examples
+
+format:
+	ruff check --fix .
+	ruff format .
+	clang-format -i csrc/*/*.?pp
+
+sanitize:
+	bash tools/sanitize.sh
+
 bench:
 	$(PYTHON) -m benchmarks $(ARGS)
 
-# Puts the committed results into README and docs, and draws the plots.
+# Puts the committed results into README and docs, and draws the plots. `make figures ARGS=--check` compares only.
 figures:
 	$(PYTHON) -m benchmarks.figures $(ARGS)
