@@ -125,6 +125,9 @@ def extract(
                     continue
                 if shape is None:
                     shape = outcome.shape
+                elif outcome.shape != shape and extractor.mixed_sizes:
+                    flush()
+                    shape = outcome.shape
                 elif outcome.shape != shape:
                     raise ValueError(
                         f"{name}: gives the network an input of shape {outcome.shape}, the first image one of {shape};"

@@ -26,6 +26,9 @@ class FeatureExtractor(ABC):
         Where the network runs: ``"cpu"`` or ``"cuda:N"``.
     batch_size : int
         Images that the pipeline hands to one :meth:`forward` call. It never changes a number.
+    mixed_sizes : bool
+        May the images of one source give inputs of different shapes? Then a batch is cut short where the shape changes;
+        otherwise it is an error.
     """
 
     dims: int
@@ -34,6 +37,7 @@ class FeatureExtractor(ABC):
     precision: str
     device: str
     batch_size: int
+    mixed_sizes: bool = False
 
     @abstractmethod
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[Any]:
