@@ -1,0 +1,219 @@
+"""The Inception network on ONNX Runtime. The only file that imports onnxruntime."""
+
+import functools
+import importlib.metadata
+import re
+import warnings
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfid import _core
+from fastfid.errors import BackendUnavailable, WeightsError
+from fastfid.features.weights import Weights, convolutions
+
+__all__ = ["Network", "choose_device", "fingerprint_input", "runtime_facts"]
+
+BATCH_NORM_EPSILON = 1e-3
+
+# Largest accepted difference between a session's features of the fixed input and the stored ones (float64 PyTorch).
+# Features are of order 1. Measured on the CPU: 1e-6. A missing or exchanged tensor moves them by 0.1 and more; TF32,
+# which is not asked for, by 1e-3.
+FINGERPRINT_TOLERANCE = 5e-5
+
+
+def _skeletons() -> Any:
+    return resources.files("fastfid.features") / "skeletons"
+
+
+@functools.cache
+def _onnxruntime() -> Any:
+    """Import ONNX Runtime; BackendUnavailable with the remedy where that fails."""
+    try:
+        import onnxruntime
+
+        # An overwritten installation can import as an empty package.
+        onnxruntime.InferenceSession  # noqa: B018
+    except (ImportError, AttributeError) as error:
+        raise BackendUnavailable(f"ONNX Runtime cannot be loaded: {error}. {_remedy()}") from None
+    return onnxruntime
+
+
+def _installed() -> dict[str, str]:
+    """Return the versions of the ONNX Runtime distributions in this environment."""
+    versions = {}
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _remedy() -> str:
+    """Return what to install, in a sentence."""
+    if len(_installed()) == 2:
+        return (
+            "onnxruntime and onnxruntime-gpu are both installed and have overwritten each other's files; mend it with\n"
+            "  pip uninstall -y onnxruntime onnxruntime-gpu\n"
+            "  pip install onnxruntime-gpu"
+        )
+    return "Reinstall it: pip install --force-reinstall onnxruntime-gpu (or onnxruntime where that does not exist)"
+
+
+def runtime_facts() -> dict[str, str]:
+    """Return what ``fastfid info`` says of ONNX Runtime: version, providers, a broken installation."""
+    installed = _installed()
+    facts = {"onnxruntime": ", ".join(f"{name} {version}" for name, version in installed.items()) or "not installed"}
+    try:
+        facts["onnxruntime_providers"] = ", ".join(_onnxruntime().get_available_providers())
+    except BackendUnavailable as error:
+        facts["onnxruntime_providers"] = str(error)
+    else:
+        if len(installed) == 2:
+            facts["onnxruntime_conflict"] = _remedy()
+    return facts
+
+
+def choose_device(device: str) -> str:
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into ``cpu`` or ``cuda:N``; the CUDA driver is asked for devices.
+
+    Raises
+    ------
+    ValueError
+        `device` is none of these.
+    fastfid.BackendUnavailable
+        CUDA is asked for and the driver has no such device.
+    """
+    match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device) if isinstance(device, str) else None
+    if match is None:
+        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N'; got {device!r}")
+    if device == "cpu":
+        return device
+    # ONNX Runtime names its CUDA provider on machines without a GPU too, so the driver is asked.
+    devices, reason = _core.cuda_driver()
+    if device == "auto":
+        return "cuda:0" if devices > 0 else "cpu"
+    index = int(match[1] or 0)
+    if devices == 0:
+        raise BackendUnavailable(f"device {device!r}: there is no CUDA device: {reason}. Use device 'cpu'")
+    if index >= devices:
+        raise BackendUnavailable(f"device {device!r}: the driver has {devices} CUDA device(s), 0 to {devices - 1}")
+    return f"cuda:{index}"
+
+
+def _fold_batch_norm(tensors: tuple[NDArray[np.float32], ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return weight and bias of the convolution that does what a convolution and its batch norm do.
+
+    ``gamma (conv(x) - mean) / sqrt(var + eps) + beta`` with gamma = 1, folded in float64 and rounded once.
+    """
+    weight, beta, mean, var = (tensor.astype(np.float64) for tensor in tensors)
+    scale = 1 / np.sqrt(var + BATCH_NORM_EPSILON)
+    return (weight * scale[:, None, None, None]).astype(np.float32), (beta - mean * scale).astype(np.float32)
+
+
+def fingerprint_input() -> NDArray[np.float32]:
+    """Return the fixed input, float32 (1, 3, 299, 299): smooth waves with fine noise, from integer arithmetic only."""
+    c, y, x = np.meshgrid(np.arange(3), np.arange(299), np.arange(299), indexing="ij")
+    # A quadratic in three variables modulo a prime: as good as noise here, and the same on every machine.
+    noise = (7919 * x * x + 104729 * y * y + 15485863 * x * y + 32452843 * c * (x + 2 * y) + 17 * c) % 251
+    waves = np.abs((x * (c + 2) + 3 * y) % 400 - 200) + np.abs((2 * x + y * (3 - c)) % 300 - 150)
+    grey = (noise * 96 // 251 + waves * 160 // 350).astype(np.float32)
+    image: NDArray[np.float32] = (grey - 128) / 128
+    return image[None]
+
+
+class Network:
+    """The network up to one feature map, as an ONNX Runtime session that has proved itself on the fingerprint.
+
+    Parameters
+    ----------
+    dims : int
+        64, 192, 768 or 2048.
+    weights : Weights
+        The verified weights.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Attributes
+    ----------
+    device : str
+        ``cpu`` or ``cuda:N``, where it runs.
+
+    Raises
+    ------
+    fastfid.BackendUnavailable
+        The device does not exist, or ONNX Runtime cannot use it.
+    fastfid.WeightsError
+        The session does not reproduce the fingerprint.
+    """
+
+    def __init__(self, dims: int, weights: Weights, device: str = "auto"):
+        self.dims = dims
+        self.device = choose_device(device)
+        try:
+            self._open(weights)
+        except BackendUnavailable as error:
+            if device != "auto" or self.device == "cpu":
+                raise
+            # Nobody asked for CUDA by name: the CPU gives the same number, and the warning says what was missed.
+            warnings.warn(f"running on the CPU: {error}", RuntimeWarning, stacklevel=3)
+            self.device = "cpu"
+            self._open(weights)
+        self._check_fingerprint()
+
+    def _open(self, weights: Weights) -> None:
+        ort = _onnxruntime()
+        options = ort.SessionOptions()
+        options.log_severity_level = 4  # its log would precede, and repeat, our own sentence
+        options.intra_op_num_threads = _core.num_threads()
+        options.inter_op_num_threads = 1
+        # Idle threads that spin take the processor from those that decode and resize: measured, beside one busy
+        # process they halve the rate; on a quiet machine nothing is lost.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        names, values = [], []
+        for k, layer in enumerate(convolutions()):
+            if layer.dims > self.dims:  # the skeleton ends before it
+                break
+            for part, value in zip(
+                ("weight", "bias"), _fold_batch_norm(weights.tensors[4 * k : 4 * k + 4]), strict=True
+            ):
+                names.append(f"{layer.name}.conv.{part}")
+                values.append(ort.OrtValue.ortvalue_from_numpy(value))
+        options.add_external_initializers(names, values)
+
+        provider: Any = "CPUExecutionProvider"
+        if self.device != "cpu":
+            provider = ("CUDAExecutionProvider", {"device_id": self.device.removeprefix("cuda:"), "use_tf32": "0"})
+            ort.preload_dlls()  # cuBLAS and cuDNN out of the nvidia-* wheels, where those are installed
+        model = (_skeletons() / f"inception-{self.dims}.onnx").read_bytes()
+        try:
+            self._session = ort.InferenceSession(model, options, providers=[provider])
+        except Exception as error:
+            raise BackendUnavailable(f"ONNX Runtime cannot open a session on {self.device}: {error}") from error
+        # A session whose provider cannot be loaded silently runs on the CPU.
+        got = self._session.get_providers()[0]
+        if got != (provider if isinstance(provider, str) else provider[0]):
+            raise BackendUnavailable(
+                f"ONNX Runtime cannot use {self.device} (its session runs on {got}): it needs onnxruntime-gpu, CUDA 13 "
+                f"and cuDNN 9; pip install 'fastfid[cuda]' brings them. {_remedy() if len(_installed()) == 2 else ''}"
+            )
+
+    def _check_fingerprint(self) -> None:
+        with (_skeletons() / "fingerprint.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            expected = stored[str(self.dims)]
+        error = float(np.max(np.abs(self.features(fingerprint_input())[0] - expected)))
+        if not error <= FINGERPRINT_TOLERANCE:
+            raise WeightsError(
+                f"the network on {self.device} does not reproduce the stored features of the fixed input: it is off by "
+                f"{error:.3g}, at most {FINGERPRINT_TOLERANCE:g} is accepted. {_remedy()}"
+            )
+
+    def features(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the features (n, dims) of network inputs (n, 3, h, w), h and w at least 75.
+
+        The session runs outside the GIL. Several threads may call at once.
+        """
+        return _core.spatial_mean(self._session.run(None, {"image": batch})[0])

@@ -1,0 +1,126 @@
+"""Export the ONNX skeletons of the FID Inception network, and the data that goes with them.
+
+A maintainer's command; needs torch, onnx and onnxscript (the `export` extra). It writes into
+``python/fastfid/features/skeletons/``:
+
+- ``inception-DIMS.onnx``: the graph up to the feature map of one stage, without weights. Every initializer is declared
+  as external data, so that ONNX Runtime takes it from the program (``SessionOptions.add_external_initializers``).
+- ``convolutions.json``: name, weight shape (O, I, H, W) and first dims of the 94 convolutions, in network order.
+- ``fingerprint.npz`` (with ``--fingerprint``, which needs the weights): the features of one fixed input, by this same
+  PyTorch definition in float64. A session must reproduce them before it is used.
+
+    python tools/export_inception.py [--output FOLDER] [--fingerprint]
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from fastfid.features.inception_torch import STAGE_DIMS, FIDInception, convolutions, load_weights
+from torch import nn
+
+SKELETONS = Path(__file__).parents[1] / "python" / "fastfid" / "features" / "skeletons"
+
+
+def fold_batch_norm(network: nn.Module) -> None:
+    """Replace every convolution and its batch norm by one convolution with bias, of undefined values.
+
+    The skeleton has no weights: fastfid folds the real ones when it loads them (features/onnx.py).
+    """
+    for _, layer in convolutions(network):
+        c = layer.conv
+        layer.conv = nn.Conv2d(c.in_channels, c.out_channels, c.kernel_size, c.stride, c.padding, bias=True)  # type: ignore[arg-type]
+        layer.bn = nn.Identity()  # type: ignore[assignment]
+
+
+def skeleton(dims: int) -> onnx.ModelProto:
+    """Return the graph from `image` (n, 3, h, w) to `map` (n, dims, h', w'), every initializer external and absent."""
+    network = FIDInception(dims)
+    fold_batch_norm(network)
+    # Sizes that differ from each other and from every constant of the network, so that no axis is taken for another.
+    example = torch.zeros(2, 3, 203, 211)
+    n, h, w = (torch.export.Dim(name, min=low) for name, low in (("n", 1), ("h", 75), ("w", 75)))
+    program = torch.onnx.export(
+        network,
+        (example,),
+        input_names=["image"],
+        output_names=["map"],
+        dynamic_shapes=({0: n, 2: h, 3: w},),
+        dynamo=True,
+        optimize=True,
+        verbose=False,
+    )
+    assert program is not None
+    return strip(program.model_proto)
+
+
+def strip(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Take the weights, and everything that only describes the exporter, out of `model`."""
+    graph = model.graph
+    for tensor in graph.initializer:
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        del tensor.external_data[:]
+        # ONNX wants a file name here. Nothing of that name exists: the values come from the program.
+        tensor.external_data.add(key="location", value="weights-come-from-the-program")
+        del tensor.metadata_props[:]
+    for node in graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for value in (*graph.input, *graph.output):
+        del value.metadata_props[:]
+    for axis, name in ((2, "map_h"), (3, "map_w")):  # the exporter spells them as formulas of h and w
+        graph.output[0].type.tensor_type.shape.dim[axis].dim_param = name
+    del graph.value_info[:]
+    del graph.metadata_props[:]
+    del model.metadata_props[:]
+    model.producer_name, model.producer_version, graph.doc_string = "fastfid", "", ""
+    return model
+
+
+def convolution_table() -> list[tuple[str, list[int], int]]:
+    """Return name, weight shape and first dims of every convolution in network order."""
+    first = {name: dims for dims in reversed(STAGE_DIMS) for name, _ in convolutions(FIDInception(dims))}
+    return [(name, list(layer.conv.weight.shape), first[name]) for name, layer in convolutions(FIDInception())]
+
+
+def fingerprint() -> dict[str, np.ndarray]:
+    """Return the features of the fixed input for every dims, in float64."""
+    from fastfid.features.onnx import fingerprint_input
+    from fastfid.features.weights import find_weights
+
+    weights = find_weights()
+    x = torch.from_numpy(fingerprint_input()).double()
+    features = {}
+    for dims in STAGE_DIMS:
+        network = FIDInception(dims)
+        load_weights(network, weights)
+        with torch.inference_mode():
+            features[str(dims)] = network.double()(x).mean((2, 3))[0].numpy()
+    return features
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=SKELETONS)
+    parser.add_argument("--fingerprint", action="store_true", help="also recompute fingerprint.npz (needs the weights)")
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    for dims in STAGE_DIMS:
+        (args.output / f"inception-{dims}.onnx").write_bytes(skeleton(dims).SerializeToString(deterministic=True))
+    table = ",\n ".join(json.dumps(row) for row in convolution_table())
+    (args.output / "convolutions.json").write_text(f"[{table}]\n")
+    if args.fingerprint:
+        np.savez(args.output / "fingerprint.npz", **fingerprint())
+    for path in sorted(args.output.iterdir()):
+        print(f"{path.stat().st_size:8d}  {path.name}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
