@@ -126,8 +126,9 @@ def test_any_size_without_a_resize(weights):
         extract = InceptionV3(dims, protocol="none", device="cpu")
         for image, features in zip(images, extract(images), strict=True):
             x = (2 * (image.astype(np.float32) / 255) - 1).transpose(2, 0, 1)[None]
-            # Noise, and at 75 x 75 a map of one pixel, so that no mean evens the rounding out. Measured: 6.3e-6.
-            np.testing.assert_allclose(features, truth(dims, weights, x)[0], rtol=0, atol=1e-5)
+            # White noise, and maps of 1 to 4 pixels, so that no mean evens the rounding out: measured, the float32
+            # network is off by 2.3e-5 here and by 1.3e-5 in PyTorch.
+            np.testing.assert_allclose(features, truth(dims, weights, x)[0], rtol=0, atol=5e-5)
 
 
 # ------------------------------------------------------------------------------------------------------------ errors
