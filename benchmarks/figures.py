@@ -42,7 +42,7 @@ SUMMARY = (
     Line("192 PNG against cached statistics, whole command", "cached", ""),
     Line("two `.npz` of 2048 dims, whole command", "npz", "two .npz"),
     Line("`--help`", "start", "--help"),
-    Line("network alone, images of 299 x 299", "network", "16 inputs of 299 x 299, dims 2048"),
+    Line("network alone, images of 299 x 299", "network", "inputs of 299 x 299, dims 2048"),
     Line("decode and resize PNG", "decode", "decode and resize 192 PNG"),
 )
 

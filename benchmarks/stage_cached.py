@@ -10,7 +10,7 @@ from benchmarks.images import png_folder
 
 def run(config: Config) -> Iterator[Result]:
     environment = use_peers(config, weights=True)
-    count = config.pick(96, 192)
+    count = config.pick(48, 192)
     real, fake = png_folder(config.cache, 192, 1), png_folder(config.cache, count, 2)
     # Written by pytorch-fid and read by both: the file is the exchange format.
     reference = config.cache / "reference-png256-192-seed1.npz"
@@ -26,6 +26,7 @@ def run(config: Config) -> Iterator[Result]:
         against="pytorch-fid",
         agree=Agreement(absolute=1e-4, why="n <= d: the peer's own noise"),
         warm_up=config.pick(0, 1),
-        repeats=config.pick(2, 5),
+        repeats=3,
+        budget_s=config.pick(10.0, 300.0),
         facts={"n": count, "dims": 2048},
     )

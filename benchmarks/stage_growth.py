@@ -23,27 +23,28 @@ def run(config: Config) -> Iterator[Result]:
     environment = use_peers(config, weights=True)
     cores = sorted({1, 2, config.threads} & set(range(1, available_cores() + 1)))
     first: dict[int, float] = {}
-    for n in config.pick((32, 128), (128, 512, 1000, 5000)):
+    dims = config.pick(64, 2048)  # quick: the shallowest layer, for the peer's sake
+    for n in config.pick((32, 256), (128, 512, 1000, 5000)):
         folder = png_folder(config.cache, n, 1)
         other = png_folder(config.cache, 32, 2)
-        for threads in cores if n <= 1000 else [config.threads]:
+        for threads in cores if n <= 512 else [config.threads]:
             targets = [] if threads not in first else [_flat(first[threads], "fastfid", 64)]
             result = compare_commands(
                 config,
-                f"{n} + 32 PNG of 256 x 256, {threads} core{'s' if threads > 1 else ''}",
+                f"{n} + 32 PNG of 256 x 256, dims {dims}, {threads} core{'s' if threads > 1 else ''}",
                 {
-                    "fastfid": tools.fastfid(config, folder, other),
-                    "pytorch-fid": tools.pytorch_fid(config, environment, folder, other),
+                    "fastfid": tools.fastfid(config, folder, other, "--dims", str(dims)),
+                    "pytorch-fid": tools.pytorch_fid(config, environment, folder, other, "--dims", str(dims)),
                 },
                 against="pytorch-fid",
                 agree=Agreement(absolute=1e-4, relative=1e-6, why="one side has n <= d"),
                 warm_up=0,
-                repeats=config.pick(1, 2 if n <= 512 else 1),
+                repeats=config.pick(1, 2 if n <= 128 else 1),
                 threads=threads,
                 count=n + 32,
                 unit="images/s",
                 targets=targets,
-                facts={"n": n, "dims": 2048, "cores": threads},
+                facts={"n": n, "dims": dims, "cores": threads},
             )
             first.setdefault(threads, result.measured[0].peak_mib or 0.0)
             yield result

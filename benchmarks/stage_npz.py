@@ -39,7 +39,8 @@ def run(config: Config) -> Iterator[Result]:
         against="pytorch-fid",
         agree=Agreement(relative=1e-6, why="n > d"),
         warm_up=config.pick(0, 1),
-        repeats=config.pick(2, 5),
+        repeats=5,
+        budget_s=config.pick(10.0, 300.0),
         targets=[at_most("fastfid", "median", 2.0), faster("fastfid", than="pytorch-fid", times=5)],
         facts={"d": DIMS},
     )
