@@ -6,6 +6,7 @@
 namespace fastfid::bindings {
 
 void bind_features(pybind11::module_& module);
+void bind_frechet(pybind11::module_& module);
 void bind_image(pybind11::module_& module);
 void bind_moments(pybind11::module_& module);
 void bind_raw_moments(pybind11::module_& module);

@@ -15,6 +15,7 @@ PYBIND11_MODULE(_core, module) {
   py::register_exception<fastfid::BackendUnavailable>(module, "BackendUnavailable", PyExc_RuntimeError);
 
   fastfid::bindings::bind_features(module);
+  fastfid::bindings::bind_frechet(module);
   fastfid::bindings::bind_image(module);
   fastfid::bindings::bind_raw_moments(module);
   fastfid::bindings::bind_runtime(module);

@@ -1,0 +1,284 @@
+// Trace of the matrix square root and Fréchet distance.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "bindings/arrays.hpp"
+#include "bindings/bindings.hpp"
+#include "core/frechet.hpp"
+#include "core/matrix_sqrt.hpp"
+#include "core/polar_table.hpp"
+
+namespace py = pybind11;
+
+namespace fastfid::bindings {
+namespace {
+
+using Doubles = py::array_t<double>;
+
+TraceMethod parse_method(const std::string& method) {
+  if (method == "auto") return TraceMethod::kAuto;
+  if (method == "eigen") return TraceMethod::kEigen;
+  if (method == "newton-schulz") return TraceMethod::kNewtonSchulz;
+  throw InvalidArgument(message("method: expected 'auto', 'eigen' or 'newton-schulz', got '", method, "'"));
+}
+
+void check_tol(std::optional<double> tol) {
+  FASTFID_EXPECT(!tol || (std::isfinite(*tol) && *tol > 0), InvalidArgument,
+                 "tol: expected None or a positive number, got ", tol.value_or(0));
+}
+
+Doubles square_matrix(py::handle object, const char* name) {
+  Doubles sigma = as_contiguous<double>(object, name, 2);
+  FASTFID_EXPECT(sigma.shape(0) == sigma.shape(1), InvalidArgument, name, ": expected shape (d, d), got ",
+                 describe(object));
+  return sigma;
+}
+
+// One side of the distance and the arrays that keep its pointers alive.
+struct Side {
+  Doubles mu;
+  py::array covariance;
+  Gaussian gaussian;
+};
+
+Side parse_side(py::handle mu, py::handle sigma, py::handle rows, std::optional<std::size_t> n, int number) {
+  const std::string suffix = std::to_string(number);
+  const std::string mu_name = "mu" + suffix;
+  const std::string sigma_name = "sigma" + suffix;
+  const std::string rows_name = "rows" + suffix;
+  Side side;
+  side.mu = as_contiguous<double>(mu, mu_name.c_str(), 1);
+  side.gaussian.mu = side.mu.data();
+  side.gaussian.d = static_cast<std::size_t>(side.mu.shape(0));
+  side.gaussian.n = n;
+  FASTFID_EXPECT(sigma.is_none() != rows.is_none(), InvalidArgument, "expected exactly one of ", sigma_name, " and ",
+                 rows_name, ", got ", sigma.is_none() ? "neither" : "both");
+  const char* name = nullptr;
+  if (!sigma.is_none()) {
+    name = "sigma";
+    const Doubles array = square_matrix(sigma, sigma_name.c_str());
+    side.gaussian.covariance = array.data();
+    side.covariance = array;
+  } else {
+    name = "rows";
+    const py::array array = as_array(rows, rows_name.c_str(), 2);
+    FeatureRows features;
+    features.n = static_cast<std::size_t>(array.shape(0));
+    if (py::isinstance<py::array_t<float>>(array)) {
+      features.data = as_contiguous<float>(rows, rows_name.c_str(), 2).data();
+    } else {
+      features.data = as_contiguous<double>(rows, rows_name.c_str(), 2).data();
+    }
+    side.gaussian.covariance = features;
+    side.covariance = array;
+    FASTFID_EXPECT(!n || *n == features.n, InvalidArgument, "n", suffix, ": expected the ", features.n, " rows of ",
+                   rows_name, " or None, got ", n.value_or(0));
+    side.gaussian.n = features.n;
+  }
+  FASTFID_EXPECT(side.covariance.shape(1) == side.mu.shape(0), InvalidArgument, name, suffix,
+                 ": expected as many features as mu", suffix, ", which has ", side.mu.shape(0), ", got ",
+                 describe(side.covariance));
+  return side;
+}
+
+TraceResult trace_of_arrays(py::handle sigma1, py::handle sigma2, const std::string& method,
+                            std::optional<double> tol) {
+  const Doubles a = square_matrix(sigma1, "sigma1");
+  const Doubles b = square_matrix(sigma2, "sigma2");
+  FASTFID_EXPECT(a.shape(0) == b.shape(0), InvalidArgument, "sigma1 and sigma2 differ in dimension: ", a.shape(0),
+                 " and ", b.shape(0));
+  const TraceMethod route = parse_method(method);
+  check_tol(tol);
+  const auto d = static_cast<std::size_t>(a.shape(0));
+  const double* const pa = a.data();
+  const double* const pb = b.data();
+  // Safe: the core reads the two arrays only, which `a` and `b` keep alive, and touches no Python object.
+  const py::gil_scoped_release release;
+  const auto factors = factor_covariances({{pa, d, "sigma1"}, {pb, d, "sigma2"}});
+  return trace_sqrt_product(factors[0], factors[1], route, tol);
+}
+
+FrechetResult distance_of_arrays(py::handle mu1, py::handle sigma1, py::handle rows1, py::handle mu2, py::handle sigma2,
+                                 py::handle rows2, const std::string& method, std::optional<double> tol,
+                                 std::optional<std::size_t> n1, std::optional<std::size_t> n2) {
+  const Side a = parse_side(mu1, sigma1, rows1, n1, 1);
+  const Side b = parse_side(mu2, sigma2, rows2, n2, 2);
+  const TraceMethod route = parse_method(method);
+  check_tol(tol);
+  // Safe: the core reads the arrays only, which `a` and `b` keep alive, and touches no Python object.
+  const py::gil_scoped_release release;
+  return frechet_distance(a.gaussian, b.gaussian, route, tol);
+}
+
+linalg::Matrix to_matrix(const Doubles& array) {
+  linalg::Matrix out(static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1)));
+  std::copy_n(array.data(), array.size(), out.data());
+  return out;
+}
+
+}  // namespace
+
+void bind_frechet(py::module_& module) {
+  py::class_<TraceResult>(module, "TraceResult", R"(
+The trace of the matrix square root of a product of covariances, with proven bounds.
+
+Attributes
+----------
+value : float
+    The point estimate; never the midpoint of the bounds.
+lower, upper : float
+    Bounds of the trace for the computed factors of the two covariances.
+method : str
+    The route `value` comes from: "eigen", "newton-schulz" or "svd" (the last resort).
+iterations : int
+    Iterations of the polar Newton-Schulz route.
+gemms : float
+    Floating-point operations of products, factorisations and solves, in units of one d x d x d product (2 d^3).
+rank : int
+    The smaller numerical rank of the two factors.
+factor_residual : float
+    The larger of ||Sigma - F^T F||_F / tr Sigma of the two sides; 0 for sides given by their rows.
+note : str
+    What there is to know about the result: truncation of a singular covariance, a last resort, a tolerance not met.
+)")
+      .def_readonly("value", &TraceResult::value)
+      .def_readonly("lower", &TraceResult::lower)
+      .def_readonly("upper", &TraceResult::upper)
+      .def_readonly("method", &TraceResult::method)
+      .def_readonly("iterations", &TraceResult::iterations)
+      .def_readonly("gemms", &TraceResult::gemms)
+      .def_readonly("rank", &TraceResult::rank)
+      .def_readonly("factor_residual", &TraceResult::factor_residual)
+      .def_readonly("note", &TraceResult::note)
+      .def("__repr__", [](const TraceResult& r) {
+        return message("TraceResult(value=", r.value, ", lower=", r.lower, ", upper=", r.upper, ", method='", r.method,
+                       "')");
+      });
+
+  py::class_<FrechetResult>(module, "FrechetResult", R"(
+The Fréchet distance of two Gaussians (the squared 2-Wasserstein distance), with bounds.
+
+Attributes
+----------
+value : float
+    The point estimate.
+lower, upper : float
+    Bounds that follow from those of the trace; `lower` is never negative.
+mean_term : float
+    |mu1 - mu2|^2.
+trace1, trace2 : float
+    Traces of the two covariances.
+trace : TraceResult
+    tr((Sigma1 Sigma2)^(1/2)).
+bias : float or None
+    Sampling bias by the closed form for Gaussian features: about how much the value exceeds the distance of the
+    distributions. Present where both n are known and larger than d and the route yields singular values.
+)")
+      .def_readonly("value", &FrechetResult::value)
+      .def_readonly("lower", &FrechetResult::lower)
+      .def_readonly("upper", &FrechetResult::upper)
+      .def_readonly("mean_term", &FrechetResult::mean_term)
+      .def_readonly("trace1", &FrechetResult::trace1)
+      .def_readonly("trace2", &FrechetResult::trace2)
+      .def_readonly("trace", &FrechetResult::trace)
+      .def_readonly("bias", &FrechetResult::bias)
+      .def("__repr__", [](const FrechetResult& r) {
+        return message("FrechetResult(value=", r.value, ", lower=", r.lower, ", upper=", r.upper, ")");
+      });
+
+  module.def("trace_sqrt_product", &trace_of_arrays, py::arg("sigma1"), py::arg("sigma2"), py::kw_only(),
+             py::arg("method") = "auto", py::arg("tol") = py::none(), R"(
+tr((Sigma1 Sigma2)^(1/2)) of two covariances, with proven bounds.
+
+Parameters
+----------
+sigma1, sigma2 : ndarray of float64, shape (d, d), C-contiguous
+    Symmetric positive semi-definite, of any rank and scale.
+method : {"auto", "eigen", "newton-schulz"}
+    "auto" is the fastest on this device; on CPUs that is "eigen".
+tol : float, optional
+    Width of the bracket [lower, upper] asked for, relative to the trace. Work is bounded: a bracket that stays wider
+    is reported in `note`.
+
+Returns
+-------
+TraceResult
+
+Raises
+------
+TypeError
+    Another type, dtype, rank or memory order.
+ValueError
+    Matrices that are not square, of one size and symmetric; an unknown method; tol <= 0.
+NumericalError
+    NaN, infinity, an indefinite matrix, a trace beyond float64.
+)");
+  module.def("frechet_distance", &distance_of_arrays, py::arg("mu1"), py::arg("sigma1"), py::arg("rows1"),
+             py::arg("mu2"), py::arg("sigma2"), py::arg("rows2"), py::kw_only(), py::arg("method") = "auto",
+             py::arg("tol") = py::none(), py::arg("n1") = py::none(), py::arg("n2") = py::none(), R"(
+Fréchet distance of two Gaussians: |mu1 - mu2|^2 + tr Sigma1 + tr Sigma2 - 2 tr((Sigma1 Sigma2)^(1/2)).
+
+Parameters
+----------
+mu1, mu2 : ndarray of float64, shape (d,)
+sigma1, sigma2 : ndarray of float64, shape (d, d), or None
+rows1, rows2 : ndarray of float32 or float64, shape (n, d), or None
+    Feature rows, not centred, n >= 2: what a side with n <= d has in place of sigma, so that its singular covariance
+    is never formed. Exactly one of sigma and rows is given for each side.
+method, tol
+    As for trace_sqrt_product.
+n1, n2 : int, optional
+    Samples behind sigma1 and sigma2, for the bias; for sides with rows they are known.
+
+Returns
+-------
+FrechetResult
+
+Raises
+------
+TypeError, ValueError, NumericalError
+    As for trace_sqrt_product.
+)");
+
+  // For the tests: the pieces that a proof rests on.
+  module.def(
+      "_factor",
+      [](py::handle sigma) {
+        const Doubles array = square_matrix(sigma, "sigma");
+        Factor factor = factor_covariance(array.data(), static_cast<std::size_t>(array.shape(0)), "sigma");
+        Doubles f({static_cast<py::ssize_t>(factor.f.rows()), array.shape(0)});
+        std::copy_n(factor.f.data(), f.size(), f.mutable_data());
+        return py::make_tuple(f, factor.exponent);
+      },
+      py::arg("sigma"), "(F, exponent): sigma is 4^exponent F^T F, up to `factor_residual`.");
+  module.def(
+      "_polar_certificate",
+      [](py::handle m, py::handle x, double tol) {
+        const PolarCertificate proof = polar_certificate(to_matrix(as_contiguous<double>(m, "m", 2)),
+                                                         to_matrix(as_contiguous<double>(x, "x", 2)), tol);
+        return py::make_tuple(proof.lower, proof.upper, proof.is_norm_proven);
+      },
+      py::arg("m"), py::arg("x"), py::arg("tol") = 0.0,
+      "(lower, upper, is_norm_proven): what X proves about the nuclear norm of M.");
+  module.def(
+      "_polar_table",
+      [] {
+        py::list stages;
+        for (const auto& stage : polar::kStages) {
+          py::list quintics;
+          for (const auto& c : stage) quintics.append(py::make_tuple(c[0], c[1], c[2]));
+          stages.append(quintics);
+        }
+        return py::make_tuple(polar::kGuard, stages);
+      },
+      "(guard, stages): the polynomials of the polar iteration.");
+}
+
+}  // namespace fastfid::bindings

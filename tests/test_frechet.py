@@ -1,0 +1,163 @@
+"""The Fréchet distance against closed forms, peers' published values and its own invariances."""
+
+import math
+
+import numpy as np
+import pytest
+
+from fastfid import _core
+
+
+def of_covariances(x, y, **keywords):
+    mu1, mu2 = x.mean(axis=0), y.mean(axis=0)
+    return _core.frechet_distance(mu1, cov(x), None, mu2, cov(y), None, **keywords)
+
+
+def of_rows(x, y, **keywords):
+    mu1, mu2 = x.mean(axis=0), y.mean(axis=0)
+    return _core.frechet_distance(mu1, None, x, mu2, None, y, **keywords)
+
+
+def cov(x):
+    return np.atleast_2d(np.cov(x, rowvar=False))
+
+
+# torch-fidelity's recipe make_stat. Full rank: by the symmetric form, by eigvals and by sqrtm of SciPy 1.17.1, which
+# agree. Rank-deficient (n <= d): the nuclear norm of X Y^T for the centred rows in 50 digits (mpmath); the float64
+# forms from covariances miss it by up to 1e-5, the square root of their rounding noise.
+GOLDEN = [
+    (4, 4, 1, 4.75383761747201323),
+    (1024, 64, 2023, 2.216407743191),
+    (64, 64, 2023, 34.71591557744),
+    (32, 256, 2023, 375.502577769781562),
+    (4096, 256, 2023, 8.158484959374),
+]
+
+
+@pytest.mark.parametrize(("n", "d", "seed", "expected"), GOLDEN)
+@pytest.mark.parametrize("method", ["auto", "newton-schulz"])
+def test_golden_values(n, d, seed, expected, method):
+    rng = np.random.RandomState(seed)
+    x, y = rng.randn(n, d), rng.randn(n, d)
+    sides = [of_covariances] + ([of_rows] if n <= d else [])
+    for distance in sides:
+        result = distance(x, y, method=method, tol=1e-11)
+        assert result.value == pytest.approx(expected, abs=1e-8 if n <= d and distance is of_covariances else 1e-10)
+        assert result.lower <= expected + 1e-9
+        assert result.upper >= expected - 1e-9
+
+
+def test_unit_gaussians_apart():
+    # pytorch-fid's own test: mu 0 and 1, sigma I, d = 2048: exactly 2048.
+    d = 2048
+    eye = np.eye(d)
+    result = _core.frechet_distance(np.zeros(d), eye, None, np.ones(d), eye, None)
+    assert result.value == pytest.approx(2048, abs=1e-9)
+    assert result.mean_term == 2048
+    assert result.trace1 == result.trace2 == 2048
+
+
+def test_one_dimension():
+    one = np.array([[4.0]]), np.array([[9.0]])
+    result = _core.frechet_distance(np.array([1.0]), one[0], None, np.array([3.0]), one[1], None)
+    assert result.value == pytest.approx((1 - 3) ** 2 + (2 - 3) ** 2, rel=1e-14)
+
+
+@pytest.mark.parametrize(("n", "d"), [(2, 8), (5, 64), (64, 64), (65, 64), (300, 64), (40, 512)])
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_distance_to_itself_is_zero(n, d, offset):
+    x = np.random.default_rng(n).standard_normal((n, d)) + offset
+    for distance in (of_rows, of_covariances):
+        result = distance(x, x)
+        assert 0 <= result.value <= 1e-9 * max(1, result.trace1)
+        assert result.lower == 0
+        assert result.upper >= result.value
+
+
+def test_rows_and_covariance_agree():
+    rng = np.random.default_rng(2)
+    for n1, n2, d in [(30, 20, 64), (30, 200, 64), (200, 30, 64), (200, 100, 64)]:
+        x, y = rng.standard_normal((n1, d)), 0.3 + rng.standard_normal((n2, d)) * 1.2
+        both = of_rows(x, y)
+        mixed = _core.frechet_distance(x.mean(axis=0), None, x, y.mean(axis=0), cov(y), None)
+        full = of_covariances(x, y)
+        assert mixed.value == pytest.approx(both.value, abs=1e-8)
+        assert full.value == pytest.approx(both.value, abs=1e-8)
+        for result in (both, mixed, full):
+            assert result.lower <= both.value <= result.upper
+            assert result.trace1 == pytest.approx(np.trace(cov(x)), rel=1e-13)
+
+
+def test_float32_rows_are_read_exactly():
+    x = np.random.default_rng(4).standard_normal((9, 16)).astype(np.float32)
+    y = np.random.default_rng(5).standard_normal((7, 16)).astype(np.float32)
+    mu1, mu2 = x.mean(axis=0, dtype=np.float64), y.mean(axis=0, dtype=np.float64)
+    a = _core.frechet_distance(mu1, None, x, mu2, None, y)
+    b = _core.frechet_distance(mu1, None, x.astype(np.float64), mu2, None, y.astype(np.float64))
+    assert a.value == b.value
+
+
+def test_offset_of_a_million_loses_no_more_than_the_mean_has():
+    rng = np.random.default_rng(6)
+    x, y = rng.standard_normal((10, 32)), rng.standard_normal((12, 32))
+    near = of_rows(x, y)
+    far = of_rows(x + 2.0**20, y + 2.0**20)
+    assert far.value == pytest.approx(near.value, rel=1e-8)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-100, 1e100, 1e150])
+def test_scaling(scale):
+    rng = np.random.default_rng(8)
+    x, y = rng.standard_normal((10, 16)), rng.standard_normal((50, 16))
+    for distance in (of_rows, of_covariances):
+        expected = distance(x, y).value * scale**2
+        assert distance(x * scale, y * scale).value == pytest.approx(expected, rel=1e-9)
+
+
+def test_symmetry():
+    rng = np.random.default_rng(9)
+    x, y = rng.standard_normal((100, 16)), 2 * rng.standard_normal((50, 16))
+    for distance in (of_rows, of_covariances):
+        assert distance(x, y).value == pytest.approx(distance(y, x).value, rel=1e-13)
+
+
+class TestErrors:
+    mu = np.zeros(2)
+    eye = np.eye(2)
+
+    def test_exactly_one_of_sigma_and_rows(self):
+        with pytest.raises(ValueError, match="exactly one of sigma1 and rows1, got neither"):
+            _core.frechet_distance(self.mu, None, None, self.mu, self.eye, None)
+        with pytest.raises(ValueError, match="exactly one of sigma2 and rows2, got both"):
+            _core.frechet_distance(self.mu, self.eye, None, self.mu, self.eye, self.eye)
+
+    def test_shapes(self):
+        with pytest.raises(ValueError, match="differ in dimension: 2 and 3"):
+            _core.frechet_distance(self.mu, self.eye, None, np.zeros(3), np.eye(3), None)
+        with pytest.raises(ValueError, match="sigma2: expected as many features as mu2"):
+            _core.frechet_distance(self.mu, self.eye, None, self.mu, np.eye(3), None)
+        with pytest.raises(ValueError, match="rows1: expected as many features as mu1"):
+            _core.frechet_distance(self.mu, None, np.ones((4, 3)), self.mu, self.eye, None)
+        with pytest.raises(ValueError, match="rows1: expected at least 2 samples, got 1"):
+            _core.frechet_distance(self.mu, None, np.ones((1, 2)), self.mu, self.eye, None)
+        with pytest.raises(ValueError, match="n1: expected the 3 rows"):
+            _core.frechet_distance(self.mu, None, np.ones((3, 2)), self.mu, self.eye, None, n1=4)
+
+    def test_types(self):
+        with pytest.raises(TypeError, match="mu1"):
+            _core.frechet_distance(self.mu.astype(np.float32), self.eye, None, self.mu, self.eye, None)
+        with pytest.raises(TypeError, match="rows2"):
+            _core.frechet_distance(self.mu, self.eye, None, self.mu, None, np.ones((3, 2), dtype=np.int64))
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf])
+    def test_not_finite(self, bad):
+        with pytest.raises(_core.NumericalError, match="mu2: contains NaN"):
+            _core.frechet_distance(self.mu, self.eye, None, np.array([0, bad]), self.eye, None)
+        rows = np.ones((3, 2))
+        rows[2, 1] = bad
+        with pytest.raises(_core.NumericalError, match="rows1: contains NaN"):
+            _core.frechet_distance(self.mu, None, rows, self.mu, self.eye, None)
+
+    def test_beyond_float64(self):
+        with pytest.raises(_core.NumericalError, match="range of float64"):
+            _core.frechet_distance(np.array([1e200, 0]), self.eye, None, self.mu, self.eye, None)

@@ -1,0 +1,259 @@
+"""tr((Sigma1 Sigma2)^(1/2)) and its bounds against closed forms, mpmath in 50 digits, and SciPy."""
+
+import math
+
+import mpmath
+import numpy as np
+import pytest
+import scipy.linalg
+
+from fastfid import _core
+
+METHODS = ["auto", "eigen", "newton-schulz"]
+
+
+def covariance(rng, n, d, decay=0.0):
+    """The covariance of n samples of d features whose standard deviations fall from 1 to 10^-decay."""
+    x = rng.standard_normal((n, d)) * np.logspace(0, -decay, d)
+    return np.atleast_2d(np.cov(x, rowvar=False))
+
+
+def rotated(rng, values):
+    q = np.linalg.qr(rng.standard_normal((len(values), len(values))))[0]
+    s = (q * values) @ q.T
+    return (s + s.T) / 2
+
+
+def make_cases():
+    """Name -> (sigma1, sigma2): issue 3's list."""
+    rng = np.random.default_rng(7)
+    d = 8
+    a = covariance(rng, 40, d, 1)
+    b = covariance(rng, 50, d, 2)
+    v = rng.standard_normal(d)
+    constant = covariance(rng, 40, d)
+    constant[3, :] = constant[:, 3] = 0.0
+    eye = np.eye(d)
+    return {
+        "full rank": (a, b),
+        "identical": (a, a),
+        "nearly identical": (a, a + 1e-9 * rotated(rng, rng.random(d))),
+        "rank one": (np.outer(v, v), b),
+        "rank one, both": (np.outer(v, v), 4 * np.outer(v, v)),
+        "rank one, orthogonal": (np.diag([1.0] + [0.0] * (d - 1)), np.diag([0.0] * (d - 1) + [1.0])),
+        "zero": (np.zeros((d, d)), b),
+        "zero, both": (np.zeros((d, d)), np.zeros((d, d))),
+        "diagonal, condition 1e12": (np.diag(np.logspace(0, -12, d)), np.diag(np.logspace(-12, 0, d))),
+        "rotated, condition 1e12": (rotated(rng, np.logspace(0, -12, d)), rotated(rng, np.logspace(0, -12, d))),
+        "diagonal, condition 1e300": (np.diag(np.logspace(0, -300, d)), eye),
+        "one constant feature": (constant, b),
+        "n = 2": (covariance(rng, 2, d), covariance(rng, 2, d)),
+        "n = 5 of d = 8": (covariance(rng, 5, d), covariance(rng, 6, d)),
+        "1e-200": (1e-200 * a, 1e-200 * b),
+        "1e200": (1e200 * a, 1e200 * b),
+        "1e-300 and 1e300": (1e-300 * a, 1e300 * b),
+        "subnormal": (5e-324 * eye, eye),
+        "d = 1": (np.array([[4.0]]), np.array([[9.0]])),
+        "d = 2": (covariance(rng, 9, 2), covariance(rng, 9, 2)),
+    }
+
+
+CASES = make_cases()
+
+
+def exact_trace(sigma1, sigma2):
+    """The nuclear norm of F1 F2^T in 50 digits, for the factors that the core computed."""
+    (f1, e1), (f2, e2) = _core._factor(sigma1), _core._factor(sigma2)
+    if f1.shape[0] == 0 or f2.shape[0] == 0:
+        return mpmath.mpf(0)
+    with mpmath.workdps(50):
+        m = mpmath.matrix(f1.tolist()) * mpmath.matrix(f2.tolist()).T
+        return mpmath.fsum(mpmath.svd_r(m, compute_uv=False)) * mpmath.mpf(2) ** (e1 + e2)
+
+
+@pytest.mark.parametrize("tol", [None, 1e-9], ids=["free", "tol"])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", CASES)
+def test_bounds_hold_and_value_is_exact(name, method, tol):
+    sigma1, sigma2 = CASES[name]
+    truth = exact_trace(sigma1, sigma2)
+    result = _core.trace_sqrt_product(sigma1, sigma2, method=method, tol=tol)
+    assert result.lower <= truth <= result.upper
+    assert result.lower <= result.value <= result.upper
+    # Forming M and its decomposition are backward stable: the error is relative to the product of the traces.
+    scale = math.sqrt(np.trace(sigma1)) * math.sqrt(np.trace(sigma2))
+    error = 1e-6 if method == "newton-schulz" and tol is None else 1e-9
+    assert abs(mpmath.mpf(result.value) - truth) <= error * scale
+    if tol is not None and "wider" not in result.note:
+        assert result.upper - result.lower <= tol * result.upper
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_closed_forms(method):
+    assert _core.trace_sqrt_product(*CASES["d = 1"], method=method).value == pytest.approx(6, rel=1e-15)
+    # (v v^T)(4 v v^T) has the root 2 |v|^2 v v^T / |v|^2, of trace 2 |v|^2.
+    one, four = CASES["rank one, both"]
+    assert _core.trace_sqrt_product(one, four, method=method).value == pytest.approx(2 * np.trace(one), rel=1e-12)
+    sigma = CASES["full rank"][0]
+    assert _core.trace_sqrt_product(sigma, sigma, method=method).value == pytest.approx(np.trace(sigma), rel=1e-8)
+    for name in ["1e-200", "1e200"]:
+        expected = _core.trace_sqrt_product(*CASES["full rank"], method=method).value * float(name)
+        assert _core.trace_sqrt_product(*CASES[name], method=method).value == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("d", [3, 64, 300, 600])
+def test_full_rank_agrees_with_scipy(d):
+    rng = np.random.default_rng(d)
+    sigma1, sigma2 = covariance(rng, 3 * d, d, 1), covariance(rng, 2 * d, d, 1)
+    expected = np.trace(scipy.linalg.sqrtm(sigma1 @ sigma2)).real
+    for method in METHODS:
+        result = _core.trace_sqrt_product(sigma1, sigma2, method=method, tol=1e-8)
+        assert result.value == pytest.approx(expected, rel=1e-8 if method == "newton-schulz" else 1e-9)
+        assert result.lower <= expected * (1 + 1e-12)
+        assert result.upper >= expected * (1 - 1e-12)
+        assert result.upper - result.lower <= 1e-8 * result.upper
+
+
+def test_thread_count_does_not_change_a_bit():
+    rng = np.random.default_rng(3)
+    sigma1, sigma2 = covariance(rng, 900, 600, 1), covariance(rng, 700, 600, 1)
+    seen = set()
+    try:
+        for threads in (1, 2, 5):
+            _core.set_num_threads(threads)
+            for method in METHODS:
+                result = _core.trace_sqrt_product(sigma1, sigma2, method=method)
+                seen.add((method, result.value, result.lower, result.upper, result.factor_residual))
+    finally:
+        _core.set_num_threads(0)
+    assert len(seen) == len(METHODS)
+
+
+def test_inputs_are_not_modified():
+    sigma1, sigma2 = (s.copy() for s in CASES["n = 5 of d = 8"])
+    for method in METHODS:
+        _core.trace_sqrt_product(sigma1, sigma2, method=method)
+    np.testing.assert_array_equal(sigma1, CASES["n = 5 of d = 8"][0])
+    np.testing.assert_array_equal(sigma2, CASES["n = 5 of d = 8"][1])
+
+
+class TestErrors:
+    eye = np.eye(2)
+
+    def test_indefinite_has_the_text_that_pytorch_fid_users_know(self):
+        indefinite = np.array([[-1.0, 1.0], [1.0, 1.0]])
+        for args in [(indefinite, self.eye), (self.eye, indefinite)]:
+            with pytest.raises(_core.NumericalError, match=r"^Imaginary component 1\.189.*not positive semi-definite"):
+                _core.trace_sqrt_product(*args)
+
+    @pytest.mark.parametrize(
+        "sigma",
+        [
+            np.array([[0.0, 1.0], [1.0, 0.0]]),
+            np.diag([1.0, -1e-6]),
+            np.diag([-1.0, -1.0]),
+            np.array([[1.0, 1.001], [1.001, 1.0]]),
+            -1e-250 * np.eye(2),
+        ],
+    )
+    def test_indefinite(self, sigma):
+        with pytest.raises(_core.NumericalError, match=r"^Imaginary component"):
+            _core.trace_sqrt_product(sigma, self.eye)
+
+    def test_rounding_below_zero_is_no_error(self):
+        result = _core.trace_sqrt_product(np.diag([1.0, -1e-17]), self.eye)
+        assert result.value == pytest.approx(1)
+        assert result.rank == 1
+        assert "singular" in result.note
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+    @pytest.mark.parametrize("place", [(0, 0), (0, 1)])
+    def test_not_finite(self, bad, place):
+        sigma = np.eye(2)
+        sigma[place] = sigma[place[::-1]] = bad
+        with pytest.raises(_core.NumericalError, match="sigma2: contains NaN or infinity"):
+            _core.trace_sqrt_product(self.eye, sigma)
+
+    def test_asymmetric(self):
+        with pytest.raises(ValueError, match="sigma1: expected a symmetric matrix"):
+            _core.trace_sqrt_product(np.array([[1.0, 0.5], [0.4, 1.0]]), self.eye)
+
+    def test_shapes_and_types(self):
+        with pytest.raises(ValueError, match=r"sigma1: expected shape \(d, d\)"):
+            _core.trace_sqrt_product(np.ones((2, 3)), self.eye)
+        with pytest.raises(ValueError, match="differ in dimension: 3 and 2"):
+            _core.trace_sqrt_product(np.eye(3), self.eye)
+        with pytest.raises(ValueError, match="d = 0"):
+            _core.trace_sqrt_product(np.ones((0, 0)), np.ones((0, 0)))
+        with pytest.raises(TypeError, match="sigma1"):
+            _core.trace_sqrt_product(np.eye(2, dtype=np.float32), self.eye)
+        with pytest.raises(TypeError, match="sigma2"):
+            _core.trace_sqrt_product(self.eye, [[1.0, 0.0], [0.0, 1.0]])
+        with pytest.raises(ValueError, match="method"):
+            _core.trace_sqrt_product(self.eye, self.eye, method="sqrtm")
+        for tol in [0.0, -1.0, math.nan, math.inf]:
+            with pytest.raises(ValueError, match="tol"):
+                _core.trace_sqrt_product(self.eye, self.eye, tol=tol)
+
+    def test_beyond_float64(self):
+        huge = 1e308 * np.eye(64)
+        with pytest.raises(_core.NumericalError, match="range of float64"):
+            _core.trace_sqrt_product(huge, huge)
+
+
+class TestCertificate:
+    rng = np.random.default_rng(11)
+    m = rng.standard_normal((12, 8))
+    u, s, vt = np.linalg.svd(m, full_matrices=False)
+
+    def test_polar_factor_gives_tight_bounds(self):
+        lower, upper, is_norm_proven = _core._polar_certificate(self.m, np.ascontiguousarray(self.u @ self.vt))
+        assert is_norm_proven
+        assert lower <= self.s.sum() <= upper
+        assert upper - lower <= 1e-12 * upper
+
+    def test_any_iterate_of_norm_below_two_gives_true_bounds(self):
+        rng = np.random.default_rng(12)
+        for _ in range(200):
+            x = rng.standard_normal((12, 8))
+            x *= rng.uniform(0, 1.97) / np.linalg.norm(x, 2)
+            lower, upper, is_norm_proven = _core._polar_certificate(self.m, x)
+            assert is_norm_proven
+            assert lower <= self.s.sum() <= upper
+
+    def test_wrong_iterate_is_caught(self):
+        # Without the check its "lower bound" is above the nuclear norm: f(-2.5) = 4.06 > 1.
+        values = np.full(8, 0.9)
+        values[0] = -2.5
+        x = (self.u * values) @ self.vt
+        y, h = x.T @ x, x.T @ self.m
+        assert (3 * np.trace(h) - (y * h).sum()) / 2 > self.s.sum()
+        lower, upper, is_norm_proven = _core._polar_certificate(self.m, x)
+        assert not is_norm_proven
+        assert lower <= self.s.sum() <= upper
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, 1e200])
+    def test_broken_iterate_is_caught(self, bad):
+        x = np.ascontiguousarray(self.u @ self.vt)
+        x[0, 0] = bad
+        lower, upper, is_norm_proven = _core._polar_certificate(self.m, x)
+        assert not is_norm_proven
+        assert lower <= self.s.sum() <= upper
+
+    def test_polynomials_map_the_guarded_interval_into_itself(self):
+        guard, stages = _core._polar_table()
+        x = np.linspace(0, 1 + guard, 200_001)
+        for stage in stages:
+            for c0, c1, c2 in stage:
+                p = x * (c0 + x**2 * (c1 + x**2 * c2))
+                assert p.min() >= 0
+                assert p.max() <= 1 + 4e-15  # rounding of this evaluation
+
+    def test_stages_reach_one(self):
+        _, stages = _core._polar_table()
+        for end, count in zip([1e-5, 1e-8, 1e-11, 1e-14], range(1, 5), strict=True):
+            x = np.logspace(math.log10(end), 0, 100_001)
+            for stage in stages[:count]:
+                for c0, c1, c2 in stage:
+                    x = x * (c0 + x**2 * (c1 + x**2 * c2))
+            assert x.min() > 0.99
