@@ -19,12 +19,12 @@ class GridMeans(FeatureExtractor):
 
     def prepare(self, image):
         height, width, _ = image.shape
-        rows = np.arange(self.cells + 1) * height // self.cells
-        columns = np.arange(self.cells + 1) * width // self.cells
+        starts = np.arange(self.cells)
+        tops, lefts = starts * height // self.cells, starts * width // self.cells
+        bottoms = np.maximum((starts + 1) * height // self.cells, tops + 1)
+        rights = np.maximum((starts + 1) * width // self.cells, lefts + 1)
         cells = [
-            image[rows[i] : max(rows[i + 1], rows[i] + 1), columns[j] : max(columns[j + 1], columns[j] + 1)].mean(
-                (0, 1)
-            )
+            image[tops[i] : bottoms[i], lefts[j] : rights[j]].mean((0, 1))
             for i in range(self.cells)
             for j in range(self.cells)
         ]

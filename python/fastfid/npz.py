@@ -1,4 +1,4 @@
-"""Reading NumPy files from untrusted hands: the header is checked before a byte of data is read, and nothing is unpickled."""
+"""Reading NumPy files from untrusted hands: headers are checked before data is read, and nothing is unpickled."""
 
 import contextlib
 import zipfile
@@ -96,9 +96,8 @@ def read_member(archive: zipfile.ZipFile, key: str, max_bytes: int) -> NDArray[A
             raise ValueError(f"{name}: declares shape {header.shape} of {header.dtype}, more than {max_bytes} bytes")
         data = stream.read(header.nbytes + 1)
     if len(data) != header.nbytes:
-        raise ValueError(
-            f"{name}: declares {header.nbytes} bytes of data but has {'more' if len(data) > header.nbytes else len(data)}"
-        )
+        found = "more" if len(data) > header.nbytes else len(data)
+        raise ValueError(f"{name}: declares {header.nbytes} bytes of data but has {found}")
     array = np.frombuffer(data, dtype=header.dtype)
     return array.reshape(header.shape, order="F" if header.fortran_order else "C")
 

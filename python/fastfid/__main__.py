@@ -1,0 +1,7 @@
+"""``python -m fastfid``."""
+
+import sys
+
+from fastfid.cli import main
+
+sys.exit(main())

@@ -1,0 +1,361 @@
+"""The command line: ``fastfid PATH PATH``, pytorch-fid's flags, and a few commands of our own.
+
+stdout carries the answer and nothing else; every other line goes to stderr. Exit codes: 0; 1 with one sentence on
+stderr; 2 usage; 130 Ctrl-C; 143 SIGTERM. Heavy imports happen inside the functions that need them, so that ``--help``
+is instant.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from fastfid._version import __version__
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["main"]
+
+_DESCRIPTION = """\
+Fréchet Inception Distance (FID) of two sets of images. Prints "FID:  <number>".
+
+Takes pytorch-fid's command lines and gives pytorch-fid's numbers. Each PATH is a folder of images, a .zip or .tar, an
+.npz with images (arr_0), an .npy, or an .npz with statistics (mu, sigma) written by this or any other tool.
+"""
+
+_EPILOG = """\
+commands (their names win over paths; write ./stats for a folder called stats):
+  fastfid stats SOURCE -o FILE.npz   compute the statistics of one source and keep them
+  fastfid weights [show|get|verify]  the Inception weights: where they are, fetch them, check them
+  fastfid info                       facts of the build and of this machine
+  fastfid demo                       FID of disturbed photographs, as a table and a plot
+
+examples:
+  fastfid real/ generated/                       the FID that pytorch-fid prints
+  fastfid stats real/ -o real.npz                once
+  fastfid real.npz generated.zip --json          then often, with bounds, n and versions
+  fastfid real/ generated/ --protocol clean      another preprocessing (see --protocol)
+
+environment:
+  FASTFID_WEIGHTS      a weights file to use
+  FASTFID_CACHE        folder for the weights (default: fastfid in the user's cache folder)
+  FASTFID_NUM_THREADS  threads to compute with, like --threads
+
+exit codes: 0 success, 1 failure (one sentence on stderr), 2 wrong usage, 130 interrupted.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        first = sys.argv[1] if len(sys.argv) > 1 else ""
+        hint = ""
+        if first in _COMMANDS and os.path.exists(first):
+            hint = f" (if you mean the path, write ./{first})"
+        self.exit(2, f"{self.prog}: error: {message}{hint}\n")
+
+
+def _add_source_options(parser: argparse.ArgumentParser) -> None:
+    """Options of everything that reads images and runs the network."""
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--dims",
+        type=int,
+        default=2048,
+        choices=(64, 192, 768, 2048),
+        help="dimensionality of the Inception features: 64 (first max pooling), 192 (second max pooling), 768 "
+        "(pre-aux classifier), 2048 (final average pooling); default: 2048. Ignored when both paths are statistics",
+    )
+    group.add_argument(
+        "--device", default="auto", help="auto (CUDA if there is a device), cpu, cuda or cuda:N; default: auto"
+    )
+    group.add_argument(
+        "--protocol",
+        default="pytorch-fid",
+        help="preprocessing, which changes the number: pytorch-fid, tensorflow (TTUR, torch-fidelity, ADM), clean "
+        "(clean-fid), torchmetrics (>= 1.8), none (no resize); default: pytorch-fid",
+    )
+    group.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="Inception weights (default: FASTFID_WEIGHTS, the cache, else fetched once)",
+    )
+    group.add_argument(
+        "--batch-size",
+        type=_positive,
+        default=50,
+        help="accepted for compatibility; never changes a number, and on the CPU the network chooses its own batches",
+    )
+    group.add_argument(
+        "--num-workers", type=_positive, help="threads that decode and resize images; default: min(8, available CPUs)"
+    )
+    group.add_argument("--threads", type=_positive, help="threads to compute with; default: the CPUs it may use")
+
+    group = parser.add_argument_group("images")
+    group.add_argument("--recursive", action="store_true", help="search sub-folders too")
+    group.add_argument("--any-case", action="store_true", help="take upper-case file extensions too")
+    group.add_argument("--num", type=_positive, metavar="N", help="use a random subset of N images of each source")
+    group.add_argument("--seed", type=int, default=0, help="seed of that subset; default: 0")
+    group.add_argument(
+        "--alpha",
+        action="store_true",
+        help="composite on white (default: drop alpha, as pytorch-fid)",
+    )
+    group.add_argument(
+        "--exif",
+        action="store_true",
+        help="apply the EXIF orientation (default: ignore it, as pytorch-fid)",
+    )
+    group.add_argument(
+        "--on-error",
+        choices=("raise", "skip"),
+        default="raise",
+        help="what to do with an image that cannot be read; skip goes on with the others and says how many were lost",
+    )
+    group.add_argument("--max-errors", type=int, metavar="N", help="with skip: fail once more than N images were lost")
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="no progress bar and no remarks on stderr; errors only")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
+    return value
+
+
+def _fid_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="fastfid", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("path", nargs=2, metavar="PATH", help="the two sets of images, or their statistics (.npz)")
+    parser.add_argument(
+        "--save-stats",
+        action="store_true",
+        help="write the statistics of the first path to the second, an .npz file that must not exist yet",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object: fid, bounds, n, protocol, versions, ..."
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="compare what different protocols or networks made",
+    )
+    _add_output_options(parser)
+    parser.add_argument("--version", action="version", version=f"fastfid {__version__}")
+    _add_source_options(parser)
+    return parser
+
+
+def _run_fid(argv: Sequence[str]) -> int:
+    args = _fid_parser().parse_args(argv)
+    if args.save_stats:
+        return _save_statistics(args, *args.path)
+    from fastfid import fid
+
+    for path in args.path:
+        _check_exists(path)
+    _prepare(args)
+    record = fid.compute_fid(*args.path, force=args.force, return_info=True, **_fid_options(args))
+    _remark(args, _sample_size_remark(record))
+    if args.json:
+        print(json.dumps(record, indent=2))
+    else:
+        print("FID: ", record["fid"])
+    return 0
+
+
+def _run_stats(argv: Sequence[str]) -> int:
+    parser = _Parser(
+        prog="fastfid stats",
+        description="Compute the statistics (mean and covariance of the Inception features) of one source and keep "
+        "them as an .npz that fastfid, pytorch-fid and the other tools read.",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="a folder, .zip, .tar, .npz or .npy with images")
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the .npz to write; must not exist yet")
+    _add_output_options(parser)
+    _add_source_options(parser)
+    args = parser.parse_args(argv)
+    return _save_statistics(args, args.source, args.output)
+
+
+def _save_statistics(args: argparse.Namespace, source: str, output: str) -> int:
+    from fastfid import fid
+    from fastfid.statistics import npz_path
+
+    _check_exists(source)
+    target = npz_path(output)
+    if target.exists():
+        raise RuntimeError(f"Existing output file: {target}")
+    if not target.parent.is_dir():
+        raise RuntimeError(f"{target}: there is no folder {target.parent}")
+    _prepare(args)
+    _remark(args, f"Saving statistics for {source}")
+    statistics = fid.compute_statistics(source, **_fid_options(args))
+    statistics.save(target)
+    _remark(args, f"{target}: n = {statistics.n}, d = {statistics.d}")
+    return 0
+
+
+def _run_weights(argv: Sequence[str]) -> int:
+    parser = _Parser(
+        prog="fastfid weights",
+        description="The FID Inception weights (Google's Inception, 2015-12-05, Apache-2.0).",
+    )
+    parser.add_argument(
+        "action",
+        nargs="?",
+        default="show",
+        choices=("show", "get", "verify"),
+        help="show: where and what they are; get: fetch them into the cache; verify: read them, check every hash",
+    )
+    parser.add_argument("--weights", metavar="FILE", help="look at this file instead")
+    args = parser.parse_args(argv)
+    from fastfid.features import weights
+
+    if args.action == "show":
+        print(weights.describe(args.weights))
+    else:
+        found = weights.find_weights(args.weights)
+        print(f"{found.path}: {found.identity}")
+    return 0
+
+
+def _run_info(argv: Sequence[str]) -> int:
+    parser = _Parser(prog="fastfid info", description="Facts of the build and of this machine, for a bug report.")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args(argv)
+    from fastfid.info import gather
+
+    facts = gather()
+    if args.json:
+        print(json.dumps(facts, indent=2))
+    else:
+        width = max(len(key) for key in facts)
+        for key, value in facts.items():
+            print(f"{key:{width}}  {value}")
+    return 0
+
+
+def _run_demo(argv: Sequence[str]) -> int:
+    parser = _Parser(
+        prog="fastfid demo",
+        description="FID of 128 crops of real photographs against the same crops disturbed five ways in three rising "
+        "levels, as in figure 3 of Heusel et al. 2017: a table on stdout and one PNG plot. Takes 2 to 3 minutes on 2 "
+        "cores. Needs scikit-image and matplotlib: pip install 'fastfid[demo]'.",
+    )
+    parser.add_argument("-o", "--output", default="fastfid-demo.png", metavar="FILE", help="plot; default: %(default)s")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; default: auto")
+    parser.add_argument("--weights", metavar="FILE", help="Inception weights file")
+    _add_output_options(parser)
+    args = parser.parse_args(argv)
+    from fastfid.demo import run
+
+    run(args.output, device=args.device, weights=args.weights, progress=False if args.quiet else "auto")
+    return 0
+
+
+_COMMANDS = {"stats": _run_stats, "weights": _run_weights, "info": _run_info, "demo": _run_demo}
+
+
+def _fid_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Keywords of compute_fid and compute_statistics from the command line."""
+    return {
+        "dims": args.dims,
+        "protocol": args.protocol,
+        "device": args.device,
+        "weights": args.weights,
+        "batch_size": args.batch_size,
+        "num_workers": args.num_workers,
+        "on_error": args.on_error,
+        "max_errors": args.max_errors,
+        "progress": False if args.quiet else "auto",
+        "recursive": args.recursive,
+        "any_case": args.any_case,
+        "num": args.num,
+        "seed": args.seed,
+        "alpha": args.alpha,
+        "exif": args.exif,
+    }
+
+
+def _check_exists(path: str) -> None:
+    # pytorch-fid's words; globs and brace lists of shards are resolved later.
+    if not os.path.exists(path) and not any(c in path for c in "*?[{"):
+        raise RuntimeError(f"Invalid path: {path}")
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    """Set the threads, and turn warnings into lines on stderr. A loss of images is said even with --quiet."""
+    from fastfid import _core
+    from fastfid.errors import FastfidWarning, SkippedImagesWarning
+
+    if args.threads is not None:
+        _core.set_num_threads(args.threads)
+    warnings.simplefilter("ignore" if args.quiet else "always", FastfidWarning)
+    warnings.simplefilter("always", SkippedImagesWarning)
+    warnings.showwarning = lambda message, *_args, **_kwargs: _say(str(message))
+
+
+def _sample_size_remark(record: dict[str, Any]) -> str | None:
+    n, d = record["n"], record["dims"]
+    thin = [f"{record[side]} (n = {n[side]})" for side in ("real", "fake") if n[side] is not None and n[side] <= d]
+    if not thin:
+        return None
+    return (
+        f"{' and '.join(thin)}: no more images than dims ({d}), so sampling bias dominates: "
+        "the distance is exact, but compare it only with distances of the same n"
+    )
+
+
+def _remark(args: argparse.Namespace, text: str | None) -> None:
+    if text and not args.quiet:
+        _say(text)
+
+
+def _say(text: str) -> None:
+    print(f"fastfid: {text}", file=sys.stderr)
+
+
+def _on_sigterm(signum: int, frame: object) -> NoReturn:
+    # SystemExit unwinds like Ctrl-C does: workers end, temporary files go.
+    sys.exit(128 + signum)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: the process's own) and return the exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        run = _COMMANDS.get(argv[0]) if argv else None
+        code = run(argv[1:]) if run else _run_fid(argv)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("fastfid: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read stdout has gone; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (OSError, ValueError, RuntimeError, ImportError, MemoryError, TypeError) as error:
+        if os.environ.get("FASTFID_TRACEBACK"):
+            raise
+        _say(f"error: {_sentence(error)}")
+        return 1
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    return str(error) or type(error).__name__

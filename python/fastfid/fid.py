@@ -1,0 +1,556 @@
+"""The Fréchet Inception Distance from Python: two whole sets at once, or image by image."""
+
+import os
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict, Unpack, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastfid import _core
+from fastfid._core import FrechetResult, Moments
+from fastfid._version import __version__
+from fastfid.errors import FastfidWarning, NumericalError, SkippedImagesWarning
+from fastfid.features.base import FeatureExtractor
+from fastfid.pipeline import Report, extract
+from fastfid.protocols import get_protocol
+from fastfid.sources import ImageSource, is_statistics_file, open_source
+from fastfid.statistics import Statistics, check_compatible, check_provenance
+
+__all__ = ["FID", "SourceOptions", "compute_fid", "compute_statistics", "frechet_distance", "make_extractor"]
+
+DIMS = (64, 192, 768, 2048)
+Side = Statistics | tuple[ArrayLike, ArrayLike]
+
+
+class SourceOptions(TypedDict, total=False):
+    """How a source is read; every function that takes sources takes these keywords."""
+
+    recursive: bool
+    """Search sub-folders too (pytorch-fid does not)."""
+    any_case: bool
+    """Take upper-case file extensions too (pytorch-fid does not)."""
+    layout: Literal["nhwc", "nchw"] | None
+    """Axis order of arrays, where their shape leaves it open."""
+    num: int | None
+    """Use a random subset of this many images."""
+    seed: int
+    """Seed of that subset."""
+    alpha: bool
+    """Composite transparent pictures on white; else the alpha channel is dropped, as the peers do."""
+    exif: bool
+    """Turn pictures as their EXIF orientation says; else it is ignored, as the peers do."""
+
+
+def make_extractor(
+    dims: int = 2048,
+    protocol: str = "pytorch-fid",
+    device: str = "auto",
+    weights: str | os.PathLike[str] | None = None,
+) -> FeatureExtractor:
+    """Return the Inception network for the given layer and protocol; finds or fetches its weights.
+
+    Raises
+    ------
+    ValueError
+        Unknown `dims`, `protocol` or `device`.
+    fastfid.WeightsError
+        The weights are nowhere to be had, or are not the right ones.
+    fastfid.BackendUnavailable
+        There is no such device.
+    """
+    check_dims(dims)
+    get_protocol(protocol)
+    from fastfid.features.inception import InceptionV3  # loads ONNX Runtime: not for two .npz files
+
+    return InceptionV3(dims, protocol=protocol, device=device, weights=weights)
+
+
+def check_dims(dims: int) -> None:
+    """Raise ValueError unless the Inception network has a layer of that width."""
+    if dims not in DIMS:
+        raise ValueError(f"dims: expected one of {', '.join(map(str, DIMS))}; got {dims!r}")
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What the two sides of one FID share while their images are read."""
+
+    extractor: FeatureExtractor
+    num_workers: int | None
+    on_error: Literal["raise", "skip"]
+    max_errors: int | None
+    progress: bool | Literal["auto"]
+
+    def statistics(self, source: ImageSource) -> tuple[Statistics, Report]:
+        moments = Moments(self.extractor.dims)
+        report = extract(
+            source,
+            self.extractor,
+            moments.update,
+            num_workers=self.num_workers,
+            on_error=self.on_error,
+            max_errors=self.max_errors,
+            progress=self.progress,
+            description=source.name,
+        )
+        if report.skipped:
+            shown = ", ".join(f"{name} ({reason})" for name, reason in report.skipped[:5])
+            more = ", ..." if len(report.skipped) > 5 else ""
+            warnings.warn(
+                f"{source.name}: skipped {len(report.skipped)} unreadable images: {shown}{more}",
+                SkippedImagesWarning,
+                stacklevel=3,
+            )
+        meta = {**provenance(self.extractor), "source": source.name}
+        return Statistics.from_moments(moments, meta, source.name), report
+
+
+def provenance(extractor: FeatureExtractor) -> dict[str, Any]:
+    """Return what a statistics file says of the network that made it."""
+    return {
+        "protocol": extractor.protocol,
+        "extractor": extractor.identity,
+        "precision": extractor.precision,
+        "dims": extractor.dims,
+    }
+
+
+def _open(source: Any, options: Mapping[str, Any]) -> ImageSource:
+    opened = open_source(source, **options)
+    for note in opened.notes:
+        warnings.warn(note, FastfidWarning, stacklevel=3)
+    return opened
+
+
+def load_known(source: Any) -> Statistics | None:
+    """Return the statistics that `source` is or names, or None where images must be read.
+
+    Raises
+    ------
+    ValueError
+        It is a statistics file, but a bad one.
+    """
+    if isinstance(source, Statistics):
+        return source
+    if isinstance(source, str | os.PathLike) and is_statistics_file(source):
+        return Statistics.load(source)
+    return None
+
+
+def compute_statistics(
+    source: Any,
+    *,
+    dims: int = 2048,
+    protocol: str = "pytorch-fid",
+    device: str = "auto",
+    weights: str | os.PathLike[str] | None = None,
+    extractor: FeatureExtractor | None = None,
+    batch_size: int | None = None,
+    num_workers: int | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
+    max_errors: int | None = None,
+    progress: bool | Literal["auto"] = False,
+    **options: Unpack[SourceOptions],
+) -> Statistics:
+    """Fit a Gaussian to the Inception features of one set of images.
+
+    Parameters
+    ----------
+    source : path, array, tensor, iterable, generator or Statistics
+        A folder, a zip or tar, an ``.npz`` (statistics, or images under ``arr_0``), an ``.npy``, uint8 images
+        [n, h, w, 3] or [n, 3, h, w], or an iterable of images or batches.
+    dims : {64, 192, 768, 2048}
+        Which layer's features.
+    protocol : str
+        How images become 299 x 299 input; see :data:`fastfid.protocols.PROTOCOLS`.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:N".
+    weights : path, optional
+        Inception weights to use instead of the cached or fetched ones.
+    extractor : FeatureExtractor, optional
+        Another network; then `dims`, `protocol`, `device` and `weights` are its business.
+    batch_size : int, optional
+        Accepted for pytorch-fid's sake. It never changes a number; on the CPU small batches are as fast as large ones
+        and take less memory, so the network chooses.
+    num_workers : int, optional
+        Threads that decode and resize. Default: min(8, available CPUs).
+    on_error : {"raise", "skip"}
+        What to do with an image that cannot be read.
+    max_errors : int, optional
+        With "skip": fail once more images than this were skipped.
+    progress : bool or "auto"
+        Show a progress bar on stderr; "auto": on a terminal only.
+    **options
+        See :class:`SourceOptions`.
+
+    Returns
+    -------
+    Statistics
+        float64 mean (d,) and covariance (d, d), ddof=1, with n and provenance.
+
+    Raises
+    ------
+    ValueError
+        Nothing to read, fewer than two images, a bad argument.
+    TypeError
+        Images that are not uint8.
+    fastfid.ImageError
+        An image cannot be read; its path is in the message.
+    fastfid.WeightsError, fastfid.BackendUnavailable
+        See :func:`make_extractor`.
+    """
+    check_batch_size(batch_size)
+    known = load_known(source)
+    if known is not None:
+        return known
+    opened = _open(source, options)
+    extractor = extractor or make_extractor(dims, protocol, device, weights)
+    return _Reading(extractor, num_workers, on_error, max_errors, progress).statistics(opened)[0]
+
+
+def check_batch_size(batch_size: int | None) -> None:
+    """Raise ValueError unless it is None or at least 1."""
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+
+
+@overload
+def compute_fid(real: Any, fake: Any, *, return_info: Literal[False] = ..., **options: Any) -> float: ...
+@overload
+def compute_fid(real: Any, fake: Any, *, return_info: Literal[True], **options: Any) -> dict[str, Any]: ...
+def compute_fid(
+    real: Any,
+    fake: Any,
+    *,
+    dims: int = 2048,
+    protocol: str = "pytorch-fid",
+    device: str = "auto",
+    weights: str | os.PathLike[str] | None = None,
+    extractor: FeatureExtractor | None = None,
+    batch_size: int | None = None,
+    num_workers: int | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
+    max_errors: int | None = None,
+    progress: bool | Literal["auto"] = False,
+    force: bool = False,
+    tol: float | None = None,
+    return_info: bool = False,
+    **options: Any,
+) -> float | dict[str, Any]:
+    """Return the Fréchet Inception Distance of two sets of images (Heusel et al. 2017).
+
+    ``|mu1 - mu2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2))`` of the Gaussians fitted to their Inception features.
+
+    Parameters
+    ----------
+    real, fake : path, array, tensor, iterable, generator or Statistics
+        See :func:`compute_statistics`, also for the other keywords. Two statistics need no network, and `dims` is
+        ignored then.
+    force : bool
+        Compare statistics made under different protocols or networks all the same.
+    tol : float, optional
+        Tighten the certified bounds of the trace term to this width.
+    return_info : bool
+        Return the whole record instead: ``fid``, ``lower``, ``upper``, ``n`` of each side, protocol, extractor,
+        versions, seconds.
+
+    Raises
+    ------
+    ValueError
+        The sides do not belong together, and whatever :func:`compute_statistics` raises.
+    fastfid.NumericalError
+        A covariance is not positive semi-definite.
+    """
+    started = time.perf_counter()
+    check_batch_size(batch_size)
+    # Whatever can be refused without the network is refused before it runs.
+    known = [load_known(source) for source in (real, fake)]
+    opened = [
+        open_source(source, **options) if side is None else None
+        for source, side in zip((real, fake), known, strict=True)
+    ]
+    reading = None
+    if None in known:
+        if extractor is None:
+            check_dims(dims)
+            get_protocol(protocol)
+        wanted = extractor.dims if extractor is not None else dims
+        for side in known:
+            if side is not None and side.d != wanted:
+                raise ValueError(f"{side.name} has {side.d} dims, but {wanted} are asked for")
+        extractor = extractor or make_extractor(dims, protocol, device, weights)
+        for side in known:
+            if side is not None:
+                check_provenance(side.name, side.meta, "this run", provenance(extractor), force=force)
+        reading = _Reading(extractor, num_workers, on_error, max_errors, progress)
+    loaded = time.perf_counter()
+    sides = []
+    skipped = []
+    for side, images in zip(known, opened, strict=True):
+        report = None
+        if images is not None and reading is not None:
+            side, report = reading.statistics(images)
+        sides.append(side)
+        skipped.append([{"name": name, "reason": reason} for name, reason in report.skipped] if report else [])
+    extracted = time.perf_counter()
+    a, b = sides
+    assert a is not None
+    assert b is not None
+    result = _distance(a, b, tol=tol, force=force)
+    if not return_info:
+        return result.value
+    finished = time.perf_counter()
+    return {
+        **_record(a, b, result),
+        "skipped": {"real": skipped[0], "fake": skipped[1]},
+        "device": reading.extractor.device if reading else None,
+        "seconds": {
+            "load": loaded - started,
+            "features": extracted - loaded,
+            "distance": finished - extracted,
+            "total": finished - started,
+        },
+    }
+
+
+def _distance(
+    a: Statistics, b: Statistics, *, method: str = "auto", tol: float | None = None, force: bool = False
+) -> FrechetResult:
+    check_compatible(a, b, force=force)
+
+    def side(s: Statistics) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[Any] | None]:
+        return (s.mu, s.sigma, None) if s.rows is None else (s.mu, None, s.rows)
+
+    try:
+        return _core.frechet_distance(*side(a), *side(b), n1=a.n, n2=b.n, method=method, tol=tol)
+    except NumericalError as error:
+        if a.name == b.name == Statistics.name:
+            raise
+        # The core calls the sides sigma1 and sigma2; the user knows them by their names.
+        raise NumericalError(f"{error} (sigma1: {a.name}; sigma2: {b.name})") from None
+
+
+def _record(a: Statistics, b: Statistics, result: FrechetResult) -> dict[str, Any]:
+    """Return what is known of a distance, as plain JSON types."""
+    meta = {**a.meta, **b.meta}
+    return {
+        "fid": result.value,
+        "lower": result.lower,
+        "upper": result.upper,
+        "mean_term": result.mean_term,
+        "trace1": result.trace1,
+        "trace2": result.trace2,
+        "trace_sqrt_product": result.trace.value,
+        "method": result.trace.method,
+        "factor_residual": result.trace.factor_residual,
+        "bias": result.bias,
+        "n": {"real": a.n, "fake": b.n},
+        "dims": a.d,
+        "real": a.name,
+        "fake": b.name,
+        "protocol": meta.get("protocol"),
+        "extractor": meta.get("extractor"),
+        "precision": meta.get("precision"),
+        "versions": {"fastfid": __version__, "numpy": np.__version__},
+    }
+
+
+def _as_side(side: Side, label: str) -> Statistics:
+    if isinstance(side, Statistics):
+        return side
+    if isinstance(side, tuple) and len(side) == 2:
+        mu, sigma = (np.asarray(part) for part in side)
+        try:
+            return Statistics(np.atleast_1d(mu), np.atleast_2d(sigma))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{label}: {error}") from None
+    raise TypeError(f"{label}: expected Statistics or a tuple (mu, sigma), got {type(side).__name__}")
+
+
+@overload
+def frechet_distance(
+    a: Side,
+    b: Side,
+    *,
+    method: str = ...,
+    tol: float | None = ...,
+    force: bool = ...,
+    return_info: Literal[False] = ...,
+) -> float: ...
+@overload
+def frechet_distance(
+    a: Side, b: Side, *, method: str = ..., tol: float | None = ..., force: bool = ..., return_info: Literal[True]
+) -> dict[str, Any]: ...
+def frechet_distance(
+    a: Side,
+    b: Side,
+    *,
+    method: str = "auto",
+    tol: float | None = None,
+    force: bool = False,
+    return_info: bool = False,
+) -> float | dict[str, Any]:
+    """Return the squared Fréchet distance of two Gaussians (Dowson & Landau 1982).
+
+    Parameters
+    ----------
+    a, b : Statistics or (mu, sigma)
+        mu (d,), sigma (d, d), both float. A :class:`FID`'s sides are its ``real`` and ``fake``.
+    method : {"auto", "eigen", "newton-schulz"}
+        How the trace of the matrix square root is taken.
+    tol : float, optional
+        Tighten the certified bounds of the trace to this width.
+    force : bool
+        Compare statistics made under different protocols or networks all the same.
+    return_info : bool
+        Return a dict with the value, its certified bounds and how it was found.
+
+    Raises
+    ------
+    ValueError
+        Shapes or provenance do not fit together.
+    fastfid.NumericalError
+        A covariance is not positive semi-definite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> frechet_distance((np.zeros(2048), np.eye(2048)), (np.ones(2048), np.eye(2048)))
+    2048.0
+    """
+    left, right = _as_side(a, "a"), _as_side(b, "b")
+    result = _distance(left, right, method=method, tol=tol, force=force)
+    return _record(left, right, result) if return_info else result.value
+
+
+class FID:
+    """FID of two growing sets of images, in memory that does not grow with them.
+
+    Parameters
+    ----------
+    dims, protocol, device, weights, extractor
+        See :func:`compute_statistics`. The network is loaded at the first :meth:`update`.
+    num_workers : int, optional
+        Threads that resize. Default: min(8, available CPUs).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> fid = FID(dims=64)
+    >>> rng = np.random.default_rng(0)
+    >>> fid.update(rng.integers(0, 256, (4, 32, 32, 3), dtype=np.uint8), real=True)
+    >>> fid.update(rng.integers(0, 128, (4, 32, 32, 3), dtype=np.uint8), real=False)
+    >>> fid.compute() > 0
+    True
+    """
+
+    def __init__(
+        self,
+        *,
+        dims: int = 2048,
+        protocol: str = "pytorch-fid",
+        device: str = "auto",
+        weights: str | os.PathLike[str] | None = None,
+        extractor: FeatureExtractor | None = None,
+        num_workers: int | None = None,
+    ):
+        if extractor is None:
+            check_dims(dims)
+            get_protocol(protocol)
+        self.dims = extractor.dims if extractor is not None else dims
+        self.protocol = extractor.protocol if extractor is not None else protocol
+        self._device = device
+        self._weights = weights
+        self._extractor = extractor
+        self._num_workers = num_workers
+        self._moments = {True: Moments(self.dims), False: Moments(self.dims)}
+
+    @property
+    def extractor(self) -> FeatureExtractor:
+        """The network; loaded when first asked for."""
+        if self._extractor is None:
+            self._extractor = make_extractor(self.dims, self.protocol, self._device, self._weights)
+        return self._extractor
+
+    def update(self, images: Any, real: bool, **options: Unpack[SourceOptions]) -> None:
+        """Add images to one side.
+
+        Parameters
+        ----------
+        images : array, tensor, path or iterable
+            Any source (see :func:`compute_statistics`); most often a uint8 batch [n, h, w, 3] or [n, 3, h, w].
+        real : bool
+            Which side.
+        **options
+            See :class:`SourceOptions`.
+
+        Raises
+        ------
+        TypeError, ValueError, fastfid.ImageError
+            As in :func:`compute_statistics`. Images before the bad one are counted.
+        """
+        source = open_source(images, **options)
+        extract(source, self.extractor, self._moments[bool(real)].update, num_workers=self._num_workers)
+
+    @property
+    def real(self) -> Statistics:
+        """The real side so far; ValueError with fewer than two images."""
+        return self._statistics(True)
+
+    @property
+    def fake(self) -> Statistics:
+        """The fake side so far; ValueError with fewer than two images."""
+        return self._statistics(False)
+
+    def _statistics(self, real: bool) -> Statistics:
+        meta = provenance(self._extractor) if self._extractor is not None else {"protocol": self.protocol}
+        return Statistics.from_moments(self._moments[real], meta, "real" if real else "fake")
+
+    def compute(self, *, tol: float | None = None) -> float:
+        """Return the FID of the images so far; more may follow.
+
+        Raises
+        ------
+        ValueError
+            A side has fewer than two images.
+        """
+        return _distance(self.real, self.fake, tol=tol).value
+
+    def merge(self, other: "FID") -> None:
+        """Add what another FID (another process's shard, say) has seen; ValueError if it saw it otherwise."""
+        check_provenance("this FID", self._provenance(), "the other", other._provenance())
+        for real, moments in self._moments.items():
+            moments.merge(other._moments[real])
+
+    def reset(self, *, real: bool = True, fake: bool = True) -> None:
+        """Forget the images of both sides, or of one."""
+        for side, wanted in ((True, real), (False, fake)):
+            if wanted:
+                self._moments[side].reset()
+
+    def _provenance(self) -> dict[str, Any]:
+        known = provenance(self._extractor) if self._extractor is not None else {}
+        return {"protocol": self.protocol, "dims": self.dims, **known}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that was accumulated, as arrays and plain values; :meth:`load_state_dict` takes it back."""
+        return {
+            "provenance": self._provenance(),
+            "real": self._moments[True].state(),
+            "fake": self._moments[False].state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Replace what was accumulated.
+
+        Raises
+        ------
+        ValueError
+            The state was made with other dims, another protocol or another network.
+        """
+        check_provenance("this FID", self._provenance(), "the state", state["provenance"])
+        self._moments = {real: Moments.from_state(state["real" if real else "fake"]) for real in (True, False)}

@@ -1,0 +1,38 @@
+"""Facts of the build and of the machine, for ``fastfid info`` and bug reports."""
+
+import importlib.metadata
+import os
+import platform
+import sys
+from typing import Any
+
+from fastfid import _core
+from fastfid._version import __version__
+
+__all__ = ["gather"]
+
+
+def gather() -> dict[str, Any]:
+    """Return what a bug report should say; loads ONNX Runtime, but no weights.
+
+    >>> gather()["fastfid"] == __version__
+    True
+    """
+    from fastfid.features import onnx, weights
+
+    devices, reason = _core.cuda_driver()
+    facts: dict[str, Any] = {
+        "fastfid": __version__,
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "platform": platform.platform(),
+        "executable": sys.executable,
+        **_core.build_info(),
+        "threads": _core.num_threads(),
+        "cuda_devices": devices if devices else f"0: {reason}",
+    }
+    for package in ("numpy", "pillow", "tqdm"):
+        facts[package] = importlib.metadata.version(package)
+    facts.update(onnx.runtime_facts())
+    facts["weights"] = weights.describe(None)
+    facts["environment"] = {k: v for k, v in sorted(os.environ.items()) if k.startswith("FASTFID_")}
+    return facts

@@ -1,0 +1,285 @@
+"""Mean and covariance of one set of features, where they come from, and their file."""
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastfid import npz
+from fastfid._core import Moments
+from fastfid._version import __version__
+
+__all__ = ["Statistics"]
+
+SCHEMA = 1
+# d = 16384 in float64: 2 GiB. No network in use has more features; a file that declares more is damaged or hostile.
+_MAX_DIMS = 16384
+_MAX_META_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """The Gaussian fitted to one set of features.
+
+    Parameters
+    ----------
+    mu : array_like, shape (d,)
+        Mean. Converted to float64.
+    sigma : array_like, shape (d, d)
+        Covariance (ddof=1). Converted to float64.
+    n : int or None
+        Number of samples; None where a file does not say.
+    meta : mapping
+        Provenance: ``protocol``, ``extractor``, ``precision``, ``dims``, ``source``, ``version``; empty where unknown.
+    rows : ndarray or None, shape (n, d)
+        The features themselves, kept in memory while n <= d: the distance is then exact. Not written to files.
+    name : str
+        What messages call this side: a path, or what the source calls itself.
+
+    Raises
+    ------
+    ValueError
+        Shapes do not fit together, n < 2, or a value is not finite.
+
+    Examples
+    --------
+    >>> s = Statistics(mu=[0.0, 1.0], sigma=[[1.0, 0.0], [0.0, 4.0]], n=100)
+    >>> s.d
+    2
+    """
+
+    mu: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    n: int | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    rows: NDArray[Any] | None = field(default=None, repr=False)
+    name: str = "statistics"
+
+    def __post_init__(self) -> None:
+        mu = _as_float64(self.mu, "mu")
+        sigma = _as_float64(self.sigma, "sigma")
+        if mu.ndim != 1 or mu.size == 0:
+            raise ValueError(f"mu: expected shape (d,), got {mu.shape}")
+        if sigma.shape != (mu.size, mu.size):
+            raise ValueError(f"sigma: expected shape {(mu.size, mu.size)} to go with mu, got {sigma.shape}")
+        for name, array in (("mu", mu), ("sigma", sigma)):
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name}: has NaN or infinite values")
+        if self.n is not None and self.n < 2:
+            raise ValueError(f"n: a covariance needs at least 2 samples, got {self.n}")
+        object.__setattr__(self, "mu", mu)
+        object.__setattr__(self, "sigma", sigma)
+        object.__setattr__(self, "meta", dict(self.meta))
+
+    @property
+    def d(self) -> int:
+        """Length of a feature vector."""
+        return int(self.mu.size)
+
+    @classmethod
+    def from_moments(
+        cls, moments: Moments, meta: Mapping[str, Any] | None = None, name: str = "features"
+    ) -> "Statistics":
+        """Take the mean, the covariance and, while n <= d, the rows of an accumulator.
+
+        Raises
+        ------
+        ValueError
+            It has seen fewer than two samples.
+        """
+        if moments.n < 2:
+            raise ValueError(f"{name}: a covariance needs at least 2 images, got {moments.n}")
+        return cls(moments.mean, moments.covariance(), moments.n, meta or {}, moments.rows, name)
+
+    def merge(self, other: "Statistics") -> "Statistics":
+        """Return the statistics of both sample sets together (Chan, Golub & LeVeque 1983).
+
+        Raises
+        ------
+        ValueError
+            Dimensions or provenance differ, or a side does not know its n.
+
+        Examples
+        --------
+        >>> a = Statistics([0.0], [[2.0]], n=2)   # samples -1 and 1
+        >>> b = Statistics([2.0], [[2.0]], n=2)   # samples 1 and 3
+        >>> a.merge(b).mu
+        array([1.])
+        """
+        check_compatible(self, other)
+        if self.n is None or other.n is None:
+            raise ValueError("merge: both sides must know their number of samples n")
+        n = self.n + other.n
+        name = f"{self.name} + {other.name}"
+        if self.rows is not None and other.rows is not None and n <= self.d:
+            moments = Moments(self.d)
+            moments.update(self.rows)
+            moments.update(other.rows)
+            return Statistics.from_moments(moments, self.meta, name)
+        delta = other.mu - self.mu
+        scatter = (self.n - 1) * self.sigma + (other.n - 1) * other.sigma
+        scatter += np.outer(delta, delta) * (self.n * other.n / n)
+        return Statistics(self.mu + delta * (other.n / n), scatter / (n - 1), n, self.meta, name=name)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write an ``.npz`` that pytorch-fid and every other tool can read, and return its path.
+
+        ``mu`` float64 (d,), ``sigma`` float64 (d, d), and ``n``, ``schema``, ``meta`` (JSON). The file appears whole
+        or not at all. A missing ``.npz`` suffix is added.
+
+        Raises
+        ------
+        FileExistsError
+            The file exists and `overwrite` is False.
+        OSError
+            It cannot be written; an older file is left as it was.
+        """
+        target = npz_path(path)
+        if not overwrite and target.exists():
+            raise FileExistsError(errno.EEXIST, "Existing output file", str(target))
+        meta = {**self.meta, "version": __version__}
+        arrays: dict[str, Any] = {"mu": self.mu, "sigma": self.sigma, "schema": np.int64(SCHEMA)}
+        if self.n is not None:
+            arrays["n"] = np.int64(self.n)
+        arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
+        with atomic_file(target, overwrite=overwrite) as stream:
+            np.savez_compressed(stream, **arrays)
+        return target
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Statistics":
+        """Read a statistics file of ours or of another tool (float32 ``mu`` and no ``n`` are fine), without pickle.
+
+        Raises
+        ------
+        OSError
+            The file cannot be opened.
+        ValueError
+            It is no statistics file, or its values are not finite; the message begins with the path.
+        """
+        path = os.fspath(path)
+        with npz.open_npz(path) as archive:
+            keys = npz.member_names(archive)
+            missing = [key for key in ("mu", "sigma") if key not in keys]
+            if missing:
+                raise ValueError(
+                    f"{path}: no {' and no '.join(missing)} in it (it has {', '.join(keys) or 'nothing'}); "
+                    "a statistics file has mu and sigma"
+                )
+            mu = npz.read_member(archive, "mu", _MAX_DIMS * 16)
+            if mu.ndim != 1:
+                raise ValueError(f"{path}: mu: expected shape (d,), got {mu.shape}")
+            sigma = npz.read_member(archive, "sigma", mu.size * mu.size * 16)
+            n = _read_n(archive) if "n" in keys else None
+            meta = _read_meta(archive) if "meta" in keys else {}
+        try:
+            return cls(mu, sigma, n, meta, name=path)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from None
+
+
+def npz_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path with the ``.npz`` suffix that NumPy would add."""
+    text = os.fspath(path)
+    return Path(text if text.endswith(".npz") else text + ".npz")
+
+
+def check_compatible(a: Statistics, b: Statistics, *, force: bool = False) -> None:
+    """Refuse two statistics that do not belong together.
+
+    Raises
+    ------
+    ValueError
+        Their dims differ (always), or their protocol or extractor do (unless `force`).
+    """
+    if a.d != b.d:
+        raise ValueError(f"{a.name} has {a.d} dims, {b.name} has {b.d}: they cannot be compared")
+    check_provenance(a.name, a.meta, b.name, b.meta, force=force)
+
+
+def check_provenance(
+    name_a: str, a: Mapping[str, Any], name_b: str, b: Mapping[str, Any], *, force: bool = False
+) -> None:
+    """Refuse two provenances that differ in dims, protocol or extractor; what one does not say is not compared.
+
+    Raises
+    ------
+    ValueError
+        They differ, and `force` is False; the message names both.
+    """
+    if force:
+        return
+    for key in ("dims", "protocol", "extractor"):
+        ours, theirs = a.get(key), b.get(key)
+        if ours is not None and theirs is not None and ours != theirs:
+            raise ValueError(
+                f"{name_a} was made with {key} {ours}, {name_b} with {theirs}: "
+                "their distance means nothing (--force or force=True compares them all the same)"
+            )
+
+
+@contextlib.contextmanager
+def atomic_file(target: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `target`, which takes its name only when the block ends well."""
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it private
+        if overwrite:
+            os.replace(temporary, target)
+        else:
+            _rename_new(temporary, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def _rename_new(temporary: str, target: Path) -> None:
+    """Rename, but never over a file that appeared meanwhile: link() fails if the name is taken."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise FileExistsError(errno.EEXIST, "Existing output file", str(target)) from None
+    except OSError:  # a file system without hard links
+        os.replace(temporary, target)
+    else:
+        os.unlink(temporary)
+
+
+def _as_float64(value: ArrayLike, name: str) -> NDArray[np.float64]:
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def _read_n(archive: Any) -> int:
+    n = npz.read_member(archive, "n", 64)
+    if n.shape != () or n.dtype.kind not in "iu":
+        raise ValueError(f"{archive.filename}: n: expected one integer, got shape {n.shape} of {n.dtype}")
+    return int(n)
+
+
+def _read_meta(archive: Any) -> dict[str, Any]:
+    text = npz.read_member(archive, "meta", _MAX_META_BYTES)
+    try:
+        meta = json.loads(str(text[()])) if text.shape == () and text.dtype.kind == "U" else None
+    except (ValueError, RecursionError):
+        meta = None
+    if not isinstance(meta, dict):
+        raise ValueError(f"{archive.filename}: meta: expected a JSON object in a string")
+    return meta

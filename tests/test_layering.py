@@ -1,0 +1,130 @@
+"""Dependencies point one way, heavy packages are imported where they are needed and nowhere else (DEVELOPING.md)."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "python" / "fastfid"
+
+# Who may import whom inside the package, room by room. "_version", "errors", "npz", "_core" are the cellar.
+CELLAR = {"_core", "_version", "errors", "npz", "protocols"}
+MAY_IMPORT = {
+    "errors": {"_core"},
+    "npz": set(),
+    "protocols": set(),
+    "statistics": CELLAR,
+    "sources": CELLAR | {"sources"},
+    "features": CELLAR | {"features", "statistics"},
+    "pipeline": CELLAR | {"sources", "features"},
+    "fid": CELLAR | {"statistics", "sources", "features", "pipeline", "reuse"},
+    "reuse": CELLAR | {"statistics", "sources", "features"},
+    "info": CELLAR | {"features"},
+    "demo": CELLAR | {"fid", "statistics"},
+    "cli": CELLAR | {"fid", "statistics", "features", "info", "demo", "sources", "reuse"},
+    "compat": CELLAR | {"fid", "statistics", "sources", "features", "pipeline", "compat", "cli"},
+    "__main__": {"cli"},
+    "__init__": {"_version", "_core", "errors", "features", "fid", "statistics"},
+    "_version": set(),
+}
+
+
+def modules():
+    return sorted(p for p in PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path):
+    """(module, is it imported when the file is) for every import in the file."""
+    tree = ast.parse(path.read_text())
+    lazy = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) not in lazy
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module, id(node) not in lazy
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", id(node) not in lazy
+
+
+def test_every_room_is_in_the_table():
+    assert {room(path) for path in modules()} <= set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_python_dependencies_point_one_way(path):
+    here = room(path)
+    siblings = {room(p) for p in modules()} | {"_core"}
+    for module, _ in imports(path):
+        parts = module.split(".")
+        if parts[0] == "fastfid" and len(parts) > 1 and parts[1] in siblings:
+            assert parts[1] in MAY_IMPORT[here] | {here}, f"{path.name} imports {module}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_heavy_packages_stay_in_their_rooms(path):
+    name = path.relative_to(PACKAGE).as_posix()
+    for module, eager in imports(path):
+        top = module.split(".")[0]
+        assert top not in {"scipy", "onnx"}, f"{name}: {module} is no run-time dependency"
+        if top == "onnxruntime":
+            assert name == "features/onnx.py"
+        if top in {"torch", "torchmetrics", "torchvision"}:
+            definitions = name == "features/inception_torch.py" or name.startswith("compat/")
+            assert definitions or not eager, f"{name} imports {module} for everyone"
+        if top in {"skimage", "matplotlib"}:
+            assert name == "demo.py"
+            assert not eager
+
+
+def test_the_core_knows_neither_python_nor_cuda():
+    for path in sorted((ROOT / "csrc" / "core").iterdir()):
+        text = path.read_text()
+        includes = re.findall(r'#include [<"]([^">]+)', text)
+        assert not [i for i in includes if re.search(r"pybind11|Python\.h|^cuda|cublas|cusolver|bindings/", i)], (
+            path.name
+        )
+        if path.stem != "linalg":
+            assert not [i for i in includes if re.search(r"blas|lapack", i)], f"{path.name}: BLAS belongs to linalg"
+
+
+def test_nothing_heavy_is_imported_by_import_fastfid():
+    code = (
+        "import sys, fastfid, fastfid.cli\n"
+        "heavy = {'numpy', 'onnxruntime', 'torch', 'scipy', 'PIL', 'tqdm', 'matplotlib', 'skimage'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_nothing_committed_names_this_machine_or_a_registry():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    pattern = re.compile(r"pypi\.org|pythonhosted|/root/|/home/[a-z]|/work/|/tmp/[vwf]/")
+    for name in listed:
+        path = ROOT / name
+        if name == "tests/test_layering.py" or path.suffix in {".png", ".onnx", ".npz", ".npy"} or not path.is_file():
+            continue
+        assert not pattern.search(path.read_text(errors="replace")), name

@@ -1,0 +1,199 @@
+"""Statistics: what they check, their file, merging, and what may be compared."""
+
+import errno
+import os
+import stat
+
+import numpy as np
+import pytest
+from fastfid import Moments, Statistics
+from fastfid.statistics import atomic_file, check_compatible
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def some(rng):
+    x = rng.standard_normal((50, 5))
+    return Statistics(
+        x.mean(0), np.cov(x.T), 50, {"protocol": "pytorch-fid", "extractor": "e", "dims": 5, "source": "x"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("mu", "sigma", "n", "message"),
+    [
+        ([[0.0]], [[1.0]], None, "mu: expected shape"),
+        ([], np.zeros((0, 0)), None, "mu: expected shape"),
+        ([0.0, 1.0], [[1.0]], None, "sigma: expected shape"),
+        ([np.nan], [[1.0]], None, "mu: has NaN"),
+        ([0.0], [[np.inf]], None, "sigma: has NaN or infinite"),
+        ([0.0], [[1.0]], 1, "at least 2 samples, got 1"),
+    ],
+)
+def test_bad_values_are_refused(mu, sigma, n, message):
+    with pytest.raises(ValueError, match=message):
+        Statistics(mu, sigma, n)
+
+
+def test_wrong_dtype_is_a_type_error():
+    with pytest.raises(TypeError, match="mu: expected real numbers"):
+        Statistics(np.array(["a"]), [[1.0]])
+
+
+def test_inputs_are_not_modified_and_dtype_is_float64(some):
+    mu = np.zeros(3, np.float32)
+    s = Statistics(mu, np.eye(3, dtype=np.float32))
+    assert s.mu.dtype == s.sigma.dtype == np.float64
+    assert mu.dtype == np.float32
+
+
+def test_file_round_trip(some, tmp_path):
+    path = some.save(tmp_path / "s.npz")
+    back = Statistics.load(path)
+    np.testing.assert_array_equal(back.mu, some.mu)
+    np.testing.assert_array_equal(back.sigma, some.sigma)
+    assert back.n == 50
+    assert back.meta["protocol"] == "pytorch-fid"
+    assert back.meta["source"] == "x"
+    assert back.name == str(path)
+    with np.load(path, allow_pickle=False) as peer:  # as pytorch-fid reads it
+        np.testing.assert_array_equal(peer["mu"][:], some.mu)
+        assert peer["sigma"].dtype == np.float64
+
+
+def test_suffix_is_added_as_numpy_does(some, tmp_path):
+    assert some.save(tmp_path / "plain") == tmp_path / "plain.npz"
+    with pytest.raises(FileExistsError):
+        some.save(tmp_path / "plain")
+
+
+def test_existing_file_is_never_overwritten_silently(some, tmp_path):
+    path = tmp_path / "s.npz"
+    path.write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match="Existing output file"):
+        some.save(path)
+    assert path.read_bytes() == b"precious"
+    some.save(path, overwrite=True)
+    assert Statistics.load(path).n == 50
+
+
+def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path):
+    path = tmp_path / "s.npz"
+    writing = atomic_file(path, overwrite=False)
+    writing.__enter__().write(b"mine")
+    path.write_bytes(b"theirs")
+    with pytest.raises(FileExistsError):
+        writing.__exit__(None, None, None)
+    assert path.read_bytes() == b"theirs"
+    assert os.listdir(tmp_path) == ["s.npz"]
+
+
+def test_full_disk_leaves_the_old_file_whole(some, tmp_path, monkeypatch):
+    path = some.save(tmp_path / "s.npz")
+    before = path.read_bytes()
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        some.save(path, overwrite=True)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["s.npz"]
+
+
+def test_file_mode_follows_the_umask(some, tmp_path):
+    old = os.umask(0o027)
+    try:
+        path = some.save(tmp_path / "s.npz")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_peers_files_load(tmp_path):
+    path = tmp_path / "peer.npz"
+    np.savez(path, mu=np.zeros(3, np.float32), sigma=np.eye(3), extra=np.arange(3), mu_s=np.zeros(2))
+    s = Statistics.load(path)
+    assert s.n is None
+    assert dict(s.meta) == {}
+    assert s.mu.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"mu": np.zeros(2)}, "no sigma in it"),
+        ({"arr_0": np.zeros(2)}, "no mu and no sigma"),
+        ({"mu": np.zeros((2, 2)), "sigma": np.eye(2)}, "mu: expected shape"),
+        ({"mu": np.zeros(2), "sigma": np.eye(3)}, "declares shape|expected shape"),
+        ({"mu": np.array([np.nan, 0]), "sigma": np.eye(2)}, "mu: has NaN"),
+        ({"mu": np.array(["a", "b"]), "sigma": np.eye(2)}, "expected real numbers"),
+        ({"mu": np.array([None, 1], dtype=object), "sigma": np.eye(2)}, "Python objects"),
+        ({"mu": np.zeros(2), "sigma": np.eye(2), "n": np.float64(3)}, "n: expected one integer"),
+        ({"mu": np.zeros(2), "sigma": np.eye(2), "n": np.int64(1)}, "at least 2 samples"),
+        ({"mu": np.zeros(2), "sigma": np.eye(2), "meta": np.array("[]")}, "meta: expected a JSON object"),
+        ({"mu": np.zeros(2), "sigma": np.eye(2), "meta": np.array("{")}, "meta: expected a JSON object"),
+    ],
+)
+def test_bad_files_are_refused_by_name(tmp_path, arrays, message):
+    path = tmp_path / "bad.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=message) as caught:
+        Statistics.load(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_merge_is_the_statistics_of_the_union(rng):
+    x, y = rng.standard_normal((30, 4)), 3 + rng.standard_normal((50, 4))
+    both = np.concatenate([x, y])
+    merged = Statistics(x.mean(0), np.cov(x.T), 30).merge(Statistics(y.mean(0), np.cov(y.T), 50))
+    np.testing.assert_allclose(merged.mu, both.mean(0), rtol=1e-14)
+    np.testing.assert_allclose(merged.sigma, np.cov(both.T), rtol=1e-13, atol=1e-15)
+    assert merged.n == 80
+
+
+def side(x):
+    moments = Moments(x.shape[1])
+    moments.update(x)
+    return Statistics.from_moments(moments)
+
+
+def test_merge_keeps_the_rows_while_they_are_few(rng):
+    x = rng.standard_normal((12, 20)).astype(np.float32)
+    merged = side(x[:5]).merge(side(x[5:]))
+    np.testing.assert_array_equal(merged.rows, x)
+    more = merged.merge(side(x))
+    assert more.n == 24
+    assert more.rows is None
+    np.testing.assert_allclose(more.sigma, np.cov(np.concatenate([x, x]).T.astype(np.float64)), atol=1e-14)
+
+
+def test_merge_needs_n(some):
+    with pytest.raises(ValueError, match="must know their number"):
+        some.merge(Statistics(some.mu, some.sigma))
+
+
+def test_one_sample_is_no_statistics(rng):
+    moments = Moments(3)
+    moments.update(rng.standard_normal((1, 3)))
+    with pytest.raises(ValueError, match="photos: a covariance needs at least 2 images, got 1"):
+        Statistics.from_moments(moments, name="photos")
+
+
+@pytest.mark.parametrize("key", ["protocol", "extractor"])
+def test_statistics_that_do_not_belong_together(some, key):
+    other = Statistics(some.mu, some.sigma, 50, {**some.meta, key: "other"}, name="b.npz")
+    with pytest.raises(ValueError, match=f"was made with {key} .*b.npz with other"):
+        check_compatible(some, other)
+    check_compatible(some, other, force=True)
+    check_compatible(some, Statistics(some.mu, some.sigma))  # a peer's file says nothing
+
+
+def test_dims_are_never_forced(some):
+    with pytest.raises(ValueError, match=r"5 dims.*3"):
+        check_compatible(some, Statistics(np.zeros(3), np.eye(3)), force=True)
