@@ -113,6 +113,7 @@ def torchvision_needs_stub() -> bool:
 def write_checkpoints(torch_home: Path) -> None:
     """Write the real weights where torch hub looks for them, under the official file names of both carriers."""
     import torch
+
     from fastfid.features.weights import find_weights
 
     tensors = iter(find_weights().tensors)

@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
 
-from fastfid import Statistics, compute_statistics, frechet_distance
-
 from benchmarks import tools
 from benchmarks.environment import use_peers
 from benchmarks.harness import Agreement, Config, Measured, Result, run_command, show
+from fastfid import Statistics, compute_statistics, frechet_distance
 
 ON_REQUEST = True
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastfid import _core
-from fastfid.sources import open_source
 
 from benchmarks.environment import use_peers
 from benchmarks.harness import Agreement, Config, Result, compare
 from benchmarks.images import mixed_jpeg_folder, png_folder
+from fastfid import _core
+from fastfid.sources import open_source
 
 THREADS = (1, 2)
 COUNT = 192

@@ -1,6 +1,7 @@
 """A feature extractor whose truth is known: no network, no weights."""
 
 import numpy as np
+
 from fastfid.features import FeatureExtractor
 
 

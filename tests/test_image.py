@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+
 from fastfid import _core
 from fastfid.protocols import PROTOCOLS
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+
 from fastfid import _core
 from fastfid.errors import BackendUnavailable
 from fastfid.features.inception import InceptionV3

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from fastfid.features import FeatureExtractor
 from fastfid.pipeline import extract
 from fastfid.sources import ImageItem, ImageSource

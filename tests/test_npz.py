@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+
 from fastfid import npz
 
 

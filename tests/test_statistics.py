@@ -6,6 +6,7 @@ import stat
 
 import numpy as np
 import pytest
+
 from fastfid import Moments, Statistics
 from fastfid.statistics import atomic_file, check_compatible
 

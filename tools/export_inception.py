@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from fastfid.features.inception_torch import STAGE_DIMS, FIDInception, convolutions, load_weights
 from torch import nn
+
+from fastfid.features.inception_torch import STAGE_DIMS, FIDInception, convolutions, load_weights
 
 SKELETONS = Path(__file__).parents[1] / "python" / "fastfid" / "features" / "skeletons"
 

@@ -269,10 +269,8 @@ def compute_fid(
     check_batch_size(batch_size)
     # Whatever can be refused without the network is refused before it runs.
     known = [load_known(source) for source in (real, fake)]
-    opened = [
-        open_source(source, **options) if side is None else None
-        for source, side in zip((real, fake), known, strict=True)
-    ]
+    sides_and_sources = zip(known, (real, fake), strict=True)
+    opened = [_open(source, options) if side is None else None for side, source in sides_and_sources]
     reading = None
     if None in known:
         if extractor is None:

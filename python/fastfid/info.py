@@ -33,6 +33,6 @@ def gather() -> dict[str, Any]:
     for package in ("numpy", "pillow", "tqdm"):
         facts[package] = importlib.metadata.version(package)
     facts.update(onnx.runtime_facts())
-    facts["weights"] = weights.describe(None)
+    facts["weights"] = "; ".join(weights.describe(None).splitlines()[:2])
     facts["environment"] = {k: v for k, v in sorted(os.environ.items()) if k.startswith("FASTFID_")}
     return facts

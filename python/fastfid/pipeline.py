@@ -174,12 +174,18 @@ def _prepared(
     # Enough that workers have a batch to fill while the network works on another.
     ahead = 2 * extractor.batch_size + 2 * num_workers
     items = iter(source)
+    broken: Exception | None = None  # what ended the source early; what came before it goes first
     waiting: deque[tuple[str, Future[NDArray[Any]]]] = deque()
     with _Workers(num_workers, extractor) as workers:
         while True:
-            for item in islice(items, ahead - len(waiting)):
-                waiting.append((item.name, workers.submit(item)))
+            try:
+                for item in islice(items, ahead - len(waiting)):
+                    waiting.append((item.name, workers.submit(item)))
+            except Exception as error:
+                items, broken = iter(()), error
             if not waiting:
+                if broken is not None:
+                    raise broken
                 return
             name, future = waiting.popleft()
             try:

@@ -1,12 +1,14 @@
 """What every source of images offers to the pipeline."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ImageItem", "ImageSource", "SubsetSource"]
+from fastfid.errors import ImageError
+
+__all__ = ["ConcatenatedSource", "FailedItem", "ImageItem", "ImageSource", "SubsetSource"]
 
 
 class ImageItem(ABC):
@@ -32,6 +34,20 @@ class ImageItem(ABC):
         """
 
 
+class FailedItem(ImageItem):
+    """An image that could not be read when its turn came; its error waits until the image is asked for."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, name: str, error: ImageError):
+        self.name = name
+        self._error = error
+
+    def load(self) -> NDArray[np.uint8]:
+        """Raise the error."""
+        raise self._error
+
+
 class ImageSource(ABC):
     """An ordered collection of images that is read once from front to back.
 
@@ -53,6 +69,22 @@ class ImageSource(ABC):
     @abstractmethod
     def __iter__(self) -> Iterator[ImageItem]:
         """Yield the items in the source's stated order (sorted names for folders and archives)."""
+
+
+class ConcatenatedSource(ImageSource):
+    """Several sources, one after the other, such as the shards of one set."""
+
+    def __init__(self, name: str, sources: Sequence[ImageSource]):
+        self.name = name
+        self.notes = [note for source in sources for note in source.notes]
+        self._sources = sources
+
+    def __len__(self) -> int:
+        return sum(len(source) for source in self._sources)
+
+    def __iter__(self) -> Iterator[ImageItem]:
+        for source in self._sources:
+            yield from source
 
 
 class SubsetSource(ImageSource):

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fastfid.errors import ImageError
 
-__all__ = ["DEFAULT_MAX_PIXELS", "IMAGE_EXTENSIONS", "Decoder"]
+__all__ = ["DEFAULT_MAX_PIXELS", "IMAGE_EXTENSIONS", "Decoder", "reason"]
 
 # pytorch-fid's list.
 IMAGE_EXTENSIONS = frozenset(("bmp", "jpg", "jpeg", "pgm", "png", "ppm", "tif", "tiff", "webp"))
@@ -96,13 +96,13 @@ class Decoder:
         except ImageError:
             raise
         except Exception as error:
-            raise ImageError(f"{name}: cannot be decoded ({_reason(error)})") from error
+            raise ImageError(f"{name}: cannot be decoded ({reason(error)})") from error
 
     def _decode(self, file: BinaryIO, name: str) -> NDArray[np.uint8]:
         try:
             image = Image.open(file)
         except Exception as error:
-            raise ImageError(f"{name}: cannot be read as a picture ({_reason(error)})") from error
+            raise ImageError(f"{name}: cannot be read as a picture ({reason(error)})") from error
         with image:
             return self.to_rgb(image, name)
 
@@ -114,7 +114,8 @@ class Decoder:
             )
 
 
-def _reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
+    """Return the first line of what an exception says, or its class."""
     if isinstance(error, UnidentifiedImageError):
         return "its content is none of the formats that Pillow knows"
     return (str(error) or type(error).__name__).splitlines()[0]

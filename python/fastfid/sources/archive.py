@@ -1,0 +1,289 @@
+"""Pictures in zip and tar archives. Members are read where they are; nothing is ever extracted to a file."""
+
+import bz2
+import contextlib
+import errno
+import gzip
+import io
+import lzma
+import os
+import tarfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfid.errors import ImageError
+from fastfid.sources.base import FailedItem, ImageItem, ImageSource
+from fastfid.sources.listing import PassedOver
+from fastfid.sources.picture import Decoder, reason
+
+__all__ = ["BytesItem", "RandomAccessFile", "TarSource", "ZipSource"]
+
+
+class RandomAccessFile:
+    """A file that several threads read at any place. Closed when nothing refers to it any more."""
+
+    def __init__(self, path: str):
+        self._lock = threading.Lock()
+        self._fd = -1
+        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Read `nbytes` at `offset`; fewer where the file ends."""
+        parts = []
+        while nbytes > 0:
+            if hasattr(os, "pread"):
+                part = os.pread(self._fd, nbytes, offset)
+            else:  # Windows
+                with self._lock:
+                    os.lseek(self._fd, offset, os.SEEK_SET)
+                    part = os.read(self._fd, nbytes)
+            if not part:
+                break
+            parts.append(part)
+            offset += len(part)
+            nbytes -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class _ZipItem(ImageItem):
+    __slots__ = ("_archive", "_decoder", "_member")
+
+    def __init__(self, name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, decoder: Decoder):
+        self.name = name
+        self._archive = archive
+        self._member = member
+        self._decoder = decoder
+
+    def load(self) -> NDArray[np.uint8]:
+        """Read and decode the member; zipfile lets several threads read one archive."""
+        size = self._member.file_size
+        if self._member.flag_bits & 1:
+            raise ImageError(f"{self.name}: is encrypted")
+        self._decoder.check_size(size, self.name)
+        try:
+            with self._archive.open(self._member) as stream:
+                # A length, because read() of the rest would inflate everything before it looks at the declared size.
+                data = stream.read(size + 1)
+        except Exception as error:  # of many classes: zipfile trusts the headers it reads
+            raise ImageError(f"{self.name}: cannot be read from the archive ({reason(error)})") from error
+        if len(data) != size:
+            raise ImageError(f"{self.name}: has {len(data)} bytes, the archive declares {size}")
+        return self._decoder.decode_bytes(data, self.name)
+
+
+class ZipSource(ImageSource):
+    """The pictures of a zip archive, at any depth, sorted by name as strings.
+
+    Parameters
+    ----------
+    path : str
+        The archive.
+    decoder : Decoder
+        How a picture becomes RGB.
+    passed_over : PassedOver
+        Decides what is a picture and counts the rest.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened.
+    ValueError
+        It is not a zip archive.
+    """
+
+    def __init__(self, path: str, decoder: Decoder, passed_over: PassedOver):
+        self.name = path
+        self.notes = []
+        self._decoder = decoder
+        with _listing(path, "zip archive"):
+            self._archive = zipfile.ZipFile(path)
+        self._members = [
+            member
+            for member in self._archive.infolist()
+            if not member.is_dir() and passed_over.is_archived_picture(member.filename)
+        ]
+        self._members.sort(key=lambda member: member.filename)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[ImageItem]:
+        for member in self._members:
+            yield _ZipItem(f"{self.name}/{member.filename}", self._archive, member, self._decoder)
+
+
+class BytesItem(ImageItem):
+    """An encoded picture in memory."""
+
+    __slots__ = ("_data", "_decoder")
+
+    def __init__(self, name: str, data: bytes, decoder: Decoder):
+        self.name = name
+        self._data = data
+        self._decoder = decoder
+
+    def load(self) -> NDArray[np.uint8]:
+        """Decode the bytes."""
+        return self._decoder.decode_bytes(self._data, self.name)
+
+
+class _TarItem(ImageItem):
+    __slots__ = ("_decoder", "_file", "_offset", "_size")
+
+    def __init__(self, name: str, file: RandomAccessFile, offset: int, size: int, decoder: Decoder):
+        self.name = name
+        self._file = file
+        self._offset = offset
+        self._size = size
+        self._decoder = decoder
+
+    def load(self) -> NDArray[np.uint8]:
+        """Read and decode the member."""
+        self._decoder.check_size(self._size, self.name)
+        data = self._file.read(self._offset, self._size)
+        if len(data) != self._size:
+            raise ImageError(f"{self.name}: has {len(data)} bytes, the archive declares {self._size}")
+        return self._decoder.decode_bytes(data, self.name)
+
+
+# Of a long name or an extended header; the longest path that systems allow is 4 KiB.
+_MAX_HEADER_BYTES = 2**20
+
+_Opener = Callable[[str], IO[bytes]]
+_COMPRESSIONS: dict[bytes, _Opener] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # type: ignore[dict-item]
+
+
+class TarSource(ImageSource):
+    """The pictures of a tar archive, at any depth; links, devices and pipes are counted and never followed.
+
+    One pass over the headers finds the members. Of a plain archive they come sorted by name as strings; one compressed
+    with gzip, bzip2 or xz can only be read from front to back, so they come in the archive's order.
+
+    Parameters
+    ----------
+    path : str
+        The archive.
+    decoder : Decoder
+        How a picture becomes RGB.
+    passed_over : PassedOver
+        Decides what is a picture and counts the rest.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened.
+    ValueError
+        It is not a tar archive, or it is damaged.
+    """
+
+    def __init__(self, path: str, decoder: Decoder, passed_over: PassedOver):
+        self.name = path
+        self.notes = []
+        self._decoder = decoder
+        with open(path, "rb") as file:
+            start = file.read(8)
+        self._opener = next((opener for magic, opener in _COMPRESSIONS.items() if start.startswith(magic)), None)
+        members = [
+            (member.name, member.offset_data, member.size)
+            for member in self._walk()
+            if _is_picture(member, passed_over)
+        ]
+        if self._opener is None:
+            members.sort()
+        # Shards may hold millions of images: 16 bytes beside each name, not three objects.
+        self._names = [name for name, _, _ in members]
+        self._offsets = np.array([offset for _, offset, _ in members], np.int64)
+        self._sizes = np.array([size for _, _, size in members], np.int64)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __iter__(self) -> Iterator[ImageItem]:
+        if self._opener is None:
+            file = RandomAccessFile(self.name)
+            for name, offset, size in zip(self._names, self._offsets, self._sizes, strict=True):
+                yield _TarItem(f"{self.name}/{name}", file, int(offset), int(size), self._decoder)
+            return
+        with _listing(self.name, "tar archive"), self._opener(self.name) as stream:
+            for name, offset, size in zip(self._names, self._offsets, self._sizes, strict=True):
+                full_name = f"{self.name}/{name}"
+                try:
+                    self._decoder.check_size(int(size), full_name)
+                except ImageError as error:
+                    yield FailedItem(full_name, error)
+                    continue
+                stream.seek(int(offset))
+                yield BytesItem(full_name, stream.read(int(size)), self._decoder)
+
+    def _walk(self) -> Iterator[tarfile.TarInfo]:
+        """Yield the headers of all members; ValueError where the archive is damaged."""
+        with (
+            _listing(self.name, "tar archive"),
+            (self._opener or _open_plain)(self.name) as stream,
+            tarfile.open(fileobj=_HeaderReader(stream), mode="r:") as archive,
+        ):
+            before = 0
+            while (member := archive.next()) is not None:
+                # Older Pythons follow a negative size backwards, for ever (CVE-2025-8194).
+                if member.size < 0 or archive.offset <= before:
+                    raise tarfile.ReadError(f"impossible size {member.size} of {member.name!r}")
+                before = archive.offset
+                archive.members = []  # type: ignore[attr-defined]  # it would keep them all
+                yield member
+            # tarfile takes a damaged header for the end of the archive, and the rest would be lost without a word.
+            stream.seek(archive.offset)
+            if any(stream.read(tarfile.BLOCKSIZE)):
+                raise tarfile.ReadError(f"damaged header at byte {archive.offset}")
+
+
+class _HeaderReader(io.RawIOBase):
+    """What tarfile reads headers from; no header is long, whatever it declares, so a bomb stays packed."""
+
+    def __init__(self, stream: IO[bytes]):
+        self._stream = stream
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def read(self, nbytes: int = -1) -> bytes:
+        if not 0 <= nbytes <= _MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header declares {nbytes} bytes")
+        return self._stream.read(nbytes)
+
+
+def _open_plain(path: str) -> IO[bytes]:
+    return open(path, "rb")
+
+
+def _is_picture(member: tarfile.TarInfo, passed_over: PassedOver) -> bool:
+    if member.isdir():
+        return False
+    # The holes of a sparse member are not in the archive as zeros; nobody stores pictures so.
+    if not member.isfile() or member.issparse():
+        passed_over.links_and_devices += 1
+        return False
+    return passed_over.is_archived_picture(member.name)
+
+
+@contextlib.contextmanager
+def _listing(path: str, kind: str) -> Iterator[Any]:
+    """Turn what the standard library raises for a damaged archive into a ValueError that names it."""
+    try:
+        yield
+    except Exception as error:  # of many classes: the parsers trust the headers they read
+        # A number other than EINVAL (a seek to an impossible place) is the system's own, such as "permission denied".
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        raise ValueError(f"{path}: not a readable {kind} ({reason(error)})") from error

@@ -1,0 +1,115 @@
+"""Images that somebody else produces: lists, DataLoaders, generators, callables."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fastfid.errors import ImageError
+from fastfid.sources.arrays import channels_last, is_array, to_host, view_items
+from fastfid.sources.base import FailedItem, ImageItem, ImageSource
+from fastfid.sources.folder import FileItem
+from fastfid.sources.picture import Decoder
+
+__all__ = ["IterableSource"]
+
+
+class IterableSource(ImageSource):
+    """Images from an iterable or a callable, in the order they come.
+
+    Each element is one image or a batch: a uint8 array or tensor (h, w, 3), (3, h, w), (n, h, w, 3) or (n, 3, h, w);
+    a Pillow image; the path of a picture; or a list or tuple of these. Arrays and Pillow images are copied when they
+    come, because producers use their buffers again.
+
+    Parameters
+    ----------
+    images : iterable or callable
+        A callable is called without arguments: one that returns an iterator (a generator function) is iterated, any
+        other result is an image or a batch, and it is called again until `num` images are there.
+    decoder : Decoder
+        How a picture becomes RGB.
+    layout : str, optional
+        "nhwc" or "nchw", for arrays with two axes of 3.
+    num : int, optional
+        How many images the reader will take; without it a callable that does not return an iterator would never end.
+
+    Raises
+    ------
+    TypeError, ValueError
+        While iterating: an element is none of these; the message says which and what was expected.
+    """
+
+    def __init__(
+        self, images: Iterable[Any] | Callable[[], Any], decoder: Decoder, layout: str | None, num: int | None
+    ):
+        self.name = getattr(images, "__name__", None) or type(images).__name__
+        self.notes = []
+        self._images = images
+        self._decoder = decoder
+        self._layout = layout
+        self._num = num
+        self._length = _length(images)
+
+    def __len__(self) -> int:
+        if self._length is None:
+            raise TypeError(f"{self.name}: the number of images is not known before they are read")
+        return self._length
+
+    def __iter__(self) -> Iterator[ImageItem]:
+        taken = 0
+        for element in self._elements():
+            for part in element if isinstance(element, list | tuple) else (element,):
+                for item in self._items(part, taken):
+                    taken += 1
+                    yield item
+
+    def _elements(self) -> Iterator[Any]:
+        if isinstance(self._images, Iterable):
+            yield from self._images
+            return
+        first = self._images()
+        if isinstance(first, Iterator):
+            yield from first
+            return
+        if self._num is None:
+            raise ValueError(f"{self.name}: returns images for ever; say how many to take (num=)")
+        yield first
+        while True:
+            yield self._images()
+
+    def _items(self, part: Any, first: int) -> Iterator[ImageItem]:
+        name = f"{self.name}: image {first}"
+        if isinstance(part, str | os.PathLike):
+            yield FileItem(os.fspath(part), self._decoder)
+        elif isinstance(part, Image.Image):
+            try:
+                # Now, not in a worker: the producer may close or change it as soon as it is asked for the next one.
+                array = self._decoder.to_rgb(part, name)
+            except ImageError as error:
+                yield FailedItem(name, error)
+            else:
+                yield from view_items(array[None], True, lambda _: name)
+        elif is_array(part):
+            is_last = channels_last(part.shape, self._layout, name)
+            copy = np.array(to_host(part, name))
+            yield from view_items(
+                copy if copy.ndim == 4 else copy[None], is_last, lambda i: f"{self.name}: image {first + i}"
+            )
+        else:
+            raise TypeError(
+                f"{name}: expected uint8 images, batches, Pillow images or paths; got {type(part).__name__}"
+                " (a loader of (images, labels) is passed as (images for images, _ in loader))"
+            )
+
+
+def _length(images: Any) -> int | None:
+    """Count the images of a list without converting any; None where that cannot be known."""
+    if not isinstance(images, list | tuple):
+        return None
+    total = 0
+    for element in images:
+        for part in element if isinstance(element, list | tuple) else (element,):
+            total += part.shape[0] if is_array(part) and len(part.shape) == 4 else 1
+    return total
