@@ -1,0 +1,1 @@
+"""The names, signatures and results of other FID packages, on this engine: pytorch_fid, torchmetrics, cleanfid."""

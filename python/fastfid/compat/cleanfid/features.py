@@ -1,0 +1,209 @@
+"""``cleanfid.features``: the Inception network of each mode, and reference statistics by name."""
+
+import os
+import shutil
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfid import _core
+from fastfid.compat.cleanfid.resize import MODES, check_mode
+from fastfid.features.base import FeatureExtractor
+from fastfid.features.weights import cache_folder
+from fastfid.fid import make_extractor
+from fastfid.statistics import Statistics, atomic_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["InceptionFeatures", "build_feature_extractor", "get_reference_statistics", "stats_path"]
+
+BASE_URL = "https://www.cs.cmu.edu/~clean-fid/stats"
+
+
+class InceptionFeatures:
+    """The Inception network of a mode, as a function of images (n, 3, h, w) with values in [0, 255].
+
+    Modes ``clean`` and ``legacy_pytorch`` expect resized images; ``legacy_tensorflow`` resizes by itself. The network
+    is loaded at the first call.
+    """
+
+    def __init__(self, mode: str, device: Any = None):
+        check_mode(mode)
+        self.mode = mode
+        self.device = device
+        self._engine: FeatureExtractor | None = None
+
+    @property
+    def engine(self) -> FeatureExtractor:
+        """The network itself."""
+        if self._engine is None:
+            device = "auto" if self.device is None else str(self.device)
+            self._engine = make_extractor(2048, MODES[self.mode], device)
+        return self._engine
+
+    def __call__(self, x: "Tensor") -> "Tensor":
+        """Return the features (n, 2048) of a float tensor, on its device."""
+        import torch
+
+        return torch.from_numpy(self.of_arrays(x.detach().float().cpu().numpy())).to(x.device)
+
+    def of_arrays(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the features, float32 (n, 2048), of a float32 array."""
+        if self.mode == "legacy_pytorch":
+            return self.engine.forward(2 * (images / np.float32(255)) - 1)
+        if self.mode == "legacy_tensorflow":
+            channels_last = np.ascontiguousarray(images.transpose(0, 2, 3, 1), dtype=np.float32)
+            resized = np.stack([_core.resize(image, 299, 299, "bilinear-tf1") for image in channels_last])
+            images = resized.transpose(0, 3, 1, 2)
+        elif images.shape[2:] != (299, 299):
+            raise ValueError(f"images: mode clean expects shape (n, 3, 299, 299), got {images.shape}")
+        return self.engine.forward((images - np.float32(128)) / np.float32(128))
+
+
+def build_feature_extractor(mode: str, device: Any = None, use_dataparallel: bool = True) -> InceptionFeatures:
+    """Return the Inception network of a mode.
+
+    Parameters
+    ----------
+    mode : {"clean", "legacy_pytorch", "legacy_tensorflow"}
+    device : str or torch.device, optional
+        Default: CUDA where there is a device, else the CPU.
+    use_dataparallel : bool
+        Accepted for clean-fid's sake.
+
+    Raises
+    ------
+    ValueError
+        Another mode.
+
+    Examples
+    --------
+    >>> build_feature_extractor("clean").mode
+    'clean'
+    """
+    return InceptionFeatures(mode, device)
+
+
+def stats_path(
+    name: str,
+    mode: str,
+    split: str,
+    res: str | int,
+    metric: str = "FID",
+    model_name: str = "inception_v3",
+    stats_folder: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Return where the statistics of this name are or would be.
+
+    In `stats_folder`, else in the folder that ``FASTFID_CLEANFID_STATS`` names, else in the user cache.
+
+    Examples
+    --------
+    >>> stats_path("FFHQ", "clean", "trainval", 256, stats_folder="refs").name
+    'ffhq_clean_trainval_256.npz'
+    """
+    check_mode(mode)
+    check_model(model_name)
+    if metric not in ("FID", "KID"):
+        raise ValueError(f"metric: expected FID or KID, got {metric!r}")
+    folder = stats_folder or os.environ.get("FASTFID_CLEANFID_STATS") or cache_folder() / "cleanfid-stats"
+    kid = "_kid" if metric == "KID" else ""
+    return Path(folder) / f"{name}_{mode}_{split}_{res}{kid}.npz".lower()
+
+
+def check_model(model_name: str) -> None:
+    """Raise ValueError unless it is the Inception network."""
+    if model_name != "inception_v3":
+        raise ValueError(
+            f"The entered model name - {model_name} was not recognized. Only inception_v3 is built in; "
+            "for another network, CLIP too, pass custom_feat_extractor"
+        )
+
+
+def get_reference_statistics(
+    name: str,
+    res: str | int,
+    mode: str = "clean",
+    model_name: str = "inception_v3",
+    seed: int = 0,
+    split: str = "test",
+    metric: str = "FID",
+    *,
+    stats_folder: str | os.PathLike[str] | None = None,
+) -> Any:
+    """Return reference statistics by name; those of clean-fid's server are fetched once.
+
+    Parameters
+    ----------
+    name, res, mode, split : str
+        What they are called, e.g. "FFHQ", 1024, "clean", "trainval"; split "custom" for those of ``make_custom_stats``.
+    model_name : str
+        "inception_v3".
+    seed : int
+        Accepted for clean-fid's sake.
+    metric : {"FID", "KID"}
+    stats_folder : path, optional
+        Folder to look in and to keep them in; see :func:`stats_path`.
+
+    Returns
+    -------
+    (mu, sigma) or feats
+        float64 (2048,) and (2048, 2048) for FID, float32 (n, 2048) for KID.
+
+    Raises
+    ------
+    FileNotFoundError
+        The file is not there and cannot be fetched; the message says where to put it.
+    ValueError
+        The file does not hold what it should.
+    """
+    path = reference_path(name, res, mode, model_name, split, metric, stats_folder)
+    if metric == "KID":
+        return _load_features(path)
+    statistics = Statistics.load(path)
+    return statistics.mu, statistics.sigma
+
+
+def reference_path(
+    name: str,
+    res: str | int,
+    mode: str,
+    model_name: str,
+    split: str,
+    metric: str,
+    stats_folder: str | os.PathLike[str] | None,
+) -> Path:
+    """Return the file of reference statistics, fetched if need be."""
+    custom = split == "custom"
+    path = stats_path(name, mode, split, "na" if custom else res, metric, model_name, stats_folder)
+    if path.exists():
+        return path
+    if custom:
+        raise FileNotFoundError(
+            f"The stats file {name} does not exist. Make it with make_custom_stats, or put it at {path}"
+        )
+    url = f"{BASE_URL}/{path.name}"
+    print(f"downloading statistics to {path}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with urllib.request.urlopen(url, timeout=60) as response, atomic_file(path, overwrite=True) as out:
+            shutil.copyfileobj(response, out)
+    except (OSError, urllib.error.URLError) as error:
+        raise FileNotFoundError(
+            f"The statistics {path.name} cannot be fetched from {url} ({error}). "
+            f"Fetch that file on another machine and put it at {path}, or pass its folder as stats_folder"
+        ) from error
+    return path
+
+
+def _load_features(path: Path) -> NDArray[Any]:
+    with np.load(path, allow_pickle=False) as file:
+        if "feats" not in file.files:
+            raise ValueError(f"{path}: expected features under the key 'feats', got {', '.join(file.files)}")
+        feats: NDArray[Any] = file["feats"]
+    return feats

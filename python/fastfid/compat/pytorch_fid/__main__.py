@@ -1,0 +1,5 @@
+"""``python -m fastfid.compat.pytorch_fid PATH PATH``."""
+
+from fastfid.compat.pytorch_fid.fid_score import main
+
+main()

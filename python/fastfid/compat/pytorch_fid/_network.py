@@ -1,0 +1,135 @@
+"""The PyTorch classes of ``pytorch_fid.inception``, around the one definition of the network."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fastfid.features import inception_torch
+from fastfid.features.inception_torch import FIDInception, InceptionA, InceptionC, InceptionE
+from fastfid.features.weights import find_weights
+
+# torchvision's network has the same stages; its first two pools are modules of other names in other versions.
+_TORCHVISION_STAGES = (
+    ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3"),
+    ("Conv2d_3b_1x1", "Conv2d_4a_3x3"),
+    ("Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"),
+    ("Mixed_7a", "Mixed_7b", "Mixed_7c"),
+)
+
+
+class InceptionV3(nn.Module):
+    """Inception network that returns feature maps; differentiable, and in evaluation mode from the start.
+
+    Parameters
+    ----------
+    output_blocks : sequence of int
+        Which maps to return: 0 (64 channels), 1 (192), 2 (768) or 3 (2048, averaged to 1 x 1).
+    resize_input : bool
+        Resize the input to 299 x 299 first, bilinearly without antialias.
+    normalize_input : bool
+        Scale the input from [0, 1] to [-1, 1] first.
+    requires_grad : bool
+        Do the weights require gradients?
+    use_fid_inception : bool
+        The weights and the structure of the FID; else torchvision's pretrained network.
+
+    Raises
+    ------
+    AssertionError
+        A block above 3 is asked for.
+    fastfid.WeightsError
+        The weights are nowhere to be had.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[64]])
+    >>> model(torch.rand(1, 3, 80, 80))[0].shape
+    torch.Size([1, 64, 73, 73])
+    """
+
+    DEFAULT_BLOCK_INDEX: ClassVar[int] = 3
+    BLOCK_INDEX_BY_DIM: ClassVar[dict[int, int]] = {dims: i for i, dims in enumerate(inception_torch.STAGE_DIMS)}
+
+    def __init__(
+        self,
+        output_blocks: Sequence[int] = (DEFAULT_BLOCK_INDEX,),
+        resize_input: bool = True,
+        normalize_input: bool = True,
+        requires_grad: bool = False,
+        use_fid_inception: bool = True,
+    ):
+        super().__init__()
+        self.resize_input = resize_input
+        self.normalize_input = normalize_input
+        self.output_blocks = sorted(output_blocks)
+        self.last_needed_block = max(output_blocks)
+        assert self.last_needed_block <= 3, "Last possible output block index is 3"
+        if use_fid_inception:
+            stages = _fid_network(inception_torch.STAGE_DIMS[self.last_needed_block]).stages()
+        else:
+            stages = _torchvision_stages()[: self.last_needed_block + 1]
+        if self.last_needed_block == 3:
+            stages[3].append(nn.AdaptiveAvgPool2d(output_size=(1, 1)))
+        self.blocks = nn.ModuleList(stages)
+        self.requires_grad_(requires_grad)
+        self.eval()
+
+    def forward(self, inp: Tensor) -> list[Tensor]:
+        """Return the maps of the output blocks, in ascending order, for images (n, 3, h, w) in [0, 1]."""
+        x = inp
+        if self.resize_input:
+            x = F.interpolate(x, size=(299, 299), mode="bilinear", align_corners=False)
+        if self.normalize_input:
+            x = 2 * x - 1
+        maps = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self.output_blocks:
+                maps.append(x)
+        return maps
+
+
+def fid_inception_v3() -> FIDInception:
+    """Return the network of the FID with its weights, up to the last feature map (the classifier is not part of it)."""
+    return _fid_network(2048)
+
+
+def _fid_network(dims: int) -> FIDInception:
+    network = FIDInception(dims)
+    inception_torch.load_weights(network, find_weights())
+    return network
+
+
+def _torchvision_stages() -> list[nn.Sequential]:
+    import torchvision  # only for the caller who asked for its weights
+
+    network = torchvision.models.inception_v3(weights="DEFAULT", init_weights=False)
+    stages = [nn.Sequential(*(getattr(network, name) for name in names)) for names in _TORCHVISION_STAGES]
+    for stage in stages[:2]:
+        stage.append(nn.MaxPool2d(kernel_size=3, stride=2))
+    return stages
+
+
+class FIDInceptionA(InceptionA):
+    """35 x 35 block whose average pool does not count padding."""
+
+
+class FIDInceptionC(InceptionC):
+    """17 x 17 block whose average pool does not count padding."""
+
+
+class FIDInceptionE_1(InceptionE):  # noqa: N801 - pytorch-fid's name
+    """First 8 x 8 block: its average pool does not count padding."""
+
+    def __init__(self, in_channels: int):
+        super().__init__(in_channels, pool=inception_torch._average_pool)
+
+
+class FIDInceptionE_2(InceptionE):  # noqa: N801 - pytorch-fid's name
+    """Second 8 x 8 block: it pools the maximum."""
+
+    def __init__(self, in_channels: int):
+        super().__init__(in_channels, pool=inception_torch._max_pool)

@@ -1,0 +1,404 @@
+"""``pytorch_fid.fid_score``: FID of folders and statistics files.
+
+Numbers, names, exceptions and printed lines are pytorch-fid's (0.3.0). What is better: two statistics files load no
+network, images of one folder may differ in size, a folder without images says so, and the square root of the
+covariances neither needs SciPy nor fails.
+"""
+
+import os
+import warnings
+from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastfid import _core
+from fastfid.compat._items import ItemSource, file_items
+from fastfid.errors import FastfidWarning, NumericalError
+from fastfid.features.base import FeatureExtractor
+from fastfid.fid import frechet_distance, make_extractor, provenance
+from fastfid.pipeline import extract
+from fastfid.statistics import Statistics, npz_path
+
+if TYPE_CHECKING:
+    from fastfid.compat.pytorch_fid.inception import InceptionV3
+
+__all__ = [
+    "IMAGE_EXTENSIONS",
+    "ImagePathDataset",
+    "InceptionV3",
+    "calculate_activation_statistics",
+    "calculate_fid_given_paths",
+    "calculate_frechet_distance",
+    "compute_statistics_of_path",
+    "get_activations",
+    "main",
+    "parser",
+    "save_fid_stats",
+]
+
+Paths = Sequence[str | os.PathLike[str]]
+
+IMAGE_EXTENSIONS = {"bmp", "jpg", "jpeg", "pgm", "png", "ppm", "tif", "tiff", "webp"}
+
+parser = ArgumentParser(formatter_class=ArgumentDefaultsHelpFormatter)
+parser.add_argument("--batch-size", type=int, default=50, help="Batch size to use")
+parser.add_argument(
+    "--num-workers",
+    type=int,
+    help="Number of threads that decode images. Defaults to `min(8, num_cpus)`",
+)
+parser.add_argument("--device", type=str, default=None, help="Device to use. Like cuda, cuda:0 or cpu")
+parser.add_argument(
+    "--dims",
+    type=int,
+    default=2048,
+    choices=[64, 192, 768, 2048],
+    help="Dimensionality of Inception features to use. By default, uses pool3 features",
+)
+parser.add_argument(
+    "--save-stats",
+    action="store_true",
+    help="Generate an npz archive from a directory of samples. "
+    "The first path is used as input and the second as output.",
+)
+parser.add_argument("path", type=str, nargs=2, help="Paths to the generated images or to .npz statistic files")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "InceptionV3":  # needs PyTorch; made when first asked for
+        from fastfid.compat.pytorch_fid import inception
+
+        return inception.InceptionV3
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class ImagePathDataset:
+    """The images of some files as RGB pictures, for a ``torch.utils.data.DataLoader``.
+
+    Parameters
+    ----------
+    files : sequence of paths
+    transforms : callable, optional
+        Applied to each ``PIL.Image.Image``.
+    """
+
+    def __init__(self, files: Paths, transforms: Callable[[Any], Any] | None = None):
+        self.files = files
+        self.transforms = transforms
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, i: int) -> Any:
+        from PIL import Image
+
+        with Image.open(self.files[i]) as picture:
+            image = picture.convert("RGB")
+        return image if self.transforms is None else self.transforms(image)
+
+
+class _Engine:
+    """Our network, where pytorch-fid passes a torch module around. Loaded when images are first read."""
+
+    def __init__(self, dims: int, device: Any):
+        self.dims = dims
+        self.device = "auto" if device is None else str(device)
+
+    @cached_property
+    def extractor(self) -> FeatureExtractor:
+        return make_extractor(self.dims, "pytorch-fid", self.device)
+
+
+class _CallersModel(FeatureExtractor):
+    """A caller's own model: images (n, 3, h, w) in [0, 1] to a list whose first element is a map (n, dims, h', w')."""
+
+    identity = "caller's model"
+    protocol = "none"
+    precision = "caller's"
+    mixed_sizes = True
+
+    def __init__(self, model: Any, dims: int, device: Any, batch_size: int):
+        try:
+            import torch
+        except ImportError:
+            raise ImportError(
+                "model: a model of your own works on torch tensors: install PyTorch with `pip install torch`"
+            ) from None
+        self._torch = torch
+        self._model = model
+        self.dims = dims
+        self.device = device
+        self.batch_size = batch_size
+        if hasattr(model, "eval"):
+            model.eval()
+
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # torchvision's ToTensor: channels first, divided in float32.
+        return np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
+
+    def forward(self, batch: NDArray[Any]) -> NDArray[Any]:
+        torch = self._torch
+        with torch.no_grad():
+            maps = self._model(torch.from_numpy(batch).to(self.device))[0]
+            if maps.size(2) != 1 or maps.size(3) != 1:
+                maps = torch.nn.functional.adaptive_avg_pool2d(maps, output_size=(1, 1))
+            features: NDArray[Any] = maps.squeeze(3).squeeze(2).cpu().numpy()
+        return features
+
+
+class _Pair(tuple[NDArray[Any], NDArray[Any]]):
+    """(mu, sigma), and with them the statistics that they are part of: these keep the rows while n <= d."""
+
+    statistics: Statistics
+
+
+def get_activations(
+    files: Paths,
+    model: Any,
+    batch_size: int = 50,
+    dims: int = 2048,
+    device: Any = "cpu",
+    num_workers: int = 1,
+) -> NDArray[np.float64]:
+    """Return the features of image files.
+
+    Parameters
+    ----------
+    files : sequence of paths
+    model : callable
+        Takes float32 images (n, 3, h, w) in [0, 1] and returns a list whose first element is a map (n, dims, h', w'),
+        which is averaged over h' and w'. Put into evaluation mode if it can be.
+    batch_size : int
+        Images that the model is given at once; runs of equal size only.
+    dims : int
+        Channels of the map.
+    device : str or torch.device
+        Where the model is.
+    num_workers : int
+        Threads that decode; 0: the calling one.
+
+    Returns
+    -------
+    ndarray, shape (len(files), dims), float64
+
+    Raises
+    ------
+    ValueError
+        There are no files, or the model does not return `dims` channels.
+    fastfid.ImageError
+        A file cannot be read.
+    """
+    features = np.empty((len(files), dims))
+    filled = 0
+
+    def collect(rows: NDArray[Any]) -> None:
+        nonlocal filled
+        if rows.ndim != 2 or rows.shape[1] != dims:
+            raise ValueError(f"model: expected features of shape (n, {dims}), got {rows.shape}")
+        features[filled : filled + len(rows)] = rows
+        filled += len(rows)
+
+    _read(files, model, batch_size, dims, device, num_workers, collect)
+    return features
+
+
+def _read(
+    files: Paths,
+    model: Any,
+    batch_size: int,
+    dims: int,
+    device: Any,
+    num_workers: int,
+    consume: Callable[[NDArray[Any]], None],
+) -> None:
+    if not files:
+        raise ValueError("files: there are none")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    if batch_size > len(files):
+        print("Warning: batch size is bigger than the data size. Setting batch size to data size")
+        batch_size = len(files)
+    extractor = model.extractor if isinstance(model, _Engine) else _CallersModel(model, dims, device, batch_size)
+    source = ItemSource("files", file_items(files))
+    extract(source, extractor, consume, num_workers=num_workers, progress="auto")
+
+
+def calculate_frechet_distance(
+    mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: ArrayLike, eps: float = 1e-6
+) -> np.float64:
+    """Return the squared Fréchet distance of two Gaussians (Dowson & Landau 1982).
+
+    Parameters
+    ----------
+    mu1, mu2 : array_like, shape (d,)
+    sigma1, sigma2 : array_like, shape (d, d)
+        Covariances; singular ones need no repair here.
+    eps : float
+        Accepted for pytorch-fid's sake, which adds it to the diagonals where its matrix square root fails.
+
+    Returns
+    -------
+    numpy.float64
+
+    Raises
+    ------
+    AssertionError
+        The shapes differ.
+    ValueError
+        "Imaginary component ...": a matrix is not positive semi-definite. Or a value is not finite.
+
+    Examples
+    --------
+    >>> float(calculate_frechet_distance([0, 0], [[1, 0], [0, 1]], [3, 4], [[1, 0], [0, 1]]))
+    25.0
+    """
+    means = [np.atleast_1d(mu) for mu in (mu1, mu2)]
+    covariances = [np.atleast_2d(sigma) for sigma in (sigma1, sigma2)]
+    _check_shapes(means, covariances)
+    return distance(*(Statistics(mu, sigma) for mu, sigma in zip(means, covariances, strict=True)))
+
+
+def _check_shapes(means: Sequence[NDArray[Any]], covariances: Sequence[NDArray[Any]]) -> None:
+    assert means[0].shape == means[1].shape, "Training and test mean vectors have different lengths"
+    assert covariances[0].shape == covariances[1].shape, "Training and test covariances have different dimensions"
+
+
+def distance(a: Statistics, b: Statistics) -> np.float64:
+    """Return the distance of two statistics, with pytorch-fid's exceptions and texts."""
+    _check_shapes((a.mu, b.mu), (a.sigma, b.sigma))
+    try:
+        return np.float64(frechet_distance(a, b))
+    except NumericalError as error:
+        imaginary = _imaginary_component(a.sigma @ b.sigma)
+        if imaginary == 0:
+            raise
+        raise NumericalError(f"Imaginary component {imaginary}") from error
+
+
+def _imaginary_component(product: NDArray[np.float64]) -> float:
+    """Return the largest imaginary part in the square root of a matrix, which is what pytorch-fid reports."""
+    values, vectors = np.linalg.eig(product.astype(complex))
+    root = np.linalg.lstsq(vectors.T, (vectors * np.sqrt(values)).T, rcond=None)[0].T
+    return float(np.abs(root.imag).max())
+
+
+def calculate_activation_statistics(
+    files: Paths,
+    model: Any,
+    batch_size: int = 50,
+    dims: int = 2048,
+    device: Any = "cpu",
+    num_workers: int = 1,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return mean (dims,) and covariance (dims, dims) of the features of image files, float64.
+
+    Parameters and exceptions are those of :func:`get_activations`; a single file is a ValueError too.
+    """
+    moments = _core.Moments(dims)
+    _read(files, model, batch_size, dims, device, num_workers, moments.update)
+    meta = provenance(model.extractor) if isinstance(model, _Engine) else {}
+    statistics = Statistics.from_moments(moments, meta, name="files")
+    pair = _Pair((statistics.mu, statistics.sigma))
+    pair.statistics = statistics
+    return pair
+
+
+def compute_statistics_of_path(
+    path: str | os.PathLike[str], model: Any, batch_size: int, dims: int, device: Any, num_workers: int = 1
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return mean and covariance of the images of a folder, or those stored in an ``.npz``, as they are stored.
+
+    Raises
+    ------
+    ValueError
+        The folder has no images of the known extensions, or one only; the file is no statistics file.
+    fastfid.ImageError
+        An image cannot be read.
+    """
+    path = os.fspath(path)
+    if path.endswith(".npz"):
+        statistics = Statistics.load(path)
+        pair = _Pair((statistics.mu, statistics.sigma))
+        pair.statistics = statistics
+        return pair
+    files = sorted(file for extension in IMAGE_EXTENSIONS for file in Path(path).glob(f"*.{extension}"))
+    passed_over = sum(
+        extension not in IMAGE_EXTENSIONS and extension.lower() in IMAGE_EXTENSIONS
+        for extension in (file.suffix[1:] for file in Path(path).glob("*"))
+    )
+    if not files:
+        known = ", ".join(sorted(IMAGE_EXTENSIONS))
+        raise ValueError(
+            f"{path}: no images; expected a folder with files ending in {known} "
+            f"(it has {passed_over} with upper-case extensions)"
+        )
+    if passed_over:
+        warnings.warn(
+            f"{path}: {passed_over} files with upper-case extensions were not read (nor does pytorch-fid read them)",
+            FastfidWarning,
+            stacklevel=2,
+        )
+    return calculate_activation_statistics(files, model, batch_size, dims, device, num_workers)
+
+
+def calculate_fid_given_paths(
+    paths: Paths, batch_size: int, device: Any, dims: int, num_workers: int = 1
+) -> np.float64:
+    """Return the FID of two folders or ``.npz`` files.
+
+    Raises
+    ------
+    RuntimeError
+        "Invalid path: ...", before any work.
+    ValueError, fastfid.ImageError, fastfid.WeightsError
+        A side has no images, an image or the weights cannot be read.
+    """
+    for path in paths:
+        if not os.path.exists(path):
+            raise RuntimeError(f"Invalid path: {path}")
+    model = _Engine(dims, device)
+    first, second = (
+        _statistics(compute_statistics_of_path(os.fspath(path), model, batch_size, dims, device, num_workers))
+        for path in (paths[0], paths[1])
+    )
+    return distance(first, second)
+
+
+def _statistics(pair: tuple[NDArray[Any], NDArray[Any]]) -> Statistics:
+    """Return the statistics behind a pair (mu, sigma), which a caller's own function may have made."""
+    return pair.statistics if isinstance(pair, _Pair) else Statistics(*pair)
+
+
+def save_fid_stats(paths: Paths, batch_size: int, device: Any, dims: int, num_workers: int = 1) -> None:
+    """Write the statistics of ``paths[0]`` to the ``.npz`` file ``paths[1]``.
+
+    Raises
+    ------
+    RuntimeError
+        "Invalid path: ..." if there is no input, "Existing output file: ..." if there is an output.
+    """
+    if not os.path.exists(paths[0]):
+        raise RuntimeError(f"Invalid path: {paths[0]}")
+    for output in (paths[1], npz_path(paths[1])):
+        if os.path.exists(output):
+            raise RuntimeError(f"Existing output file: {output}")
+    print(f"Saving statistics for {paths[0]}")
+    model = _Engine(dims, device)
+    pair = compute_statistics_of_path(os.fspath(paths[0]), model, batch_size, dims, device, num_workers)
+    _statistics(pair).save(paths[1])
+
+
+def main() -> None:
+    """Run ``python -m pytorch_fid``."""
+    args = parser.parse_args()
+    device = args.device or "auto"
+    num_workers = args.num_workers if args.num_workers is not None else min(8, _core.num_threads())
+    if args.save_stats:
+        save_fid_stats(args.path, args.batch_size, device, args.dims, num_workers)
+        return
+    print("FID: ", calculate_fid_given_paths(args.path, args.batch_size, device, args.dims, num_workers))

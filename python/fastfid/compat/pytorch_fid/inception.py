@@ -1,0 +1,43 @@
+"""``pytorch_fid.inception``: the Inception network as a PyTorch module.
+
+The classes need PyTorch and are made when first asked for, so that importing this module does not.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from fastfid.features.weights import OFFICIAL_URL as FID_WEIGHTS_URL
+
+if TYPE_CHECKING:
+    from fastfid.compat.pytorch_fid._network import (
+        FIDInceptionA,
+        FIDInceptionC,
+        FIDInceptionE_1,
+        FIDInceptionE_2,
+        InceptionV3,
+        fid_inception_v3,
+    )
+
+__all__ = [
+    "FID_WEIGHTS_URL",
+    "FIDInceptionA",
+    "FIDInceptionC",
+    "FIDInceptionE_1",
+    "FIDInceptionE_2",
+    "InceptionV3",
+    "fid_inception_v3",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from fastfid.compat.pytorch_fid import _network
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ImportError(
+            f"{name} is a PyTorch module: install PyTorch with `pip install torch`. "
+            "FID of folders and statistics files needs no PyTorch: fid_score.calculate_fid_given_paths"
+        ) from None
+    return getattr(_network, name)

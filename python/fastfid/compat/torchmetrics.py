@@ -1,0 +1,384 @@
+"""``torchmetrics.image.fid.FrechetInceptionDistance`` on this engine.
+
+Replace ``from torchmetrics.image.fid import FrechetInceptionDistance`` by
+``from fastfid.compat.torchmetrics import FrechetInceptionDistance``. It needs PyTorch, and neither torch-fidelity nor
+torchmetrics; where torchmetrics is installed the class is a ``torchmetrics.Metric``, so that MetricCollection and
+Lightning's logging take it.
+"""
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    import torch
+    from torch import Tensor, nn
+except ImportError as error:
+    raise ImportError(
+        "fastfid.compat.torchmetrics works on torch tensors: install PyTorch with `pip install torch`"
+    ) from error
+
+from fastfid import _core
+from fastfid.errors import NumericalError
+from fastfid.features.base import FeatureExtractor
+from fastfid.fid import frechet_distance, make_extractor
+from fastfid.pipeline import extract
+from fastfid.sources import open_source
+from fastfid.statistics import Statistics
+
+if TYPE_CHECKING:
+    from fastfid.compat._metric import SumMetric as _Metric
+else:
+    try:
+        from torchmetrics import Metric as _Metric
+    except ModuleNotFoundError:
+        from fastfid.compat._metric import SumMetric as _Metric
+    except Exception as error:  # an installed package that does not load: most often torchvision's missing operators
+        warnings.warn(
+            f"torchmetrics is installed, but importing it fails ({type(error).__name__}: {error}); "
+            "FrechetInceptionDistance stands alone and is no torchmetrics.Metric",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        from fastfid.compat._metric import SumMetric as _Metric
+
+__all__ = ["FrechetInceptionDistance"]
+
+_DIMS = (64, 192, 768, 2048)
+
+
+class _Inception(nn.Module):
+    """The Inception network as a module: uint8 images [n, 3, h, w] to features [n, dims]; loaded at the first call.
+
+    It runs in float32 by ONNX Runtime, and in float64 (after ``set_dtype``) by the torch definition of the network.
+    """
+
+    def __init__(self, dims: int, protocol: str, weights: str | os.PathLike[str] | None):
+        super().__init__()
+        self.num_features = dims
+        self.protocol = protocol
+        self.weights = weights
+        self.dtype = torch.float32
+        self._engine: FeatureExtractor | None = None
+        # In a list, so that it is not a sub-module: it is neither moved nor saved with the metric.
+        self._float64_network: list[nn.Module] = []
+
+    def extra_repr(self) -> str:
+        """Tell networks apart; FeatureShare compares these texts."""
+        return f"dims={self.num_features}, protocol={self.protocol}, weights={self.weights}"
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features of uint8 images, on the images' device."""
+        if not (isinstance(images, Tensor) and images.dtype == torch.uint8):
+            raise ValueError("Expecting image as torch.Tensor with dtype=torch.uint8")
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"imgs: expected shape (n, 3, h, w), got {tuple(images.shape)}")
+        if len(images) == 0:
+            return torch.empty((0, self.num_features), dtype=self.dtype, device=images.device)
+        if self.dtype == torch.float64:
+            return self._in_float64(images)
+        engine = self._engine_on(images.device)
+        batches: list[NDArray[np.float32]] = []
+        extract(open_source(images, layout="nchw"), engine, lambda rows: batches.append(rows.copy()))
+        return torch.from_numpy(np.concatenate(batches)).to(images.device, self.dtype)
+
+    def _engine_on(self, device: torch.device) -> FeatureExtractor:
+        name = str(device)
+        if self._engine is None or self._engine.device != name:
+            self._engine = make_extractor(self.num_features, self.protocol, name, self.weights)
+        return self._engine
+
+    def _in_float64(self, images: Tensor) -> Tensor:
+        from fastfid.features import inception_torch
+        from fastfid.features.weights import find_weights
+
+        if not self._float64_network:
+            new = inception_torch.FIDInception(self.num_features)
+            inception_torch.load_weights(new, find_weights(self.weights))
+            self._float64_network.append(new.double())
+        network = self._float64_network[0].to(images.device)
+        scaled = _core.preprocess(images.permute(0, 2, 3, 1).cpu().numpy(), self.protocol)
+        with torch.no_grad():
+            maps = network(torch.from_numpy(scaled).to(images.device, torch.float64))
+        return maps.mean(dim=(2, 3))  # type: ignore[no-any-return]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is made again at the next call; a session cannot be pickled."""
+        return {**vars(self), "_engine": None, "_float64_network": []}
+
+
+class FrechetInceptionDistance(_Metric):
+    """FID as a metric that is updated batch by batch (Heusel et al. 2017).
+
+    Parameters
+    ----------
+    feature : {64, 192, 768, 2048} or torch.nn.Module
+        A layer of the Inception network, or a network of your own that turns images into features (n, d). Its
+        ``num_features`` says d; without it a random image is tried.
+    reset_real_features : bool
+        False: :meth:`reset` keeps what was seen of the real side.
+    normalize : bool
+        False: images are uint8. True: images are float in [0, 1]; they are cut off to uint8 for the Inception network,
+        and handed as they are to a network of your own.
+    input_img_size : tuple of int
+        (channels, height, width) of that random image.
+    feature_extractor_weights_path : path, optional
+        Inception weights to use instead of the cached or fetched ones.
+    antialias : bool
+        Resize to 299 x 299 with antialias, as torchmetrics 1.8 and later do (protocol ``torchmetrics``); False:
+        without, as torchmetrics up to 1.7 and torch-fidelity do (protocol ``tensorflow``).
+    **kwargs
+        Keywords of ``torchmetrics.Metric``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A bad argument.
+
+    Notes
+    -----
+    The states ``{real,fake}_features_{sum,cov_sum,num_samples}`` are raw sums in float64 and int64 whatever the dtype
+    of the metric; :meth:`compute` centres them. The weights are looked for at the first update.
+
+    Examples
+    --------
+    >>> import torch
+    >>> _ = torch.manual_seed(42)
+    >>> fid = FrechetInceptionDistance(feature=64)
+    >>> fid.update(torch.randint(0, 200, (4, 3, 64, 64), dtype=torch.uint8), real=True)
+    >>> fid.update(torch.randint(100, 255, (4, 3, 64, 64), dtype=torch.uint8), real=False)
+    >>> fid.compute().shape
+    torch.Size([])
+    """
+
+    higher_is_better: bool = False
+    is_differentiable: bool = False
+    full_state_update: bool = False
+    plot_lower_bound: float = 0.0
+    feature_network: str = "inception"
+
+    real_features_sum: Tensor
+    real_features_cov_sum: Tensor
+    real_features_num_samples: Tensor
+    fake_features_sum: Tensor
+    fake_features_cov_sum: Tensor
+    fake_features_num_samples: Tensor
+    inception: nn.Module
+
+    def __init__(
+        self,
+        feature: int | nn.Module = 2048,
+        reset_real_features: bool = True,
+        normalize: bool = False,
+        input_img_size: tuple[int, int, int] = (3, 299, 299),
+        feature_extractor_weights_path: str | os.PathLike[str] | None = None,
+        antialias: bool = True,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if not isinstance(normalize, bool):
+            raise ValueError("Argument `normalize` expected to be a bool")
+        if not isinstance(reset_real_features, bool):
+            raise ValueError("Argument `reset_real_features` expected to be a bool")
+        self.normalize = normalize
+        self.reset_real_features = reset_real_features
+        self.used_custom_model = isinstance(feature, nn.Module)
+        # A process that has seen no batch yet must be able to compute too.
+        self.orig_dtype = torch.float32
+        if isinstance(feature, nn.Module):
+            self.inception = feature
+            num_features = self._number_of_features(feature, input_img_size)
+        elif isinstance(feature, int):
+            if feature not in _DIMS:
+                raise ValueError(f"Integer input to argument `feature` must be one of {_DIMS}, but got {feature}.")
+            num_features = feature
+            protocol = "torchmetrics" if antialias else "tensorflow"
+            self.inception = _Inception(feature, protocol, feature_extractor_weights_path)
+        else:
+            raise TypeError("Got unknown input to argument `feature`")
+
+        for side in ("real", "fake"):
+            size = (num_features, num_features)
+            self.add_state(f"{side}_features_sum", torch.zeros(num_features).double(), dist_reduce_fx="sum")
+            self.add_state(f"{side}_features_cov_sum", torch.zeros(size).double(), dist_reduce_fx="sum")
+            self.add_state(f"{side}_features_num_samples", torch.tensor(0).long(), dist_reduce_fx="sum")
+
+    def _number_of_features(self, network: nn.Module, image_size: tuple[int, int, int]) -> int:
+        known = getattr(network, "num_features", None)
+        if isinstance(known, int):
+            return known
+        if isinstance(known, Tensor):
+            return int(known.item())
+        if known is not None:
+            raise TypeError("Expected `self.inception.num_features` to be of type int or Tensor.")
+        if self.normalize:
+            image = torch.rand(1, *image_size, dtype=torch.float32)
+        else:
+            image = torch.randint(0, 255, (1, *image_size), dtype=torch.uint8)
+        with torch.no_grad():
+            return int(network(image).shape[-1])
+
+    def update(self, imgs: Tensor, real: bool) -> None:
+        """Add a batch of images to one side.
+
+        Parameters
+        ----------
+        imgs : torch.Tensor, shape (n, 3, h, w)
+            uint8, or float in [0, 1] with ``normalize=True``; whatever a network of your own takes.
+        real : bool
+            Which side.
+
+        Raises
+        ------
+        ValueError
+            Images of another dtype, shape or range.
+        fastfid.NumericalError
+            A feature is NaN or infinite; nothing of the batch is added then.
+        """
+        if self.normalize and not self.used_custom_model:
+            imgs = _to_uint8(imgs)
+        with torch.no_grad():
+            features = self.inception(imgs)
+        self.orig_dtype = features.dtype
+        features = features.double()
+        if features.ndim == 1:
+            features = features.unsqueeze(0)
+        side = "real" if real else "fake"
+        total, cross = getattr(self, f"{side}_features_sum"), getattr(self, f"{side}_features_cov_sum")
+        _add_raw_moments(features, total, cross)
+        setattr(self, f"{side}_features_num_samples", getattr(self, f"{side}_features_num_samples") + imgs.shape[0])
+
+    def compute(self) -> Tensor:
+        """Return the FID of all that was added: a 0-d tensor of the features' dtype.
+
+        Raises
+        ------
+        RuntimeError
+            A side has fewer than two images.
+        """
+        if self.real_features_num_samples < 2 or self.fake_features_num_samples < 2:
+            raise RuntimeError("More than one sample is required for both the real and fake distributed to compute FID")
+        sides = [self._statistics("real"), self._statistics("fake")]
+        try:
+            value = frechet_distance(*sides)
+        except NumericalError:
+            # More samples than dimensions, and yet singular: images that repeat, a generator that has collapsed.
+            value = frechet_distance(*(self._statistics(side, singular=True) for side in ("real", "fake")))
+        return torch.tensor(value, dtype=self.orig_dtype, device=self.real_features_sum.device)
+
+    def _statistics(self, side: str, singular: bool = False) -> Statistics:
+        """Centre the raw sums of a side; see :func:`_centre`."""
+        n = int(getattr(self, f"{side}_features_num_samples"))
+        total = getattr(self, f"{side}_features_sum").double().cpu().numpy()
+        cross = getattr(self, f"{side}_features_cov_sum").double().cpu().numpy()
+        return _centre(total, cross, n, singular, side)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Add a batch and return the value of that batch alone; if it has none, nothing is added or lost."""
+        before = {name: state.clone() for name, state in self.metric_state.items()}
+        keep, self.reset_real_features = self.reset_real_features, True  # else the real side would count twice
+        try:
+            return super().forward(*args, **kwargs)
+        except Exception:
+            for name, state in before.items():
+                setattr(self, name, state)
+            raise
+        finally:
+            self.reset_real_features = keep
+
+    def reset(self) -> None:
+        """Forget all that was added, the real side only if ``reset_real_features``."""
+        real = {name: state for name, state in self.metric_state.items() if name.startswith("real")}
+        super().reset()
+        if not self.reset_real_features:
+            for name, state in real.items():
+                setattr(self, name, state)
+
+    def merge_state(self, incoming_state: "Mapping[str, Any] | FrechetInceptionDistance") -> None:
+        """Add what another metric has seen, given as the metric or as its states by name."""
+        super().merge_state(incoming_state)
+        self._computed = None
+        self._update_count += getattr(incoming_state, "update_count", 1)
+
+    def set_dtype(self, dst_type: str | torch.dtype) -> Self:
+        """Choose the dtype of the result; float64 runs the Inception network in float64 too. The sums stay float64."""
+        dtype = getattr(torch, dst_type.rpartition(".")[2]) if isinstance(dst_type, str) else dst_type
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise ValueError(f"dst_type: expected a floating-point dtype, got {dst_type!r}")
+        if isinstance(self.inception, _Inception):
+            self.inception.dtype = dtype
+        else:
+            self.inception.to(dtype)
+        self._dtype = dtype
+        return self
+
+    def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
+        """Plot one value or several (default: the current one); needs torchmetrics and matplotlib."""
+        if not hasattr(self, "_plot"):
+            raise ModuleNotFoundError(
+                "plot: install torchmetrics and matplotlib with `pip install torchmetrics[visual]`"
+            )
+        return self._plot(val, ax)  # type: ignore[operator]
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        # Updates add in place; what the caller loaded from must not change.
+        for name, state in self.metric_state.items():
+            setattr(self, name, state.clone())
+
+
+def _centre(total: NDArray[np.float64], cross: NDArray[np.float64], n: int, singular: bool, name: str) -> Statistics:
+    """Return the statistics of n samples with sum `total` and sum of outer products `cross`.
+
+    Centring raw sums cancels: the covariance is off by up to ``eps tr(cross) (n + 3) / (n - 1)`` (n + 3 roundings of
+    terms that add up to cross), which makes a singular covariance indefinite. Where it must be singular (n <= d) or is
+    said to be, its eigenvalues within that bound of zero are rounding: they are set to zero, and for n <= d all but the
+    largest n - 1. Such a side is handed on as n rows with that mean and covariance, whose distance is exact.
+    """
+    mu = total / n
+    sigma = (cross - n * np.outer(mu, mu)) / (n - 1)
+    thin = n <= len(mu)
+    if not (thin or singular):
+        return Statistics(mu, sigma, n, name=name)
+    bound = np.finfo(np.float64).eps * np.trace(cross) * (n + 3) / (n - 1)
+    values, vectors = np.linalg.eigh(sigma)
+    if values[0] < -bound:
+        raise NumericalError(f"the {name} covariance has the eigenvalue {values[0]}, which rounding does not explain")
+    if not thin:
+        return Statistics(mu, (vectors * values.clip(min=0)) @ vectors.T, n, name=name)
+    values, vectors = values[-(n - 1) :].clip(min=0), vectors[:, -(n - 1) :]
+    # Orthonormal columns orthogonal to (1, ..., 1): the rows get mean mu.
+    basis = np.linalg.qr(np.column_stack([np.ones(n), np.eye(n, n - 1)]))[0][:, 1:]
+    rows = mu + np.sqrt(n - 1) * (basis * np.sqrt(values)) @ vectors.T
+    return Statistics(mu, (vectors * values) @ vectors.T, n, rows=rows, name=name)
+
+
+def _to_uint8(images: Tensor) -> Tensor:
+    """Cut float images in [0, 1] off to grey levels, as torchmetrics does; but refuse what would wrap around."""
+    if not isinstance(images, Tensor):
+        raise TypeError(f"imgs: expected a torch.Tensor, got {type(images).__name__}")
+    if images.numel() and not ((images >= 0) & (images <= 1)).all():  # NaN is outside too
+        low, high = images.min().item(), images.max().item()
+        raise ValueError(f"imgs: expected values in [0, 1] with normalize=True, got {low} to {high}")
+    return (images * 255).byte()
+
+
+def _add_raw_moments(features: Tensor, total: Tensor, cross: Tensor) -> None:
+    """Add the rows of `features` to `total` and their outer products to `cross`, in place; all float64."""
+    if features.ndim != 2 or features.shape[1] != len(total):
+        raise ValueError(f"features: expected shape (n, {len(total)}), got {tuple(features.shape)}")
+    if features.device.type == "cpu" and total.device.type == "cpu":
+        _core.add_raw_moments(features.contiguous().numpy(), total.numpy(), cross.numpy())
+        return
+    if not features.isfinite().all():
+        raise NumericalError("features: they have NaN or infinite values")
+    total += features.sum(dim=0)
+    cross += features.t().mm(features)
