@@ -1,0 +1,339 @@
+"""The command line: what it prints where, its exit codes, and a sentence for every bad input."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastfid import Statistics, __version__
+from fastfid.cli import main
+
+
+@pytest.fixture(autouse=True)
+def restore_signal_handler():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*argv):
+        try:
+            code = main([str(a) for a in argv])
+        except SystemExit as stop:  # argparse
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def gaussian(seed, d=64, n=200):
+    x = np.random.default_rng(seed).standard_normal((n, d))
+    return x.mean(0), np.cov(x.T)
+
+
+@pytest.fixture
+def two_files(tmp_path):
+    paths = []
+    for seed in (1, 2):
+        mu, sigma = gaussian(seed)
+        paths.append(tmp_path / f"{seed}.npz")
+        np.savez_compressed(paths[-1], mu=mu, sigma=sigma)
+    return paths
+
+
+def failing(result, *patterns):
+    """Exit 1, an empty stdout, one sentence on stderr that has all the patterns, and no traceback."""
+    code, out, err = result
+    assert code == 1
+    assert out == ""
+    assert "Traceback" not in err
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("fastfid: error: ")
+    for pattern in patterns:
+        assert re.search(pattern, last), (pattern, last)
+
+
+# stdout
+
+
+def test_stdout_is_pytorch_fids(run, two_files):
+    code, out, err = run(*two_files)
+    assert code == 0
+    assert re.fullmatch(r"FID:  \d+\.\d+\n", out)
+    assert err == ""
+    mu1, sigma1 = gaussian(1)
+    mu2, sigma2 = gaussian(2)
+    import scipy.linalg
+
+    truth = ((mu1 - mu2) ** 2).sum() + np.trace(sigma1 + sigma2 - 2 * scipy.linalg.sqrtm(sigma1 @ sigma2).real)
+    assert float(out.split()[-1]) == pytest.approx(truth, rel=1e-9)
+
+
+def test_json(run, two_files):
+    code, out, _ = run(*two_files, "--json")
+    record = json.loads(out)
+    assert code == 0
+    assert record["lower"] <= record["fid"] <= record["upper"]
+    assert record["n"] == {"real": None, "fake": None}
+    assert record["versions"]["fastfid"] == __version__
+    assert {"protocol", "extractor", "seconds", "dims"} <= set(record)
+
+
+def test_dims_are_ignored_for_two_statistics(run, two_files):
+    assert run(*two_files, "--dims", 768)[1] == run(*two_files)[1]
+
+
+def test_two_statistics_load_no_network(two_files):
+    code = (
+        "import sys; from fastfid.cli import main; main(sys.argv[1:]);"
+        "print(sorted({'onnxruntime', 'torch', 'scipy', 'fastfid.features.inception'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code, *map(str, two_files)], capture_output=True, text=True, check=True)
+    assert out.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_teaches(run):
+    code, out, err = run("--help")
+    assert code == 0
+    assert err == ""
+    flags = (
+        "--batch-size --num-workers --device --dims --save-stats --protocol --recursive --json --on-error --max-errors"
+    )
+    for flag in (flags + " --weights --num --seed --alpha --force --threads --quiet --version").split():
+        assert flag in out
+    for word in ("examples:", "FASTFID_WEIGHTS", "exit codes", "fastfid stats"):
+        assert word in out
+
+
+@pytest.mark.parametrize("command", ["stats", "weights", "info", "demo"])
+def test_help_of_commands(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert f"usage: fastfid {command}" in out
+
+
+def test_version(run):
+    assert run("--version")[:2] == (0, f"fastfid {__version__}\n")
+
+
+# usage errors
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["one"],
+        ["a", "b", "c"],
+        ["a", "b", "--dims", "100"],
+        ["a", "b", "--batch-size", "0"],
+        ["a", "b", "--batch-size", "x"],
+        ["a", "b", "--num-workers", "-1"],
+        ["a", "b", "--on-error", "ignore"],
+        ["a", "b", "--threads", "0"],
+        ["a", "b", "--unknown"],
+        ["stats", "x"],
+        ["weights", "steal"],
+    ],
+)
+def test_wrong_usage_is_2(run, argv):
+    code, out, err = run(*argv)
+    assert code == 2
+    assert out == ""
+    assert "usage: fastfid" in err
+
+
+def test_a_path_that_is_called_like_a_command(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stats").mkdir()
+    monkeypatch.setattr(sys, "argv", ["fastfid", "stats", "other"])
+    code, _, err = run("stats", "other")
+    assert code == 2
+    assert "./stats" in err
+
+
+# bad input
+
+
+def test_missing_path_is_said_before_any_work(run, two_files, tmp_path):
+    failing(run(two_files[0], tmp_path / "nowhere"), "Invalid path: .*nowhere")
+
+
+@pytest.mark.parametrize("name", ["empty", "text only"])
+def test_folder_without_images(run, two_files, tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    if name != "empty":
+        (folder / "readme.md").write_text("x")
+    failing(run(folder, two_files[0], "--dims", 64), re.escape(str(folder)), "png")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "patterns"),
+    [
+        ({"mu": np.zeros(64)}, ["sigma"]),
+        ({"nothing": np.zeros(3)}, ["mu|arr_0"]),
+        ({"mu": np.full(64, np.nan), "sigma": np.eye(64)}, ["NaN"]),
+        ({"mu": np.zeros(32), "sigma": np.eye(32)}, ["32", "64"]),
+        ({"mu": np.zeros(64), "sigma": np.diag([-1.0] + [1.0] * 63)}, ["Imaginary component"]),
+        ({"mu": np.array([{}] * 64), "sigma": np.eye(64)}, ["objects"]),
+    ],
+)
+def test_bad_statistics_are_named(run, two_files, tmp_path, arrays, patterns):
+    bad = tmp_path / "bad.npz"
+    np.savez(bad, **arrays)
+    failing(run(two_files[0], bad), r"bad\.npz", *patterns)
+    failing(run(bad, two_files[0]), r"bad\.npz", *patterns)
+
+
+@pytest.mark.parametrize("name", ["junk.npz", "junk.zip", "junk.tar", "junk.npy", "junk.txt", "junk"])
+def test_junk_files(run, two_files, tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"this is not what its name says")
+    failing(run(path, two_files[0], "--dims", 64), re.escape(str(path)))
+
+
+def folder_of(tmp_path, name, n, size=(40, 50)):
+    folder = tmp_path / name
+    folder.mkdir()
+    rng = np.random.default_rng(n)
+    for i in range(n):
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / f"{i:03}.png")
+    return folder
+
+
+def test_one_image(run, two_files, tmp_path, weights):
+    failing(run(folder_of(tmp_path, "one", 1), two_files[0], "--dims", 64), "one", "at least 2 images, got 1")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "junk", "empty"])
+def test_unreadable_image_is_named(run, two_files, tmp_path, damage, weights):
+    folder = folder_of(tmp_path, "some", 4)
+    victim = folder / "002.png"
+    data = victim.read_bytes()
+    victim.write_bytes({"truncated": data[: len(data) // 2], "junk": b"junk", "empty": b""}[damage])
+    failing(run(folder, two_files[0], "--dims", 64), r"002\.png")
+    code, out, err = run(folder, two_files[0], "--dims", 64, "--on-error", "skip", "--quiet")
+    assert code == 0
+    assert out.startswith("FID:  ")
+    assert "skipped 1 unreadable images" in err
+    assert "002.png" in err
+    failing(run(folder, two_files[0], "--dims", 64, "--on-error", "skip", "--max-errors", 0), r"002\.png")
+
+
+def test_statistics_of_other_dims_are_refused_before_the_network(run, two_files, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTFID_WEIGHTS", str(tmp_path / "no-such-weights"))  # would fail if it were reached
+    failing(run(folder_of(tmp_path, "two", 2), two_files[0], "--dims", 192), "64 dims", "192")
+
+
+def test_unknown_protocol(run, two_files, tmp_path):
+    failing(run(folder_of(tmp_path, "two", 2), two_files[0], "--protocol", "best"), "protocol", "pytorch-fid", "best")
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "tpu", "cuda:x"])
+def test_no_such_device(run, two_files, tmp_path, monkeypatch, device, weights):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    failing(run(folder_of(tmp_path, "two", 2), two_files[0], "--dims", 64, "--device", device), "device|CUDA", device)
+
+
+def test_wrong_weights(run, two_files, tmp_path):
+    junk = tmp_path / "weights.pth"
+    junk.write_bytes(b"junk" * 100)
+    failing(run(folder_of(tmp_path, "two", 2), two_files[0], "--dims", 64, "--weights", junk), r"weights\.pth")
+    failing(run("weights", "verify", "--weights", junk), r"weights\.pth")
+
+
+# statistics out
+
+
+def test_save_stats(run, tmp_path, weights):
+    folder = folder_of(tmp_path, "some", 4)
+    out_file = tmp_path / "out.npz"
+    code, out, err = run("--save-stats", folder, out_file, "--dims", 64)
+    assert (code, out) == (0, "")
+    assert f"Saving statistics for {folder}" in err
+    saved = Statistics.load(out_file)
+    assert saved.n == 4
+    assert saved.d == 64
+    assert saved.meta["protocol"] == "pytorch-fid"
+    # A second time: refused, and the file is as it was.
+    before = out_file.read_bytes()
+    failing(run("--save-stats", folder, out_file, "--dims", 64), r"Existing output file: .*out\.npz")
+    failing(run("--save-stats", folder, tmp_path / "out", "--dims", 64), r"Existing output file: .*out\.npz")
+    failing(run("stats", folder, "-o", out_file, "--dims", 64), "Existing output file")
+    assert out_file.read_bytes() == before
+    # The file stands for the folder.
+    direct = run(folder, folder, "--dims", 64)[1]
+    via_file = run(folder, out_file, "--dims", 64)[1]
+    assert float(via_file.split()[-1]) == pytest.approx(float(direct.split()[-1]), abs=1e-8)
+
+
+def test_save_stats_resaves_statistics(run, two_files, tmp_path):
+    assert run("--save-stats", two_files[0], tmp_path / "copy.npz")[0] == 0
+    np.testing.assert_array_equal(Statistics.load(tmp_path / "copy.npz").sigma, Statistics.load(two_files[0]).sigma)
+
+
+def test_save_stats_into_no_folder(run, two_files, tmp_path):
+    failing(run("--save-stats", two_files[0], tmp_path / "no" / "x.npz"), "there is no folder")
+
+
+def test_stats_command(run, tmp_path, weights):
+    folder = folder_of(tmp_path, "some", 5)
+    code, out, err = run("stats", folder, "-o", tmp_path / "s.npz", "--dims", 192, "--num", 3, "--seed", 1)
+    assert (code, out) == (0, "")
+    assert "n = 3, d = 192" in err
+    assert Statistics.load(tmp_path / "s.npz").n == 3
+
+
+def test_different_protocols_are_refused(run, two_files, tmp_path):
+    mu, sigma = gaussian(3)
+    paths = [Statistics(mu, sigma, 200, {"protocol": p}).save(tmp_path / f"{p}.npz") for p in ("pytorch-fid", "clean")]
+    failing(run(*paths), r"pytorch-fid\.npz was made with protocol pytorch-fid, .*clean\.npz with clean", "--force")
+    assert run(*paths, "--force")[0] == 0
+
+
+# the process
+
+
+def fastfid(*argv, **kwargs):
+    return subprocess.Popen(
+        [sys.executable, "-m", "fastfid", *map(str, argv)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **kwargs,
+    )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted(tmp_path, number, code, weights):
+    folder = folder_of(tmp_path, "many", 400)
+    process = fastfid("stats", folder, "-o", tmp_path / "s.npz", "--dims", 2048)
+    assert "Saving statistics" in process.stderr.readline()
+    time.sleep(2.0)  # into the network
+    assert process.poll() is None
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == code, err
+    assert out == ""
+    assert "Traceback" not in err
+    assert sorted(os.listdir(tmp_path)) == ["many"]
+
+
+def test_reader_that_goes_away(two_files):
+    process = fastfid(*two_files, "--json")
+    process.stdout.close()
+    process.wait(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()

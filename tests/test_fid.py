@@ -1,0 +1,231 @@
+"""compute_fid, compute_statistics, frechet_distance and FID, with an extractor whose truth is known."""
+
+import warnings
+
+import numpy as np
+import pytest
+import scipy.linalg
+from stubs import GridMeans
+
+import fastfid
+from fastfid import FID, Statistics, compute_fid, compute_statistics, frechet_distance
+from fastfid.errors import SkippedImagesWarning
+
+
+def images(n, seed, low=0, high=256, size=(9, 11)):
+    return np.random.default_rng(seed).integers(low, high, (n, *size, 3), dtype=np.uint8)
+
+
+def features(batch, extractor):
+    return np.stack([extractor.prepare(image) for image in batch]).astype(np.float64)
+
+
+def scipy_fid(x, y):
+    """The formula of Heusel et al. 2017 with SciPy's sqrtm, as pytorch-fid evaluates it."""
+    s1, s2 = np.cov(x.T), np.cov(y.T)
+    root = scipy.linalg.sqrtm(s1 @ s2)
+    return ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(s1 + s2 - 2 * root.real)
+
+
+def test_value_is_the_formulas():
+    extractor = GridMeans()
+    a, b = images(60, 1), images(70, 2, high=200)
+    truth = scipy_fid(features(a, extractor), features(b, extractor))
+    assert compute_fid(a, b, extractor=extractor) == pytest.approx(truth, rel=1e-9)
+
+
+def test_thin_sides_are_exact():
+    extractor = GridMeans(cells=8)  # d = 192
+    a, b = images(20, 1), images(30, 2, high=200)
+    x, y = features(a, extractor), features(b, extractor)
+    # Without covariances: nuclear norm of the product of the centred rows (numerics.md, F1).
+    xc, yc = (x - x.mean(0)) / np.sqrt(19), (y - y.mean(0)) / np.sqrt(29)
+    nuclear = np.linalg.svd(xc @ yc.T, compute_uv=False).sum()
+    truth = ((x.mean(0) - y.mean(0)) ** 2).sum() + (xc**2).sum() + (yc**2).sum() - 2 * nuclear
+    assert compute_fid(a, b, extractor=extractor) == pytest.approx(truth, rel=1e-12)
+    assert abs(compute_fid(a, a, extractor=extractor)) < 1e-9
+
+
+def test_record():
+    a, b = images(60, 1), images(70, 2)
+    record = compute_fid(a, b, extractor=GridMeans(), return_info=True)
+    assert record["fid"] == compute_fid(a, b, extractor=GridMeans())
+    assert record["lower"] <= record["fid"] <= record["upper"]
+    assert record["n"] == {"real": 60, "fake": 70}
+    assert record["dims"] == 12
+    assert record["extractor"] == "grid-means"
+    assert record["skipped"] == {"real": [], "fake": []}
+    assert record["seconds"]["total"] > 0
+
+
+def test_statistics_need_no_network():
+    a, b = images(60, 1), images(70, 2)
+    sa, sb = (compute_statistics(x, extractor=GridMeans()) for x in (a, b))
+    assert sa.meta["extractor"] == "grid-means"
+    assert sa.n == 60
+    assert compute_fid(sa, sb, dims=64) == compute_fid(a, b, extractor=GridMeans())  # dims is ignored then
+
+
+def test_files_mix_with_images(tmp_path):
+    a, b = images(60, 1), images(70, 2)
+    path = compute_statistics(a, extractor=GridMeans()).save(tmp_path / "a.npz")
+    mixed = compute_fid(str(path), b, extractor=GridMeans())
+    assert mixed == pytest.approx(compute_fid(a, b, extractor=GridMeans()), rel=1e-9)
+
+
+class Untouchable(GridMeans):
+    def forward(self, batch):
+        raise AssertionError("the network must not run")
+
+
+def test_what_cannot_be_compared_is_refused_before_the_network_runs():
+    known = Statistics(np.zeros(5), np.eye(5), name="five.npz")
+    with pytest.raises(ValueError, match=r"five\.npz has 5 dims, but 12 are asked for"):
+        compute_fid(known, images(4, 1), extractor=Untouchable())
+    other = Statistics(np.zeros(12), np.eye(12), meta={"protocol": "clean"}, name="c.npz")
+    with pytest.raises(ValueError, match=r"c\.npz was made with protocol clean, this run with none"):
+        compute_fid(other, images(4, 1), extractor=Untouchable())
+    with pytest.raises(AssertionError, match="must not run"):
+        compute_fid(other, images(4, 1), extractor=Untouchable(), force=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"dims": 100}, ValueError, "dims: expected one of 64, 192, 768, 2048"),
+        ({"protocol": "unknown"}, ValueError, "protocol: expected one of"),
+        ({"batch_size": 0}, ValueError, "batch_size"),
+        ({"nonsense": 1}, TypeError, "nonsense"),
+    ],
+)
+def test_bad_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        compute_fid(images(3, 1), images(3, 2), **arguments)
+
+
+def test_float_images_are_refused_with_advice():
+    with pytest.raises(TypeError, match="uint8"):
+        compute_fid(images(3, 1) / 255.0, images(3, 2), extractor=GridMeans())
+
+
+def test_one_image_is_not_a_set():
+    with pytest.raises(ValueError, match="at least 2 images, got 1"):
+        compute_fid(images(1, 1), images(3, 2), extractor=GridMeans())
+
+
+def test_skipped_images_are_said(tmp_path):
+    from PIL import Image
+
+    for i, image in enumerate(images(5, 3)):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    (tmp_path / "2.png").write_bytes(b"broken")
+    with pytest.raises(fastfid.ImageError, match=r"2\.png"):
+        compute_statistics(tmp_path, extractor=GridMeans())
+    with pytest.warns(SkippedImagesWarning, match=r"skipped 1 unreadable images: .*2\.png"):
+        assert compute_statistics(tmp_path, extractor=GridMeans(), on_error="skip").n == 4
+    with pytest.warns(SkippedImagesWarning):
+        record = compute_fid(tmp_path, images(5, 1), extractor=GridMeans(), on_error="skip", return_info=True)
+    assert [item["name"].endswith("2.png") for item in record["skipped"]["real"]] == [True]
+
+
+# frechet_distance
+
+
+def test_closed_forms():
+    eye = np.eye(2048)
+    assert frechet_distance((np.zeros(2048), eye), (np.ones(2048), eye)) == 2048
+    assert frechet_distance(([0.0], [[1.0]]), ([3.0], [[4.0]])) == 10
+    assert frechet_distance((0.0, 1.0), (3.0, 4.0)) == 10  # scalars, as pytorch-fid takes them
+
+
+def test_info_holds_the_bounds():
+    x = np.random.default_rng(0).standard_normal((100, 6))
+    info = frechet_distance((x.mean(0), np.cov(x.T)), (np.zeros(6), np.eye(6)), tol=1e-10, return_info=True)
+    assert info["lower"] <= info["fid"] <= info["upper"]
+    assert info["upper"] - info["lower"] < 1e-8
+
+
+def test_indefinite_covariance_is_named(tmp_path):
+    bad = tmp_path / "bad.npz"
+    np.savez(bad, mu=np.zeros(2), sigma=np.array([[-1.0, 1.0], [1.0, 1.0]]))
+    with pytest.raises(fastfid.NumericalError, match=r"Imaginary component.*bad\.npz"):
+        frechet_distance(Statistics.load(bad), (np.zeros(2), np.eye(2)))
+    with pytest.raises(ValueError, match=r"^Imaginary component"):
+        frechet_distance((np.zeros(2), [[-1.0, 1.0], [1.0, 1.0]]), (np.zeros(2), np.eye(2)))
+
+
+@pytest.mark.parametrize("bad", [3, (np.zeros(2),), "path", None])
+def test_what_is_no_side(bad):
+    with pytest.raises(TypeError, match="a: expected Statistics or a tuple"):
+        frechet_distance(bad, (np.zeros(2), np.eye(2)))
+
+
+def test_sides_name_themselves():
+    with pytest.raises(ValueError, match="b: sigma: expected shape"):
+        frechet_distance((np.zeros(2), np.eye(2)), (np.zeros(2), np.eye(3)))
+
+
+# FID
+
+
+def filled(a, b, step):
+    fid = FID(extractor=GridMeans())
+    for start in range(0, len(a), step):
+        fid.update(a[start : start + step], real=True)
+    for start in range(0, len(b), step):
+        fid.update(b[start : start + step], False)
+    return fid
+
+
+def test_streaming_gives_the_same_bits():
+    a, b = images(60, 1), images(45, 2)
+    truth = compute_fid(a, b, extractor=GridMeans())
+    for step in (1, 7, 60):
+        assert filled(a, b, step).compute() == truth
+
+
+def test_images_may_come_channels_first():
+    a, b = images(60, 1), images(45, 2)
+    assert filled(a.transpose(0, 3, 1, 2), b, 9).compute() == filled(a, b, 9).compute()
+
+
+def test_merge_of_shards():
+    a, b = images(60, 1), images(45, 2)
+    whole = filled(a, b, 10)
+    left, right = filled(a[:20], b[:40], 10), filled(a[20:], b[40:], 10)
+    left.merge(right)
+    assert left.real.n == 60
+    assert left.compute() == pytest.approx(whole.compute(), rel=1e-12)
+
+
+def test_state_goes_to_another_process_and_back():
+    a, b = images(20, 1), images(25, 2)
+    fid = filled(a, b, 10)
+    other = FID(extractor=GridMeans())
+    other.load_state_dict(fid.state_dict())
+    assert other.compute() == fid.compute()
+    other.update(a, real=True)
+    assert fid.real.n == 20
+    with pytest.raises(ValueError, match="dims"):
+        FID(extractor=GridMeans(3)).load_state_dict(fid.state_dict())
+    with pytest.raises(ValueError, match="dims"):
+        FID(extractor=GridMeans(3)).merge(fid)
+
+
+def test_reset():
+    fid = filled(images(20, 1), images(25, 2), 10)
+    fid.reset(real=False)
+    assert fid.real.n == 20
+    with pytest.raises(ValueError, match="fake: a covariance needs at least 2 images, got 0"):
+        fid.compute()
+
+
+def test_sides_go_into_frechet_distance():
+    fid = filled(images(20, 1), images(25, 2), 10)
+    assert frechet_distance(fid.real, fid.fake) == fid.compute()
+
+
+def test_no_warnings_on_plain_use():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compute_fid(images(20, 1), images(25, 2), extractor=GridMeans())
