@@ -112,6 +112,21 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
         help="apply the EXIF orientation (default: ignore it, as pytorch-fid)",
     )
     group.add_argument(
+        "--cache",
+        action="store_const",
+        const=True,
+        default=False,
+        help="keep the statistics of folders and archives in the cache, and take them from there when the same files "
+        "(path, size, times) come again",
+    )
+    group.add_argument(
+        "--cache-hashes",
+        action="store_const",
+        const="hashes",
+        dest="cache",
+        help="the same, but know the files by their content: slower, and holds when files move",
+    )
+    group.add_argument(
         "--on-error",
         choices=("raise", "skip"),
         default="raise",
@@ -165,6 +180,9 @@ def _run_fid(argv: Sequence[str]) -> int:
         _check_exists(path)
     _prepare(args)
     record = fid.compute_fid(*args.path, force=args.force, return_info=True, **_fid_options(args))
+    for side, cached in record["cached"].items():
+        if cached:
+            _remark(args, f"{record[side]}: statistics from the cache")
     _remark(args, _sample_size_remark(record))
     if args.json:
         print(json.dumps(record, indent=2))
@@ -278,6 +296,7 @@ def _fid_options(args: argparse.Namespace) -> dict[str, Any]:
         "on_error": args.on_error,
         "max_errors": args.max_errors,
         "progress": False if args.quiet else "auto",
+        "cache": args.cache,
         "recursive": args.recursive,
         "any_case": args.any_case,
         "num": args.num,

@@ -17,6 +17,7 @@ from fastfid.errors import FastfidWarning, NumericalError, SkippedImagesWarning
 from fastfid.features.base import FeatureExtractor
 from fastfid.pipeline import Report, extract
 from fastfid.protocols import get_protocol
+from fastfid.reuse import CacheMode, StatisticsCache
 from fastfid.sources import ImageSource, is_statistics_file, open_source
 from fastfid.statistics import Statistics, check_compatible, check_provenance
 
@@ -84,8 +85,24 @@ class _Reading:
     on_error: Literal["raise", "skip"]
     max_errors: int | None
     progress: bool | Literal["auto"]
+    cache: CacheMode
+    options: Mapping[str, Any]
 
-    def statistics(self, source: ImageSource) -> tuple[Statistics, Report]:
+    def statistics(self, source: ImageSource) -> tuple[Statistics, Report | None]:
+        """Return the source's statistics and what reading it came to: None if it was in the cache."""
+        if not self.cache:
+            return self._read(source)
+        decides = {**provenance(self.extractor), "options": dict(self.options)}
+        entry = StatisticsCache(source, decides, by_content=self.cache == "hashes")
+        if (cached := entry.load()) is not None:
+            return cached, None
+        statistics, report = self._read(source)
+        refusal = "images were skipped" if report.skipped else entry.store(statistics)
+        if refusal:
+            warnings.warn(f"{source.name}: not kept in the cache: {refusal}", FastfidWarning, stacklevel=4)
+        return statistics, report
+
+    def _read(self, source: ImageSource) -> tuple[Statistics, Report]:
         moments = Moments(self.extractor.dims)
         report = extract(
             source,
@@ -103,7 +120,7 @@ class _Reading:
             warnings.warn(
                 f"{source.name}: skipped {len(report.skipped)} unreadable images: {shown}{more}",
                 SkippedImagesWarning,
-                stacklevel=3,
+                stacklevel=5,
             )
         meta = {**provenance(self.extractor), "source": source.name}
         return Statistics.from_moments(moments, meta, source.name), report
@@ -154,6 +171,7 @@ def compute_statistics(
     on_error: Literal["raise", "skip"] = "raise",
     max_errors: int | None = None,
     progress: bool | Literal["auto"] = False,
+    cache: CacheMode = False,
     **options: Unpack[SourceOptions],
 ) -> Statistics:
     """Fit a Gaussian to the Inception features of one set of images.
@@ -184,6 +202,9 @@ def compute_statistics(
         With "skip": fail once more images than this were skipped.
     progress : bool or "auto"
         Show a progress bar on stderr; "auto": on a terminal only.
+    cache : bool or "hashes"
+        Keep the statistics of folders and archives in the user's cache and take them from there the next time. Files
+        are known by path, size and times, or by their content. See :mod:`fastfid.reuse`.
     **options
         See :class:`SourceOptions`.
 
@@ -209,7 +230,8 @@ def compute_statistics(
         return known
     opened = _open(source, options)
     extractor = extractor or make_extractor(dims, protocol, device, weights)
-    return _Reading(extractor, num_workers, on_error, max_errors, progress).statistics(opened)[0]
+    reading = _Reading(extractor, num_workers, on_error, max_errors, progress, cache, options)
+    return reading.statistics(opened)[0]
 
 
 def check_batch_size(batch_size: int | None) -> None:
@@ -236,6 +258,7 @@ def compute_fid(
     on_error: Literal["raise", "skip"] = "raise",
     max_errors: int | None = None,
     progress: bool | Literal["auto"] = False,
+    cache: CacheMode = False,
     force: bool = False,
     tol: float | None = None,
     return_info: bool = False,
@@ -284,15 +307,17 @@ def compute_fid(
         for side in known:
             if side is not None:
                 check_provenance(side.name, side.meta, "this run", provenance(extractor), force=force)
-        reading = _Reading(extractor, num_workers, on_error, max_errors, progress)
+        reading = _Reading(extractor, num_workers, on_error, max_errors, progress, cache, options)
     loaded = time.perf_counter()
     sides = []
     skipped = []
+    cached = []
     for side, images in zip(known, opened, strict=True):
         report = None
         if images is not None and reading is not None:
             side, report = reading.statistics(images)
         sides.append(side)
+        cached.append(images is not None and report is None)
         skipped.append([{"name": name, "reason": reason} for name, reason in report.skipped] if report else [])
     extracted = time.perf_counter()
     a, b = sides
@@ -305,6 +330,7 @@ def compute_fid(
     return {
         **_record(a, b, result),
         "skipped": {"real": skipped[0], "fake": skipped[1]},
+        "cached": {"real": cached[0], "fake": cached[1]},
         "device": reading.extractor.device if reading else None,
         "seconds": {
             "load": loaded - started,

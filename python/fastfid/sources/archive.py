@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid.errors import ImageError
-from fastfid.sources.base import FailedItem, ImageItem, ImageSource
+from fastfid.sources.base import FailedItem, FileSource, ImageItem
 from fastfid.sources.listing import PassedOver
 from fastfid.sources.picture import Decoder, reason
 
@@ -80,7 +80,7 @@ class _ZipItem(ImageItem):
         return self._decoder.decode_bytes(data, self.name)
 
 
-class ZipSource(ImageSource):
+class ZipSource(FileSource):
     """The pictures of a zip archive, at any depth, sorted by name as strings.
 
     Parameters
@@ -162,7 +162,7 @@ _Opener = Callable[[str], IO[bytes]]
 _COMPRESSIONS: dict[bytes, _Opener] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # type: ignore[dict-item]
 
 
-class TarSource(ImageSource):
+class TarSource(FileSource):
     """The pictures of a tar archive, at any depth; links, devices and pipes are counted and never followed.
 
     One pass over the headers finds the members. Of a plain archive they come sorted by name as strings; one compressed

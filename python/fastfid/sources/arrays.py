@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastfid.errors import ImageError
 from fastfid.npz import ArrayHeader, member_names, open_npz, read_header
 from fastfid.sources.archive import RandomAccessFile
-from fastfid.sources.base import ImageItem, ImageSource
+from fastfid.sources.base import FileSource, ImageItem, ImageSource
 
 __all__ = ["ArraySource", "NpySource", "NpzSource", "channels_last", "is_array", "to_host", "view_items"]
 
@@ -176,7 +176,7 @@ class _RowItem(ImageItem):
         return self._rows.image(self._file.read(self._offset, self._rows.nbytes), self._index)
 
 
-class NpySource(ImageSource):
+class NpySource(FileSource):
     """The images of a ``.npy`` file, uint8 (n, h, w, 3) or (n, 3, h, w), in its order, each read when its turn comes.
 
     Not ``np.memmap``: mapped pages count as the process's memory until the system takes them back, and a file that is
@@ -210,7 +210,7 @@ class NpySource(ImageSource):
             yield _RowItem(self._rows, index, file, self._start + index * self._rows.nbytes)
 
 
-class NpzSource(ImageSource):
+class NpzSource(FileSource):
     """The images under ``arr_0`` of an ``.npz``, uint8 (n, h, w, 3) or (n, 3, h, w), in their order.
 
     Read from front to back, a row at a time, compressed or not, so that the archive's checksum is verified and no more

@@ -70,6 +70,24 @@ class ImageSource(ABC):
     def __iter__(self) -> Iterator[ImageItem]:
         """Yield the items in the source's stated order (sorted names for folders and archives)."""
 
+    def files(self) -> Iterator[str]:
+        """Yield the paths of the files that the images come from, in a fixed order.
+
+        Raises
+        ------
+        ValueError
+            They come from none: arrays and iterables.
+        """
+        raise ValueError(f"{self.name}: is not made of files")
+
+
+class FileSource(ImageSource):
+    """A source that is one file, whose path is its name."""
+
+    def files(self) -> Iterator[str]:
+        """Yield the file's path."""
+        yield self.name
+
 
 class ConcatenatedSource(ImageSource):
     """Several sources, one after the other, such as the shards of one set."""
@@ -85,6 +103,11 @@ class ConcatenatedSource(ImageSource):
     def __iter__(self) -> Iterator[ImageItem]:
         for source in self._sources:
             yield from source
+
+    def files(self) -> Iterator[str]:
+        """Yield the files of each source in turn."""
+        for source in self._sources:
+            yield from source.files()
 
 
 class SubsetSource(ImageSource):
@@ -123,6 +146,10 @@ class SubsetSource(ImageSource):
 
     def __len__(self) -> int:
         return self._num
+
+    def files(self) -> Iterator[str]:
+        """Yield the files of the whole source: which of them are chosen depends on all."""
+        return self._source.files()
 
     def __iter__(self) -> Iterator[ImageItem]:
         try:

@@ -66,6 +66,11 @@ class FolderSource(ImageSource):
         for name in self._names:
             yield FileItem(os.path.join(self.name, name), self._decoder)
 
+    def files(self) -> Iterator[str]:
+        """Yield the paths of the pictures."""
+        for name in self._names:
+            yield os.path.join(self.name, name)
+
 
 def _list_pictures(root: str, recursive: bool, passed_over: PassedOver) -> list[str]:
     found: list[str] = []

@@ -1,0 +1,179 @@
+"""The cache of statistics: hits when nothing changed, and never a stale one."""
+
+import os
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from stubs import GridMeans
+
+from fastfid import compute_fid, compute_statistics
+from fastfid.errors import FastfidWarning
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTFID_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+class Counting(GridMeans):
+    """Counts the images that the network saw."""
+
+    seen = 0
+
+    def forward(self, batch):
+        self.seen += len(batch)
+        return super().forward(batch)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "images"
+    path.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path / f"{i:02}.bmp")
+    return path
+
+
+@pytest.fixture
+def settled(monkeypatch):
+    """Let the clock be an hour later, so that the files are no longer fresh."""
+    now = time.time
+    monkeypatch.setattr("fastfid.reuse.time.time", lambda: now() + 3600)
+
+
+def seen(folder, **options):
+    extractor = Counting()
+    statistics = compute_statistics(folder, extractor=extractor, cache=options.pop("cache", True), **options)
+    return extractor.seen, statistics
+
+
+@pytest.mark.parametrize("mode", [True, "hashes"])
+def test_a_second_time_nothing_is_read(folder, settled, mode):
+    first, a = seen(folder, cache=mode)
+    second, b = seen(folder, cache=mode)
+    assert (first, second) == (20, 0)
+    np.testing.assert_array_equal(a.sigma, b.sigma)
+    assert b.n == 20
+    assert b.meta["extractor"] == "grid-means"
+
+
+def test_off_by_default(folder, settled, cache):
+    extractor = Counting()
+    compute_statistics(folder, extractor=extractor)
+    compute_statistics(folder, extractor=extractor)
+    assert extractor.seen == 40
+    assert not cache.exists()
+
+
+def test_the_record_says_so(folder, settled):
+    fresh = compute_fid(folder, folder, extractor=Counting(), cache=True, return_info=True)
+    assert fresh["cached"] == {"real": False, "fake": True}
+    again = compute_fid(folder, folder, extractor=Counting(), cache=True, return_info=True)
+    assert again["cached"] == {"real": True, "fake": True}
+    assert again["fid"] == pytest.approx(fresh["fid"], abs=1e-8)
+
+
+def rewrite_same_size_same_mtime(folder):
+    path = folder / "07.bmp"
+    before = path.stat()
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 0xFF
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+@pytest.mark.parametrize("mode", [True, "hashes"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        rewrite_same_size_same_mtime,
+        lambda folder: (folder / "07.bmp").unlink(),
+        lambda folder: os.rename(folder / "07.bmp", folder / "99.bmp"),
+        lambda folder: (folder / "zz.bmp").write_bytes((folder / "07.bmp").read_bytes()),
+    ],
+    ids=["rewritten", "deleted", "renamed", "added"],
+)
+def test_any_change_is_seen(folder, settled, change, mode):
+    seen(folder, cache=mode)
+    time.sleep(0.02)  # beyond the tick of the file system's clock; real runs wait out two seconds
+    change(folder)
+    number, statistics = seen(folder, cache=mode)
+    np.testing.assert_array_equal(statistics.sigma, compute_statistics(folder, extractor=GridMeans()).sigma)
+    assert number == statistics.n
+
+
+def test_other_conditions_are_other_entries(folder, settled):
+    assert seen(folder)[0] == 20
+    assert seen(folder, num=5, seed=1)[0] == 5
+    assert seen(folder, num=5, seed=2)[0] == 5
+    assert seen(folder, num=5, seed=1)[0] == 0
+    assert seen(folder, exif=True)[0] == 20
+
+    class Other(Counting):
+        identity = "other"
+
+    extractor = Other()
+    compute_statistics(folder, extractor=extractor, cache=True)
+    assert extractor.seen == 20
+
+
+def test_content_travels_with_the_files(folder, settled, tmp_path):
+    seen(folder, cache="hashes")
+    moved = tmp_path / "elsewhere"
+    os.rename(folder, moved)
+    assert seen(moved, cache="hashes")[0] == 0
+    assert seen(moved)[0] == 20  # by path and times it is another place
+
+
+def test_fresh_files_are_not_kept(folder):
+    with pytest.warns(FastfidWarning, match="not kept in the cache: its files changed less than two seconds"):
+        seen(folder)
+    with pytest.warns(FastfidWarning):
+        assert seen(folder)[0] == 20
+
+
+def test_files_that_change_meanwhile_are_not_kept(folder, settled):
+    class Meddler(Counting):
+        def forward(self, batch):
+            (folder / "03.bmp").touch()
+            return super().forward(batch)
+
+    with pytest.warns(FastfidWarning, match="changed while they were read"):
+        compute_statistics(folder, extractor=Meddler(), cache=True)
+    assert seen(folder)[0] == 20
+
+
+def test_losses_are_not_kept(folder, settled):
+    (folder / "03.bmp").write_bytes(b"broken")
+    with pytest.warns(FastfidWarning, match="not kept in the cache: images were skipped"):
+        seen(folder, on_error="skip")
+    with pytest.warns(FastfidWarning):
+        assert seen(folder, on_error="skip")[0] == 19
+
+
+def test_archives_are_files_too(folder, settled, tmp_path):
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path in sorted(folder.iterdir()):
+            archive.write(path, path.name)
+    assert [seen(tmp_path / "a.zip")[0] for _ in range(2)] == [20, 0]
+
+
+def test_arrays_have_no_files():
+    with pytest.raises(ValueError, match="array: is not made of files"):
+        seen(np.zeros((3, 8, 8, 3), np.uint8))
+
+
+def test_a_damaged_entry_is_an_error_that_names_it(folder, settled, cache):
+    seen(folder)
+    (entry,) = (cache / "statistics").iterdir()
+    entry.write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"statistics.*\.npz: not a readable"):
+        seen(folder)
