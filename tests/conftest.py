@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks import peers
 from fastfid.features.weights import find_weights
 
 
@@ -9,3 +10,10 @@ from fastfid.features.weights import find_weights
 def weights():
     """The real Inception weights, as a user gets them: FASTFID_WEIGHTS, the cache, or fetched once."""
     return find_weights()
+
+
+@pytest.fixture(scope="session")
+def torchvision_importable():
+    """Let ``import torchvision`` work here, as torchmetrics and the peers need it; see benchmarks/peers.py."""
+    if peers.torchvision_needs_stub():
+        peers.install_torchvision_stub()

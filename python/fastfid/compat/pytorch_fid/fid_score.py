@@ -5,7 +5,9 @@ network, images of one folder may differ in size, a folder without images says s
 covariances neither needs SciPy nor fails.
 """
 
+import importlib
 import os
+import sys
 import warnings
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
 from collections.abc import Callable, Sequence
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastfid import _core
+from fastfid import _core, npz
 from fastfid.compat._items import ItemSource, file_items
 from fastfid.errors import FastfidWarning, NumericalError
 from fastfid.features.base import FeatureExtractor
@@ -40,6 +42,10 @@ __all__ = [
     "parser",
     "save_fid_stats",
 ]
+
+# Imported under another name (pytorch_fid.fid_score) it is this same module, so that a patch reaches every user of it.
+if __name__ not in (_NAME := "fastfid.compat.pytorch_fid.fid_score", "__main__"):
+    sys.modules[__name__] = importlib.import_module(_NAME)
 
 Paths = Sequence[str | os.PathLike[str]]
 
@@ -323,7 +329,8 @@ def compute_statistics_of_path(
     path = os.fspath(path)
     if path.endswith(".npz"):
         statistics = Statistics.load(path)
-        pair = _Pair((statistics.mu, statistics.sigma))
+        mu_dtype, sigma_dtype = _stored_dtypes(path)
+        pair = _Pair((statistics.mu.astype(mu_dtype, copy=False), statistics.sigma.astype(sigma_dtype, copy=False)))
         pair.statistics = statistics
         return pair
     files = sorted(file for extension in IMAGE_EXTENSIONS for file in Path(path).glob(f"*.{extension}"))
@@ -344,6 +351,15 @@ def compute_statistics_of_path(
             stacklevel=2,
         )
     return calculate_activation_statistics(files, model, batch_size, dims, device, num_workers)
+
+
+def _stored_dtypes(path: str) -> tuple["np.dtype[Any]", "np.dtype[Any]"]:
+    with npz.open_npz(path) as archive:
+        dtypes = []
+        for key in ("mu", "sigma"):
+            with archive.open(f"{key}.npy") as stream:
+                dtypes.append(npz.read_header(stream, f"{path}: {key}").dtype)
+    return dtypes[0], dtypes[1]
 
 
 def calculate_fid_given_paths(
@@ -402,3 +418,7 @@ def main() -> None:
         save_fid_stats(args.path, args.batch_size, device, args.dims, num_workers)
         return
     print("FID: ", calculate_fid_given_paths(args.path, args.batch_size, device, args.dims, num_workers))
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,8 @@
 The classes need PyTorch and are made when first asked for, so that importing this module does not.
 """
 
+import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from fastfid.features.weights import OFFICIAL_URL as FID_WEIGHTS_URL
@@ -26,6 +28,10 @@ __all__ = [
     "InceptionV3",
     "fid_inception_v3",
 ]
+
+# Imported under another name (pytorch_fid.inception) it is this same module.
+if __name__ != (_NAME := "fastfid.compat.pytorch_fid.inception"):
+    sys.modules[__name__] = importlib.import_module(_NAME)
 
 
 def __getattr__(name: str) -> Any:
