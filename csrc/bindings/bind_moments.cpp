@@ -25,8 +25,8 @@ auto without_gil(F&& f) {
 
 py::array rows_to_numpy(RowBuffer rows, py::ssize_t d) {
   const auto n = static_cast<py::ssize_t>(rows.n());
-  if (rows.is_float64()) return to_numpy(std::vector<double>(rows.float64()), {n, d});
-  return to_numpy(std::vector<float>(rows.float32()), {n, d});
+  if (rows.is_float64()) return to_numpy(std::move(rows).take_float64(), {n, d});
+  return to_numpy(std::move(rows).take_float32(), {n, d});
 }
 
 py::dict state_to_dict(MomentsState state) {
@@ -96,7 +96,46 @@ std::unique_ptr<Moments> from_state(const py::dict& dict) {
 }  // namespace
 
 void bind_moments(py::module_& module) {
-  py::class_<Moments>(module, "Moments")
+  py::options options;
+  options.disable_function_signatures();  // the docstrings begin with a sentence; the types are in _core.pyi
+  py::class_<Moments>(module, "Moments",
+                      R"(Number, mean and covariance of a stream of feature rows, in one pass and mergeable.
+
+Sums are in float64 whatever the input. The result is the same, bit for bit, however the rows were split into calls of
+`update` and whatever the number of threads; parts that are merged agree with one pass to rounding. Memory does not grow
+with the number of rows: while n <= d the rows themselves are kept (`rows`), then 4 d^2 bytes (17 MB at d = 2048).
+An object may be used from several threads.
+
+Parameters
+----------
+d : int
+    Number of features, 1 to 2^20.
+groups : int, optional
+    0, or K from 2 to 1024: deal the rows to K groups at random (by a fixed hash of their index) and keep the moments of
+    each, for a standard error. K times the memory: 190 MB for K = 10 at d = 2048.
+
+Raises
+------
+ValueError
+    If d or groups is out of range.
+
+Notes
+-----
+Blocks of rows are centred on their own means and joined by the formulas of Chan, Golub and LeVeque (1983).
+
+Examples
+--------
+>>> import numpy as np
+>>> import fastfid
+>>> moments = fastfid.Moments(2)
+>>> moments.update(np.array([[1.0, 2.0], [3.0, 4.0]]))
+>>> moments.update(np.array([[5.0, 9.0]]))
+>>> moments.n, moments.mean
+(3, array([3., 5.]))
+>>> moments.covariance()
+array([[ 4.,  7.],
+       [ 7., 13.]])
+)")
       .def(py::init<int, int>(), py::arg("d"), py::kw_only(), py::arg("groups") = 0)
       .def(
           "update",
@@ -104,21 +143,80 @@ void bind_moments(py::module_& module) {
             const RowsView rows = as_rows(x, "x", self.d());
             without_gil([&] { self.update(rows); });
           },
-          py::arg("x"))
+          py::arg("x"),
+          R"(Add rows.
+
+Parameters
+----------
+x : numpy.ndarray
+    (n, d), float32, float64, float16 or bfloat16 (the dtype of ml_dtypes), any strides. Not modified; no copy is made.
+
+Raises
+------
+TypeError
+    If x is no NumPy array of such a dtype with two dimensions.
+ValueError
+    If x has another number of features.
+NumericalError
+    If a value is NaN or infinite; the message names its row. No row of the call has been added then.
+
+Examples
+--------
+>>> import numpy as np
+>>> import fastfid
+>>> moments = fastfid.Moments(3)
+>>> moments.update(np.ones((5, 3), np.float32))
+>>> moments
+Moments(d=3, n=5)
+)")
       .def(
           "merge", [](Moments& self, const Moments& other) { without_gil([&] { self.merge(other); }); },
-          py::arg("other"))
-      .def("reset", [](Moments& self) { without_gil([&] { self.reset(); }); })
-      .def_property_readonly("d", &Moments::d)
-      .def_property_readonly("groups", &Moments::groups)
-      .def_property_readonly("n", [](const Moments& self) { return without_gil([&] { return self.n(); }); })
-      .def_property_readonly("mean",
-                             [](const Moments& self) {
-                               py::array_t<double> out(self.d());
-                               double* const data = out.mutable_data();
-                               without_gil([&] { self.mean(data); });
-                               return out;
-                             })
+          py::arg("other"), R"(Add everything that `other` has seen. While the sum is <= d the rows are concatenated.
+
+Parameters
+----------
+other : Moments
+    With the same d and groups; not modified. It may be this object itself.
+
+Raises
+------
+ValueError
+    If d or groups differ.
+
+Examples
+--------
+>>> import numpy as np
+>>> import fastfid
+>>> a, b = fastfid.Moments(1), fastfid.Moments(1)
+>>> a.update(np.array([[1.0], [2.0]]))
+>>> b.update(np.array([[6.0]]))
+>>> a.merge(b)
+>>> a.n, a.mean, a.covariance()
+(3, array([3.]), array([[7.]]))
+)")
+      .def(
+          "reset", [](Moments& self) { without_gil([&] { self.reset(); }); }, "Forget all rows and free the memory.")
+      .def_property_readonly("d", &Moments::d, "Number of features.")
+      .def_property_readonly("groups", &Moments::groups, "Number of groups, or 0.")
+      .def_property_readonly(
+          "n", [](const Moments& self) { return without_gil([&] { return self.n(); }); }, "Number of rows seen.")
+      .def_property_readonly(
+          "mean",
+          [](const Moments& self) {
+            py::array_t<double> out(self.d());
+            double* const data = out.mutable_data();
+            without_gil([&] { self.mean(data); });
+            return out;
+          },
+          R"(Mean of the rows, float64 (d,), a new array.
+
+Raises
+------
+ValueError
+    If there are no rows.
+NumericalError
+    If it overflows.
+)")
       .def(
           "covariance",
           [](const Moments& self, std::int64_t ddof) {
@@ -127,14 +225,30 @@ void bind_moments(py::module_& module) {
             without_gil([&] { self.covariance(ddof, data); });
             return out;
           },
-          py::arg("ddof") = 1)
-      .def_property_readonly("rows",
-                             [](const Moments& self) -> py::object {
-                               std::int64_t n = 0;
-                               RowBuffer rows = without_gil([&] { return self.rows(n); });
-                               if (n > self.d()) return py::none();
-                               return rows_to_numpy(std::move(rows), self.d());
-                             })
+          py::arg("ddof") = 1, R"(Covariance of the rows, float64 (d, d), exactly symmetric, a new array.
+
+Parameters
+----------
+ddof : int, optional
+    The divisor is n - ddof.
+
+Raises
+------
+ValueError
+    If ddof < 0 or n <= ddof.
+NumericalError
+    If it overflows.
+)")
+      .def_property_readonly(
+          "rows",
+          [](const Moments& self) -> py::object {
+            std::int64_t n = 0;
+            RowBuffer rows = without_gil([&] { return self.rows(n); });
+            if (n > self.d()) return py::none();
+            return rows_to_numpy(std::move(rows), self.d());
+          },
+          "The rows in the order of their arrival while n <= d, (n, d), a new array, float32 or, if any float64 was "
+          "given, float64. None once n > d.")
       .def(
           "group_moments",
           [](const Moments& self, int k) {
@@ -145,10 +259,64 @@ void bind_moments(py::module_& module) {
             const auto n = without_gil([&] { return self.group_moments(k, mean_data, scatter_data); });
             return py::make_tuple(n, mean, scatter);
           },
-          py::arg("k"))
-      .def("state", &get_state)
-      .def_static("from_state", &from_state, py::arg("state"))
-      .def(py::pickle(&get_state, &from_state));
+          py::arg("k"), R"(Moments of one of the groups.
+
+Parameters
+----------
+k : int
+    0 <= k < groups.
+
+Returns
+-------
+n : int
+    Rows of the group; the groups' sizes are random, about n / groups.
+mean : numpy.ndarray
+    float64 (d,); zeros for an empty group.
+scatter : numpy.ndarray
+    float64 (d, d), the sum of (x - mean)(x - mean)^T, not divided.
+
+Raises
+------
+ValueError
+    If there is no such group.
+
+Notes
+-----
+For a statistic whose influence function has the mean i_k over group k and i over all rows, var = sum_k n_k (i_k - i)^2
+/ (K - 1) estimates the variance of the influence of one row without bias, and sqrt(var / n) is the standard error.
+)")
+      .def("state", &get_state, R"(Everything the object consists of, as a dict of integers and new NumPy arrays.
+
+Returns
+-------
+dict
+    ``d``, ``groups``, ``n``; ``rows`` (n, d) while n <= d, else none; and, with K = max(1, groups) while n > d, else 0:
+    ``counts`` and ``pending_counts`` int64 (K,), ``pending`` (sum of pending_counts, d), ``shift`` and ``shifted_mean``
+    float64 (K, d), ``scatter`` float64 (K, d (d + 1) / 2), the lower triangles by rows.
+)")
+      .def_static("from_state", &from_state, py::arg("state"),
+                  R"(Make an object from what `state` returned, bit for bit.
+
+Parameters
+----------
+state : dict
+    As `state` returns it.
+
+Raises
+------
+TypeError
+    If an entry has another type, dtype or rank.
+ValueError
+    If an entry is missing or the entries contradict each other.
+NumericalError
+    If an array has NaN or infinity.
+)")
+      .def(py::pickle(&get_state, &from_state))
+      .def("__repr__", [](const Moments& self) {
+        const auto n = without_gil([&] { return self.n(); });
+        const std::string groups = self.groups() == 0 ? "" : message(", groups=", self.groups());
+        return message("Moments(d=", self.d(), ", n=", n, groups, ")");
+      });
 }
 
 }  // namespace fastfid::bindings

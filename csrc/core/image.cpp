@@ -9,16 +9,10 @@
 #include <string>
 
 #include "core/errors.hpp"
+#include "core/multiversion.hpp"
 #include "core/parallel.hpp"
 
-// The loops over a row are compiled for several instruction sets, and the loader picks one at run time. Every output
-// value is its own sum in ascending order of taps, and -ffp-contract=off forbids fused multiply-adds, so all clones
-// give the same bits. Sanitizers instrument the resolver, which runs before their runtime is ready: no clones then.
-#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define FASTFID_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define FASTFID_CLONES
-#endif
+// The loops over a row are FASTFID_CLONES: every output value is its own sum in ascending order of taps.
 
 namespace fastfid::image {
 namespace {

@@ -71,9 +71,11 @@ std::string blas_description() {
   return std::string(scipy_openblas_get_config()) + ", running " + scipy_openblas_get_corename();
 }
 
-void syrk(Transpose trans, int n, int k, double alpha, const double* a, int lda, double beta, double* c, int ldc) {
+void syrk(Transpose trans, int n, int k, double alpha, const double* a, int lda, double beta, double* c, int ldc,
+          Triangle triangle) {
   ensure_single_threaded();
-  scipy_cblas_dsyrk(CblasRowMajor, CblasLower, cblas(trans), n, k, alpha, a, lda, beta, c, ldc);
+  scipy_cblas_dsyrk(CblasRowMajor, triangle == Triangle::kLower ? CblasLower : CblasUpper, cblas(trans), n, k, alpha, a,
+                    lda, beta, c, ldc);
 }
 
 void gemm(Transpose trans_a, Transpose trans_b, int m, int n, int k, double alpha, const double* a, int lda,

@@ -1,6 +1,6 @@
 // Streaming moments of feature rows: n, mean and centred scatter in one pass, in float64.
 //
-// Rows are collected into blocks of kBlockRows. A complete block is converted to float64, shifted, centred on its own
+// Rows are collected into blocks of fixed size. A complete block is converted to float64, shifted, centred on its own
 // mean and added to the scatter by the pairwise update of Chan, Golub & LeVeque (1983):
 //   S_ab = S_a + S_b + (n_a n_b / n_ab) delta delta^T,   delta = mean_b - mean_a,
 // where the last term enters the rank-k update as one more row, sqrt(n_a n_b / n_ab) delta. Means are kept relative to
@@ -14,7 +14,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <utility>
 #include <vector>
+
+#include "core/memory.hpp"
 
 namespace fastfid {
 
@@ -45,9 +48,9 @@ class RowBuffer {
   bool is_float64() const { return is_float64_; }
   RowsView view() const;
 
-  // (n, d), row-major: the one that is_float64() says holds the rows, the other is empty.
-  const std::vector<float>& float32() const { return float32_; }
-  const std::vector<double>& float64() const { return float64_; }
+  // (n, d), row-major, moved out: the one that is_float64() says holds the rows, the other is empty.
+  std::vector<float> take_float32() && { return std::move(float32_); }
+  std::vector<double> take_float64() && { return std::move(float64_); }
 
  private:
   int d_ = 0;
@@ -57,55 +60,77 @@ class RowBuffer {
   std::vector<double> float64_;
 };
 
+// A symmetric d x d matrix of which one triangle is stored, in the rectangular full packed format of LAPACK
+// (Gustavson, Wasniewski, Dongarra & Langou, ACM TOMS 37(2), 2010): two triangles of half the size fill one rectangle
+// above the off-diagonal square, so that BLAS works in place on half the memory.
+//
+// With h = ceil(d / 2), row-major: the lower triangle of S[0:h, 0:h] on and below the diagonal, S[h:d, 0:h] below it,
+// and the upper triangle of S[h:d, h:d] with its diagonal kGap places right of the other. LAPACK's gap is 1; 8
+// elements, and rows of a multiple of 8, put all of them on cache lines of their own (measured: 1.3 % of the rank-k
+// update).
+class PackedSymmetric {
+ public:
+  PackedSymmetric() = default;
+  explicit PackedSymmetric(int d) : d_(d) {}
+
+  void allocate();  // Zeroes; no effect if it is allocated already.
+  bool is_allocated() const { return !data_.empty(); }
+
+  // S += Z^T Z with Z (k, d), row-major, rows ldz apart: 4 tasks of equal size, whatever the number of threads.
+  void add_gram(const double* z, int k, int ldz);
+  // S += other + weight delta delta^T.
+  void add(const PackedSymmetric& other, double weight, const std::vector<double>& delta);
+
+  // S / divisor, (d, d), both triangles, row-major.
+  void expand(double divisor, double* out) const;
+  // Lower triangle by rows, d (d + 1) / 2 elements.
+  void to_triangle(double* out) const;
+  void from_triangle(const double* in);
+
+  double diagonal(int i) const { return data_[index(i, i)]; }
+
+ private:
+  static constexpr int kGap = 8;
+
+  int half() const { return (d_ + 1) / 2; }
+  int row_length() const { return (d_ - half() + 7) / 8 * 8 + kGap; }
+  std::size_t index(int row, int column) const;  // row >= column
+
+  int d_ = 0;
+  Matrix data_;
+};
+
 // Moments of one stream of rows: those folded so far, and the rows of the incomplete block.
 class MomentsAccumulator {
  public:
   // Scratch memory of a fold: one packed block. Owned by the caller, to be used again.
-  using Workspace = std::vector<double>;
+  using Workspace = Matrix;
 
-  explicit MomentsAccumulator(int d);
+  // Rows of a block. With the row of the means, k = 256: at most the depth that OpenBLAS's kernels pack at once (256 or
+  // 384; deeper blocks make two passes over the scatter and were 3 % slower), and a multiple of their unrolling.
+  static constexpr int kBlockRows = 255;
 
-  // Allocates the scatter and the row buffer, so that push() need not.
-  void allocate();
+  explicit MomentsAccumulator(int d) : pending(d), scatter(d), d_(d) {}
 
   // Folds complete blocks and keeps the remaining rows pending.
   void push(const RowsView& rows, Workspace& workspace);
-
   // Folds `rows` (at most kBlockRows of them) now, as one block. Without the scatter, n and mean get the same bits.
   void fold(const RowsView& rows, Workspace& workspace, bool with_scatter = true);
-
   // Adds the folded rows of `other` (not its pending ones) by Chan's formula; without the scatter likewise.
   void merge_folded(const MomentsAccumulator& other, bool with_scatter = true);
-
   // A copy in which the pending rows are folded too.
   MomentsAccumulator folded(Workspace& workspace, bool with_scatter = true) const;
-
-  // (d,) mean.
+  // (d,) mean. Throws NumericalError if it overflows.
   void mean(double* out) const;
-  // (d, d) scatter divided by `divisor`, both triangles, row-major.
-  void scatter(double divisor, double* out) const;
-
-  // Lower triangle by rows, d (d + 1) / 2 elements, to and from the tiles.
-  void get_packed(double* out) const;
-  void set_packed(const double* in);
 
   std::int64_t n = 0;                // folded rows
   RowBuffer pending;                 // rows of the incomplete block
-  std::vector<double> shift;         // (d,) the first row
+  std::vector<double> shift;         // (d,) the first row; empty before the first fold
   std::vector<double> shifted_mean;  // (d,) mean - shift
+  PackedSymmetric scatter;           // sum of (x - mean)(x - mean)^T; allocated by the first fold
 
  private:
-  double* panel(int i) { return panels_.data() + panel_offset(i); }
-  const double* panel(int i) const { return panels_.data() + panel_offset(i); }
-  std::size_t panel_offset(int i) const;
-  int panel_width(int i) const;  // columns of panel i
-  int tile_size(int i) const;    // rows of panel i
-
   int d_;
-  int tiles_;
-  // Lower triangle of the scatter in row panels: panel i holds rows [i kTile, (i + 1) kTile), each from column 0 to the
-  // end of the diagonal tile, row-major. Empty until the first fold.
-  std::vector<double> panels_;
 };
 
 // Everything a Moments consists of, for serialisation. K is max(1, groups); a thin Moments (n <= d) has rows and empty

@@ -1,0 +1,709 @@
+"""Moments against NumPy in float64 and extended precision; the same bits for any batching and any number of threads."""
+
+import copy
+import doctest
+import pickle
+import subprocess
+import sys
+import threading
+import time
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastfid
+from fastfid import Moments, NumericalError, _core
+
+BLOCK = 255  # kBlockRows of csrc/core/moments.hpp: sizes around its multiples are the interesting ones
+
+
+@pytest.fixture
+def threads():
+    """Set the number of the core's threads; put back afterwards."""
+    yield _core.set_num_threads
+    _core.set_num_threads(0)
+
+
+def rows(n, d, seed=0, dtype=np.float32):
+    """Correlated rows with means and scales that differ from feature to feature."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, d)) @ (rng.standard_normal((d, d)) / np.sqrt(d)) * rng.uniform(0.1, 3, d)
+    return (x + rng.uniform(-2, 2, d)).astype(dtype)
+
+
+def moments_of(*batches, groups=0):
+    moments = Moments(batches[0].shape[1], groups=groups)
+    for batch in batches:
+        moments.update(batch)
+    return moments
+
+
+def two_pass(x):
+    """Mean and scatter in extended precision (64-bit mantissa on x86)."""
+    x = np.asarray(x, np.longdouble)
+    mean = x.mean(0)
+    centred = x - mean
+    return mean, centred.T @ centred
+
+
+def assert_same_bits(a, b):
+    assert a.n == b.n
+    np.testing.assert_array_equal(a.mean, b.mean)
+    np.testing.assert_array_equal(a.covariance(), b.covariance())
+
+
+def assert_close(moments, x, relative):
+    """Errors of the scatter relative to sqrt(s_ii s_jj), its natural scale; of the mean to the largest value."""
+    mean, scatter = two_pass(x)
+    scale = np.sqrt(np.maximum(np.outer(np.diag(scatter), np.diag(scatter)), np.finfo(float).tiny))
+    error = np.abs(moments.covariance(ddof=0) * moments.n - scatter) / scale
+    assert error.max() < relative
+    assert (np.abs(moments.mean - mean) <= relative * np.abs(x).max(0).astype(np.float64)).all()
+
+
+# --- truth
+
+
+@pytest.mark.parametrize(
+    ("n", "d"),
+    [(2, 1), (1000, 1), (2, 3), (3, 3), (4, 3), (255, 8), (256, 8), (511, 7), (600, 130), (100, 300), (700, 300)],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_agrees_with_two_pass_in_extended_precision(n, d, dtype):
+    x = rows(n, d, dtype=dtype)
+    assert_close(moments_of(x), x, 2e-15)
+
+
+def test_agrees_with_numpy_cov():
+    x = rows(1000, 64)
+    expected = np.cov(x.astype(np.float64), rowvar=False)
+    np.testing.assert_allclose(moments_of(x).covariance(), expected, rtol=0, atol=1e-15 * np.abs(expected).max() * 8)
+
+
+@pytest.mark.parametrize("d", [2048, 4095])
+def test_large_d(d):
+    x = rows(300, 256)
+    wide = np.zeros((300, d), np.float32)
+    wide[:, :: d // 200] = x[:, : wide[:, :: d // 200].shape[1]]
+    many = np.concatenate([wide] * (d // 300 + 1))
+    moments = moments_of(many)
+    assert moments.rows is None
+    covariance = moments.covariance()
+    used = np.flatnonzero(wide[0])
+    expected = np.cov(many[:, used].astype(np.float64), rowvar=False)
+    np.testing.assert_allclose(covariance[np.ix_(used, used)], expected, rtol=0, atol=1e-14 * np.abs(expected).max())
+    covariance[np.ix_(used, used)] = 0
+    assert not covariance.any()
+
+
+def test_offset_costs_no_digits():
+    """A common offset of 1e6: sums of squares without a shift would keep 4 digits of 16."""
+    x = np.random.default_rng(1).standard_normal((3000, 40)) + 1e6
+    assert_close(moments_of(x), x, 1e-14)
+
+
+def test_first_row_far_from_the_others():
+    """The fixed shift is the first row; blocks are centred on their own mean, so an outlier there does no harm."""
+    x = np.random.default_rng(2).standard_normal((3000, 20))
+    x[0] += 1e8
+    assert_close(moments_of(x), x, 1e-14)
+
+
+def test_drifting_mean():
+    x = np.random.default_rng(3).standard_normal((4000, 20)) + 1e5 * np.linspace(0, 1, 4000)[:, None]
+    assert_close(moments_of(x), x, 1e-14)
+
+
+def test_constant_feature_has_variance_zero():
+    x = rows(1000, 20)
+    x[:, 7] = 0.1
+    moments = moments_of(x[:300], x[300:])
+    covariance = moments.covariance()
+    assert not covariance[7].any()
+    assert not covariance[:, 7].any()
+    assert moments.mean[7] == np.float32(0.1)
+    other = moments_of(x)
+    other.merge(moments)
+    assert not other.covariance()[7].any()
+
+
+def test_one_and_two_rows():
+    x = np.array([[1.0, 2.0, 4.0], [3.0, 8.0, 4.0]])
+    one = moments_of(x[:1])
+    np.testing.assert_array_equal(one.mean, x[0])
+    assert not one.covariance(ddof=0).any()
+    np.testing.assert_array_equal(moments_of(x).covariance(), [[2, 6, 0], [6, 18, 0], [0, 0, 0]])
+
+
+def test_covariance_is_symmetric_and_ddof_divides():
+    moments = moments_of(rows(500, 67))
+    covariance = moments.covariance()
+    np.testing.assert_array_equal(covariance, covariance.T)
+    np.testing.assert_allclose(moments.covariance(ddof=0) * 500, covariance * 499, rtol=1e-15)
+
+
+# --- the same bits
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    d=st.sampled_from([1, 2, 5, 33, 150]),
+    cuts=st.lists(st.integers(0, 700), max_size=12),
+    groups=st.sampled_from([0, 0, 3]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_any_split_into_updates_gives_the_same_bits(d, cuts, groups, dtype):
+    x = rows(700, d, seed=d, dtype=dtype)
+    batches = np.split(x, sorted(cuts))
+    assert_same_bits(moments_of(*batches, groups=groups), moments_of(x, groups=groups))
+
+
+@pytest.mark.parametrize("batch", [1, 7, 50, 1000])
+def test_batch_sizes_give_the_same_bits(batch):
+    x = rows(2100, 300)
+    assert_same_bits(moments_of(*(x[i : i + batch] for i in range(0, len(x), batch))), moments_of(x))
+
+
+@pytest.mark.parametrize("groups", [0, 4])
+def test_reading_does_not_disturb_later_updates(groups):
+    x = rows(900, 40)
+    read = Moments(40, groups=groups)
+    for batch in np.split(x, [1, 10, 39, 41, 300, 301, 555]):
+        read.update(batch)
+        read.mean  # noqa: B018
+        read.covariance(ddof=0)
+        read.state()
+        if groups:
+            read.group_moments(0)
+    assert_same_bits(read, moments_of(x, groups=groups))
+
+
+@pytest.mark.parametrize("d", [1, 127, 128, 700])
+def test_numbers_of_threads_give_the_same_bits(d, threads):
+    x = rows(2 * d + 600, d)
+    half = len(x) // 2
+    results = []
+    for n in (1, 2, 3, 8):
+        threads(n)
+        merged = moments_of(x[:half])
+        merged.merge(moments_of(x[half:]))
+        results.append((moments_of(x[:half], x[half:]), merged, moments_of(x, groups=3)))
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            assert_same_bits(a, b)
+
+
+def test_strides_give_the_same_bits():
+    x = rows(600, 90)
+    expected = moments_of(x)
+    reversed_twice = np.ascontiguousarray(x[::-1, ::-1])[::-1, ::-1]
+    padded = np.zeros((600, 3, 97), np.float32)
+    padded[:, 1, 5:95] = x
+    unaligned = np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view(np.float32).reshape(x.shape)
+    assert not unaligned.flags.aligned
+    for view in (np.asfortranarray(x), reversed_twice, padded[:, 1, 5:95], unaligned):
+        assert_same_bits(moments_of(view), expected)
+        assert_same_bits(moments_of(view[:1], view[1:]), expected)
+    broadcast = np.broadcast_to(x[0], (400, 90))
+    assert_same_bits(moments_of(broadcast), moments_of(broadcast.copy()))
+
+
+def test_input_is_not_modified():
+    x = rows(600, 30)
+    before = x.copy()
+    x.flags.writeable = False
+    moments_of(x).covariance()
+    np.testing.assert_array_equal(x, before)
+
+
+# --- dtypes
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16], ids=["float16", "bfloat16"])
+def test_every_value_of_a_short_dtype_is_exact(dtype):
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        x = bits.view(dtype).astype(np.float64)
+    finite = np.isfinite(x)
+    moments = Moments(int(finite.sum()))
+    moments.update(bits.view(dtype)[finite][None])
+    assert moments.rows.dtype == np.float32
+    np.testing.assert_array_equal(moments.rows[0].astype(np.float64), x[finite])
+    np.testing.assert_array_equal(moments.mean, x[finite])
+    for bad in bits.view(dtype)[~finite]:
+        with pytest.raises(NumericalError):
+            Moments(1).update(np.array([[bad]], dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32], ids=["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("d", [20, 300])
+def test_shorter_dtypes_give_the_bits_of_their_float64_values(dtype, d):
+    x = rows(700, d).astype(dtype)
+    assert_same_bits(moments_of(x[:, ::-1][:, ::-1]), moments_of(x.astype(np.float64)))
+    assert_same_bits(moments_of(x[:10], x[10:600], x[600:]), moments_of(x.astype(np.float64)))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((2, 3), np.int64),
+        np.zeros((2, 3), np.uint8),
+        np.zeros((2, 3), np.longdouble),
+        np.zeros((2, 3), np.complex64),
+        np.zeros((2, 3), ">f4"),
+        np.zeros((2, 3), "V2"),
+        np.zeros((2, 3), bool),
+        np.zeros(3, np.float32),
+        np.zeros((1, 2, 3), np.float32),
+        np.float32(0),
+        [[0.0, 0.0, 0.0]],
+        None,
+        "x",
+    ],
+    ids=lambda bad: f"{type(bad).__name__}-{getattr(bad, 'dtype', '')}-{getattr(bad, 'ndim', '')}",
+)
+def test_wrong_type_dtype_or_rank_is_a_type_error(bad):
+    moments = Moments(3)
+    with pytest.raises(TypeError, match=r"x: expected .*, got"):
+        moments.update(bad)
+    assert moments.n == 0
+
+
+def test_wrong_shapes_and_arguments():
+    moments = Moments(3)
+    with pytest.raises(ValueError, match=r"x: expected shape \(n, 3\), got float32 array of shape \(2, 4\)"):
+        moments.update(np.zeros((2, 4), np.float32))
+    moments.update(np.zeros((0, 3), np.float32))
+    assert moments.n == 0
+    with pytest.raises(ValueError, match="n >= 1"):
+        moments.mean  # noqa: B018
+    with pytest.raises(ValueError, match="n > ddof"):
+        moments.covariance()
+    moments.update(np.zeros((1, 3), np.float32))
+    with pytest.raises(ValueError, match="n > ddof = 1 rows, got n = 1"):
+        moments.covariance()
+    with pytest.raises(ValueError, match="ddof: expected >= 0, got -1"):
+        moments.covariance(ddof=-1)
+    with pytest.raises(ValueError, match="merge: expected d = 3, got 4"):
+        moments.merge(Moments(4))
+    with pytest.raises(ValueError, match="merge: expected groups = 0, got 2"):
+        moments.merge(Moments(3, groups=2))
+    with pytest.raises(TypeError):
+        moments.merge(np.zeros((2, 3)))
+    for d in (0, -1, 2**20 + 1):
+        with pytest.raises(ValueError, match="d: expected 1 to 1048576"):
+            Moments(d)
+    for groups in (1, -1, 1025):
+        with pytest.raises(ValueError, match="groups: expected 0"):
+            Moments(3, groups=groups)
+    with pytest.raises(ValueError, match="0 <= k < groups = 0"):
+        moments.group_moments(0)
+
+
+# --- NaN and overflow
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64], ids=str)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("n_before", [0, 5, 700])
+def test_nonfinite_names_the_row_and_adds_nothing(dtype, value, n_before):
+    x = rows(1500, 300).astype(dtype)
+    moments = Moments(300)
+    moments.update(x[:n_before])
+    bad = x[n_before:].copy()
+    bad[777 if n_before == 0 else 600, 299] = value
+    bad[799, 3] = value
+    with pytest.raises(NumericalError, match=f"x: row {777 if n_before == 0 else 600} of {len(bad)} "):
+        moments.update(bad)
+    assert moments.n == n_before
+    moments.update(x[n_before:])
+    assert_same_bits(moments, moments_of(x))
+
+
+def test_overflow_is_an_error_and_not_an_infinity():
+    huge = moments_of(np.array([[1e200, 0.0], [-1e200, 0.0], [0.0, 0.0]]))
+    np.testing.assert_array_equal(huge.mean, [0, 0])
+    with pytest.raises(NumericalError, match="variance of feature 0 overflows"):
+        huge.covariance()
+    with pytest.raises(NumericalError, match="feature 1 overflows"):
+        moments_of(np.array([[0.0, 1.7e308], [0.0, -1.7e308]])).mean  # noqa: B018
+
+
+def test_tiny_and_large_scales():
+    x = rows(500, 10, dtype=np.float64)
+    reference = moments_of(x).covariance()
+    for scale in (2.0**-400, 2.0**400):  # powers of two: exact
+        np.testing.assert_array_equal(moments_of(x * scale).covariance() / scale**2, reference)
+
+
+# --- rows
+
+
+def test_rows_are_kept_while_n_is_at_most_d():
+    x = rows(41, 40)
+    moments = Moments(40)
+    assert moments.rows.shape == (0, 40)
+    moments.update(x[:17])
+    moments.update(x[17:40])
+    assert moments.rows.dtype == np.float32
+    np.testing.assert_array_equal(moments.rows, x[:40])
+    moments.rows[:] = 0  # a copy
+    np.testing.assert_array_equal(moments.rows, x[:40])
+    moments.update(x[40:])
+    assert moments.rows is None
+
+
+def test_rows_are_never_cast_to_float32():
+    x = rows(30, 40, dtype=np.float64)
+    moments = moments_of(x[:10].astype(np.float32), x[10:])
+    assert moments.rows.dtype == np.float64
+    np.testing.assert_array_equal(moments.rows, np.concatenate([x[:10].astype(np.float32), x[10:]]))
+    moments.update(x[:3].astype(np.float32))
+    assert moments.rows.dtype == np.float64
+    moments.reset()
+    assert moments.n == 0
+    assert moments.rows.shape == (0, 40)
+    moments.update(x[:1].astype(np.float32))
+    assert moments.rows.dtype == np.float32
+
+
+def test_merge_concatenates_rows_while_they_fit():
+    x = rows(41, 40)
+    a, b = moments_of(x[:13]), moments_of(x[13:40])
+    a.merge(b)
+    np.testing.assert_array_equal(a.rows, x[:40])
+    np.testing.assert_array_equal(b.rows, x[13:40])
+    assert_same_bits(a, moments_of(x[:40]))
+    a.merge(moments_of(x[40:]))
+    assert a.rows is None
+    assert_same_bits(a, moments_of(x))
+
+
+def test_rows_of_both_dtypes_merge():
+    x = rows(20, 40, dtype=np.float64)
+    a = moments_of(x[:10].astype(np.float32))
+    a.merge(moments_of(x[10:]))
+    assert a.rows.dtype == np.float64
+    np.testing.assert_array_equal(a.rows[10:], x[10:])
+
+
+# --- merge
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    d=st.sampled_from([1, 4, 33, 150]),
+    cuts=st.lists(st.integers(0, 900), max_size=8),
+    order=st.randoms(use_true_random=False),
+    groups=st.sampled_from([0, 0, 3]),
+)
+def test_parts_merge_to_the_whole_in_any_order(d, cuts, order, groups):
+    x = rows(900, d, seed=d) + np.float32(100)
+    parts = [moments_of(part, groups=groups) for part in np.split(x, sorted(cuts))]
+    order.shuffle(parts)
+    while len(parts) > 1:
+        a = parts.pop(order.randrange(len(parts)))
+        b = parts[order.randrange(len(parts))]
+        b.merge(a)
+    assert parts[0].n == 900
+    assert_close(parts[0], x, 1e-13)
+
+
+def test_merge_sees_distant_means():
+    x = np.random.default_rng(5).standard_normal((3000, 12))
+    x[1000:] += 1e4
+    merged = moments_of(x[:1000])
+    merged.merge(moments_of(x[1000:]))
+    assert_close(merged, x, 1e-14)
+
+
+@pytest.mark.parametrize("n", [0, 1, 10, 21, 500])
+@pytest.mark.parametrize("groups", [0, 2])
+def test_merge_with_itself_doubles(n, groups):
+    x = rows(n, 20)
+    moments = moments_of(x, groups=groups)
+    moments.merge(moments)
+    assert moments.n == 2 * n
+    if n:
+        assert_close(moments, np.concatenate([x, x]), 1e-14)
+
+
+def test_merge_with_nothing_changes_nothing():
+    x = rows(500, 20)
+    a = moments_of(x)
+    a.merge(Moments(20))
+    assert_same_bits(a, moments_of(x))
+    b = Moments(20)
+    b.merge(moments_of(x))
+    assert_same_bits(b, a)
+
+
+def test_updates_go_on_after_a_merge():
+    x = rows(2000, 20)
+    a = moments_of(x[:700])
+    a.merge(moments_of(x[700:1300]))
+    for part in np.split(x[1300:], [3, 400]):
+        a.update(part)
+    assert_close(a, x, 1e-14)
+
+
+# --- state
+
+
+@pytest.mark.parametrize("groups", [0, 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [0, 1, 29, 30, 31, 255, 510, 900])
+def test_state_pickle_and_copy_continue_with_the_same_bits(n, dtype, groups):
+    x = rows(1200, 30, dtype=dtype)
+    original = moments_of(x[:n], groups=groups)
+    for clone in (
+        Moments.from_state(original.state()),
+        pickle.loads(pickle.dumps(original)),
+        copy.deepcopy(original),
+        copy.copy(original),
+    ):
+        assert (clone.n, clone.d, clone.groups) == (n, 30, groups)
+        if n <= 30:
+            assert clone.rows.dtype == original.rows.dtype
+            np.testing.assert_array_equal(clone.rows, original.rows)
+        clone.update(x[n:])
+        assert_same_bits(clone, moments_of(x, groups=groups))
+        for k in range(groups):
+            for a, b in zip(clone.group_moments(k), moments_of(x, groups=groups).group_moments(k), strict=True):
+                np.testing.assert_array_equal(a, b)
+    assert original.n == n
+
+
+def test_state_holds_the_lower_triangle():
+    x = rows(300, 6, dtype=np.float64)
+    state = moments_of(x[: BLOCK + 1]).state()
+    assert state["counts"].tolist() == [BLOCK]
+    assert state["pending_counts"].tolist() == [1]
+    np.testing.assert_array_equal(state["pending"], x[BLOCK : BLOCK + 1])
+    expected = np.cov(x[:BLOCK], rowvar=False, ddof=0) * BLOCK
+    np.testing.assert_allclose(state["scatter"][0], expected[np.tril_indices(6)], rtol=1e-12)
+    np.testing.assert_allclose(state["shift"][0] + state["shifted_mean"][0], x[:BLOCK].mean(0), rtol=1e-13)
+
+
+def broken(key, value):
+    def change(state):
+        if value is None:
+            del state[key]
+        else:
+            state[key] = value(state[key])
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (broken("scatter", None), ValueError),
+        (broken("n", None), ValueError),
+        (broken("n", lambda n: n + 1), ValueError),
+        (broken("n", lambda n: -1), ValueError),
+        (broken("n", lambda n: "many"), TypeError),
+        (broken("d", lambda d: d + 1), ValueError),
+        (broken("d", lambda d: 0), ValueError),
+        (broken("groups", lambda k: 2), ValueError),
+        (broken("counts", lambda c: c - 1), ValueError),
+        (broken("counts", lambda c: c.astype(np.int32)), TypeError),
+        (broken("counts", lambda c: c[:0]), ValueError),
+        (broken("pending_counts", lambda c: c + 1), ValueError),
+        (broken("pending_counts", lambda c: -c), ValueError),
+        (broken("pending", lambda p: p[1:]), ValueError),
+        (broken("pending", lambda p: p[:, 1:]), ValueError),
+        (broken("pending", lambda p: p * np.nan), NumericalError),
+        (broken("pending", lambda p: p.astype(int)), TypeError),
+        (broken("rows", lambda r: np.zeros((3, 9), np.float32)), ValueError),
+        (broken("shift", lambda s: s[:, 1:]), ValueError),
+        (broken("shift", lambda s: s[0]), TypeError),
+        (broken("shifted_mean", lambda s: s.astype(np.float32)), TypeError),
+        (broken("scatter", lambda s: s[:, 1:]), ValueError),
+        (broken("scatter", lambda s: s * np.inf), NumericalError),
+        (broken("scatter", lambda s: np.asfortranarray(np.repeat(s, 2, 0))), TypeError),
+        (broken("scatter", lambda s: -s), ValueError),
+    ],
+)
+def test_contradictory_state_is_refused(change, error):
+    state = moments_of(rows(300, 9)).state()
+    assert Moments.from_state(state).n == 300
+    change(state)
+    with pytest.raises(error, match=r"state|pending|shift|shifted_mean|counts|scatter|d: expected|rows"):
+        Moments.from_state(state)
+
+
+# --- groups
+
+
+@pytest.mark.parametrize("n", [0, 1, 11, 40, 3000])
+def test_groups_partition_the_rows(n):
+    x = rows(n, 12)
+    moments = moments_of(x[: n // 3], x[n // 3 :], groups=5)
+    parts = [moments.group_moments(k) for k in range(5)]
+    assert sum(part[0] for part in parts) == n
+    if n < 2:
+        return
+    assert_close(moments, x, 1e-14)
+    mean = sum(size * part for size, part, _ in parts) / n
+    scatter = sum(part for _, _, part in parts) + sum(
+        size * np.outer(part - mean, part - mean) for size, part, _ in parts
+    )
+    np.testing.assert_allclose(scatter / (n - 1), moments.covariance(), rtol=0, atol=1e-13)
+    if n == 3000:  # binomial(3000, 1/5): standard deviation 22
+        assert all(abs(size - 600) < 5 * 22 for size, _, _ in parts)
+
+
+def test_groups_do_not_depend_on_batching_and_ignore_periods():
+    """Rows that cycle with the number of groups, or come sorted, still give every group a fair sample."""
+    n, groups = 20000, 10
+    cyclic = (np.arange(n) % groups).astype(np.float32)[:, None]
+    for x in (cyclic, np.sort(cyclic, axis=0)):
+        moments = moments_of(x, groups=groups)
+        again = moments_of(*np.split(x, [1, 2, 700]), groups=groups)
+        for k in range(groups):
+            size, mean, scatter = moments.group_moments(k)
+            assert (size, mean, scatter) == again.group_moments(k)
+            deviation = np.sqrt(8.25 / size)  # of the mean of `size` draws from 0 ... 9
+            assert abs(mean[0] - 4.5) < 5 * deviation
+
+
+def test_standard_error_from_groups_is_unbiased():
+    """What group_moments documents, for the mean of the squares: of normal rows its variance is 2 / n."""
+    groups, n, draws = 10, 400, 60
+    estimates = []
+    for seed in range(draws):
+        x = np.random.default_rng(seed).standard_normal((n, 1))
+        moments = moments_of(x, groups=groups)
+        sizes, means, scatters = zip(*(moments.group_moments(k) for k in range(groups)), strict=True)
+        influence = np.array([s[0, 0] / size + m[0] ** 2 for size, m, s in zip(sizes, means, scatters, strict=True)])
+        centred = influence - np.dot(sizes, influence) / n
+        estimates.append(np.dot(sizes, centred**2) / (groups - 1))
+    # Each estimate is about 2 chi2(9) / 9: their mean deviates by 2 sqrt(2 / 9 / 60) = 0.12.
+    assert abs(np.mean(estimates) - 2) < 5 * 0.12
+
+
+# --- threads
+
+
+def test_many_threads_each_with_its_own_moments():
+    inputs = [rows(700, 150, seed=seed) for seed in range(8)]
+    expected = [moments_of(x) for x in inputs]
+    results = [None] * len(inputs)
+
+    def work(i):
+        results[i] = moments_of(*np.split(inputs[i], [100, 101, 400]))
+        results[i].merge(results[i])
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(len(inputs))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for moments, single in zip(results, expected, strict=True):
+        single.merge(single)
+        assert_same_bits(moments, single)
+
+
+def test_one_object_from_many_threads_loses_nothing():
+    x = rows(200, 30)
+    moments, others = Moments(30), [moments_of(x[:40]) for _ in range(2)]
+
+    def update():
+        for part in np.split(x, range(10, 200, 10)):
+            moments.update(part)
+
+    def merge(a, b):
+        for _ in range(5):
+            a.merge(b)
+
+    def read():
+        for _ in range(50):
+            if moments.n > 1:
+                assert np.isfinite(moments.covariance()).all()
+            moments.state()
+
+    workers = [threading.Thread(target=f) for f in (update, update, update, read, read)]
+    # Merging two objects into each other at once would deadlock if locks were taken one after the other.
+    workers += [threading.Thread(target=merge, args=pair) for pair in (others, others[::-1])]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert not worker.is_alive()
+    assert moments.n == 600
+    np.testing.assert_allclose(moments.mean, x.astype(np.float64).mean(0), rtol=1e-12)
+
+
+def test_another_python_thread_makes_progress_during_an_update():
+    """With the GIL held, the counter could not move between the two readings inside one call of update."""
+    x = rows(600, 600)
+    big = np.concatenate([x] * 10)
+    moments = moments_of(x, x)
+    counter = [0]
+    stop = threading.Event()
+
+    def count():
+        while not stop.is_set():
+            counter[0] += 1
+            time.sleep(0)
+
+    interval = sys.getswitchinterval()
+    worker = threading.Thread(target=count)
+    worker.start()
+    try:
+        # No forced switches: the other thread runs only where this one gives the GIL away.
+        sys.setswitchinterval(1000)
+        before = counter[0]
+        moments.update(big)
+        moments.covariance()
+        during = counter[0] - before
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        worker.join()
+    assert during > 100
+
+
+def test_memory_does_not_grow_with_the_rows():
+    """400,000 rows of 256 float32 are 410 MB: kept once, they would break the bound; d^2 float64 are 0.5 MB."""
+    script = """
+import resource, sys
+import numpy as np
+from fastfid import Moments
+batch = np.random.default_rng(0).standard_normal((1000, 256), np.float32)
+moments = Moments(256)
+for _ in range(3):
+    moments.update(batch)
+moments.covariance()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for _ in range(400):
+    moments.update(batch)
+moments.covariance()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, moments.n)
+"""
+    out = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    grown_kib, n = map(int, out.split())
+    assert n == 403_000
+    assert grown_kib < 20 * 1024
+
+
+def test_documentation_examples():
+    runner = doctest.DocTestRunner()
+    examples = 0
+    for name in ("", "update", "merge"):
+        target = getattr(Moments, name) if name else Moments
+        test = doctest.DocTestParser().get_doctest(target.__doc__, {}, f"Moments.{name}", None, 0)
+        runner.run(test)
+        examples += len(test.examples)
+    assert examples >= 10
+    assert runner.failures == 0
+
+
+def test_repr_and_public_name():
+    assert fastfid.Moments is _core.Moments
+    assert repr(Moments(3)) == "Moments(d=3, n=0)"
+    assert repr(Moments(3, groups=2)) == "Moments(d=3, n=0, groups=2)"
