@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid import _core
+from fastfid.compat._torch import require_torch
 from fastfid.compat.cleanfid.resize import MODES, check_mode
 from fastfid.features.base import FeatureExtractor
 from fastfid.features.weights import cache_folder
@@ -48,9 +49,9 @@ class InceptionFeatures:
 
     def __call__(self, x: "Tensor") -> "Tensor":
         """Return the features (n, 2048) of a float tensor, on its device."""
-        import torch
-
-        return torch.from_numpy(self.of_arrays(x.detach().float().cpu().numpy())).to(x.device)
+        torch = require_torch("calling the network")
+        features: Tensor = torch.from_numpy(self.of_arrays(x.detach().float().cpu().numpy())).to(x.device)
+        return features
 
     def of_arrays(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the features, float32 (n, 2048), of a float32 array."""

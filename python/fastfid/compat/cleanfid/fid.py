@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastfid import _core
 from fastfid.compat._items import ItemSource, file_items
+from fastfid.compat._torch import require_torch
 from fastfid.compat.cleanfid.features import (
     InceptionFeatures,
     build_feature_extractor,
@@ -142,8 +143,7 @@ class _Network(FeatureExtractor):
         """Return the model's features of a batch."""
         if isinstance(self._model, InceptionFeatures):
             return self._model.of_arrays(batch)
-        import torch
-
+        torch = require_torch("a feature extractor of your own")
         return get_batch_features(torch.from_numpy(batch), self._model, torch_device(self._torch_device))
 
 
@@ -157,8 +157,7 @@ def to_chw(image: NDArray[Any]) -> NDArray[np.float32]:
 
 def torch_device(device: Any) -> Any:
     """Return the torch device meant: the default is CUDA where there is a device."""
-    import torch
-
+    torch = require_torch("device")
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)
@@ -252,8 +251,7 @@ def kernel_distance(
 
 def get_batch_features(batch: "Tensor", model: Model, device: Any) -> NDArray[Any]:
     """Return the model's features (n, d) of a batch (n, 3, h, w) in [0, 255]."""
-    import torch
-
+    torch = require_torch("a feature extractor of your own")
     with torch.no_grad():
         features: NDArray[Any] = model(batch.to(device)).detach().cpu().numpy()
     return features
@@ -428,9 +426,9 @@ def get_model_features(
     ValueError
         The generator returns fewer images than asked for, or others than (n, 3, h, w).
     """
-    import torch
     from tqdm import tqdm
 
+    torch = require_torch("a generator")
     if num_gen < 1 or batch_size < 1:
         raise ValueError(f"num_gen, batch_size: expected at least 1, got {num_gen} and {batch_size}")
     device = torch_device(device)

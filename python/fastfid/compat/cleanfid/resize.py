@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid import _core
+from fastfid.compat._torch import require_torch
 
 __all__ = ["MODES", "build_resizer", "make_resizer"]
 
@@ -120,8 +121,7 @@ def _torch_resizer(quantize_after: bool, filter: str, output_size: tuple[int, in
         if filter == "bilinear":
             resized = _core.resize(_native(image), height, width, "bilinear")
         else:
-            import torch
-
+            torch = require_torch(f"filter {filter}")
             align = {"align_corners": False} if filter == "bicubic" else {}
             planes = torch.from_numpy(_planes(image))[None]
             planes = torch.nn.functional.interpolate(planes, size=output_size, mode=filter, **align)

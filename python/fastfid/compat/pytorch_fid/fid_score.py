@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastfid import _core, npz
 from fastfid.compat._items import ItemSource, file_items
+from fastfid.compat._torch import require_torch
 from fastfid.errors import FastfidWarning, NumericalError
 from fastfid.features.base import FeatureExtractor
 from fastfid.fid import frechet_distance, make_extractor, provenance
@@ -129,13 +130,7 @@ class _CallersModel(FeatureExtractor):
     mixed_sizes = True
 
     def __init__(self, model: Any, dims: int, device: Any, batch_size: int):
-        try:
-            import torch
-        except ImportError:
-            raise ImportError(
-                "model: a model of your own works on torch tensors: install PyTorch with `pip install torch`"
-            ) from None
-        self._torch = torch
+        self._torch = require_torch("a model of your own")
         self._model = model
         self.dims = dims
         self.device = device
