@@ -12,7 +12,8 @@
 #include "core/multiversion.hpp"
 #include "core/parallel.hpp"
 
-// The loops over a row are FASTFID_CLONES: every output value is its own sum in ascending order of taps.
+// The loops over a row are FASTFID_CLONES (AVX2 doubles the speed on large images, AVX-512 adds little): every output
+// value is its own sum in ascending order of taps.
 
 namespace fastfid::image {
 namespace {
@@ -147,62 +148,81 @@ Taps stretched_taps(std::ptrdiff_t in, std::ptrdiff_t out, double (*kernel)(doub
 // --- Passes --------------------------------------------------------------------------------------------------------
 
 template <class T>
-[[gnu::always_inline]] inline void sum_rows_inline(const T* const* rows, const float* weights, std::ptrdiff_t taps,
-                                                   std::ptrdiff_t n, float* __restrict out) {
-  // Four taps per sweep: the running sum is loaded and stored once for every four rows.
-  std::ptrdiff_t k = std::min<std::ptrdiff_t>(taps, 4);
-  const T* const r0 = rows[0];
-  const T* const r1 = rows[k > 1 ? 1 : 0];
-  const T* const r2 = rows[k > 2 ? 2 : 0];
-  const T* const r3 = rows[k > 3 ? 3 : 0];
-  const float w0 = weights[0];
-  const float w1 = k > 1 ? weights[1] : 0.0F;
-  const float w2 = k > 2 ? weights[2] : 0.0F;
-  const float w3 = k > 3 ? weights[3] : 0.0F;
-  if (k == 1) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) out[i] = w0 * static_cast<float>(r0[i]);
-  } else if (k == 2) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) out[i] = w0 * static_cast<float>(r0[i]) + w1 * static_cast<float>(r1[i]);
-  } else if (k == 3) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) {
-      out[i] = w0 * static_cast<float>(r0[i]) + w1 * static_cast<float>(r1[i]) + w2 * static_cast<float>(r2[i]);
+[[gnu::always_inline]] inline void begin_sum(const T* const* rows, const float* weights, std::ptrdiff_t count,
+                                             std::ptrdiff_t begin, std::ptrdiff_t end, float* __restrict out) {
+  const T* const a = rows[0];
+  const T* const b = rows[count > 1 ? 1 : 0];
+  const T* const c = rows[count > 2 ? 2 : 0];
+  const T* const d = rows[count > 3 ? 3 : 0];
+  const float wa = weights[0];
+  const float wb = count > 1 ? weights[1] : 0.0F;
+  const float wc = count > 2 ? weights[2] : 0.0F;
+  const float wd = count > 3 ? weights[3] : 0.0F;
+  if (count == 1) {
+    for (std::ptrdiff_t i = begin; i < end; ++i) out[i] = wa * static_cast<float>(a[i]);
+  } else if (count == 2) {
+    for (std::ptrdiff_t i = begin; i < end; ++i) out[i] = wa * static_cast<float>(a[i]) + wb * static_cast<float>(b[i]);
+  } else if (count == 3) {
+    for (std::ptrdiff_t i = begin; i < end; ++i) {
+      out[i] = wa * static_cast<float>(a[i]) + wb * static_cast<float>(b[i]) + wc * static_cast<float>(c[i]);
     }
   } else {
-    for (std::ptrdiff_t i = 0; i < n; ++i) {
-      out[i] = w0 * static_cast<float>(r0[i]) + w1 * static_cast<float>(r1[i]) + w2 * static_cast<float>(r2[i]) +
-               w3 * static_cast<float>(r3[i]);
-    }
-  }
-  for (; k + 4 <= taps; k += 4) {
-    const T* const a = rows[k];
-    const T* const b = rows[k + 1];
-    const T* const c = rows[k + 2];
-    const T* const d = rows[k + 3];
-    const float wa = weights[k];
-    const float wb = weights[k + 1];
-    const float wc = weights[k + 2];
-    const float wd = weights[k + 3];
-    for (std::ptrdiff_t i = 0; i < n; ++i) {
-      out[i] = out[i] + wa * static_cast<float>(a[i]) + wb * static_cast<float>(b[i]) + wc * static_cast<float>(c[i]) +
+    for (std::ptrdiff_t i = begin; i < end; ++i) {
+      out[i] = wa * static_cast<float>(a[i]) + wb * static_cast<float>(b[i]) + wc * static_cast<float>(c[i]) +
                wd * static_cast<float>(d[i]);
     }
   }
-  for (; k < taps; ++k) {
-    const T* const a = rows[k];
-    const float wa = weights[k];
-    for (std::ptrdiff_t i = 0; i < n; ++i) out[i] = out[i] + wa * static_cast<float>(a[i]);
+}
+
+template <class T>
+[[gnu::always_inline]] inline void continue_sum(const T* const* rows, const float* weights, std::ptrdiff_t begin,
+                                                std::ptrdiff_t end, float* __restrict out) {
+  const T* const a = rows[0];
+  const T* const b = rows[1];
+  const T* const c = rows[2];
+  const T* const d = rows[3];
+  const float wa = weights[0];
+  const float wb = weights[1];
+  const float wc = weights[2];
+  const float wd = weights[3];
+  for (std::ptrdiff_t i = begin; i < end; ++i) {
+    out[i] = out[i] + wa * static_cast<float>(a[i]) + wb * static_cast<float>(b[i]) + wc * static_cast<float>(c[i]) +
+             wd * static_cast<float>(d[i]);
   }
 }
 
-// Vertical pass: out[i] = sum_k weights[k] * rows[k][i], 0 <= i < n, taps >= 1.
-FASTFID_CLONES void sum_rows(const std::uint8_t* const* rows, const float* weights, std::ptrdiff_t taps,
-                             std::ptrdiff_t n, float* __restrict out) {
-  sum_rows_inline(rows, weights, taps, n, out);
+// out[i] = the weighted sum of 1 to 4 rows.
+FASTFID_CLONES void sum_few(const std::uint8_t* const* rows, const float* weights, std::ptrdiff_t count,
+                            std::ptrdiff_t begin, std::ptrdiff_t end, float* out) {
+  begin_sum(rows, weights, count, begin, end, out);
+}
+FASTFID_CLONES void sum_few(const float* const* rows, const float* weights, std::ptrdiff_t count, std::ptrdiff_t begin,
+                            std::ptrdiff_t end, float* out) {
+  begin_sum(rows, weights, count, begin, end, out);
 }
 
-FASTFID_CLONES void sum_rows(const float* const* rows, const float* weights, std::ptrdiff_t taps, std::ptrdiff_t n,
-                             float* __restrict out) {
-  sum_rows_inline(rows, weights, taps, n, out);
+// out[i] += the weighted sum of 4 rows, term by term.
+FASTFID_CLONES void add_four(const std::uint8_t* const* rows, const float* weights, std::ptrdiff_t begin,
+                             std::ptrdiff_t end, float* out) {
+  continue_sum(rows, weights, begin, end, out);
+}
+FASTFID_CLONES void add_four(const float* const* rows, const float* weights, std::ptrdiff_t begin, std::ptrdiff_t end,
+                             float* out) {
+  continue_sum(rows, weights, begin, end, out);
+}
+
+// Vertical pass: out[i] = sum_k weights[k] * rows[k][i], 0 <= i < n, taps >= 1. Four taps per sweep, what is left over
+// in the first, so that the running sum is loaded and stored once for four rows; in tiles, so that it stays in the L1
+// cache.
+template <class T>
+void sum_rows(const T* const* rows, const float* weights, std::ptrdiff_t taps, std::ptrdiff_t n, float* out) {
+  constexpr std::ptrdiff_t kTile = 4096;
+  const std::ptrdiff_t head = taps % 4 == 0 ? 4 : taps % 4;
+  for (std::ptrdiff_t begin = 0; begin < n; begin += kTile) {
+    const std::ptrdiff_t end = std::min(begin + kTile, n);
+    sum_few(rows, weights, head, begin, end, out);
+    for (std::ptrdiff_t k = head; k < taps; k += 4) add_four(rows + k, weights + k, begin, end, out);
+  }
 }
 
 Float4 load4(const float* p) {
