@@ -237,7 +237,7 @@ def _run_weights(argv: Sequence[str]) -> int:
         "--weights FILE; verify: read them, check every hash",
     )
     parser.add_argument(
-        "--weights", metavar="FILE", help="this file instead of FASTFID_WEIGHTS, the cache or the network"
+        "--weights", metavar="FILE", help="this file, not FASTFID_WEIGHTS, the cache or the network"
     )
     args = parser.parse_args(argv)
     from fastfid.features import weights
