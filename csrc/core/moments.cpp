@@ -93,6 +93,11 @@ FASTFID_CLONES void add_scaled(const double* in, double scale, const double* del
   for (std::size_t j = 0; j < n; ++j) out[j] += in[j] + scale * delta[j];
 }
 
+// out[j] = in[j] / divisor
+FASTFID_CLONES void divide(const double* in, double divisor, std::size_t n, double* out) {
+  for (std::size_t j = 0; j < n; ++j) out[j] = in[j] / divisor;
+}
+
 struct Element {
   std::size_t size;
   void (*convert)(const std::byte*, int, double*);
@@ -287,18 +292,36 @@ void PackedSymmetric::add(const PackedSymmetric& other, double weight, const std
 }
 
 void PackedSymmetric::expand(double divisor, double* out) const {
+  const int h = half();
+  const int e = d_ - h;
   const auto d = static_cast<std::size_t>(d_);
-  const int tiles = divide_up(d_, kMirrorTile);
-  // Tiles, since one of the two triangles is written, or read, down its columns.
-  for_each_task(d_, tiles, [&](std::size_t task) {
-    // The long rows of tiles first.
-    const int row_begin = (tiles - 1 - static_cast<int>(task)) * kMirrorTile;
-    for (int column_begin = 0; column_begin <= row_begin; column_begin += kMirrorTile) {
-      for (int row = row_begin; row < std::min(row_begin + kMirrorTile, d_); ++row) {
-        for (int column = column_begin; column < std::min(column_begin + kMirrorTile, row + 1); ++column) {
-          const double value = data_[index(row, column)] / divisor;
-          out[static_cast<std::size_t>(row) * d + static_cast<std::size_t>(column)] = value;
-          out[static_cast<std::size_t>(column) * d + static_cast<std::size_t>(row)] = value;
+  const auto length = static_cast<std::size_t>(row_length());
+  const int chunks = divide_up(d_, kMirrorTile);
+  // What a row of the rectangle holds are pieces of rows of S: its lower triangle, but of S[h:d, h:d] the upper one.
+  for_each_task(d_, chunks, [&](std::size_t chunk) {
+    const int begin = static_cast<int>(chunk) * kMirrorTile;
+    for (int row = begin; row < std::min(begin + kMirrorTile, d_); ++row) {
+      const double* const in = data_.data() + static_cast<std::size_t>(row) * length;
+      divide(in, divisor, static_cast<std::size_t>(std::min(row + 1, h)), out + static_cast<std::size_t>(row) * d);
+      if (row >= e) continue;
+      const auto first = static_cast<std::size_t>(h + row);
+      divide(in + row + kGap, divisor, static_cast<std::size_t>(e - row), out + first * d + first);
+    }
+  });
+  // Then the other triangle, by tiles, since one of the two is read or written down its columns.
+  for_each_task(d_, chunks, [&](std::size_t chunk) {
+    const int begin = (chunks - 1 - static_cast<int>(chunk)) * kMirrorTile;  // the longest first
+    const int end = std::min(begin + kMirrorTile, d_);
+    for (int tile = 0; tile <= begin; tile += kMirrorTile) {
+      for (int row = begin; row < end; ++row) {
+        for (int column = tile; column < std::min(tile + kMirrorTile, row); ++column) {
+          double& lower = out[static_cast<std::size_t>(row) * d + static_cast<std::size_t>(column)];
+          double& upper = out[static_cast<std::size_t>(column) * d + static_cast<std::size_t>(row)];
+          if (column < h) {
+            upper = lower;
+          } else {
+            lower = upper;
+          }
         }
       }
     }
