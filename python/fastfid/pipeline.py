@@ -1,18 +1,23 @@
-"""Feeds an extractor from a source: decode and prepare in worker threads, the network in the calling thread, in order.
+"""Feeds an extractor from a source: decoding, preparing and the network in threads, the features in the source's order.
 
 Threads, not processes: Pillow and the core's resize run without the GIL, so threads decode as fast as processes do,
 without copying every prepared image (1 MiB) through a pipe, and nothing is left behind when the process is killed.
+
+On the CPU the network is several single-threaded runs side by side, not one run over all cores: measured on 2 cores,
+runs of 4 images side by side are 4.5 % faster, since no core waits for another at the end of each layer, and decoding
+takes its share of the cores without holding up a layer.
 """
 
 import queue
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +28,9 @@ from fastfid.features.base import FeatureExtractor
 from fastfid.sources.base import ImageItem, ImageSource
 
 __all__ = ["Report", "extract"]
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 # Seconds that workers get to finish the picture they are at when the pipeline is left early.
 _FAREWELL_S = 5.0
@@ -57,15 +65,16 @@ def extract(
 ) -> Report:
     """Compute the features of every image of `source` and hand them to `consume`, in the source's order.
 
-    The features do not depend on the number of workers or on the batch size: each image is prepared alone, and an
-    extractor's forward treats the images of a batch alike.
+    The features do not depend on the number of workers, runs or images in a batch: each image is prepared alone, and
+    an extractor's forward treats the images of a batch alike.
 
     Parameters
     ----------
     source : ImageSource
         Where the images come from. It is iterated in the calling thread.
     extractor : FeatureExtractor
-        Its ``prepare`` runs in the workers, its ``forward`` in the calling thread, on ``batch_size`` images at a time.
+        Its ``prepare`` runs in the workers; its ``forward`` takes ``batch_size`` images at a time, in ``concurrency``
+        threads, or in the calling thread where that is 1.
     consume : callable
         Takes float32 (m, dims), 1 <= m <= batch_size, in the calling thread.
     num_workers : int, optional
@@ -101,44 +110,48 @@ def extract(
         raise ValueError(f"num_workers: expected 0 or more; got {num_workers}")
     report = Report()
     tolerance = 0 if on_error == "raise" else max_errors
-    prepared = _prepared(source, extractor, num_workers)
-    try:
-        with _bar(source, progress, description) as bar:
-            batch: list[NDArray[Any]] = []
-            shape: tuple[int, ...] | None = None
+    with (
+        closing(_prepared(source, extractor, num_workers)) as prepared,
+        _Network(extractor) as network,
+        _bar(source, progress, description) as bar,
+    ):
+        batch: list[NDArray[Any]] = []
+        shape: tuple[int, ...] | None = None
 
-            def flush() -> None:
-                if batch:
-                    # One image needs no copy; the copy of several is 1 % of what the network takes for them.
-                    features = extractor.forward(batch[0][None] if len(batch) == 1 else np.stack(batch))
-                    consume(features)
-                    report.n += len(batch)
-                    bar.update(len(batch))
-                    batch.clear()
+        def take(results: Iterator[NDArray[np.float32]]) -> None:
+            for features in results:
+                consume(features)
+                report.n += len(features)
+                bar.update(len(features))
 
-            for name, outcome in prepared:
-                if isinstance(outcome, ImageError):
-                    report.skipped.append((name, str(outcome).removeprefix(f"{name}: ")))
-                    if tolerance is not None and len(report.skipped) > tolerance:
-                        raise _too_many(report, outcome, tolerance, on_error)
-                    bar.update(1)
-                    continue
-                if shape is None:
-                    shape = outcome.shape
-                elif outcome.shape != shape and extractor.mixed_sizes:
-                    flush()
-                    shape = outcome.shape
-                elif outcome.shape != shape:
-                    raise ValueError(
-                        f"{name}: gives the network an input of shape {outcome.shape}, the first image one of {shape};"
-                        f" protocol {extractor.protocol!r} needs images of one size"
-                    )
-                batch.append(outcome)
-                if len(batch) == extractor.batch_size:
-                    flush()
-            flush()
-    finally:
-        prepared.close()
+        def flush() -> None:
+            nonlocal batch
+            if batch:
+                full, batch = batch, []
+                take(network.add(full))
+
+        for name, outcome in prepared:
+            if isinstance(outcome, ImageError):
+                report.skipped.append((name, str(outcome).removeprefix(f"{name}: ")))
+                if tolerance is not None and len(report.skipped) > tolerance:
+                    raise _too_many(report, outcome, tolerance, on_error)
+                bar.update(1)
+                continue
+            if shape is None:
+                shape = outcome.shape
+            elif outcome.shape != shape and extractor.mixed_sizes:
+                flush()
+                shape = outcome.shape
+            elif outcome.shape != shape:
+                raise ValueError(
+                    f"{name}: gives the network an input of shape {outcome.shape}, the first image one of {shape};"
+                    f" protocol {extractor.protocol!r} needs images of one size"
+                )
+            batch.append(outcome)
+            if len(batch) == extractor.batch_size:
+                flush()
+        flush()
+        take(network.rest())
     return report
 
 
@@ -153,11 +166,14 @@ def _too_many(report: Report, error: ImageError, tolerance: int, on_error: str) 
 
 def _prepare(item: ImageItem, extractor: FeatureExtractor) -> NDArray[Any]:
     """Decode and prepare one image; every error names it."""
-    image = item.load()
     try:
-        return extractor.prepare(image)
+        return extractor.prepare(item.load())
+    except ImageError:
+        raise
     except (ValueError, TypeError) as error:
         raise type(error)(f"{item.name}: {error}") from error
+    except Exception as error:
+        raise RuntimeError(f"{item.name}: {type(error).__name__}: {error}") from error
 
 
 def _prepared(
@@ -171,12 +187,12 @@ def _prepared(
             except ImageError as error:
                 yield item.name, error
         return
-    # Enough that workers have a batch to fill while the network works on another.
-    ahead = 2 * extractor.batch_size + 2 * num_workers
+    # Enough that the next batch is ready when a run of the network ends.
+    ahead = extractor.batch_size * (extractor.concurrency + 1) + 2 * num_workers
     items = iter(source)
     broken: Exception | None = None  # what ended the source early; what came before it goes first
     waiting: deque[tuple[str, Future[NDArray[Any]]]] = deque()
-    with _Workers(num_workers, extractor) as workers:
+    with _Workers("decode", num_workers, lambda item: _prepare(item, extractor)) as workers:
         while True:
             try:
                 for item in islice(items, ahead - len(waiting)):
@@ -195,22 +211,60 @@ def _prepared(
             yield name, outcome
 
 
-class _Workers:
-    """Threads that prepare images.
+class _Network:
+    """Runs an extractor's forward, one run or several at once; features come out in the order that batches went in."""
+
+    def __init__(self, extractor: FeatureExtractor):
+        self._extractor = extractor
+        self._running: deque[Future[NDArray[np.float32]]] = deque()
+        self._workers: _Workers[list[NDArray[Any]], NDArray[np.float32]] | None = None
+
+    def __enter__(self) -> "_Network":
+        if self._extractor.concurrency > 1:
+            self._workers = _Workers("network", self._extractor.concurrency, self._forward)
+            self._workers.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._workers is not None:
+            self._workers.__exit__(*exc)
+
+    def add(self, batch: list[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
+        """Take a batch; yield the features that are next in order, waiting where too many batches are under way."""
+        if self._workers is None:
+            yield self._forward(batch)
+            return
+        self._running.append(self._workers.submit(batch))
+        # As many wait as run, so that a run that ends before an older one finds work.
+        while len(self._running) > 2 * self._extractor.concurrency:
+            yield self._running.popleft().result()
+
+    def rest(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the features of all batches still under way."""
+        while self._running:
+            yield self._running.popleft().result()
+
+    def _forward(self, batch: list[NDArray[Any]]) -> NDArray[np.float32]:
+        # One image needs no copy; that of several is half a percent of what the network takes for them.
+        return self._extractor.forward(batch[0][None] if len(batch) == 1 else np.stack(batch))
+
+
+class _Workers(Generic[Task, Result]):
+    """Threads that apply a function to tasks.
 
     Not concurrent.futures: its threads keep a process alive until they are done, so that a picture on a hanging network
     drive would outlive Ctrl-C. These are daemons, and are given a moment to finish.
     """
 
-    def __init__(self, number: int, extractor: FeatureExtractor):
-        self._tasks: queue.SimpleQueue[tuple[ImageItem, Future[NDArray[Any]]] | None] = queue.SimpleQueue()
+    def __init__(self, name: str, number: int, function: Callable[[Task], Result]):
+        self._tasks: queue.SimpleQueue[tuple[Task, Future[Result]] | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
-        self._extractor = extractor
+        self._function = function
         self._threads = [
-            threading.Thread(target=self._work, name=f"fastfid-decode-{i}", daemon=True) for i in range(number)
+            threading.Thread(target=self._work, name=f"fastfid-{name}-{i}", daemon=True) for i in range(number)
         ]
 
-    def __enter__(self) -> "_Workers":
+    def __enter__(self) -> "_Workers[Task, Result]":
         for thread in self._threads:
             thread.start()
         return self
@@ -222,19 +276,19 @@ class _Workers:
         for thread in self._threads:
             thread.join(_FAREWELL_S)
 
-    def submit(self, item: ImageItem) -> Future[NDArray[Any]]:
-        future: Future[NDArray[Any]] = Future()
-        self._tasks.put((item, future))
+    def submit(self, task: Task) -> Future[Result]:
+        future: Future[Result] = Future()
+        self._tasks.put((task, future))
         return future
 
     def _work(self) -> None:
-        while (task := self._tasks.get()) is not None and not self._stopped.is_set():
-            item, future = task
+        while (entry := self._tasks.get()) is not None and not self._stopped.is_set():
+            task, future = entry
             try:
-                future.set_result(_prepare(item, self._extractor))
+                future.set_result(self._function(task))
             except BaseException as error:
                 future.set_exception(error)
-            del task, item, future  # waiting for the next task, hold no image
+            del entry, task, future  # waiting for the next task, hold no image
 
 
 def _bar(source: ImageSource, progress: bool | Literal["auto"], description: str) -> Any:

@@ -26,6 +26,9 @@ class FeatureExtractor(ABC):
         Where the network runs: ``"cpu"`` or ``"cuda:N"``.
     batch_size : int
         Images that the pipeline hands to one :meth:`forward` call. It never changes a number.
+    concurrency : int
+        :meth:`forward` calls that the pipeline makes at once, in threads of its own. 1, the default: one after the
+        other, in the calling thread.
     mixed_sizes : bool
         May the images of one source give inputs of different shapes? Then a batch is cut short where the shape changes;
         otherwise it is an error.
@@ -37,6 +40,7 @@ class FeatureExtractor(ABC):
     precision: str
     device: str
     batch_size: int
+    concurrency: int = 1
     mixed_sizes: bool = False
 
     @abstractmethod
