@@ -192,7 +192,8 @@ def _prepared(
     items = iter(source)
     broken: Exception | None = None  # what ended the source early; what came before it goes first
     waiting: deque[tuple[str, Future[NDArray[Any]]]] = deque()
-    with _Workers("decode", num_workers, lambda item: _prepare(item, extractor)) as workers:
+    workers: _Workers[ImageItem, NDArray[Any]] = _Workers("decode", num_workers, lambda item: _prepare(item, extractor))
+    with workers:
         while True:
             try:
                 for item in islice(items, ahead - len(waiting)):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,8 @@ from fastfid.protocols import get_protocol
 
 __all__ = ["InceptionV3"]
 
-# Images in one run of the session. On the CPU 4 are as fast as 32 and take a third of the memory; bits are the same.
+# Images in one run of the session; bits are the same for any number. On the CPU, two runs side by side on 2 cores:
+# 4 are 1.5 % faster than 2 and 3.5 % faster than 1, and 32 are no faster and take three times the memory.
 _CHUNK = {"cpu": 4, "cuda": 64}
 
 
@@ -88,8 +90,9 @@ class InceptionV3(FeatureExtractor):
         self.protocol = protocol
         self.identity = found.identity
         self.device = self._network.device
-        self._chunk = _CHUNK[self.device.partition(":")[0]]
-        self.batch_size = 4 * self._chunk
+        self.batch_size = _CHUNK[self.device.partition(":")[0]]
+        # Single-threaded runs side by side: see Network.
+        self.concurrency = _core.num_threads() if self.device == "cpu" else 1
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Turn one image, uint8 (h, w, 3) RGB, into the network's input (3, h', w') under the protocol."""
@@ -100,8 +103,18 @@ class InceptionV3(FeatureExtractor):
         """Return the features, float32 (n, dims), of network inputs (n, 3, h', w')."""
         batch = np.ascontiguousarray(batch, dtype=np.float32)
         features = np.empty((len(batch), self.dims), np.float32)
-        for i in range(0, len(batch), self._chunk):
-            features[i : i + self._chunk] = self._network.features(batch[i : i + self._chunk])
+
+        def run(start: int) -> None:
+            chunk = slice(start, start + self.batch_size)
+            features[chunk] = self._network.features(batch[chunk])
+
+        starts = range(0, len(batch), self.batch_size)
+        if self.concurrency == 1 or len(starts) < 2:  # one chunk stays in this thread: the pipeline has several
+            for start in starts:
+                run(start)
+        else:
+            with ThreadPoolExecutor(min(self.concurrency, len(starts))) as pool:
+                list(pool.map(run, starts))
         return features
 
     def __call__(

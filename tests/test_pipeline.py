@@ -1,0 +1,530 @@
+"""The pipeline: same bits however it is cut, order, bounded look-ahead, errors in their turn, and a clean end."""
+
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from stubs import GridMeans
+
+from fastfid.errors import ImageError
+from fastfid.pipeline import extract
+from fastfid.sources import open_source
+from fastfid.sources.base import ImageItem, ImageSource
+
+SEED = 20261122
+
+
+def write_pictures(folder, n=25):
+    rng = np.random.default_rng(SEED)
+    for i in range(n):
+        array = rng.integers(0, 256, (8 + i % 5, 9 + i % 7, 3), dtype=np.uint8)
+        Image.fromarray(array).save(folder / f"{i:03}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+class Extractor(GridMeans):
+    """GridMeans that can be told how to run."""
+
+    def __init__(self, batch_size=2, concurrency=1):
+        super().__init__()
+        self.batch_size = batch_size
+        self.concurrency = concurrency
+        self.threads = set()
+        self.sizes = []
+
+    def forward(self, batch):
+        self.threads.add(threading.current_thread().name)
+        self.sizes.append(len(batch))
+        return super().forward(batch)
+
+
+class Item(ImageItem):
+    def __init__(self, index, load):
+        self.name = f"picture {index}"
+        self._index = index
+        self._load = load
+
+    def load(self):
+        return self._load(self._index)
+
+
+class Source(ImageSource):
+    """Pictures made by a function; records how far it has been read."""
+
+    def __init__(self, n, load):
+        self.name = "made"
+        self.notes = []
+        self._n = n
+        self._load = load
+        self.given = 0
+
+    def __len__(self):
+        return self._n
+
+    def __iter__(self):
+        for i in range(self._n):
+            self.given = i + 1
+            yield Item(i, self._load)
+
+
+def picture(i):
+    return np.full((4, 4, 3), i % 256, np.uint8)
+
+
+def features_of(source, extractor=None, **options):
+    rows = []
+    report = extract(source, extractor or Extractor(), rows.append, **options)
+    assert report.n == sum(len(r) for r in rows)
+    return np.concatenate(rows) if rows else np.empty((0, 12), np.float32), report
+
+
+def no_threads_left():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("fastfid-")] == []
+
+
+@pytest.mark.parametrize("num_workers", [None, 0, 1, 2, 5])
+@pytest.mark.parametrize("batch_size", [1, 3, 25, 64])
+@pytest.mark.parametrize("concurrency", [1, 2, 3])
+def test_features_do_not_depend_on_how_the_work_is_cut(folder, num_workers, batch_size, concurrency):
+    stub = GridMeans()
+    expected = []
+    for path in sorted(folder.iterdir()):
+        with Image.open(path) as image:
+            expected.append(stub.prepare(np.asarray(image.convert("RGB"))))
+    extractor = Extractor(batch_size, concurrency)
+    got, report = features_of(open_source(folder), extractor, num_workers=num_workers)
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, np.stack(expected))
+    assert report.n == 25
+    assert report.skipped == []
+    assert sorted(extractor.sizes, reverse=True) == [batch_size] * (25 // batch_size) + [25 % batch_size] * (
+        25 % batch_size > 0
+    )
+    assert no_threads_left()
+
+
+def test_where_the_network_runs(folder):
+    extractor = Extractor()
+    features_of(open_source(folder), extractor)
+    assert extractor.threads == {threading.current_thread().name}
+    extractor = Extractor(concurrency=3)
+    features_of(open_source(folder), extractor)
+    assert extractor.threads <= {f"fastfid-network-{i}" for i in range(3)}
+
+
+def test_runs_of_the_network_overlap():
+    class Meeting(Extractor):
+        barrier = threading.Barrier(3)
+
+        def forward(self, batch):
+            self.barrier.wait(timeout=30)  # passes only while three runs are under way
+            return super().forward(batch)
+
+    got, _ = features_of(Source(18, picture), Meeting(batch_size=2, concurrency=3))
+    np.testing.assert_array_equal(got[:, 0], np.arange(18))
+
+
+def test_order_is_the_sources_whatever_the_timing():
+    rng = np.random.default_rng(SEED)
+    delays = rng.uniform(0, 0.01, 60)
+
+    def load(i):
+        time.sleep(delays[i])
+        return picture(i)
+
+    class Uneven(Extractor):
+        def forward(self, batch):
+            time.sleep(delays[int(batch[0, 0])])
+            return super().forward(batch)
+
+    got, _ = features_of(Source(60, load), Uneven(batch_size=3, concurrency=3), num_workers=8)
+    np.testing.assert_array_equal(got[:, 0], np.arange(60))
+
+
+@pytest.mark.parametrize(("num_workers", "batch_size", "concurrency"), [(0, 1, 1), (1, 1, 1), (4, 8, 1), (2, 4, 3)])
+def test_look_ahead_is_bounded(num_workers, batch_size, concurrency):
+    source = Source(400, picture)
+    consumed = 0
+    furthest = 0
+
+    def consume(features):
+        nonlocal consumed, furthest
+        consumed += len(features)
+        furthest = max(furthest, source.given - consumed)
+
+    extract(source, Extractor(batch_size, concurrency), consume, num_workers=num_workers)
+    assert consumed == 400
+    prepared = batch_size * (concurrency + 1) + 2 * num_workers
+    running = 2 * concurrency * batch_size if concurrency > 1 else 0
+    assert furthest <= prepared + running + batch_size
+
+
+def test_decoding_overlaps_with_the_network():
+    decoded = threading.Event()
+
+    def load(i):
+        if i == 4:
+            decoded.set()
+        return picture(i)
+
+    class Waiting(Extractor):
+        def forward(self, batch):
+            assert decoded.wait(timeout=30)  # the first run sees later pictures being decoded
+            return super().forward(batch)
+
+    features_of(Source(8, load), Waiting(batch_size=2), num_workers=1)
+
+
+# Errors
+
+
+def broken_at(*bad, slow=()):
+    def load(i):
+        if i in slow:
+            time.sleep(0.05)
+        if i in bad:
+            raise ImageError(f"picture {i}: cannot be read")
+        return picture(i)
+
+    return load
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 4])
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_the_first_unreadable_image_in_order_is_raised(num_workers, concurrency):
+    # Number 7 fails long before number 6 does.
+    source = Source(40, broken_at(6, 7, 20, slow=(6,)))
+    with pytest.raises(ImageError, match=r"^picture 6: cannot be read$"):
+        features_of(source, Extractor(concurrency=concurrency), num_workers=num_workers)
+    assert no_threads_left()
+
+
+@pytest.mark.parametrize("num_workers", [0, 3])
+def test_skipping(num_workers):
+    source = Source(30, broken_at(0, 6, 7, 29))
+    got, report = features_of(source, Extractor(4), num_workers=num_workers, on_error="skip")
+    assert report.n == 26
+    assert report.skipped == [(f"picture {i}", "cannot be read") for i in (0, 6, 7, 29)]
+    np.testing.assert_array_equal(got[:, 0], [i for i in range(30) if i not in (0, 6, 7, 29)])
+    features_of(Source(30, broken_at(0, 6, 7, 29)), on_error="skip", max_errors=4)
+    message = (
+        r"^picture 0 \(cannot be read\); picture 6 \(cannot be read\); picture 7 \(cannot be read\); \.\.\.:"
+        r" 4 unreadable images, at most 3 are accepted$"
+    )
+    with pytest.raises(ImageError, match=message):
+        features_of(Source(30, broken_at(0, 6, 7, 29)), on_error="skip", max_errors=3)
+    with pytest.raises(
+        ImageError, match=r"^picture 0 \(cannot be read\): 1 unreadable images, at most 0 are accepted$"
+    ):
+        features_of(Source(30, broken_at(0, 6)), on_error="skip", max_errors=0)
+
+
+def test_everything_skipped():
+    got, report = features_of(Source(3, broken_at(0, 1, 2)), on_error="skip")
+    assert len(got) == report.n == 0
+    assert len(report.skipped) == 3
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        (ValueError("too small"), ValueError, "^picture 3: too small$"),
+        (TypeError("not so"), TypeError, "^picture 3: not so$"),
+        (MemoryError(), RuntimeError, "^picture 3: MemoryError: $"),
+        (KeyError("x"), RuntimeError, "^picture 3: KeyError: 'x'$"),
+    ],
+)
+def test_a_failing_worker_names_its_image(num_workers, on_error, error, raised, message):
+    class Refusing(Extractor):
+        def prepare(self, image):
+            if image[0, 0, 0] == 3:
+                raise error
+            return super().prepare(image)
+
+    with pytest.raises(raised, match=message) as caught:
+        features_of(Source(20, picture), Refusing(), num_workers=num_workers, on_error=on_error)
+    assert caught.value.__cause__ is error
+    assert no_threads_left()
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_inputs_of_two_shapes(batch_size, concurrency):
+    class Whole(Extractor):
+        def prepare(self, image):
+            return image.astype(np.float32)
+
+        def forward(self, batch):
+            return np.repeat(batch.mean((1, 2, 3))[:, None], 12, axis=1)
+
+    def load(i):
+        return np.full((4 + (i >= 5), 4, 3), i, np.uint8)
+
+    message = r"^picture 5: gives the network an input of shape \(5, 4, 3\), the first image one of \(4, 4, 3\)"
+    with pytest.raises(ValueError, match=message):
+        features_of(Source(9, load), Whole(batch_size, concurrency))
+    mixed = Whole(batch_size, concurrency)
+    mixed.mixed_sizes = True
+    got, _ = features_of(Source(9, load), mixed)
+    np.testing.assert_array_equal(got[:, 0], np.arange(9))
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+@pytest.mark.parametrize("where", ["forward", "consume", "source"])
+def test_errors_elsewhere_pass_through(where, concurrency):
+    class Failing(Extractor):
+        def forward(self, batch):
+            if where == "forward":
+                raise ZeroDivisionError("forward")
+            return super().forward(batch)
+
+    class Breaking(Source):
+        def __iter__(self):
+            for item in super().__iter__():
+                yield item
+                if where == "source" and self.given == 10:
+                    raise ZeroDivisionError("source")
+
+    rows = []
+
+    def consume(features):
+        rows.append(features)
+        if where == "consume":
+            raise ZeroDivisionError("consume")
+
+    with pytest.raises(ZeroDivisionError, match=where):
+        extract(Breaking(50, picture), Failing(2, concurrency), consume, num_workers=2)
+    assert no_threads_left()
+
+
+def test_a_source_that_breaks_comes_after_the_images_before_it():
+    def images():
+        yield from (picture(i) for i in range(3))
+        yield np.zeros((4, 4, 3))
+
+    source = open_source(images(), layout="nhwc")
+    rows = []
+    with pytest.raises(TypeError, match="images: image 3: expected uint8"):
+        extract(source, Extractor(1), rows.append, num_workers=2)
+    np.testing.assert_array_equal(np.concatenate(rows)[:, 0], [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"on_error": "ignore"}, "on_error: expected 'raise' or 'skip'; got 'ignore'"),
+        ({"max_errors": -1}, "max_errors: expected 0 or more; got -1"),
+        ({"num_workers": -1}, "num_workers: expected 0 or more; got -1"),
+    ],
+)
+def test_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        features_of(Source(3, picture), **options)
+
+
+# Interruptions. A process of its own, that reads pictures slowly and says when it has begun.
+
+SLOW = """
+import sys, time, signal
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from fastfid.pipeline import extract
+from fastfid.sources.base import ImageItem, ImageSource
+from stubs import GridMeans
+
+class Item(ImageItem):
+    def load(self):
+        time.sleep(0.05)
+        return np.zeros((4, 4, 3), np.uint8)
+
+class Endless(ImageSource):
+    name, notes = "endless", []
+    def __len__(self):
+        raise TypeError
+    def __iter__(self):
+        while True:
+            item = Item()
+            item.name = "x"
+            yield item
+
+extractor = GridMeans()
+extractor.concurrency = int(sys.argv[2])
+print("begun", flush=True)
+extract(Endless(), extractor, lambda features: None, num_workers=2)
+"""
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_at_once(number, concurrency):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(Path(__file__).parent), str(concurrency)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout.readline() == b"begun\n"
+        time.sleep(0.3)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=5)  # "at once": one picture takes 0.05 s
+        assert process.returncode == -number
+        if number == signal.SIGINT:
+            assert stderr.rstrip().endswith(b"KeyboardInterrupt")
+        with pytest.raises(ProcessLookupError):  # nothing of its session is left
+            os.killpg(process.pid, 0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def test_keyboard_interrupt_leaves_no_thread():
+    def consume(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(Source(100, picture), Extractor(2, 2), consume, num_workers=3)
+    assert no_threads_left()
+
+
+# Memory
+
+FLAT = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from fastfid.pipeline import extract
+from fastfid.sources import open_source
+from stubs import GridMeans
+
+class Large(GridMeans):
+    batch_size, concurrency = 4, 2
+    def prepare(self, image):
+        # As large as the real network's input: one that is kept would show.
+        return np.full((3, 299, 299), image[0, 0, 0], np.float32)
+    def forward(self, batch):
+        return np.repeat(batch[:, 0, 0, :1], self.dims, axis=1)
+
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+n = 0
+def consume(features):
+    global n
+    n += len(features)
+    if n == 400:
+        print(peak())
+print(extract(open_source(sys.argv[2]), Large(), consume, num_workers=2).n)
+print(peak())
+"""
+
+
+@pytest.mark.parametrize("kind", ["zip", "npz"])
+def test_memory_stays_flat(tmp_path, kind):
+    n = 2000
+    path = tmp_path / f"x.{kind}"
+    if kind == "zip":
+        Image.fromarray(np.random.default_rng(SEED).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+            tmp_path / "x.png"
+        )
+        data = (tmp_path / "x.png").read_bytes()
+        with zipfile.ZipFile(path, "w") as archive:
+            for i in range(n):
+                archive.writestr(f"{i:05}.png", data)
+    else:
+        np.savez_compressed(path, np.zeros((n, 128, 128, 3), np.uint8))  # 98 MB if it were loaded
+    command = [sys.executable, "-c", FLAT, str(Path(__file__).parent), str(path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    early, count, final = map(int, done.stdout.split())
+    assert count == n
+    assert final - early < 25  # MiB; 1600 images more, of which one in 70 kept would be 25
+
+
+# Progress
+
+
+def on_terminal(script, *arguments):
+    """Run a script with stderr on a pseudo-terminal; return what it wrote there."""
+    leader, follower = pty.openpty()
+    termios.tcsetwinsize(follower, (24, 80))
+    process = subprocess.Popen([sys.executable, "-c", script, *arguments], stderr=follower, stdout=subprocess.PIPE)
+    os.close(follower)
+    written = b""
+    with contextlib.suppress(OSError):  # Linux ends the reading of a closed terminal so
+        while part := os.read(leader, 65536):
+            written += part
+    os.close(leader)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    return written.decode()
+
+
+PROGRESS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from fastfid.pipeline import extract
+from fastfid.sources import open_source
+from stubs import GridMeans
+extract(open_source(sys.argv[2]), GridMeans(), lambda features: None, progress="auto", description="real")
+"""
+
+
+def test_progress(folder, capsys):
+    features_of(open_source(folder), progress=False)
+    features_of(open_source(folder), progress="auto")  # not a terminal here
+    assert capsys.readouterr() == ("", "")
+    features_of(open_source(folder), progress=True, description="fake")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "fake: 100%" in err
+    assert "25/25" in err
+    assert "img/s" in err
+    features_of(open_source(folder), progress=True)
+    assert str(folder) in capsys.readouterr().err
+    features_of(open_source(picture(i) for i in range(9)), progress=True)
+    assert "9img" in capsys.readouterr().err.replace(" ", "")
+    shown = on_terminal(PROGRESS, str(Path(__file__).parent), str(folder))
+    assert "real: 100%" in shown
+    assert "25/25" in shown
+
+
+# The whole command with the real network
+
+
+def test_bits_of_the_real_network_do_not_depend_on_the_cut(folder, weights):
+    from fastfid import _core
+    from fastfid.features.inception import InceptionV3
+
+    before = _core.num_threads()
+    features = {}
+    try:
+        for threads, workers, batch_size in ((1, 0, 1), (1, 1, 4), (2, 2, 4), (4, 3, 3), (2, 1, 16)):
+            _core.set_num_threads(threads)
+            extractor = InceptionV3(192)
+            extractor.batch_size = batch_size
+            features[threads, workers, batch_size], _ = features_of(open_source(folder), extractor, num_workers=workers)
+    finally:
+        _core.set_num_threads(before)
+    first = features.pop((1, 0, 1))
+    assert first.shape == (25, 192)
+    for got in features.values():
+        np.testing.assert_array_equal(got, first)
