@@ -12,7 +12,7 @@ from benchmarks.report import duration, number
 
 __all__ = ["draw"]
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "figure.dpi": 160,
     "figure.facecolor": "white",
     "font.size": 12,

@@ -43,8 +43,9 @@ def run(config: Config) -> Iterator[Result]:
     png = png_folder(config.cache, COUNT, 1)
     jpeg = mixed_jpeg_folder(config.cache, COUNT, 1)
     for kind, folder, batch_size in (("PNG of 256 x 256", png, 50), ("JPEG, each of its own size", jpeg, 1)):
+        peer = "pytorch-fid DataLoader" + (", batches of one" if batch_size == 1 else "")
         settings: dict[str, Any] = {
-            "against": "pytorch-fid DataLoader",
+            "against": peer,
             "repeats": config.pick(2, 7),
             "count": COUNT,
             "unit": "images/s",
@@ -57,7 +58,7 @@ def run(config: Config) -> Iterator[Result]:
                 "fastfid": lambda folder=folder: ours(
                     folder, lambda image: float(np.mean(image, dtype=np.float64)) / 255
                 ),
-                "pytorch-fid DataLoader": lambda folder=folder, batch_size=batch_size: theirs(
+                peer: lambda folder=folder, batch_size=batch_size: theirs(
                     folder, lambda batch: batch.mean(dim=(1, 2, 3), dtype=torch.float64).tolist(), batch_size
                 ),
             },
@@ -71,9 +72,7 @@ def run(config: Config) -> Iterator[Result]:
                 "fastfid": lambda folder=folder: ours(
                     folder, lambda image: float(_core.preprocess([image], "pytorch-fid").mean(dtype=np.float64))
                 ),
-                "pytorch-fid DataLoader": lambda folder=folder, batch_size=batch_size: theirs(
-                    folder, resized, batch_size
-                ),
+                peer: lambda folder=folder, batch_size=batch_size: theirs(folder, resized, batch_size),
             },
             agree=Agreement(absolute=1e-5, why="mean of the network's input, float32"),
             **settings,

@@ -1,6 +1,6 @@
 """How time and peak memory of the whole command grow with the number of images and with cores."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from benchmarks import tools
 from benchmarks.environment import use_peers
@@ -12,7 +12,7 @@ from benchmarks.machine import available_cores
 def _flat(first: float, of: str, mib: float) -> Check:
     """Target: the peak is within `mib` of that of the smallest run."""
 
-    def check(measured: dict[str, Measured]) -> Target:
+    def check(measured: Mapping[str, Measured]) -> Target:
         growth = (measured[of].peak_mib or 0.0) - first
         return Target(f"peak memory grows by at most {mib:g} MiB", growth, mib, growth <= mib)
 
