@@ -67,6 +67,7 @@ class Measured:
     answer: float | None = None  # where the answer is one number
     rate: float | None = None  # units per second at the median
     peak_mib: float | None = None
+    cpu_seconds: float | None = None  # median of what all cores together spent on a whole command
     parts: dict[str, float] = field(default_factory=dict)  # seconds of its parts, for stacked bars
     note: str = ""
 
@@ -392,6 +393,7 @@ def compare_commands(
     """
     threads = threads or config.threads
     peak: dict[str, float] = {}
+    cpu: dict[str, list[float]] = {name: [] for name in contenders}
     parts: dict[str, dict[str, float]] = {}
 
     def run_one(name: str, command: Command) -> tuple[Finished, Answer]:
@@ -404,6 +406,7 @@ def compare_commands(
     def once(name: str) -> tuple[float, Answer]:
         done, answer = run_one(name, contenders[name])
         peak[name] = max(done.peak_mib, peak.get(name, 0.0))
+        cpu[name].append(done.cpu_seconds)
         return done.seconds, answer
 
     reference = (agree.reference if agree else None) or against
@@ -424,6 +427,7 @@ def compare_commands(
             taken,
             rate=count / statistics.median(taken) if count else None,
             peak_mib=peak[name],
+            cpu_seconds=statistics.median(cpu[name]),
             parts=parts.get(name, {}),
         )
         for name, taken in seconds.items()
@@ -492,6 +496,8 @@ def show(result: Result) -> None:
                 text += f"  {number(entry['ratio']):>6} x"
         if entry["rate"] is not None:
             text += f"  {number(entry['rate'])} {result.unit}"
+        if entry["cpu_seconds"] is not None:
+            text += f"  {duration(entry['cpu_seconds'])} of CPU"
         if entry["peak_mib"] is not None:
             text += f"  peak {number(entry['peak_mib'])} MiB"
         if entry["note"]:

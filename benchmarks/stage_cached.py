@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from benchmarks import tools
 from benchmarks.environment import use_peers
-from benchmarks.harness import Agreement, Config, Result, compare_commands, run_command
+from benchmarks.harness import Config, Result, compare_commands, run_command
 from benchmarks.images import png_folder
 
 
@@ -24,7 +24,7 @@ def run(config: Config) -> Iterator[Result]:
             "pytorch-fid": tools.pytorch_fid(config, environment, reference, fake),
         },
         against="pytorch-fid",
-        agree=Agreement(absolute=1e-4, why="n <= d: the peer's own noise"),
+        agree=tools.THIN,
         warm_up=config.pick(0, 1),
         repeats=3,
         budget_s=config.pick(10.0, 300.0),

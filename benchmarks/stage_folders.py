@@ -7,10 +7,6 @@ from benchmarks.environment import use_peers
 from benchmarks.harness import Agreement, Config, Result, compare_commands, faster
 from benchmarks.images import jpeg_folder, mixed_jpeg_folder, png_folder
 
-# n <= d: pytorch-fid's square root of a singular product is off by up to 1e-4 (its issue 26); ours is exact there.
-THIN = Agreement(absolute=1e-4, why="n <= d: the peers' own noise")
-FULL = Agreement(relative=1e-6, why="n > d")
-
 
 def run(config: Config) -> Iterator[Result]:
     environment = use_peers(config, weights=True)
@@ -33,7 +29,7 @@ def run(config: Config) -> Iterator[Result]:
         "192 + 192 PNG of 256 x 256",
         contenders,
         against="pytorch-fid",
-        agree=THIN,
+        agree=tools.THIN,
         **main,
         clocked=clocked,
         targets=[faster("fastfid", than="pytorch-fid", times=2.5)],
@@ -47,7 +43,7 @@ def run(config: Config) -> Iterator[Result]:
             "pytorch-fid": tools.pytorch_fid(config, environment, *png, "--dims", "64"),
         },
         against="pytorch-fid",
-        agree=FULL,
+        agree=tools.FULL,
         **main,
         targets=[faster("fastfid", than="pytorch-fid", times=2)],
         facts={"n": 192, "dims": 64, "protocol": "pytorch-fid"},
@@ -64,7 +60,7 @@ def run(config: Config) -> Iterator[Result]:
             "pytorch-fid": tools.pytorch_fid(config, environment, *one_size),
         },
         against="pytorch-fid",
-        agree=THIN,
+        agree=tools.THIN,
         **rounds,
         facts={"n": 192, "dims": 2048, "protocol": "pytorch-fid"},
     )
@@ -78,7 +74,7 @@ def run(config: Config) -> Iterator[Result]:
             "pytorch-fid --batch-size 1": tools.pytorch_fid(config, environment, *mixed, "--batch-size", "1"),
         },
         against="pytorch-fid --batch-size 1",
-        agree=THIN,
+        agree=tools.THIN,
         **rounds,
         facts={"n": 192, "dims": 2048, "protocol": "pytorch-fid"},
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from benchmarks import tools
 from benchmarks.environment import use_peers
-from benchmarks.harness import Agreement, Check, Config, Measured, Result, Target, compare_commands
+from benchmarks.harness import Check, Config, Measured, Result, Target, compare_commands
 from benchmarks.images import png_folder
 from benchmarks.machine import available_cores
 
@@ -37,7 +37,7 @@ def run(config: Config) -> Iterator[Result]:
                     "pytorch-fid": tools.pytorch_fid(config, environment, folder, other, "--dims", str(dims)),
                 },
                 against="pytorch-fid",
-                agree=Agreement(absolute=1e-4, relative=1e-6, why="one side has n <= d"),
+                agree=tools.THIN,
                 warm_up=0,
                 repeats=config.pick(1, 2 if n <= 128 else 1),
                 threads=threads,

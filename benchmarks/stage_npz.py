@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks import tools
 from benchmarks.environment import use_peers
-from benchmarks.harness import Agreement, Config, Result, at_most, compare_commands, faster
+from benchmarks.harness import Config, Result, at_most, compare_commands, faster
 
 DIMS, ROWS = 2048, 10_000
 
@@ -37,7 +37,7 @@ def run(config: Config) -> Iterator[Result]:
             "pytorch-fid": tools.pytorch_fid(config, environment, *files),
         },
         against="pytorch-fid",
-        agree=Agreement(relative=1e-6, why="n > d"),
+        agree=tools.FULL,
         warm_up=config.pick(0, 1),
         repeats=5,
         budget_s=config.pick(10.0, 300.0),

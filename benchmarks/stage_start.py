@@ -28,7 +28,7 @@ def run(config: Config) -> Iterator[Result]:
         config,
         "import",
         {
-            "fastfid": Command([python, "-c", "import fastfid"]),
+            "fastfid": Command([python, "-c", "from fastfid import compute_fid"]),
             "numpy": Command([python, "-c", "import numpy"]),
             "pytorch-fid": Command([python, "-c", "import pytorch_fid.fid_score"], environment=environment),
             "torchmetrics": Command(
