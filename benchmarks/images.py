@@ -6,9 +6,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["jpeg_folder", "mixed_jpeg_folder", "png_folder"]
+__all__ = ["jpeg_folder", "mixed_jpeg_folder", "photograph", "png_folder"]
 
 NAMES = ("astronaut", "chelsea", "coffee", "rocket", "retina", "immunohistochemistry", "hubble_deep_field")
 
@@ -31,6 +32,11 @@ def _crop(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     x, y = int(rng.integers(picture.width - w + 1)), int(rng.integers(picture.height - h + 1))
     part = picture.crop((x, y, x + w, y + h))
     return part if part.size == (width, height) else part.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def photograph(seed: int, width: int, height: int) -> NDArray[np.uint8]:
+    """Return a part of a photograph, uint8 (height, width, 3)."""
+    return np.array(_crop(np.random.default_rng(seed), width, height))  # a copy: torch wants it writable
 
 
 def _folder(
