@@ -236,9 +236,7 @@ def _run_weights(argv: Sequence[str]) -> int:
         help="show: where and what they are; get: bring them into the cache, fetched or from "
         "--weights FILE; verify: read them, check every hash",
     )
-    parser.add_argument(
-        "--weights", metavar="FILE", help="this file, not FASTFID_WEIGHTS, the cache or the network"
-    )
+    parser.add_argument("--weights", metavar="FILE", help="this file, not FASTFID_WEIGHTS, the cache or the network")
     args = parser.parse_args(argv)
     from fastfid.features import weights
 
