@@ -711,7 +711,8 @@ def test_statistics_are_told_from_images(tmp_path):
 
 
 def test_torch_tensors():
-    torch = pytest.importorskip("torch")
+    import torch
+
     images = batch()
     tensor = torch.from_numpy(images.copy())
     assert_batch(open_source(tensor), images)

@@ -1,6 +1,10 @@
 """Reading NumPy files from untrusted hands: headers are checked before data is read, and nothing is unpickled."""
 
 import contextlib
+import errno
+import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -39,11 +43,12 @@ def read_header(stream: IO[bytes], name: str) -> ArrayHeader:
         ValueError,
         SyntaxError,
         TypeError,
-        KeyError,
+        LookupError,
         RecursionError,
         MemoryError,
         EOFError,
         OverflowError,
+        tokenize.TokenError,
     ) as error:
         raise ValueError(f"{name}: not a NumPy array file ({_first_line(error)})") from None
     if dtype.hasobject:
@@ -69,7 +74,11 @@ def open_npz(path: str | Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError) as error:
+        raise ValueError(f"{path}: not a readable .npz file ({_first_line(error)})") from None
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):  # a damaged file makes zipfile seek to impossible places
+            raise
         raise ValueError(f"{path}: not a readable .npz file ({_first_line(error)})") from None
 
 

@@ -109,7 +109,7 @@ class ZipSource(FileSource):
         self._members = [
             member
             for member in self._archive.infolist()
-            if not member.is_dir() and passed_over.is_archived_picture(member.filename)
+            if not member.filename.endswith("/") and passed_over.is_archived_picture(member.filename)
         ]
         self._members.sort(key=lambda member: member.filename)
 

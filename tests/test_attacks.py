@@ -1,0 +1,235 @@
+"""Damaged and hostile input, seeded: every case ends in an image or in a documented exception that names the file."""
+
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastfid.errors import ImageError
+from fastfid.sources import is_statistics_file, open_source
+from fastfid.sources.picture import Decoder
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow remarks on many of them
+
+SEED = 20261122
+MAX_PIXELS = 2**20
+
+# Every format that Pillow both writes and reads, also those whose extensions a folder does not list: content decides.
+FORMATS = {
+    "AVIF": {},
+    "BLP": {"mode": "P"},
+    "BMP": {},
+    "DDS": {},
+    "DIB": {},
+    "EPS": {},
+    "GIF": {},
+    "ICNS": {},
+    "ICO": {},
+    "IM": {},
+    "JPEG": {},
+    "JPEG2000": {},
+    "MPO": {},
+    "MSP": {"mode": "1"},
+    "PCX": {},
+    "PNG": {},
+    "PPM": {},
+    "QOI": {},
+    "SGI": {},
+    "SPIDER": {"mode": "F"},
+    "TGA": {},
+    "TIFF": {},
+    "WEBP": {},
+    "XBM": {"mode": "1"},
+}
+
+
+def encoded(form, mode="RGB", **options):
+    rng = np.random.default_rng(SEED)
+    image = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def mutations(data, seed, n):
+    """Yield n damaged forms of `data`: bits, header fields, cuts, repeats, noise behind the magic number."""
+    rng = np.random.default_rng(seed)
+    extremes = [
+        b"\x00",
+        b"\xff",
+        b"\x00" * 4,
+        b"\xff" * 4,
+        b"\x7f\xff\xff\xff",
+        b"\xff\xff\xff\x7f",
+        b"\x80\x00\x00\x00",
+    ]
+    for i in range(n):
+        broken = bytearray(data)
+        kind = i % 6
+        if kind == 0:  # single bits
+            for _ in range(int(rng.integers(1, 8))):
+                broken[rng.integers(len(broken))] ^= 1 << rng.integers(8)
+        elif kind == 1:  # extreme values in the header
+            at = int(rng.integers(4, 80)) % len(broken)
+            value = extremes[rng.integers(len(extremes))]
+            broken[at : at + len(value)] = value
+        elif kind == 2:  # extreme values anywhere
+            at = int(rng.integers(len(broken)))
+            value = extremes[rng.integers(len(extremes))]
+            broken[at : at + len(value)] = value
+        elif kind == 3:  # cut
+            del broken[rng.integers(len(broken)) :]
+        elif kind == 4:  # a part twice, or left out
+            first, last = sorted(int(j) for j in rng.integers(len(broken), size=2))
+            broken[first:last] = broken[first:last] * int(rng.integers(0, 3))
+        else:  # noise behind the magic number
+            broken[int(rng.integers(4, 24)) :] = rng.bytes(int(rng.integers(200)))
+        yield bytes(broken)
+
+
+def decode(data, name="the picture"):
+    """Whether `data` is an image; anything but an image or an ImageError that begins with the name fails the test."""
+    try:
+        image = Decoder(max_pixels=MAX_PIXELS).decode_bytes(data, name)
+    except ImageError as error:
+        assert str(error).startswith(f"{name}: ")  # noqa: PT017
+        return False
+    assert image.dtype == np.uint8
+    assert image.ndim == 3
+    assert image.shape[2] == 3
+    assert 1 <= image.shape[0] * image.shape[1] <= MAX_PIXELS
+    return True
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_damaged_pictures(form):
+    data = encoded(form, **FORMATS[form])
+    assert decode(data) == (form != "EPS")
+    outcomes = [decode(broken) for broken in mutations(data, SEED, 120)]
+    assert not all(outcomes)
+
+
+def test_random_bytes_are_no_picture():
+    rng = np.random.default_rng(SEED)
+    assert not any(decode(rng.bytes(int(size))) for size in rng.integers(0, 300, 500))
+
+
+def container(kind):
+    """Return a small valid container of two images."""
+    image = np.random.default_rng(SEED).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    if kind == "npy":
+        np.save(buffer, image)
+    elif kind == "npz":
+        np.savez(buffer, image)
+    elif kind == "deflated.npz":
+        np.savez_compressed(buffer, image)
+    elif kind.endswith("zip"):
+        method = {"zip": zipfile.ZIP_STORED, "deflated.zip": zipfile.ZIP_DEFLATED, "lzma.zip": zipfile.ZIP_LZMA}[kind]
+        with zipfile.ZipFile(buffer, "w", method) as archive:
+            archive.writestr("a.png", encoded("PNG"))
+            archive.writestr("b.jpg", encoded("JPEG"))
+    else:
+        form = tarfile.GNU_FORMAT if "gnu" in kind else tarfile.PAX_FORMAT
+        with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+            for name, data in (("a.png", encoded("PNG")), ("é" * 120 + ".jpg", encoded("JPEG"))):
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def read(path):
+    """Number of images that can be read; anything but the documented exceptions fails the test."""
+    assert not is_statistics_file(path)
+    try:
+        items = list(open_source(path, max_pixels=MAX_PIXELS))
+    except (ValueError, TypeError) as error:
+        assert str(error).startswith(str(path))  # noqa: PT017
+        return 0
+    readable = 0
+    for item in items:
+        try:
+            image = item.load()
+        except ImageError as error:
+            assert str(error).startswith(f"{item.name}: ")  # noqa: PT017
+            assert item.name.startswith(str(path))
+        else:
+            assert image.dtype == np.uint8
+            assert image.ndim == 3
+            readable += 1
+    return readable
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "deflated.npz", "zip", "deflated.zip", "lzma.zip", "tar", "gnu.tar"])
+def test_damaged_containers(tmp_path, kind):
+    path = tmp_path / f"x.{kind}"
+    data = container(kind)
+    path.write_bytes(data)
+    assert read(path) == 2
+    outcomes = []
+    for broken in mutations(data, SEED, 300):
+        path.write_bytes(broken)
+        outcomes.append(read(path))
+    assert 0 in outcomes
+
+
+@pytest.mark.parametrize("kind", ["npz", "zip", "tar"])
+def test_damage_near_the_structures(tmp_path, kind):
+    """Headers and directories are a small part of the bytes: here they are hit every time."""
+    path = tmp_path / f"x.{kind}"
+    data = container(kind)
+    marks = {"npz": (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY"), "tar": (b"ustar",)}
+    marks["zip"] = marks["npz"][:3]
+    places = [i for mark in marks[kind] for i in range(len(data)) if data.startswith(mark, i)]
+    rng = np.random.default_rng(SEED)
+    outcomes = []
+    for _ in range(400):
+        broken = bytearray(data)
+        at = max(0, int(places[rng.integers(len(places))] + rng.integers(-257 if kind == "tar" else 0, 60)))
+        value = [rng.bytes(1), rng.bytes(4), b"\xff" * 4, b"\x00" * 8, b"\xff" * 12][rng.integers(5)]
+        broken[at : at + len(value)] = value
+        if kind == "tar" and rng.integers(2):
+            # With its checksum right, so that the header is believed.
+            header = at // 512 * 512
+            broken[header + 148 : header + 156] = b" " * 8
+            broken[header + 148 : header + 156] = b"%06o\0 " % sum(broken[header : header + 512])
+        path.write_bytes(broken)
+        outcomes.append(read(path))
+    assert 0 in outcomes
+
+
+@pytest.mark.parametrize("opener", [gzip.open, bz2.open, lzma.open])
+def test_damaged_compressed_tar(tmp_path, opener):
+    path = tmp_path / "x.tar"
+    with opener(path, "wb") as stream:
+        stream.write(container("tar"))
+    data = path.read_bytes()
+    assert read(path) == 2
+    outcomes = []
+    for broken in mutations(data, SEED, 60):
+        path.write_bytes(broken)
+        outcomes.append(read(path))
+    assert 0 in outcomes
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "zip", "tar", "tar.gz"])
+def test_random_bytes_are_no_container(tmp_path, suffix):
+    rng = np.random.default_rng(SEED)
+    magics = {
+        "npy": b"\x93NUMPY\x01\x00",
+        "npz": b"PK\x03\x04",
+        "zip": b"PK\x05\x06",
+        "tar": b"",
+        "tar.gz": b"\x1f\x8b\x08",
+    }
+    path = tmp_path / f"x.{suffix}"
+    for i in range(100):
+        path.write_bytes(magics.get(suffix, b"") * (i % 2) + rng.bytes(int(rng.integers(2000))))
+        assert read(path) == 0
