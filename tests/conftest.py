@@ -1,5 +1,7 @@
 """Fixtures that several test files share."""
 
+import os
+
 import pytest
 
 from benchmarks import peers
@@ -17,3 +19,15 @@ def torchvision_importable():
     """Let ``import torchvision`` work here, as torchmetrics and the peers need it; see benchmarks/peers.py."""
     if peers.torchvision_needs_stub():
         peers.install_torchvision_stub()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """In CI a skip is a failure: a missing peer, weight or picture must not pass for a test. Only CUDA may be missing."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        about_cuda = item.get_closest_marker("cuda") is not None
+        if os.environ.get("FASTFID_REQUIRE_CUDA") if about_cuda else os.environ.get("CI"):
+            report.outcome = "failed"
+            report.longrepr = f"skipped, which is not accepted here: {report.longrepr}"
+    return report
