@@ -101,8 +101,8 @@ TraceResult trace_of_arrays(py::handle sigma1, py::handle sigma2, const std::str
   const double* const pb = b.data();
   // Safe: the core reads the two arrays only, which `a` and `b` keep alive, and touches no Python object.
   const py::gil_scoped_release release;
-  const auto factors = factor_covariances({{pa, d, "sigma1"}, {pb, d, "sigma2"}});
-  return trace_sqrt_product(factors[0], factors[1], route, tol);
+  auto factors = factor_covariances({{pa, d, "sigma1"}, {pb, d, "sigma2"}});
+  return trace_sqrt_product(std::move(factors[0]), std::move(factors[1]), route, tol);
 }
 
 FrechetResult distance_of_arrays(py::handle mu1, py::handle sigma1, py::handle rows1, py::handle mu2, py::handle sigma2,
@@ -252,7 +252,8 @@ TypeError, ValueError, NumericalError
       "_factor",
       [](py::handle sigma) {
         const Doubles array = square_matrix(sigma, "sigma");
-        Factor factor = factor_covariance(array.data(), static_cast<std::size_t>(array.shape(0)), "sigma");
+        const auto factors = factor_covariances({{array.data(), static_cast<std::size_t>(array.shape(0)), "sigma"}});
+        const Factor& factor = factors.front();
         Doubles f({static_cast<py::ssize_t>(factor.f.rows()), array.shape(0)});
         std::copy_n(factor.f.data(), f.size(), f.mutable_data());
         return py::make_tuple(f, factor.exponent);
@@ -261,8 +262,9 @@ TypeError, ValueError, NumericalError
   module.def(
       "_polar_certificate",
       [](py::handle m, py::handle x, double tol) {
+        PolarWorkspace workspace;
         const PolarCertificate proof = polar_certificate(to_matrix(as_contiguous<double>(m, "m", 2)),
-                                                         to_matrix(as_contiguous<double>(x, "x", 2)), tol);
+                                                         to_matrix(as_contiguous<double>(x, "x", 2)), tol, workspace);
         return py::make_tuple(proof.lower, proof.upper, proof.is_norm_proven);
       },
       py::arg("m"), py::arg("x"), py::arg("tol") = 0.0,

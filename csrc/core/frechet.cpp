@@ -4,25 +4,41 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <utility>
+#include <vector>
 
 #include "core/errors.hpp"
-#include "core/parallel.hpp"
 
 namespace fastfid {
 namespace {
-
-Factor factor_side(const Gaussian& side, const char* sigma_name, const char* rows_name) {
-  if (const auto* sigma = std::get_if<const double*>(&side.covariance)) {
-    return factor_covariance(*sigma, side.d, sigma_name);
-  }
-  const auto& rows = std::get<FeatureRows>(side.covariance);
-  return std::visit([&](const auto* data) { return factor_rows(data, rows.n, side.d, rows_name); }, rows.data);
-}
 
 void check_mean(const Gaussian& side, const char* name) {
   for (std::size_t i = 0; i < side.d; ++i) {
     FASTFID_EXPECT(std::isfinite(side.mu[i]), NumericalError, name, ": contains NaN or infinity");
   }
+}
+
+// The covariances' factors; two Cholesky factorisations run at the same time.
+std::array<Factor, 2> factor_sides(const Gaussian& a, const Gaussian& b) {
+  const std::array<const Gaussian*, 2> sides = {&a, &b};
+  const std::array<const char*, 2> sigma_names = {"sigma1", "sigma2"};
+  const std::array<const char*, 2> rows_names = {"rows1", "rows2"};
+  std::array<Factor, 2> out;
+  std::vector<Covariance> covariances;
+  std::vector<std::size_t> places;
+  for (std::size_t i = 0; i < 2; ++i) {
+    if (const auto* sigma = std::get_if<const double*>(&sides[i]->covariance)) {
+      covariances.push_back({*sigma, sides[i]->d, sigma_names[i]});
+      places.push_back(i);
+    } else {
+      const auto& rows = std::get<FeatureRows>(sides[i]->covariance);
+      out[i] = std::visit([&](const auto* data) { return factor_rows(data, rows.n, sides[i]->d, rows_names[i]); },
+                          rows.data);
+    }
+  }
+  auto factors = factor_covariances(covariances);
+  for (std::size_t i = 0; i < factors.size(); ++i) out[places[i]] = std::move(factors[i]);
+  return out;
 }
 
 }  // namespace
@@ -37,17 +53,14 @@ FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, TraceMethod
     const double difference = a.mu[i] - b.mu[i];
     out.mean_term += difference * difference;
   }
-  std::array<Factor, 2> factors;
-  parallel_for(2, [&](std::size_t i) {
-    factors[i] = i == 0 ? factor_side(a, "sigma1", "rows1") : factor_side(b, "sigma2", "rows2");
-  });
-  out.trace = trace_sqrt_product(factors[0], factors[1], method, tol);
+  auto factors = factor_sides(a, b);
   out.trace1 = std::scalbn(factors[0].trace, 2 * factors[0].exponent);
   out.trace2 = std::scalbn(factors[1].trace, 2 * factors[1].exponent);
   const double positive = out.mean_term + out.trace1 + out.trace2;
   FASTFID_EXPECT(std::isfinite(positive), NumericalError,
                  "the distance exceeds the range of float64: |mu1 - mu2|^2 is ", out.mean_term, ", the traces are ",
                  out.trace1, " and ", out.trace2);
+  out.trace = trace_sqrt_product(std::move(factors[0]), std::move(factors[1]), method, tol);
   // Rounding of the sums above.
   const double slack =
       (static_cast<double>(a.d) + 8) * std::numeric_limits<double>::epsilon() / 2 * (positive + 2 * out.trace.upper);

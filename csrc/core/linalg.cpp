@@ -2,13 +2,23 @@
 
 #include <cblas.h>
 #include <lapacke.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <new>
 #include <numeric>
 
 #include "core/errors.hpp"
 #include "core/parallel.hpp"
+
+// LAPACK 3.7's second stage, from a symmetric band to tridiagonal form; lapacke.h does not declare it.
+extern "C" void scipy_dsytrd_sb2st_(const char* stage1, const char* vect, const char* uplo, const lapack_int* n,
+                                    const lapack_int* kd, double* ab, const lapack_int* ldab, double* d, double* e,
+                                    double* hous, const lapack_int* lhous, double* work, const lapack_int* lwork,
+                                    lapack_int* info, std::size_t stage1_length, std::size_t vect_length,
+                                    std::size_t uplo_length);
 
 namespace fastfid::linalg {
 namespace {
@@ -26,37 +36,47 @@ CBLAS_TRANSPOSE cblas(Transpose trans) { return trans == Transpose::kYes ? Cblas
 
 int dim(std::size_t n) { return static_cast<int>(n); }
 
-// The half-open range of rows or columns that tile t of n covers.
+// A half-open range of rows or columns.
 struct Range {
   std::size_t begin;
   std::size_t size;
-};
-std::size_t tiles(std::size_t n) { return (n + kTile - 1) / kTile; }
-Range tile(std::size_t t, std::size_t n) { return {t * kTile, std::min(kTile, n - t * kTile)}; }
 
-// The pairs (i, j), i >= j, of `count` tiles.
-struct Pair {
-  std::size_t i;
-  std::size_t j;
+  std::size_t end() const { return begin + size; }
 };
-std::vector<Pair> lower_pairs(std::size_t count) {
-  std::vector<Pair> pairs;
-  for (std::size_t i = 0; i < count; ++i) {
-    for (std::size_t j = 0; j <= i; ++j) pairs.push_back({i, j});
+std::size_t count(std::size_t n, std::size_t width) { return (n + width - 1) / width; }
+Range range(std::size_t index, std::size_t n, std::size_t width) {
+  return {index * width, std::min(width, n - index * width)};
+}
+std::size_t strips(std::size_t n) { return count(n, kStripRows); }
+Range strip(std::size_t index, std::size_t n) { return range(index, n, kStripRows); }
+
+// The blocks of an m x n result: strips of rows, cut into `width` columns.
+struct Block {
+  Range i;
+  Range j;
+};
+std::vector<Block> blocks(std::size_t m, std::size_t n, std::size_t width = kStripColumns) {
+  std::vector<Block> out;
+  for (std::size_t i = 0; i < strips(m); ++i) {
+    for (std::size_t j = 0; j < count(n, width); ++j) out.push_back({strip(i, m), range(j, n, width)});
   }
-  return pairs;
+  return out;
 }
 
 double product_flops(std::size_t m, std::size_t n, std::size_t k) {
   return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
 }
 
-// Copies the tile (i, j) below the diagonal to its mirror image, or completes a diagonal tile.
-void mirror_tile(Matrix& c, Pair p) {
-  const Range rows = tile(p.i, c.rows());
-  const Range cols = tile(p.j, c.rows());
-  for (std::size_t i = rows.begin; i < rows.begin + rows.size; ++i) {
-    for (std::size_t j = cols.begin; j < std::min(i, cols.begin + cols.size); ++j) c(j, i) = c(i, j);
+// Copies what is left of the diagonal in rows `i` to its mirror image, in squares that fit the cache.
+void mirror_strip(Matrix& c, Range i) {
+  constexpr std::size_t kSquare = 32;
+  for (std::size_t r0 = i.begin; r0 < i.end(); r0 += kSquare) {
+    const std::size_t r1 = std::min(r0 + kSquare, i.end());
+    for (std::size_t c0 = 0; c0 < r1; c0 += kSquare) {
+      for (std::size_t r = r0; r < r1; ++r) {
+        for (std::size_t col = c0; col < std::min(c0 + kSquare, r); ++col) c(col, r) = c(r, col);
+      }
+    }
   }
 }
 
@@ -84,29 +104,44 @@ void gemm(Transpose trans_a, Transpose trans_b, int m, int n, int k, double alph
   scipy_cblas_dgemm(CblasRowMajor, cblas(trans_a), cblas(trans_b), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
+void Matrix::reshape(std::size_t rows, std::size_t cols) {
+  rows_ = rows;
+  cols_ = cols;
+  if (rows * cols <= capacity_) return;
+  // Large ones ask for huge pages: fewer page faults, and strided reads of a panel miss the TLB less.
+  constexpr std::size_t kHugePage = std::size_t{1} << 21;
+  const std::size_t bytes = rows * cols * sizeof(double);
+  const std::size_t alignment = bytes >= 2 * kHugePage ? kHugePage : 64;
+  const std::size_t size = (bytes + alignment - 1) / alignment * alignment;
+  data_.reset();
+  capacity_ = 0;
+  data_.reset(static_cast<double*>(std::aligned_alloc(alignment, size)));
+  if (!data_) throw std::bad_alloc();
+  capacity_ = rows * cols;
+  if (alignment == kHugePage) madvise(data_.get(), size, MADV_HUGEPAGE);  // a hint: refusal costs speed only
+}
+
+void Matrix::Free::operator()(double* p) const { std::free(p); }
+
 double multiply_nt(const Matrix& a, Shape shape_a, const Matrix& b, Shape shape_b, Matrix& c) {
   const std::size_t m = a.rows();
   const std::size_t n = b.rows();
   const std::size_t k = a.cols();
-  c = Matrix(m, n);
-  // The first column of row tile t that can be non-zero.
-  const auto first = [](Shape shape, std::size_t t) { return shape == Shape::kUpper ? t * kTile : 0; };
-  const std::size_t cols = tiles(n);
-  const std::size_t count = tiles(m) * cols;
-  const auto start = [&](std::size_t task) {
-    return std::max(first(shape_a, task / cols), first(shape_b, task % cols));
+  c.reshape(m, n);
+  // Narrower blocks where that skips more zeros.
+  const auto list = blocks(m, n, shape_b == Shape::kUpper ? 512 : kStripColumns);
+  // The first column that can be non-zero in the rows from `begin`.
+  const auto start = [&](const Block& block) {
+    return std::max(shape_a == Shape::kUpper ? block.i.begin : 0, shape_b == Shape::kUpper ? block.j.begin : 0);
   };
-  parallel_for(count, [&](std::size_t task) {
-    const Range i = tile(task / cols, m);
-    const Range j = tile(task % cols, n);
-    const std::size_t s = start(task);
+  parallel_for(list.size(), [&](std::size_t task) {
+    const auto [i, j] = list[task];
+    const std::size_t s = start(list[task]);
     gemm(Transpose::kNo, Transpose::kYes, dim(i.size), dim(j.size), dim(k - s), 1.0, a.row(i.begin) + s, dim(k),
          b.row(j.begin) + s, dim(k), 0.0, c.row(i.begin) + j.begin, dim(n));
   });
   double flops = 0;
-  for (std::size_t task = 0; task < count; ++task) {
-    flops += product_flops(tile(task / cols, m).size, tile(task % cols, n).size, k - start(task));
-  }
+  for (const Block& block : list) flops += product_flops(block.i.size, block.j.size, k - start(block));
   return flops;
 }
 
@@ -114,11 +149,10 @@ double multiply(const Matrix& a, const Matrix& b, Matrix& c) {
   const std::size_t m = a.rows();
   const std::size_t n = b.cols();
   const std::size_t k = a.cols();
-  c = Matrix(m, n);
-  const std::size_t cols = tiles(n);
-  parallel_for(tiles(m) * cols, [&](std::size_t task) {
-    const Range i = tile(task / cols, m);
-    const Range j = tile(task % cols, n);
+  c.reshape(m, n);
+  const auto list = blocks(m, n);
+  parallel_for(list.size(), [&](std::size_t task) {
+    const auto [i, j] = list[task];
     gemm(Transpose::kNo, Transpose::kNo, dim(i.size), dim(j.size), dim(k), 1.0, a.row(i.begin), dim(k),
          b.data() + j.begin, dim(n), 0.0, c.row(i.begin) + j.begin, dim(n));
   });
@@ -129,11 +163,10 @@ double multiply_tn(const Matrix& a, const Matrix& b, Matrix& c) {
   const std::size_t m = a.cols();
   const std::size_t n = b.cols();
   const std::size_t k = a.rows();
-  c = Matrix(m, n);
-  const std::size_t cols = tiles(n);
-  parallel_for(tiles(m) * cols, [&](std::size_t task) {
-    const Range i = tile(task / cols, m);
-    const Range j = tile(task % cols, n);
+  c.reshape(m, n);
+  const auto list = blocks(m, n);
+  parallel_for(list.size(), [&](std::size_t task) {
+    const auto [i, j] = list[task];
     gemm(Transpose::kYes, Transpose::kNo, dim(i.size), dim(j.size), dim(k), 1.0, a.data() + i.begin, dim(m),
          b.data() + j.begin, dim(n), 0.0, c.row(i.begin) + j.begin, dim(n));
   });
@@ -143,44 +176,66 @@ double multiply_tn(const Matrix& a, const Matrix& b, Matrix& c) {
 double gram(const Matrix& a, Matrix& c) {
   const std::size_t n = a.cols();
   const std::size_t k = a.rows();
-  c = Matrix(n, n);
-  const auto pairs = lower_pairs(tiles(n));
-  parallel_for(pairs.size(), [&](std::size_t task) {
-    const Pair p = pairs[task];
-    const Range i = tile(p.i, n);
-    const Range j = tile(p.j, n);
-    double* out = c.row(i.begin) + j.begin;
-    if (p.i == p.j) {
-      syrk(Transpose::kYes, dim(i.size), dim(k), 1.0, a.data() + i.begin, dim(n), 0.0, out, dim(n));
-    } else {
-      gemm(Transpose::kYes, Transpose::kNo, dim(i.size), dim(j.size), dim(k), 1.0, a.data() + i.begin, dim(n),
-           a.data() + j.begin, dim(n), 0.0, out, dim(n));
+  c.reshape(n, n);
+  parallel_for(strips(n), [&](std::size_t task) {
+    const Range i = strip(strips(n) - 1 - task, n);  // the longest strip first
+    for (std::size_t j = 0; j < i.begin; j += kStripColumns) {
+      const std::size_t width = std::min(kStripColumns, i.begin - j);
+      gemm(Transpose::kYes, Transpose::kNo, dim(i.size), dim(width), dim(k), 1.0, a.data() + i.begin, dim(n),
+           a.data() + j, dim(n), 0.0, c.row(i.begin) + j, dim(n));
     }
-    mirror_tile(c, p);
+    syrk(Transpose::kYes, dim(i.size), dim(k), 1.0, a.data() + i.begin, dim(n), 0.0, c.row(i.begin) + i.begin, dim(n));
+    mirror_strip(c, i);
   });
   return product_flops(n, n, k) / 2;
 }
 
-double residual(const double* s, const Matrix& f, Shape shape, Matrix& e) {
+ResidualNorms residual(const std::function<void(std::size_t, std::size_t, std::size_t, double*)>& fill, const Matrix& f,
+                       Shape shape, double& flops) {
   const std::size_t n = f.cols();
-  e = Matrix(n, n);
-  const auto pairs = lower_pairs(tiles(n));
-  // Column tile t of an upper-triangular F ends at row end(t).
-  const auto end = [&](std::size_t t) {
-    return shape == Shape::kUpper ? std::min(f.rows(), (t + 1) * kTile) : f.rows();
+  struct Partial {
+    double squares = 0;
+    double largest = 0;
+    double diagonal = 0;
+    double flops = 0;
   };
-  parallel_for(pairs.size(), [&](std::size_t task) {
-    const Pair p = pairs[task];
-    const Range i = tile(p.i, n);
-    const Range j = tile(p.j, n);
-    for (std::size_t r = i.begin; r < i.begin + i.size; ++r) std::copy_n(s + r * n + j.begin, j.size, &e(r, j.begin));
-    gemm(Transpose::kYes, Transpose::kNo, dim(i.size), dim(j.size), dim(end(p.j)), -1.0, f.data() + i.begin, dim(n),
-         f.data() + j.begin, dim(n), 1.0, e.row(i.begin) + j.begin, dim(n));
-    mirror_tile(e, p);
+  std::vector<Partial> partials(strips(n));
+  parallel_for(strips(n), [&](std::size_t task) {
+    const std::size_t index = strips(n) - 1 - task;
+    const Range i = strip(index, n);
+    Partial& partial = partials[index];
+    Matrix e(i.size, i.end());
+    fill(i.begin, i.size, i.end(), e.data());
+    // Columns up to j.end() of an upper-triangular F end at that row: narrower blocks skip more zeros.
+    for (std::size_t t = 0; t < count(i.end(), 512); ++t) {
+      const Range j = range(t, i.end(), 512);
+      const std::size_t end = shape == Shape::kUpper ? j.end() : f.rows();
+      gemm(Transpose::kYes, Transpose::kNo, dim(i.size), dim(j.size), dim(end), -1.0, f.data() + i.begin, dim(n),
+           f.data() + j.begin, dim(n), 1.0, e.data() + j.begin, dim(i.end()));
+      partial.flops += product_flops(i.size, j.size, end);
+    }
+    for (std::size_t r = 0; r < i.size; ++r) {
+      const double* const row = e.row(r);
+      const std::size_t diagonal = i.begin + r;
+      double squares = 0;
+      for (std::size_t c = 0; c < diagonal; ++c) {
+        squares += 2 * row[c] * row[c];
+        partial.largest = std::max(partial.largest, std::abs(row[c]));
+      }
+      partial.squares += squares + row[diagonal] * row[diagonal];
+      partial.largest = std::max(partial.largest, std::abs(row[diagonal]));
+      partial.diagonal += std::abs(row[diagonal]);
+    }
   });
-  double flops = 0;
-  for (const Pair p : pairs) flops += product_flops(tile(p.i, n).size, tile(p.j, n).size, end(p.j));
-  return flops;
+  ResidualNorms out;
+  for (const Partial& partial : partials) {
+    out.frobenius += partial.squares;
+    out.largest = std::max(out.largest, partial.largest);
+    out.diagonal += partial.diagonal;
+    flops += partial.flops;
+  }
+  out.frobenius = std::sqrt(out.frobenius);
+  return out;
 }
 
 // LAPACK is column-major: it sees the transpose of our matrices, and our upper triangle as its lower one.
@@ -216,19 +271,129 @@ Matrix pivoted_cholesky(Matrix& s, double tol) {
 double solve_right(const Matrix& r, Matrix& b) {
   ensure_single_threaded();
   const std::size_t n = r.rows();
-  parallel_for(tiles(b.rows()), [&](std::size_t t) {
-    const Range i = tile(t, b.rows());
+  parallel_for(strips(b.rows()), [&](std::size_t t) {
+    const Range i = strip(t, b.rows());
     scipy_cblas_dtrsm(CblasRowMajor, CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, dim(i.size), dim(n), 1.0,
                       r.data(), dim(n), b.row(i.begin), dim(n));
   });
   return product_flops(b.rows(), n, n) / 2;
 }
 
+namespace {
+
+// Band width of the first stage, and the size above which two stages pay. At n = 2048, one thread: dsytrd 0.54 s, half
+// of it in matrix-vector products; to a band of 32 0.22 s, all of it in matrix products, and from there 0.08 s.
+constexpr std::size_t kBand = 32;
+constexpr std::size_t kTwoStages = 192;
+
+// Reduces symmetric A (column-major, lower triangle) to the band i - j <= kBand by orthogonal similarity: LAPACK's
+// dsytrd_sy2sb with its two products cut into tiles. For each block of kBand columns the part below the band is
+// factored, Q R with Q = I - V T V^T, and the rest becomes Q^T A Q = A - V W^T - W V^T with
+// W = A V T - V (T^T V^T A V T) / 2.
+void reduce_to_band(Matrix& matrix) {
+  const std::size_t n = matrix.rows();
+  double* const a = matrix.data();
+  const auto at = [&](std::size_t i, std::size_t j) { return a + i + j * n; };
+  std::vector<double> t(kBand * kBand);
+  std::vector<double> s(kBand * kBand);
+  std::vector<double> z(kBand * kBand);
+  std::vector<double> product(n * kBand);
+  std::vector<double> vw(n * 2 * kBand);  // V and W side by side, then W and V: the update is one product
+  std::vector<double> wv(n * 2 * kBand);
+  for (std::size_t k = 0; k + kBand < n; k += kBand) {
+    const std::size_t first = k + kBand;  // of the rows below the band
+    const std::size_t m = n - first;
+    const std::size_t b = std::min(m, kBand);
+    double* const v = vw.data();
+    double* const w = vw.data() + m * b;
+    check_lapack("dgeqrt3",
+                 scipy_LAPACKE_dgeqrt3_work(LAPACK_COL_MAJOR, dim(m), dim(b), at(first, k), dim(n), t.data(), kBand));
+    if (b < kBand) {  // the last block: fewer rows than columns; the columns beyond are only rotated
+      std::vector<double> work(kBand * kBand);
+      check_lapack("dgemqrt", scipy_LAPACKE_dgemqrt_work(LAPACK_COL_MAJOR, 'L', 'T', dim(m), dim(kBand - b), dim(b),
+                                                         dim(b), at(first, k), dim(n), t.data(), kBand,
+                                                         at(first, k + b), dim(n), work.data()));
+    }
+    for (std::size_t j = 0; j < b; ++j) {
+      double* const column = v + j * m;
+      std::fill_n(column, j, 0.0);
+      column[j] = 1;
+      std::copy_n(at(first + j + 1, k + j), m - j - 1, column + j + 1);
+      std::fill_n(t.data() + j * kBand + j + 1, b - j - 1, 0.0);
+    }
+    // W0 = A V T, one strip of rows per task; only the lower triangle of A is stored.
+    parallel_for(strips(m), [&](std::size_t task) {
+      const Range i = strip(task, m);
+      const std::size_t below = i.end();
+      double* const y = product.data() + i.begin;
+      scipy_cblas_dsymm(CblasColMajor, CblasLeft, CblasLower, dim(i.size), dim(b), 1.0,
+                        at(first + i.begin, first + i.begin), dim(n), v + i.begin, dim(m), 0.0, y, dim(m));
+      if (i.begin > 0) {
+        scipy_cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, dim(i.size), dim(b), dim(i.begin), 1.0,
+                          at(first + i.begin, first), dim(n), v, dim(m), 1.0, y, dim(m));
+      }
+      if (below < m) {
+        scipy_cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, dim(i.size), dim(b), dim(m - below), 1.0,
+                          at(first + below, first + i.begin), dim(n), v + below, dim(m), 1.0, y, dim(m));
+      }
+      scipy_cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, dim(i.size), dim(b), dim(b), 1.0, y, dim(m),
+                        t.data(), kBand, 0.0, w + i.begin, dim(m));
+    });
+    scipy_cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, dim(b), dim(b), dim(m), 1.0, v, dim(m), w, dim(m), 0.0,
+                      s.data(), kBand);
+    scipy_cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, dim(b), dim(b), dim(b), 1.0, t.data(), kBand, s.data(),
+                      kBand, 0.0, z.data(), kBand);
+    scipy_cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, dim(m), dim(b), dim(b), -0.5, v, dim(m), z.data(),
+                      kBand, 1.0, w, dim(m));
+    std::copy_n(w, m * b, wv.data());
+    std::copy_n(v, m * b, wv.data() + m * b);
+    parallel_for(strips(m), [&](std::size_t task) {
+      const Range i = strip(strips(m) - 1 - task, m);  // the longest strip first
+      scipy_cblas_dgemm(CblasColMajor, CblasNoTrans, CblasTrans, dim(i.size), dim(i.end()), dim(2 * b), -1.0,
+                        vw.data() + i.begin, dim(m), wv.data(), dim(m), 1.0, at(first + i.begin, first), dim(n));
+    });
+  }
+}
+
+// Eigenvalues of the band that reduce_to_band leaves: chased to tridiagonal form, then the square-root-free QL method.
+std::vector<double> band_eigenvalues(const Matrix& matrix) {
+  const std::size_t n = matrix.rows();
+  std::vector<double> band((kBand + 1) * n);
+  for (std::size_t j = 0; j < n; ++j) {
+    std::copy_n(matrix.data() + j * n + j, std::min(kBand + 1, n - j), band.data() + j * (kBand + 1));
+  }
+  std::vector<double> values(n);
+  std::vector<double> off_diagonal(n);
+  const lapack_int size = dim(n);
+  const lapack_int width = kBand;
+  const lapack_int stride = kBand + 1;
+  lapack_int info = 0;
+  const auto chase = [&](double* hous, lapack_int lhous, double* work, lapack_int lwork) {
+    scipy_dsytrd_sb2st_("N", "N", "L", &size, &width, band.data(), &stride, values.data(), off_diagonal.data(), hous,
+                        &lhous, work, &lwork, &info, 1, 1, 1);
+    check_lapack("dsytrd_sb2st", info);
+  };
+  double hous_size = 0;
+  double work_size = 0;
+  chase(&hous_size, -1, &work_size, -1);
+  std::vector<double> hous(static_cast<std::size_t>(hous_size));
+  std::vector<double> work(static_cast<std::size_t>(work_size));
+  chase(hous.data(), dim(hous.size()), work.data(), dim(work.size()));
+  check_lapack("dsterf", scipy_LAPACKE_dsterf_work(size, values.data(), off_diagonal.data()));
+  return values;
+}
+
+}  // namespace
+
 std::vector<double> symmetric_eigenvalues(Matrix& a) {
   ensure_single_threaded();
-  const int n = dim(a.rows());
-  std::vector<double> values(a.rows());
-  check_lapack("dsyevd", scipy_LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'N', 'L', n, a.data(), n, values.data()));
+  const std::size_t n = a.rows();
+  if (n >= kTwoStages) {
+    reduce_to_band(a);
+    return band_eigenvalues(a);
+  }
+  std::vector<double> values(n);
+  check_lapack("dsyevd", scipy_LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'N', 'L', dim(n), a.data(), dim(n), values.data()));
   return values;
 }
 
@@ -246,9 +411,9 @@ double inner_product(const Matrix& a, const Matrix& b) {
   // One partial sum per row: the order of additions does not depend on the number of threads.
   ensure_single_threaded();
   std::vector<double> sums(a.rows());
-  parallel_for(tiles(a.rows()), [&](std::size_t t) {
-    const Range i = tile(t, a.rows());
-    for (std::size_t r = i.begin; r < i.begin + i.size; ++r) {
+  parallel_for(strips(a.rows()), [&](std::size_t t) {
+    const Range i = strip(t, a.rows());
+    for (std::size_t r = i.begin; r < i.end(); ++r) {
       sums[r] = scipy_cblas_ddot(dim(a.cols()), a.row(r), 1, b.row(r), 1);
     }
   });

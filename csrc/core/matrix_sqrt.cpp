@@ -52,91 +52,148 @@ int power_of_four(double x) {
   return (e - (e & 1)) / 2;
 }
 
+// A checked covariance, read as its symmetric part times 4^-exponent.
+struct Scaled {
+  const double* sigma;
+  std::size_t d;
+  const char* name;
+  int exponent = 0;
+  double trace = 0;
+  double max_diagonal = 0;
+
+  // Halving the sum of the mirror images is exact for symmetric input. 4^-exponent itself may not be representable:
+  // two steps.
+  double first() const { return std::scalbn(1.0, -exponent - 1); }
+  double second() const { return std::scalbn(1.0, -exponent); }
+
+  // Writes the elements of rows [row, row + n_rows) and columns [col, col + n_cols); `stride` is that of `out`.
+  void copy(std::size_t row, std::size_t n_rows, std::size_t col, std::size_t n_cols, double* out,
+            std::size_t stride) const {
+    constexpr std::size_t kSquare = 32;  // reads of the mirror image stay in the cache
+    const double a = first();
+    const double b = second();
+    for (std::size_t r0 = 0; r0 < n_rows; r0 += kSquare) {
+      for (std::size_t c0 = 0; c0 < n_cols; c0 += kSquare) {
+        for (std::size_t r = r0; r < std::min(r0 + kSquare, n_rows); ++r) {
+          for (std::size_t c = c0; c < std::min(c0 + kSquare, n_cols); ++c) {
+            const double here = sigma[(row + r) * d + col + c];
+            const double mirror = sigma[(col + c) * d + row + r];
+            out[r * stride + c] = here * a * b + mirror * a * b;
+          }
+        }
+      }
+    }
+  }
+};
+
 // The error every tool's users know: pytorch-fid's words first, then what is wrong.
-[[noreturn]] void throw_indefinite(const Matrix& sigma, int exponent, const char* name) {
-  Matrix copy(sigma.rows(), sigma.cols());
-  std::copy_n(sigma.data(), sigma.rows() * sigma.cols(), copy.data());
+[[noreturn]] void throw_indefinite(const Scaled& s) {
+  Matrix copy(s.d, s.d);
+  s.copy(0, s.d, 0, s.d, copy.data(), s.d);
   const std::vector<double> values = linalg::symmetric_eigenvalues(copy);
-  const double smallest = values.front();
-  throw NumericalError(message("Imaginary component ", scaled(std::sqrt(std::max(0.0, -smallest)), exponent), ": ",
-                               name,
-                               " is not positive semi-definite, so it is no covariance: its smallest eigenvalue is ",
-                               scaled(smallest, 2 * exponent), ", its largest ", scaled(values.back(), 2 * exponent)));
+  throw NumericalError(
+      message("Imaginary component ", scaled(std::sqrt(std::max(0.0, -values.front())), s.exponent), ": ", s.name,
+              " is not positive semi-definite, so it is no covariance: its smallest eigenvalue is ",
+              scaled(values.front(), 2 * s.exponent), ", its largest ", scaled(values.back(), 2 * s.exponent)));
 }
 
-}  // namespace
-
-Factor factor_covariance(const double* sigma, std::size_t d, const char* name) {
+// Finite, symmetric, and what brings the trace into [1, 4).
+Scaled check_covariance(const double* sigma, std::size_t d, const char* name) {
   FASTFID_EXPECT(d >= 1, InvalidArgument, name, ": expected a covariance with d >= 1, got d = 0");
-  Factor out;
+  Scaled s{sigma, d, name};
   const double largest = largest_magnitude(sigma, d * d);
   FASTFID_EXPECT(std::isfinite(largest), NumericalError, name, ": contains NaN or infinity");
-  if (largest == 0) {
+  if (largest == 0) return s;
+  double asymmetry = 0;
+  constexpr std::size_t kSquare = 32;
+  for (std::size_t r0 = 0; r0 < d; r0 += kSquare) {
+    for (std::size_t c0 = 0; c0 <= r0; c0 += kSquare) {
+      for (std::size_t r = r0; r < std::min(r0 + kSquare, d); ++r) {
+        for (std::size_t c = c0; c < std::min(c0 + kSquare, r); ++c) {
+          asymmetry = std::max(asymmetry, std::abs(sigma[r * d + c] - sigma[c * d + r]));
+        }
+      }
+    }
+  }
+  FASTFID_EXPECT(asymmetry <= kAsymmetry * largest, InvalidArgument, name,
+                 ": expected a symmetric matrix, but elements and their mirror images differ by up to ", asymmetry,
+                 " (the largest element is ", largest, ")");
+  // First to a largest element near 1, so that the trace does not overflow.
+  s.exponent = power_of_four(largest);
+  for (std::size_t i = 0; i < d; ++i) {
+    const double x = scaled(sigma[i * d + i], -2 * s.exponent);
+    s.trace += x;
+    s.max_diagonal = std::max(s.max_diagonal, x);
+  }
+  if (!(s.trace > 0)) throw_indefinite(s);
+  const int more = power_of_four(s.trace);
+  s.exponent += more;
+  s.trace = scaled(s.trace, -2 * more);
+  s.max_diagonal = scaled(s.max_diagonal, -2 * more);
+  return s;
+}
+
+// A pivot below d u of its own diagonal element has been lost in rounding: the factor would hold noise whose square
+// root enters T. (The ratio does not change when features are scaled, so a diagonal matrix of any condition passes.)
+Factor factor_checked(const Scaled& s) {
+  Factor out;
+  const std::size_t d = s.d;
+  out.exponent = s.exponent;
+  out.trace = s.trace;
+  if (s.trace == 0) {
     out.f = Matrix(0, d);
     return out;
   }
-
-  // Halving the sum of the mirror images is exact for symmetric input. First to a largest element near 1, so that
-  // neither the trace nor anything after it overflows; then to a trace in [1, 4).
-  int e = power_of_four(largest);
-  Matrix s(d, d);
-  std::copy_n(sigma, d * d, s.data());
-  scale_in_place(s.data(), d * d, -2 * e);
-  double asymmetry = 0;
-  for (std::size_t i = 0; i < d; ++i) {
-    for (std::size_t j = 0; j < i; ++j) {
-      const double mean = s(i, j) / 2 + s(j, i) / 2;
-      asymmetry = std::max(asymmetry, std::abs(s(i, j) - s(j, i)));
-      s(i, j) = s(j, i) = mean;
-    }
-  }
-  double max_diagonal = 0;
-  for (std::size_t i = 0; i < d; ++i) max_diagonal = std::max(max_diagonal, s(i, i));
-  FASTFID_EXPECT(asymmetry <= kAsymmetry * std::max(max_diagonal, 1.0), InvalidArgument, name,
-                 ": expected a symmetric matrix, but elements and their mirror images differ by up to ",
-                 scaled(asymmetry, 2 * e), " (the largest element is ", largest, ")");
-  const double trace = linalg::trace(s);
-  if (!(trace > 0)) throw_indefinite(s, e, name);
-  const int more = power_of_four(trace);
-  scale_in_place(s.data(), d * d, -2 * more);
-  max_diagonal = scaled(max_diagonal, -2 * more);
-  out.exponent = e + more;
-  out.trace = scaled(trace, -2 * more);
-
-  // A pivot below d u of its own diagonal element has been lost in rounding: the factor would hold noise whose square
-  // root enters T. (The ratio does not change when features are scaled, so a diagonal matrix of any condition passes.)
   const double noise = real(d) * kUnitRoundoff;
   Matrix f(d, d);
-  std::copy_n(s.data(), d * d, f.data());
+  const auto copy_upper = [&] {
+    for (std::size_t i = 0; i < d; i += 32) {
+      s.copy(i, std::min<std::size_t>(32, d - i), i, d - i, f.row(i) + i, d);
+    }
+  };
+  copy_upper();
   bool is_definite = linalg::cholesky(f);
-  for (std::size_t i = 0; i < d && is_definite; ++i) is_definite = f(i, i) * f(i, i) >= noise * s(i, i);
+  for (std::size_t i = 0; i < d && is_definite; ++i) {
+    is_definite = f(i, i) * f(i, i) >= noise * scaled(s.sigma[i * d + i], -2 * s.exponent);
+  }
+  out.flops = real(d) * real(d) * real(d) / 3;
   if (is_definite) {
     out.f = std::move(f);
     out.shape = Shape::kUpper;
   } else {
-    std::copy_n(s.data(), d * d, f.data());
-    out.f = linalg::pivoted_cholesky(f, noise * max_diagonal);
+    copy_upper();
+    out.f = linalg::pivoted_cholesky(f, noise * s.max_diagonal);
+    out.flops += real(d) * real(d) * real(out.f.rows());
   }
   out.rank = out.f.rows();
-
-  Matrix rest;
-  linalg::residual(s.data(), out.f, out.shape, rest);
-  out.residual = linalg::frobenius_norm(rest) / out.trace;
-  if (!is_definite) {
-    // What is left must be rounding: the largest |element| of a positive semi-definite rest is on its diagonal, where
-    // the factorisation stopped at `noise * max_diagonal`. Cholesky's own backward error is of the same order.
-    const double left = largest_magnitude(rest.data(), d * d);
-    if (left > 4 * noise * max_diagonal) throw_indefinite(s, out.exponent, name);
-    for (std::size_t i = 0; i < d; ++i) out.truncated += std::abs(rest(i, i));
-  }
   return out;
 }
 
+// How far the factor is from its covariance; throws where what a pivoted factorisation left is more than rounding.
+void check_residual(const Scaled& s, Factor& factor) {
+  if (s.trace == 0) return;
+  const auto norms = linalg::residual([&](std::size_t row, std::size_t n_rows, std::size_t n_cols,
+                                          double* out) { s.copy(row, n_rows, 0, n_cols, out, n_cols); },
+                                      factor.f, factor.shape, factor.flops);
+  factor.residual = norms.frobenius / factor.trace;
+  if (factor.shape == Shape::kUpper) return;
+  // The largest |element| of a positive semi-definite rest is on its diagonal, where the factorisation stopped at
+  // d u max_diagonal. Cholesky's own backward error is of the same order.
+  if (norms.largest > 4 * real(s.d) * kUnitRoundoff * s.max_diagonal) throw_indefinite(s);
+  factor.truncated = norms.diagonal;
+}
+
+}  // namespace
+
 std::vector<Factor> factor_covariances(const std::vector<Covariance>& covariances) {
+  std::vector<Scaled> checked(covariances.size());
   std::vector<Factor> out(covariances.size());
+  // One thread each; the residual below is cut into strips of its own.
   parallel_for(covariances.size(), [&](std::size_t i) {
-    out[i] = factor_covariance(covariances[i].sigma, covariances[i].d, covariances[i].name);
+    checked[i] = check_covariance(covariances[i].sigma, covariances[i].d, covariances[i].name);
+    out[i] = factor_checked(checked[i]);
   });
+  for (std::size_t i = 0; i < out.size(); ++i) check_residual(checked[i], out[i]);
   return out;
 }
 
@@ -182,19 +239,19 @@ Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const char* name
 template Factor factor_rows(const float*, std::size_t, std::size_t, const char*);
 template Factor factor_rows(const double*, std::size_t, std::size_t, const char*);
 
-PolarCertificate polar_certificate(const Matrix& m, const Matrix& x, double tol) {
+PolarCertificate polar_certificate(const Matrix& m, const Matrix& x, double tol, PolarWorkspace& workspace) {
   FASTFID_EXPECT(m.rows() >= m.cols() && x.rows() == m.rows() && x.cols() == m.cols(), InvalidArgument,
                  "polar_certificate: expected M and X of one shape (m, n), m >= n, got (", m.rows(), ", ", m.cols(),
                  ") and (", x.rows(), ", ", x.cols(), ")");
   PolarCertificate out;
+  auto& [y, h, c, w] = workspace;
   const std::size_t n = m.cols();
+  const double n3 = real(n) * real(n) * real(n);
   const double rows_u = real(m.rows()) * kUnitRoundoff;
   const double cols_u = real(n) * kUnitRoundoff;
   const double norm_m = linalg::frobenius_norm(m);
   out.lower = 0;
   out.upper = std::sqrt(real(n)) * norm_m * (1 + 4 * cols_u + 4 * rows_u);
-  Matrix y;
-  Matrix h;
   out.flops += linalg::gram(x, y);
   out.flops += linalg::multiply_tn(x, m, h);
   const double trace_h = linalg::trace(h);
@@ -206,15 +263,13 @@ PolarCertificate polar_certificate(const Matrix& m, const Matrix& x, double tol)
 
   // ||X||_2 <= 2. Rounding of Y and of the factorisation moves an eigenvalue by less than 0.1 for any n here:
   // m u ||X||_F^2 + n u tr(3.9 I - Y) < 1e-7 at 4096.
-  {
-    Matrix check(n, n);
-    for (std::size_t i = 0; i < n; ++i) {
-      for (std::size_t j = 0; j < n; ++j) check(i, j) = -y(i, j);
-      check(i, i) += 3.9;
-    }
-    out.is_norm_proven = linalg::cholesky(check);
-    out.flops += real(n) * real(n) * real(n) / 3;
-  }
+  c.reshape(n, n);
+  linalg::for_each_row(n, [&](std::size_t i) {
+    for (std::size_t j = i; j < n; ++j) c(i, j) = -y(i, j);
+    c(i, i) += 3.9;
+  });
+  out.is_norm_proven = linalg::cholesky(c);
+  out.flops += n3 / 3;
   if (out.is_norm_proven) {
     // Rounding of H (m u |X|^T |M|), of Y (m u |X|^T |X|) and of the sums (at most 2 n additions in a chain).
     const double slack = 1.5 * (rows_u + cols_u) * norm_x * norm_m + 0.5 * rows_u * norm_x * norm_x * norm_h +
@@ -222,21 +277,30 @@ PolarCertificate polar_certificate(const Matrix& m, const Matrix& x, double tol)
     out.lower = std::max(0.0, out.estimate - 1.01 * slack);
   }
 
+  // y has done its work: it takes the symmetric part of H.
+  constexpr std::size_t kSquare = 32;
+  linalg::for_each_row((n + kSquare - 1) / kSquare, [&](std::size_t square) {
+    const std::size_t i0 = square * kSquare;
+    for (std::size_t j0 = i0; j0 < n; j0 += kSquare) {
+      for (std::size_t i = i0; i < std::min(i0 + kSquare, n); ++i) {
+        for (std::size_t j = std::max(i, j0); j < std::min(j0 + kSquare, n); ++j) y(i, j) = (h(i, j) + h(j, i)) / 2;
+      }
+    }
+  });
   double mu = std::max(0.0, (out.estimate - trace_h) / real(n)) + 4 * kUnitRoundoff * norm_m;
   double previous = kInfinity;
   for (int attempt = 0; attempt < 8; ++attempt) {
-    Matrix c(n, n);
-    for (std::size_t i = 0; i < n; ++i) {
-      for (std::size_t j = 0; j < n; ++j) c(i, j) = (h(i, j) + h(j, i)) / 2;
+    linalg::for_each_row(n, [&](std::size_t i) {
+      std::copy(y.row(i) + i, y.row(i) + n, c.row(i) + i);
       c(i, i) += mu;
-    }
-    out.flops += real(n) * real(n) * real(n) / 3;
+    });
+    out.flops += n3 / 3;
     if (!linalg::cholesky(c)) {
       mu *= 10;
       continue;
     }
-    Matrix w(m.rows(), n);
-    std::copy_n(m.data(), m.rows() * n, w.data());
+    w.reshape(m.rows(), n);
+    linalg::for_each_row(m.rows(), [&](std::size_t i) { std::copy_n(m.row(i), n, w.row(i)); });
     out.flops += linalg::solve_right(c, w);
     const double norm_c = linalg::frobenius_norm(c);
     const double norm_w = linalg::frobenius_norm(w);
@@ -278,9 +342,8 @@ struct EigenRoute {
   std::vector<double> singular_values;
 };
 
-EigenRoute eigen_route(const Matrix& m, double norm_m, double& flops) {
+EigenRoute eigen_route(const Matrix& m, double norm_m, Matrix& g, double& flops) {
   EigenRoute out;
-  Matrix g;
   flops += linalg::gram(m, g);
   const double n = real(m.cols());
   out.singular_values = linalg::symmetric_eigenvalues(g);
@@ -316,40 +379,43 @@ struct PolarRoute {
   bool is_certified = false;
 };
 
-PolarRoute polar_route(const Matrix& m, double norm_m, double tol, Bracket& bracket, double& flops) {
+PolarRoute polar_route(const Matrix& m, double norm_m, double tol, PolarWorkspace& workspace, Bracket& bracket,
+                       double& flops) {
   PolarRoute out;
   const std::size_t n = m.cols();
   // alpha >= ||M||_2 with Y = A^T A, A = M / ||M||_F: ||A||_2^4 <= ||Y^2||_F. Y and Y^2 are what the first iteration
   // needs, so this costs nothing.
   Matrix x(m.rows(), n);
-  for (std::size_t i = 0; i < m.rows() * n; ++i) x.data()[i] = m.data()[i] / norm_m;
-  Matrix y;
-  Matrix y2;
+  linalg::for_each_row(m.rows(), [&](std::size_t i) {
+    for (std::size_t j = 0; j < n; ++j) x(i, j) = m(i, j) / norm_m;
+  });
+  auto& y = workspace.y;
+  auto& y2 = workspace.h;
+  auto& next = workspace.w;
   flops += linalg::gram(x, y);
   flops += linalg::gram(y, y2);
   const double alpha = std::min(1.0, std::sqrt(std::sqrt(linalg::frobenius_norm(y2)))) * (1 + 1e-12);
-  double x_scale = 1 / alpha;  // of the first iteration, folded into its coefficients
-  Matrix next;
+  double scale = 1 / alpha;  // of the first iteration, folded into its coefficients
   for (const auto& stage : polar::kStages) {
     for (const polar::Quintic& c : stage) {
       if (out.iterations > 0) {
         flops += linalg::gram(x, y);
         flops += linalg::gram(y, y2);
       }
-      const double square = x_scale * x_scale;
-      const double c0 = c[0] * x_scale;
-      const double c1 = c[1] * x_scale * square;
-      const double c2 = c[2] * x_scale * square * square;
-      for (std::size_t i = 0; i < n; ++i) {
+      const double square = scale * scale;
+      const double c0 = c[0] * scale;
+      const double c1 = c[1] * scale * square;
+      const double c2 = c[2] * scale * square * square;
+      linalg::for_each_row(n, [&](std::size_t i) {
         for (std::size_t j = 0; j < n; ++j) y(i, j) = c1 * y(i, j) + c2 * y2(i, j);
         y(i, i) += c0;
-      }
+      });
       flops += linalg::multiply(x, y, next);
       std::swap(x, next);
-      x_scale = 1;
+      scale = 1;
       ++out.iterations;
     }
-    const PolarCertificate proof = polar_certificate(m, x, tol);
+    const PolarCertificate proof = polar_certificate(m, x, tol, workspace);
     flops += proof.flops;
     // A stage counts only if its norm is proven; the iteration cannot recover from one that is not.
     if (!proof.is_norm_proven) break;
@@ -358,14 +424,15 @@ PolarRoute polar_route(const Matrix& m, double norm_m, double tol, Bracket& brac
     const double width = bracket.upper - bracket.lower;
     bracket.intersect(proof.lower, proof.upper);
     if (bracket.is_within(tol)) break;
-    if (out.iterations > static_cast<int>(polar::kStage1.size()) && bracket.upper - bracket.lower > width / 2) break;
+    // Further stages follow only while they pay.
+    if (out.iterations > static_cast<int>(polar::kStages[0].size()) && bracket.upper - bracket.lower > width / 2) break;
   }
   return out;
 }
 
 }  // namespace
 
-TraceResult trace_sqrt_product(const Factor& a, const Factor& b, TraceMethod method, std::optional<double> tol) {
+TraceResult trace_sqrt_product(Factor a, Factor b, TraceMethod method, std::optional<double> tol) {
   const std::size_t d = a.f.cols();
   FASTFID_EXPECT(b.f.cols() == d, InvalidArgument, "the two sides differ in dimension: ", d, " and ", b.f.cols());
   TraceResult out;
@@ -375,12 +442,11 @@ TraceResult trace_sqrt_product(const Factor& a, const Factor& b, TraceMethod met
   if (a.trace == 0 || b.trace == 0) return out;
 
   // M tall: the Gram matrix is formed on the smaller side.
-  const bool is_swapped = a.f.rows() < b.f.rows();
-  const Factor& tall = is_swapped ? b : a;
-  const Factor& wide = is_swapped ? a : b;
-  double flops = 0;
+  if (a.f.rows() < b.f.rows()) std::swap(a, b);
+  double flops = a.flops + b.flops;
   Matrix m;
-  flops += linalg::multiply_nt(tall.f, tall.shape, wide.f, wide.shape, m);
+  flops += linalg::multiply_nt(a.f, a.shape, b.f, b.shape, m);
+  PolarWorkspace workspace{std::move(a.f), std::move(b.f), {}, {}};
   const double n = real(m.cols());
   const double norm_m = linalg::frobenius_norm(m);
 
@@ -393,18 +459,18 @@ TraceResult trace_sqrt_product(const Factor& a, const Factor& b, TraceMethod met
 
   bool is_settled = norm_m == 0;
   if (norm_m > 0 && method == TraceMethod::kNewtonSchulz) {
-    const PolarRoute polar = polar_route(m, norm_m, asked, bracket, flops);
+    const PolarRoute polar = polar_route(m, norm_m, asked, workspace, bracket, flops);
     out.value = polar.value;
     out.iterations = polar.iterations;
     is_settled = polar.is_certified && bracket.is_within(asked);
   } else if (norm_m > 0) {
-    EigenRoute eigen = eigen_route(m, norm_m, flops);
+    EigenRoute eigen = eigen_route(m, norm_m, workspace.y, flops);
     out.value = eigen.value;
     bracket.intersect(eigen.lower, eigen.upper);
     is_settled = eigen.is_resolved;
     out.singular_values = std::move(eigen.singular_values);
     if (is_settled && !bracket.is_within(asked)) {
-      out.iterations = polar_route(m, norm_m, asked, bracket, flops).iterations;
+      out.iterations = polar_route(m, norm_m, asked, workspace, bracket, flops).iterations;
       is_settled = bracket.is_within(asked);
     }
   }

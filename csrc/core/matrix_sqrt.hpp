@@ -32,25 +32,22 @@ struct Factor {
   double truncated = 0;                        // bound on tr E, where a pivoted Cholesky factorisation was stopped
   double residual = 0;                         // ||E||_F / trace
   std::size_t rank = 0;                        // numerical rank of F
+  double flops = 0;                            // of the factorisation and its residual
 };
 
-// Factors a covariance (d, d), C-contiguous: Cholesky; where that fails or a pivot is lost in rounding, pivoted
-// Cholesky, stopped at d u max(diagonal). `name` is the argument's name for messages.
-//
-// Symmetry is required up to 1e-6 of the largest diagonal element (statistics files of other tools are symmetric to
-// float32 rounding at worst); the symmetric part is used. Throws InvalidArgument where it is not symmetric,
-// NumericalError for NaN, infinity, or an indefinite matrix; the latter message begins with pytorch-fid's
-// "Imaginary component".
-// Cost: d^3/3 flops for Cholesky (one thread) and d^3/3 for the residual; 8 d^2 bytes each for the factor and the
-// residual.
-Factor factor_covariance(const double* sigma, std::size_t d, const char* name);
-
-// Factors several covariances at once, one thread each.
 struct Covariance {
   const double* sigma;
   std::size_t d;
-  const char* name;
+  const char* name;  // the argument's name, for messages
 };
+
+// Factors covariances (d, d), C-contiguous, at the same time: Cholesky; where that fails or a pivot is lost in
+// rounding, pivoted Cholesky, stopped at d u max(diagonal).
+//
+// Symmetry is required up to 1e-6 of the largest element (statistics files of other tools are symmetric to float32
+// rounding at worst); the symmetric part is used. Throws InvalidArgument where it is not symmetric, NumericalError for
+// NaN, infinity, or an indefinite matrix; the latter message begins with pytorch-fid's "Imaginary component".
+// Cost each: d^3/3 flops for Cholesky (one thread) and as many for the residual; 8 d^2 bytes for the factor.
 std::vector<Factor> factor_covariances(const std::vector<Covariance>& covariances);
 
 // The factor of the sample covariance (divisor n - 1) of n >= 2 feature rows (n, d), C-contiguous: the rows less their
@@ -74,10 +71,11 @@ struct TraceResult {
   std::vector<double> singular_values;  // of M, in no particular order, where the route yields them; else empty
 };
 
-// T of two factors of the same d. `tol`: the width of [lower, upper] asked for, relative to T; for kNewtonSchulz 1e-6
-// if absent, for the others the bracket that comes for free. Work is bounded: at most four Newton-Schulz stages, then
-// the singular values of M. Never throws for finite factors except where LAPACK's iteration does not converge.
-TraceResult trace_sqrt_product(const Factor& a, const Factor& b, TraceMethod method, std::optional<double> tol);
+// T of two factors of the same d, whose memory is used up. `tol`: the width of [lower, upper] asked for, relative to T;
+// for kNewtonSchulz 1e-6 if absent, for the others the bracket that comes for free. Work is bounded: at most four
+// Newton-Schulz stages, then the singular values of M. Never throws for finite factors except where LAPACK's iteration
+// does not converge.
+TraceResult trace_sqrt_product(Factor a, Factor b, TraceMethod method, std::optional<double> tol);
 
 // What an approximate polar factor X of M (m x n, m >= n, X alike) proves about the nuclear norm of M.
 //   lower:  ||X||_2 <= 2 implies ||X (3 I - X^T X) / 2||_2 <= 1, so tr of that times M is at most the nuclear norm:
@@ -86,7 +84,7 @@ TraceResult trace_sqrt_product(const Factor& a, const Factor& b, TraceMethod met
 //   upper:  (||C||_F^2 + ||M C^-1||_F^2) / 2 for any nonsingular C; C is a Cholesky factor of the symmetric part of H
 //           plus mu I. Its gap is ||P^(-1/2) (P - |M|)||_F^2 / 2, P = C^T C: quadratic in the error of P.
 // Rounding is added to both: the bounds hold for the computed M. An absent end is infinite.
-// Cost: 1/2 + 1 + 1/6 + 1/6 + 1/2 products for square M, 2/3 more for each further mu.
+// Cost: 1/2 + 1 + 1/6 + 1/6 + 1/2 products for square M, 2/3 more for each further mu; four matrices of workspace.
 struct PolarCertificate {
   bool is_norm_proven = false;  // ||X||_2 <= 2
   double estimate = 0;          // the lower bound before rounding is taken off: converges quadratically to T
@@ -94,6 +92,13 @@ struct PolarCertificate {
   double upper = 0;
   double flops = 0;
 };
-PolarCertificate polar_certificate(const linalg::Matrix& m, const linalg::Matrix& x, double tol);
+struct PolarWorkspace {
+  linalg::Matrix y;
+  linalg::Matrix h;
+  linalg::Matrix c;
+  linalg::Matrix w;
+};
+PolarCertificate polar_certificate(const linalg::Matrix& m, const linalg::Matrix& x, double tol,
+                                   PolarWorkspace& workspace);
 
 }  // namespace fastfid
