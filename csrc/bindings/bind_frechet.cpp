@@ -13,7 +13,9 @@
 #include "bindings/bindings.hpp"
 #include "core/frechet.hpp"
 #include "core/matrix_sqrt.hpp"
+#include "core/moments.hpp"
 #include "core/polar_table.hpp"
+#include "core/uncertainty.hpp"
 
 namespace py = pybind11;
 
@@ -245,6 +247,40 @@ Raises
 ------
 TypeError, ValueError, NumericalError
     As for trace_sqrt_product.
+)");
+
+  module.def(
+      "influence_standard_error",
+      [](const Moments& moments1, const Moments& moments2) {
+        // Safe: the core touches no Python object; both Moments lock themselves and are kept alive by the caller.
+        const py::gil_scoped_release release;
+        const StandardError error = influence_standard_error(moments1, moments2);
+        return std::make_pair(error.value, error.relative_error);
+      },
+      py::arg("moments1"), py::arg("moments2"), R"(
+Standard error of the Fréchet distance of two sides by the influence function.
+
+Parameters
+----------
+moments1, moments2 : Moments
+    Both with groups and n > d.
+
+Returns
+-------
+standard_error : float
+relative_error : float
+    Of the standard error itself: 1 / sqrt(2 (groups - 1)) where one side dominates, less where both count.
+
+Raises
+------
+ValueError
+    Different d, no groups, n <= d.
+NumericalError
+    A singular covariance: there is no influence function.
+
+Notes
+-----
+The sampling bias of the distance is another matter and usually larger: see FrechetResult.bias.
 )");
 
   // For the tests: the pieces that a proof rests on.

@@ -397,6 +397,14 @@ std::vector<double> symmetric_eigenvalues(Matrix& a) {
   return values;
 }
 
+std::vector<double> symmetric_eigenvectors(Matrix& a) {
+  ensure_single_threaded();
+  const int n = dim(a.rows());
+  std::vector<double> values(a.rows());
+  check_lapack("dsyevd", scipy_LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'L', n, a.data(), n, values.data()));
+  return values;
+}
+
 std::vector<double> singular_values(Matrix& a) {
   ensure_single_threaded();
   std::vector<double> values(std::min(a.rows(), a.cols()));
@@ -405,6 +413,14 @@ std::vector<double> singular_values(Matrix& a) {
   check_lapack("dgesdd", scipy_LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'N', dim(a.cols()), dim(a.rows()), a.data(),
                                               dim(a.cols()), values.data(), &unused, 1, &unused, 1));
   return values;
+}
+
+void scale_in_place(double* x, std::size_t n, int e) {
+  if (e == 0) return;
+  // 2^e itself may not be representable: two steps.
+  const double first = std::scalbn(1.0, e / 2);
+  const double second = std::scalbn(1.0, e - e / 2);
+  for (std::size_t i = 0; i < n; ++i) x[i] = x[i] * first * second;
 }
 
 double inner_product(const Matrix& a, const Matrix& b) {

@@ -119,8 +119,14 @@ double solve_right(const Matrix& r, Matrix& b);
 // Eigenvalues of symmetric A in ascending order; overwrites A. Throws NumericalError where LAPACK does not converge.
 std::vector<double> symmetric_eigenvalues(Matrix& a);
 
+// The same, with A replaced by the eigenvectors: row k belongs to eigenvalue k. LAPACK's dsyevd, one thread.
+std::vector<double> symmetric_eigenvectors(Matrix& a);
+
 // Singular values of A in descending order; overwrites A. Throws NumericalError where LAPACK does not converge.
 std::vector<double> singular_values(Matrix& a);
+
+// x[i] := x[i] 2^e, exact but for underflow.
+void scale_in_place(double* x, std::size_t n, int e);
 
 // <A, B> = tr(A^T B), and ||A||_F = sqrt(<A, A>).
 double inner_product(const Matrix& a, const Matrix& b);

@@ -37,15 +37,6 @@ double largest_magnitude(const T* x, std::size_t count) {
 // x 2^e without overflow of the factor itself.
 double scaled(double x, int e) { return std::scalbn(x, e); }
 
-// Multiplies by 2^e, exactly but for underflow.
-void scale_in_place(double* x, std::size_t count, int e) {
-  if (e == 0) return;
-  // 2^e itself may not be representable: two steps.
-  const double first = std::scalbn(1.0, e / 2);
-  const double second = std::scalbn(1.0, e - e / 2);
-  for (std::size_t i = 0; i < count; ++i) x[i] = x[i] * first * second;
-}
-
 // The k for which x 4^-k is in [1, 4), x > 0.
 int power_of_four(double x) {
   const int e = std::ilogb(x);
@@ -207,7 +198,7 @@ Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const char* name
   FASTFID_EXPECT(std::isfinite(largest), NumericalError, name, ": contains NaN or infinity");
   std::copy_n(rows, n * d, out.f.data());
   if (largest > 0) out.exponent = std::ilogb(largest);
-  scale_in_place(out.f.data(), n * d, -out.exponent);
+  linalg::scale_in_place(out.f.data(), n * d, -out.exponent);
 
   // Two passes: the mean of what is left after a first mean was taken off is the rounding error of the first.
   std::vector<double> mean(d);
