@@ -6,6 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
+
 from fastfid import _core
 
 METHODS = ["auto", "eigen", "newton-schulz"]

@@ -92,7 +92,9 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
         help="accepted for compatibility; never changes a number, and on the CPU the network chooses its own batches",
     )
     group.add_argument(
-        "--num-workers", type=_positive, help="threads that decode and resize images; default: min(8, available CPUs)"
+        "--num-workers",
+        type=_not_negative,
+        help="threads that decode and resize images, 0: none of their own; default: min(8, available CPUs)",
     )
     group.add_argument("--threads", type=_positive, help="threads to compute with; default: the CPUs it may use")
 
@@ -146,6 +148,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _not_negative(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {value}")
+    return value
+
+
 def _fid_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fastfid", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -183,6 +192,7 @@ def _run_fid(argv: Sequence[str]) -> int:
     for side, cached in record["cached"].items():
         if cached:
             _remark(args, f"{record[side]}: statistics from the cache")
+    _remark(args, _device_remark(args.device, record["device"]))
     _remark(args, _sample_size_remark(record))
     if args.json:
         print(json.dumps(record, indent=2))
@@ -325,6 +335,15 @@ def _prepare(args: argparse.Namespace) -> None:
     warnings.simplefilter("ignore" if args.quiet else "always", FastfidWarning)
     warnings.simplefilter("always", SkippedImagesWarning)
     warnings.showwarning = lambda message, *_args, **_kwargs: _say(str(message))
+
+
+def _device_remark(asked: str, used: str | None) -> str | None:
+    """Say so where nobody asked for the CPU (pytorch-fid falls back to it in silence)."""
+    if asked != "auto" or used != "cpu":
+        return None
+    from fastfid import _core
+
+    return f"ran on the CPU: {_core.cuda_driver()[1]}"
 
 
 def _sample_size_remark(record: dict[str, Any]) -> str | None:
