@@ -23,7 +23,7 @@ def torchvision_importable():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """In CI a skip is a failure: a missing peer, weight or picture must not pass for a test. Only CUDA may be missing."""
+    """In CI a skip is a failure: a missing peer, weight or picture is no pass. Only a CUDA device may be missing."""
     report = yield
     if report.skipped and not hasattr(report, "wasxfail"):
         about_cuda = item.get_closest_marker("cuda") is not None
