@@ -89,6 +89,16 @@ def test_json(run, two_files):
     assert {"protocol", "extractor", "seconds", "dims"} <= set(record)
 
 
+def test_uncertainty_of_statistics_is_null_with_the_reason(run, two_files):
+    code, out, err = run(*two_files, "--uncertainty")
+    assert code == 0
+    assert re.fullmatch(r"FID:  \d+\.\d+\n", out)
+    assert "standard error: none (" in err
+    uncertainty = json.loads(run(*two_files, "--uncertainty", "--json")[1])["uncertainty"]
+    assert uncertainty["standard_error"] is None
+    assert "2.npz" in uncertainty["reason"]
+
+
 def test_dims_are_ignored_for_two_statistics(run, two_files):
     assert run(*two_files, "--dims", 768)[1] == run(*two_files)[1]
 

@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, TypedDict, Unpack, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,7 @@ from fastfid.statistics import Statistics, check_compatible, check_provenance
 
 __all__ = ["FID", "SourceOptions", "compute_fid", "compute_statistics", "frechet_distance", "make_extractor"]
 
+UNCERTAINTY_GROUPS = 10
 DIMS = (64, 192, 768, 2048)
 Side = Statistics | tuple[ArrayLike, ArrayLike]
 
@@ -77,6 +78,15 @@ def check_dims(dims: int) -> None:
 
 
 @dataclass(frozen=True)
+class _Side:
+    """One side of a distance, and how it came to be."""
+
+    statistics: Statistics
+    report: Report | None = None  # None: no image was read
+    moments: Moments | None = None
+
+
+@dataclass(frozen=True)
 class _Reading:
     """What the two sides of one FID share while their images are read."""
 
@@ -86,24 +96,26 @@ class _Reading:
     max_errors: int | None
     progress: bool | Literal["auto"]
     cache: CacheMode
+    groups: int
     options: Mapping[str, Any]
 
-    def statistics(self, source: ImageSource) -> tuple[Statistics, Report | None]:
-        """Return the source's statistics and what reading it came to: None if it was in the cache."""
+    def side(self, source: ImageSource) -> _Side:
+        """Read the source, or take it from the cache."""
         if not self.cache:
             return self._read(source)
         decides = {**provenance(self.extractor), "options": dict(self.options)}
         entry = StatisticsCache(source, decides, by_content=self.cache == "hashes")
         if (cached := entry.load()) is not None:
-            return cached, None
-        statistics, report = self._read(source)
-        refusal = "images were skipped" if report.skipped else entry.store(statistics)
+            return _Side(cached)
+        side = self._read(source)
+        has_losses = side.report is not None and side.report.skipped
+        refusal = "images were skipped" if has_losses else entry.store(side.statistics)
         if refusal:
             warnings.warn(f"{source.name}: not kept in the cache: {refusal}", FastfidWarning, stacklevel=4)
-        return statistics, report
+        return side
 
-    def _read(self, source: ImageSource) -> tuple[Statistics, Report]:
-        moments = Moments(self.extractor.dims)
+    def _read(self, source: ImageSource) -> _Side:
+        moments = Moments(self.extractor.dims, groups=self.groups)
         report = extract(
             source,
             self.extractor,
@@ -123,7 +135,7 @@ class _Reading:
                 stacklevel=5,
             )
         meta = {**provenance(self.extractor), "source": source.name}
-        return Statistics.from_moments(moments, meta, source.name), report
+        return _Side(Statistics.from_moments(moments, meta, source.name), report, moments)
 
 
 def provenance(extractor: FeatureExtractor) -> dict[str, Any]:
@@ -230,8 +242,8 @@ def compute_statistics(
         return known
     opened = _open(source, options)
     extractor = extractor or make_extractor(dims, protocol, device, weights)
-    reading = _Reading(extractor, num_workers, on_error, max_errors, progress, cache, options)
-    return reading.statistics(opened)[0]
+    reading = _Reading(extractor, num_workers, on_error, max_errors, progress, cache, 0, options)
+    return reading.side(opened).statistics
 
 
 def check_batch_size(batch_size: int | None) -> None:
@@ -261,6 +273,7 @@ def compute_fid(
     cache: CacheMode = False,
     force: bool = False,
     tol: float | None = None,
+    uncertainty: bool = False,
     return_info: bool = False,
     **options: Any,
 ) -> float | dict[str, Any]:
@@ -277,6 +290,9 @@ def compute_fid(
         Compare statistics made under different protocols or networks all the same.
     tol : float, optional
         Tighten the certified bounds of the trace term to this width.
+    uncertainty : bool
+        Estimate the standard error of the FID from 10 groups of each side's images (170 MB a side at 2048 dims); it is
+        in the record. Statistics from a file know no groups, and for n <= d there is no such estimate.
     return_info : bool
         Return the whole record instead: ``fid``, ``lower``, ``upper``, ``n`` of each side, protocol, extractor,
         versions, seconds.
@@ -307,30 +323,27 @@ def compute_fid(
         for side in known:
             if side is not None:
                 check_provenance(side.name, side.meta, "this run", provenance(extractor), force=force)
-        reading = _Reading(extractor, num_workers, on_error, max_errors, progress, cache, options)
+        groups = UNCERTAINTY_GROUPS if uncertainty else 0
+        reading = _Reading(extractor, num_workers, on_error, max_errors, progress, cache, groups, options)
     loaded = time.perf_counter()
-    sides = []
-    skipped = []
-    cached = []
-    for side, images in zip(known, opened, strict=True):
-        report = None
-        if images is not None and reading is not None:
-            side, report = reading.statistics(images)
-        sides.append(side)
-        cached.append(images is not None and report is None)
-        skipped.append([{"name": name, "reason": reason} for name, reason in report.skipped] if report else [])
+    a, b = (
+        _Side(side) if side is not None else cast(_Reading, reading).side(cast(ImageSource, images))
+        for side, images in zip(known, opened, strict=True)
+    )
     extracted = time.perf_counter()
-    a, b = sides
-    assert a is not None
-    assert b is not None
-    result = _distance(a, b, tol=tol, force=force)
+    result = _distance(a.statistics, b.statistics, tol=tol, force=force)
+    error = _uncertainty(a, b) if uncertainty else None
     if not return_info:
         return result.value
     finished = time.perf_counter()
     return {
-        **_record(a, b, result),
-        "skipped": {"real": skipped[0], "fake": skipped[1]},
-        "cached": {"real": cached[0], "fake": cached[1]},
+        **_record(a.statistics, b.statistics, result),
+        "uncertainty": error,
+        "skipped": {"real": _skipped(a), "fake": _skipped(b)},
+        "cached": {
+            label: images is not None and side.report is None
+            for label, images, side in zip(("real", "fake"), opened, (a, b), strict=True)
+        },
         "device": reading.extractor.device if reading else None,
         "seconds": {
             "load": loaded - started,
@@ -339,6 +352,27 @@ def compute_fid(
             "total": finished - started,
         },
     }
+
+
+def _skipped(side: _Side) -> list[dict[str, str]]:
+    return [{"name": name, "reason": reason} for name, reason in side.report.skipped] if side.report else []
+
+
+def _uncertainty(a: _Side, b: _Side) -> dict[str, Any]:
+    """Return the standard error of the distance and its own relative error, or null and the reason."""
+    reason = None
+    for side in (a, b):
+        if side.moments is None:
+            reason = f"{side.statistics.name}: statistics from a file know no groups of images"
+        elif side.moments.n <= side.moments.d:
+            reason = f"{side.statistics.name}: n = {side.moments.n} <= d = {side.moments.d}; sampling bias dominates"
+    if reason is None and a.moments is not None and b.moments is not None:
+        try:
+            error, relative = _core.influence_standard_error(a.moments, b.moments)
+            return {"standard_error": error, "relative_error": relative, "reason": None}
+        except NumericalError as singular:
+            reason = str(singular)
+    return {"standard_error": None, "relative_error": None, "reason": reason}
 
 
 def _distance(
