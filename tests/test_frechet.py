@@ -42,7 +42,9 @@ def test_golden_values(n, d, seed, expected, method):
     sides = [of_covariances] + ([of_rows] if n <= d else [])
     for distance in sides:
         result = distance(x, y, method=method, tol=1e-11)
-        assert result.value == pytest.approx(expected, abs=1e-8 if n <= d and distance is of_covariances else 1e-10)
+        # Newton-Schulz stops where its bracket is 1e-11 T; a factored singular covariance has its rounding's root.
+        is_loose = method == "newton-schulz" or (n <= d and distance is of_covariances)
+        assert result.value == pytest.approx(expected, abs=1e-8 if is_loose else 1e-10)
         assert result.lower <= expected + 1e-9
         assert result.upper >= expected - 1e-9
 

@@ -251,7 +251,7 @@ class TestCertificate:
 
     def test_stages_reach_one(self):
         _, stages = _core._polar_table()
-        for end, count in zip([1e-5, 1e-8, 1e-11, 1e-14], range(1, 5), strict=True):
+        for end, count in zip([3e-5, 3e-8, 3e-11, 3e-14], range(1, 5), strict=True):
             x = np.logspace(math.log10(end), 0, 100_001)
             for stage in stages[:count]:
                 for c0, c1, c2 in stage:

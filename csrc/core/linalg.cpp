@@ -268,6 +268,20 @@ Matrix pivoted_cholesky(Matrix& s, double tol) {
   return f;
 }
 
+Matrix triangular_factor(Matrix& a) {
+  ensure_single_threaded();
+  const std::size_t n = a.cols();
+  // Column-major LAPACK sees A^T = L Q^T, and its L is our R.
+  std::vector<double> tau(n);
+  check_lapack("dgelqf", scipy_LAPACKE_dgelqf(LAPACK_COL_MAJOR, dim(n), dim(a.rows()), a.data(), dim(n), tau.data()));
+  Matrix r(n, n);
+  for (std::size_t i = 0; i < n; ++i) {
+    std::fill_n(r.row(i), i, 0.0);
+    std::copy_n(a.row(i) + i, n - i, r.row(i) + i);
+  }
+  return r;
+}
+
 double solve_right(const Matrix& r, Matrix& b) {
   ensure_single_threaded();
   const std::size_t n = r.rows();

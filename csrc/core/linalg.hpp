@@ -113,6 +113,9 @@ bool cholesky(Matrix& a);
 // largest remaining diagonal element is <= tol. Reads the upper triangle of `s` and overwrites it.
 Matrix pivoted_cholesky(Matrix& s, double tol);
 
+// The upper-triangular R (n x n) of A = Q R for A (m x n), m >= n: R^T R = A^T A. Overwrites A; one thread.
+Matrix triangular_factor(Matrix& a);
+
 // B := B R^-1 for upper-triangular R.
 double solve_right(const Matrix& r, Matrix& b);
 

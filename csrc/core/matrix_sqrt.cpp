@@ -224,6 +224,11 @@ Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const char* name
   out.exponent += more;
   out.trace = linalg::inner_product(out.f, out.f);
   out.rank = std::min(n - 1, d);
+  if (n > d) {  // no thin side: a triangle of d rows stands for the n
+    out.f = linalg::triangular_factor(out.f);
+    out.shape = Shape::kUpper;
+    out.flops = 2 * real(n) * real(d) * real(d) - 2.0 / 3.0 * real(d) * real(d) * real(d);
+  }
   return out;
 }
 
