@@ -1,0 +1,187 @@
+"""Keeping the network busy: files to features beside the bare network, memory that stays flat, and long listings.
+
+"Bare network": the same session, batches and threads on inputs that are ready in memory, in turn with the pipeline.
+"""
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.harness import Agreement, Config, Measured, Result, Target, at_most, compare, probe, show
+from benchmarks.images import jpeg_folder, photograph, png_folder
+from fastfid.features import FeatureExtractor
+from fastfid.pipeline import extract
+from fastfid.sources import open_source
+from fastfid.sources.base import ConcatenatedSource
+
+EXACT = Agreement(why="the same features to the last bit, however they are computed")
+
+
+class Brightness(FeatureExtractor):
+    """Hands on inputs as large as the network's and takes next to no time for them."""
+
+    dims, identity, protocol, precision, device = 3, "brightness", "none", "float32", "cpu"
+    batch_size, concurrency = 4, 2
+
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the first pixel, repeated over an input of the network's size."""
+        return np.broadcast_to(image[0, 0].astype(np.float32)[:, None, None], (3, 299, 299)).copy()
+
+    def forward(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the first pixels."""
+        return np.ascontiguousarray(batch[:, :, 0, 0])
+
+
+def read_all(path: str) -> int:
+    """Read every image of a source through the pipeline; for memory, in a process of its own."""
+    return extract(open_source(path), Brightness(), lambda features: None).n
+
+
+def fed(measured: Mapping[str, Measured]) -> Target:
+    """Target: 95 % of the bare network, by the median of the rounds' ratios: both run in each, one after the other."""
+    rounds = zip(measured["bare network"].seconds, measured["fastfid"].seconds, strict=True)
+    ratio = float(np.median([bare / ours for bare, ours in rounds]))
+    return Target("at least 0.95 of the bare network's images/s", ratio, 0.95, ratio >= 0.95)
+
+
+def _made(path: Path, make: Callable[[Path], None]) -> Path:
+    """Return `path`, made once: under another name first, so that half a file is never taken for the whole."""
+    if not path.exists():
+        partial = path.with_name("part-" + path.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make(partial)
+        partial.rename(path)
+    return path
+
+
+def _small_pictures() -> list[bytes]:
+    encoded = []
+    for seed in range(32):
+        buffer = io.BytesIO()
+        Image.fromarray(photograph(seed, 64, 64)).save(buffer, "PNG")
+        encoded.append(buffer.getvalue())
+    return encoded
+
+
+def _write_zip(path: Path, count: int) -> None:
+    pictures = _small_pictures()
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(count):
+            archive.writestr(f"{i:06d}.png", pictures[i % len(pictures)])
+
+
+def _write_tar(path: Path, count: int) -> None:
+    pictures = _small_pictures()
+    with tarfile.open(path, "w") as archive:
+        for i in range(count):
+            info = tarfile.TarInfo(f"{i:06d}.png")
+            info.size = len(pictures[i % len(pictures)])
+            archive.addfile(info, io.BytesIO(pictures[i % len(pictures)]))
+
+
+def _write_names(path: Path, count: int) -> None:
+    path.mkdir(exist_ok=True)
+    for i in range(count):
+        (path / f"{i * 7919 % count:07d}.png").touch()
+
+
+def run(config: Config) -> Iterator[Result]:
+    yield from _steady_state(config)
+
+    count = config.pick(6_000, 60_000)
+    archive = _made(config.cache / "images" / f"small-{count}.zip", lambda path: _write_zip(path, count))
+    probed = probe(config, read_all, path=str(archive))
+    assert probed.answer == count
+    measured = Measured("fastfid", [probed.seconds], rate=count / probed.seconds, peak_mib=probed.peak_mib)
+    target = at_most("fastfid", "peak_mib", 700)({"fastfid": measured})
+    case = f"{count:,} pictures in a zip, no network"
+    result = Result(case, [measured], "fastfid", config.threads, "images/s", targets=[target], facts={"n": count})
+    show(result)
+    yield result
+    yield from _listings(config)
+
+
+def _steady_state(config: Config) -> Iterator[Result]:
+    from fastfid.features.inception import InceptionV3
+
+    network = InceptionV3(device="cpu")
+    pictures, times_over = config.pick((100, 1), (200, 5))
+    count = pictures * times_over
+    for kind, folder in (
+        ("PNG of 256 x 256", png_folder(config.cache, pictures, 1)),
+        ("JPEG of 500 x 375", jpeg_folder(config.cache, pictures, 1, 500, 375)),
+    ):
+        source = ConcatenatedSource(kind, [open_source(folder)] * times_over)
+        inputs = np.stack([network.prepare(item.load()) for item in open_source(folder)])
+        batches = [inputs[i : i + network.batch_size] for i in range(0, pictures, network.batch_size)] * times_over
+
+        def bare(batches: list[NDArray[np.float32]] = batches) -> NDArray[np.float32]:
+            with ThreadPoolExecutor(network.concurrency) as threads:
+                return np.concatenate(list(threads.map(network.forward, batches)))
+
+        def ours(source: ConcatenatedSource = source) -> NDArray[np.float32]:
+            rows: list[NDArray[np.float32]] = []
+            extract(source, network, rows.append)
+            return np.concatenate(rows)
+
+        network.forward(inputs[:16])
+        yield compare(
+            config,
+            f"{count} {kind} to features",
+            {"bare network": bare, "fastfid": ours},
+            against="bare network",
+            agree=EXACT,
+            repeats=3,
+            warm_up=0,
+            budget_s=600,
+            count=count,
+            unit="images/s",
+            targets=[fed],
+            facts={"n": count, "kind": kind},
+        )
+
+
+def _listings(config: Config) -> Iterator[Result]:
+    count = config.pick(100_000, 1_000_000)
+    folder = _made(config.cache / "images" / f"names-{count}", lambda path: _write_names(path, count))
+
+    def globbed() -> int:  # as pytorch-fid lists a folder
+        extensions = ("bmp", "jpg", "jpeg", "pgm", "png", "ppm", "tif", "tiff", "webp")
+        return len(sorted(file for ext in extensions for file in folder.glob(f"*.{ext}")))
+
+    yield compare(
+        config,
+        f"list and sort {count:,} names",
+        {"fastfid": lambda: len(open_source(folder)), "pytorch-fid's glob": globbed},
+        against="pytorch-fid's glob",
+        agree=EXACT,
+        repeats=config.pick(1, 3),
+        warm_up=0,
+        count=count,
+        unit="names/s",
+        targets=[at_most("fastfid", "median", 3e-6 * count)],
+        facts={"n": count},
+    )
+    count = config.pick(10_000, 100_000)
+    for suffix, write, limit in (("zip", _write_zip, 2e-5), ("tar", _write_tar, 5e-5)):
+        archive = _made(config.cache / "images" / f"small-{count}.{suffix}", lambda path, w=write: w(path, count))
+        yield compare(
+            config,
+            f"open a {suffix} of {count:,} pictures",
+            {"fastfid": lambda archive=archive: len(open_source(archive))},
+            against="fastfid",
+            agree=EXACT,
+            repeats=config.pick(2, 5),
+            count=count,
+            unit="names/s",
+            targets=[at_most("fastfid", "median", limit * count)],
+            facts={"n": count},
+        )
