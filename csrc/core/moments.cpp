@@ -199,6 +199,8 @@ void RowBuffer::append(const RowsView& rows) {
   }
   const Element type = element(rows.dtype);
   const auto copy = [&](auto& storage, DType stored) {
+    constexpr std::size_t kMaxReserve = std::size_t{32} << 20;
+    if (storage.empty()) storage.reserve(std::min(static_cast<std::size_t>(expected_) * d, kMaxReserve / type.size));
     storage.resize(after);
     StripeBytes scratch;
     std::array<double, kStripe> converted;
@@ -459,7 +461,7 @@ void MomentsAccumulator::mean(double* out) const {
   }
 }
 
-Moments::Moments(int d, int groups) : d_(d), groups_(groups), rows_(d) {
+Moments::Moments(int d, int groups) : d_(d), groups_(groups), rows_(d, d) {
   FASTFID_EXPECT(d >= 1 && d <= kMaxDims, InvalidArgument, "d: expected 1 to ", kMaxDims, " dimensions, got ", d);
   FASTFID_EXPECT(groups == 0 || (groups >= 2 && groups <= kMaxGroups), InvalidArgument,
                  "groups: expected 0 (none) or 2 to ", kMaxGroups, ", got ", groups);
@@ -510,7 +512,7 @@ void Moments::leave_thin() {
   for (auto& accumulator : fresh) accumulator.scatter.allocate();  // what can fail, fails before anything is changed
   accumulators_ = std::move(fresh);
   deal(rows_.view(), 0);
-  rows_ = RowBuffer(d_);
+  rows_ = RowBuffer(d_, d_);
 }
 
 void Moments::deal(const RowsView& rows, std::uint64_t first_index) {
@@ -537,7 +539,7 @@ void Moments::merge(const Moments& other) {
     return;
   }
   if (is_thin()) {
-    const RowBuffer rows = std::exchange(rows_, RowBuffer(d_));
+    const RowBuffer rows = std::exchange(rows_, RowBuffer(d_, d_));
     accumulators_ = other.accumulators_;
     n_ = other.n_;
     update_locked(rows.view());
@@ -553,7 +555,7 @@ void Moments::merge(const Moments& other) {
 void Moments::reset() {
   const std::lock_guard lock(mutex_);
   n_ = 0;
-  rows_ = RowBuffer(d_);
+  rows_ = RowBuffer(d_, d_);
   accumulators_.clear();
   workspace_ = {};
 }

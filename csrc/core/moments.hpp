@@ -39,7 +39,8 @@ struct RowsView {
 class RowBuffer {
  public:
   RowBuffer() = default;
-  explicit RowBuffer(int d) : d_(d) {}
+  // `expected` rows are reserved by the first append (32 MiB at most), lest growing copies them again and again.
+  explicit RowBuffer(int d, int expected = 0) : d_(d), expected_(expected) {}
 
   void append(const RowsView& rows);
   void clear();  // Keeps the capacity.
@@ -54,6 +55,7 @@ class RowBuffer {
 
  private:
   int d_ = 0;
+  int expected_ = 0;
   std::size_t n_ = 0;
   bool is_float64_ = false;
   std::vector<float> float32_;
@@ -110,7 +112,7 @@ class MomentsAccumulator {
   // 384; deeper blocks make two passes over the scatter and were 3 % slower), and a multiple of their unrolling.
   static constexpr int kBlockRows = 255;
 
-  explicit MomentsAccumulator(int d) : pending(d), scatter(d), d_(d) {}
+  explicit MomentsAccumulator(int d) : pending(d, kBlockRows), scatter(d), d_(d) {}
 
   // Folds complete blocks and keeps the remaining rows pending.
   void push(const RowsView& rows, Workspace& workspace);
