@@ -4,8 +4,11 @@ import bz2
 import gzip
 import io
 import lzma
+import subprocess
+import sys
 import tarfile
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -233,3 +236,17 @@ def test_random_bytes_are_no_container(tmp_path, suffix):
     for i in range(100):
         path.write_bytes(magics.get(suffix, b"") * (i % 2) + rng.bytes(int(rng.integers(2000))))
         assert read(path) == 0
+
+
+def test_a_bomb_is_one_sentence_on_the_command_line(tmp_path, weights):
+    header = bytearray(encoded("PNG"))
+    header[16:24] = (12_000).to_bytes(4, "big") + (9_000).to_bytes(4, "big")
+    header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
+    (tmp_path / "x.png").write_bytes(header)
+    command = [sys.executable, "-m", "fastfid", str(tmp_path), str(tmp_path), "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        f"fastfid: error: {tmp_path}/x.png: declares 12000 x 9000 pixels; at most 89478485 are decoded (max_pixels)"
+    ]

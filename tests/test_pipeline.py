@@ -113,9 +113,8 @@ def test_features_do_not_depend_on_how_the_work_is_cut(folder, num_workers, batc
     np.testing.assert_array_equal(got, np.stack(expected))
     assert report.n == 25
     assert report.skipped == []
-    assert sorted(extractor.sizes, reverse=True) == [batch_size] * (25 // batch_size) + [25 % batch_size] * (
-        25 % batch_size > 0
-    )
+    size = min(batch_size, -(-25 // concurrency))
+    assert sorted(extractor.sizes, reverse=True) == [size] * (25 // size) + [25 % size] * (25 % size > 0)
     assert no_threads_left()
 
 

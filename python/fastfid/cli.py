@@ -344,6 +344,8 @@ def _prepare(args: argparse.Namespace) -> None:
         _core.set_num_threads(args.threads)
     warnings.simplefilter("ignore" if args.quiet else "always", FastfidWarning)
     warnings.simplefilter("always", SkippedImagesWarning)
+    # Pillow's remark on large pictures: from the same size on they are errors of ours.
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     warnings.showwarning = lambda message, *_args, **_kwargs: _say(str(message))
 
 

@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Generic, Literal, TypeVar
@@ -73,8 +73,8 @@ def extract(
     source : ImageSource
         Where the images come from. It is iterated in the calling thread.
     extractor : FeatureExtractor
-        Its ``prepare`` runs in the workers; its ``forward`` takes ``batch_size`` images at a time, in ``concurrency``
-        threads, or in the calling thread where that is 1.
+        Its ``prepare`` runs in the workers; its ``forward`` takes up to ``batch_size`` images at a time, in
+        ``concurrency`` threads, or in the calling thread where that is 1.
     consume : callable
         Takes float32 (m, dims), 1 <= m <= batch_size, in the calling thread.
     num_workers : int, optional
@@ -108,6 +108,10 @@ def extract(
         num_workers = min(8, _core.num_threads())
     if num_workers < 0:
         raise ValueError(f"num_workers: expected 0 or more; got {num_workers}")
+    batch_size = extractor.batch_size
+    with suppress(TypeError):  # length unknown
+        # Few images are spread over all runs of the network.
+        batch_size = min(batch_size, max(1, -(-len(source) // extractor.concurrency)))
     report = Report()
     tolerance = 0 if on_error == "raise" else max_errors
     with (
@@ -148,7 +152,7 @@ def extract(
                     f" protocol {extractor.protocol!r} needs images of one size"
                 )
             batch.append(outcome)
-            if len(batch) == extractor.batch_size:
+            if len(batch) == batch_size:
                 flush()
         flush()
         take(network.rest())

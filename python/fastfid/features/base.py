@@ -25,7 +25,7 @@ class FeatureExtractor(ABC):
     device : str
         Where the network runs: ``"cpu"`` or ``"cuda:N"``.
     batch_size : int
-        Images that the pipeline hands to one :meth:`forward` call. It never changes a number.
+        Images that the pipeline hands to one :meth:`forward` call, or fewer. It never changes a number.
     concurrency : int
         :meth:`forward` calls that the pipeline makes at once, in threads of its own. 1, the default: one after the
         other, in the calling thread.
