@@ -1,7 +1,9 @@
 """The feature extractor: its numbers, its layouts, its devices, its errors."""
 
+import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +11,13 @@ import skimage.data
 import torch
 
 from fastfid import _core
-from fastfid.errors import BackendUnavailable
+from fastfid.errors import BackendUnavailable, WeightsError
+from fastfid.features import onnx
 from fastfid.features.inception import InceptionV3
 from fastfid.features.inception_torch import STAGE_DIMS, FIDInception, load_weights
 from fastfid.features.weights import DIMS, IDENTITY
 
+SKELETONS = Path(onnx.__file__).parent / "skeletons"
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 
 
@@ -107,9 +111,16 @@ def test_layouts(small, photographs):
     np.testing.assert_array_equal(small(nchw[:, :, :, :3], layout="nchw"), small(nhwc[:, :, :3]))
 
 
-def test_no_images_give_no_features(small):
-    assert small([]).shape == (0, 64)
-    assert small.forward(np.empty((0, 3, 299, 299), np.float32)).shape == (0, 64)
+def test_tensors_and_batches(small, photographs):
+    nhwc = np.stack([image[:200, :300] for image in photographs])
+    expected = small(nhwc)
+    np.testing.assert_array_equal(small(torch.from_numpy(nhwc)), expected)
+    np.testing.assert_array_equal(small(iter([nhwc[:1], nhwc[1:]])), expected)
+
+
+def test_mixed_sizes_keep_their_order(small, photographs):
+    together = small(photographs + photographs[:1])
+    np.testing.assert_array_equal(together, np.concatenate([small([x]) for x in photographs + photographs[:1]]))
 
 
 def test_inputs_are_left_alone(small, photographs, prepared):
@@ -169,20 +180,85 @@ def test_cuda_device_out_of_range(monkeypatch):
 @pytest.mark.parametrize(
     ("images", "error", "text"),
     [
-        (np.zeros((2, 8, 8, 3), np.float32), TypeError, "uint8"),
-        (np.zeros((2, 8, 8, 3), np.int64), TypeError, "uint8"),
-        (np.zeros((8, 8, 3), np.uint8), TypeError, r"\(n, h, w, 3\)"),
-        (np.zeros((2, 8, 8, 4), np.uint8), ValueError, "three channels"),
-        ([np.zeros((8, 8), np.uint8)], TypeError, r"\(h, w, 3\)"),
-        ([np.zeros((8, 8, 4), np.uint8)], ValueError, r"\(h, w, 3\)"),
-        (["a.png"], TypeError, "str"),
-        ("folder", TypeError, "str"),
-        (7, TypeError, "int"),
+        (np.zeros((2, 8, 8, 3), np.float32), TypeError, "expected uint8 images"),
+        (np.zeros((2, 8, 8, 3), np.int64), TypeError, "expected uint8 images"),
+        (np.zeros((8, 8, 3), np.uint8), ValueError, r"\(n, h, w, 3\)"),
+        (np.zeros((2, 8, 8, 4), np.uint8), ValueError, r"\(n, h, w, 3\)"),
+        ([np.zeros((8, 8), np.uint8)], ValueError, r"\(n, h, w, 3\)"),
+        (np.zeros((0, 8, 8, 3), np.uint8), ValueError, "no images"),
+        ([], ValueError, "images: expected at least one image, got none"),
+        (7, TypeError, "got int"),
     ],
 )
 def test_bad_images(small, images, error, text):
     with pytest.raises(error, match=text):
         small(images)
+
+
+def test_small_images_need_a_resize(small):
+    extract = InceptionV3(64, protocol="none", device="cpu")
+    with pytest.raises(ValueError, match="75"):
+        extract(np.zeros((1, 74, 80, 3), np.uint8))
+
+
+def test_cuda_that_cannot_be_used(monkeypatch, capfd):
+    """A driver with a device, but no CUDA libraries: an error that says so, and nothing else on stdout or stderr."""
+    monkeypatch.setattr(_core, "cuda_driver", lambda: (64, ""))  # device 63 exists on no machine
+    with pytest.raises(BackendUnavailable, match="cuda:63"):
+        InceptionV3(64, device="cuda:63")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_auto_says_why_it_runs_on_the_cpu(monkeypatch, photographs):
+    monkeypatch.setattr(_core, "cuda_driver", lambda: (1, ""))
+    expected = InceptionV3(64, device="cpu")(photographs)
+
+    def broken(self, model, options):
+        raise BackendUnavailable("no cuDNN")
+
+    monkeypatch.setattr(onnx.Network, "_cuda_session", broken)
+    with pytest.warns(RuntimeWarning, match="running on the CPU: no cuDNN"):
+        extract = InceptionV3(64, device="auto")
+    assert extract.device == "cpu"
+    np.testing.assert_array_equal(extract(photographs), expected)
+
+
+def test_both_runtimes_in_one_environment(monkeypatch):
+    monkeypatch.setattr(onnx.importlib.metadata, "version", lambda name: "1.31.1")
+    facts = onnx.runtime_facts()
+    assert facts["onnxruntime"] == "onnxruntime 1.31.1, onnxruntime-gpu 1.31.1"
+    for text in (facts["onnxruntime_conflict"], onnx._cuda_needs("")):
+        assert "pip uninstall -y onnxruntime onnxruntime-gpu" in text
+        assert "pip install onnxruntime-gpu" in text
+
+
+def test_runtime_that_cannot_be_imported(monkeypatch):
+    onnx._onnxruntime.cache_clear()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    try:
+        with pytest.raises(BackendUnavailable, match="ONNX Runtime cannot be loaded"):
+            InceptionV3(64, device="cpu")
+        assert "cannot be loaded" in onnx.runtime_facts()["onnxruntime_providers"]
+    finally:
+        onnx._onnxruntime.cache_clear()
+
+
+@pytest.mark.parametrize("dims", DIMS)
+def test_fingerprint_is_the_network_in_float64(dims, weights):
+    with np.load(SKELETONS / "fingerprint.npz") as stored:
+        expected = stored[str(dims)]
+    np.testing.assert_allclose(expected, truth(dims, weights, onnx.fingerprint_input())[0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer", [0, 4, 9, 33, 69, 70, 93])
+def test_one_exchanged_tensor_is_noticed(layer, weights):
+    """The fingerprint sees every layer: here one channel's beta and mean are exchanged."""
+    tensors = list(weights.tensors)
+    beta, mean = tensors[4 * layer + 1].copy(), tensors[4 * layer + 2].copy()
+    beta[0], mean[0] = mean[0], beta[0]
+    tensors[4 * layer + 1 : 4 * layer + 3] = beta, mean
+    with pytest.raises(WeightsError, match="does not reproduce the stored features"):
+        onnx.Network(2048, dataclasses.replace(weights, tensors=tuple(tensors)), "cpu")
 
 
 def test_import_is_light():

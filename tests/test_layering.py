@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "protocols": set(),
     "statistics": CELLAR,
     "sources": CELLAR | {"sources"},
-    "features": CELLAR | {"features", "statistics"},
+    "features": CELLAR | {"features", "sources"},
     "pipeline": CELLAR | {"sources", "features"},
     "fid": CELLAR | {"statistics", "sources", "features", "pipeline", "reuse"},
     "reuse": CELLAR | {"statistics", "sources", "features"},

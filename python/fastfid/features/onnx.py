@@ -1,7 +1,9 @@
 """The Inception network on ONNX Runtime. The only file that imports onnxruntime."""
 
+import contextlib
 import functools
 import importlib.metadata
+import io
 import re
 import warnings
 from importlib import resources
@@ -61,6 +63,17 @@ def _remedy() -> str:
             "  pip install onnxruntime-gpu"
         )
     return "Reinstall it: pip install --force-reinstall onnxruntime-gpu (or onnxruntime where that does not exist)"
+
+
+def _cuda_needs(findings: str) -> str:
+    """Return why a CUDA session fell back to the CPU; `findings` is what the search for libraries printed."""
+    installed = _installed()
+    if len(installed) == 2:
+        return _remedy()
+    if "onnxruntime-gpu" not in installed:
+        return "pip uninstall -y onnxruntime; pip install 'fastfid[cuda]'"
+    missing = ", ".join(re.findall(r"Failed to load (\S+):", findings)) or "see its documentation for what it needs"
+    return f"it needs CUDA 13 and cuDNN 9 (missing: {missing}); pip install 'fastfid[cuda]'"
 
 
 def runtime_facts() -> dict[str, str]:
@@ -184,22 +197,35 @@ class Network:
                 values.append(ort.OrtValue.ortvalue_from_numpy(value))
         options.add_external_initializers(names, values)
 
-        provider: Any = "CPUExecutionProvider"
-        if self.device != "cpu":
-            provider = ("CUDAExecutionProvider", {"device_id": self.device.removeprefix("cuda:"), "use_tf32": "0"})
-            ort.preload_dlls()  # cuBLAS and cuDNN out of the nvidia-* wheels, where those are installed
         model = (_skeletons() / f"inception-{self.dims}.onnx").read_bytes()
+        if self.device == "cpu":
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        else:
+            self._session = self._cuda_session(model, options)
+
+    def _cuda_session(self, model: bytes, options: Any) -> Any:
+        ort = _onnxruntime()
+        # TF32 would move the features by 1e-3.
+        provider = ("CUDAExecutionProvider", {"device_id": self.device.removeprefix("cuda:"), "use_tf32": "0"})
+        findings = io.StringIO()
+        # preload_dlls loads cuBLAS and cuDNN out of the nvidia-* wheels, and prints what it misses to standard output,
+        # which belongs to the result. The log of a provider that cannot be loaded is not the session's own.
+        with contextlib.redirect_stdout(findings):
+            ort.preload_dlls()
+        ort.set_default_logger_severity(4)
         try:
-            self._session = ort.InferenceSession(model, options, providers=[provider])
+            session = ort.InferenceSession(model, options, providers=[provider])
         except Exception as error:
             raise BackendUnavailable(f"ONNX Runtime cannot open a session on {self.device}: {error}") from error
+        finally:
+            ort.set_default_logger_severity(2)  # its own default: warnings
         # A session whose provider cannot be loaded silently runs on the CPU.
-        got = self._session.get_providers()[0]
-        if got != (provider if isinstance(provider, str) else provider[0]):
+        got = session.get_providers()[0]
+        if got != provider[0]:
             raise BackendUnavailable(
-                f"ONNX Runtime cannot use {self.device} (its session runs on {got}): it needs onnxruntime-gpu, CUDA 13 "
-                f"and cuDNN 9; pip install 'fastfid[cuda]' brings them. {_remedy() if len(_installed()) == 2 else ''}"
+                f"ONNX Runtime cannot use {self.device} (its session runs on {got}): {_cuda_needs(findings.getvalue())}"
             )
+        return session
 
     def _check_fingerprint(self) -> None:
         with (_skeletons() / "fingerprint.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
