@@ -36,13 +36,13 @@ def test_disturbances_rise_and_leave_the_crop_alone(crops, disturbance):
 
 
 def test_the_whole_demo_on_fewer_crops(capsys, tmp_path, monkeypatch, weights):
-    monkeypatch.setattr(demo, "NUM_CROPS", 16)
+    monkeypatch.setattr(demo, "NUM_CROPS", 8)
     results = demo.run(tmp_path / "plot.png", device="cpu", progress=False)
     assert list(results) == [d.name for d in demo.DISTURBANCES]
     for name, values in results.items():
         assert 0 < values[0] < values[1] < values[2], name
     out = capsys.readouterr().out
-    assert "n = 16 < d = 2048" in out
+    assert "n = 8 < d = 2048" in out
     for disturbance in demo.DISTURBANCES:
         row = next(line for line in out.splitlines() if line.startswith(disturbance.name))
         printed = [float(value) for value in re.findall(r"\d+\.\d{3}", row)]
