@@ -33,6 +33,7 @@ class Line:
     ours: str = "fastfid"
     peer: str | None = None  # None: the one that the case is measured against
     threads: int | None = None  # None: the most threads there are results for
+    quantity: str = "median"  # or "peak_mib"
 
 
 SUMMARY = (
@@ -41,9 +42,15 @@ SUMMARY = (
     Line("192 + 192 JPEG, each of its own size, whole command", "folders", "192 + 192 JPEG"),
     Line("192 PNG against cached statistics, whole command", "cached", ""),
     Line("two `.npz` of 2048 dims, whole command", "npz", "two .npz"),
+    Line("peak memory of the whole command, largest run", "growth", "", quantity="peak_mib"),
     Line("`--help`", "start", "--help"),
     Line("network alone, images of 299 x 299", "network", "inputs of 299 x 299, dims 2048"),
     Line("decode and resize PNG", "decode", "decode and resize 192 PNG"),
+    Line("resize 500 x 375, protocol `clean`", "resize", "clean, 500 x 375"),
+    Line("mean and covariance of 5,000 rows, d = 2048", "moments", "from rows to covariance, n = 5000, d = 2048"),
+    Line("trace of the matrix square root, d = 2048", "trace", "d = 2048, full rank", peer="scipy.linalg.sqrtm"),
+    Line("the same", "trace", "d = 2048, full rank", peer="torch.linalg.eigvals"),
+    Line("the same, one thread", "trace", "d = 2048, full rank", peer="scipy.linalg.sqrtm", threads=1),
 )
 
 
@@ -55,7 +62,8 @@ def _find(results: dict[str, Any], line: Line) -> dict[str, Any] | None:
     ]
     if line.threads is not None:
         fitting = [r for r in fitting if r["threads"] == line.threads]
-    return max(fitting, key=lambda r: int(r["threads"])) if fitting else None
+    # Of several that fit equally, the last: the largest.
+    return max(reversed(fitting), key=lambda r: int(r["threads"])) if fitting else None
 
 
 def _entry(result: dict[str, Any], name: str) -> dict[str, Any]:
@@ -66,7 +74,9 @@ def _entry(result: dict[str, Any], name: str) -> dict[str, Any]:
     raise LookupError(f"{result['case']}: no contender {name!r}")
 
 
-def _shown(entry: dict[str, Any], unit: str) -> str:
+def _shown(entry: dict[str, Any], quantity: str, unit: str) -> str:
+    if quantity == "peak_mib":
+        return f"{report.number(entry['peak_mib'])} MiB"
     if entry["rate"] is not None:
         return f"{report.number(entry['rate'])} {unit}"
     return report.duration(entry["median"])
@@ -77,19 +87,26 @@ def summary(results: dict[str, Any]) -> str:
     machine = results["machine"]
     rows = ["| what | fastfid | the other | ratio | threads | command |", "|---|---|---|---|---|---|"]
     for line in SUMMARY:
-        found = _find(results, line)
-        if found is None:
+        result = _find(results, line)
+        if result is None:
             print(f"not measured: {line.stage}, {line.case or 'any case'}", file=sys.stderr)
             continue
-        result = found
         ours, peer = _entry(result, line.ours), _entry(result, line.peer or result["against"])
-        ratio = peer["median"] / ours["median"]
-        verdict = f"{ratio:.1f} x" if ratio >= 1 else f"**{ratio:.2f} x: slower**"
+        ratio = peer[line.quantity] / ours[line.quantity]
+        behind = "slower" if line.quantity == "median" else "more"
+        verdict = f"{ratio:.1f} x" if ratio >= 1 else f"**{ratio:.2f} x: {behind}**"
         missed = [t["text"] for t in result["targets"] if not t["met"]]
         verdict += f"; **target missed: {', '.join(missed)}**" if missed else ""
-        other = f"{_shown(peer, result['unit'])} ({peer['name']})"
+        other = f"{_shown(peer, line.quantity, result['unit'])} ({peer['name']})"
         command = f"`python -m benchmarks --stage {line.stage}`"
-        cells = [line.what, _shown(ours, result["unit"]), other, verdict, str(result["threads"]), command]
+        cells = [
+            line.what,
+            _shown(ours, line.quantity, result["unit"]),
+            other,
+            verdict,
+            str(result["threads"]),
+            command,
+        ]
         rows.append("| " + " | ".join(cells) + " |")
     dates = sorted(stage["started"][:10] for stage in results["stages"].values())
     when = dates[0] if dates[:1] == dates[-1:] else f"{dates[0]} to {dates[-1]}"

@@ -265,7 +265,7 @@ def compare(
     repeats, warm_up : int
         Timed rounds (default 3 quick, 7 full) and rounds before them.
     budget_s : float
-        Seconds that one contender may take in all (default 20 quick, 180 full).
+        Seconds that one contender may take in all (default 20 quick, 60 full).
     count, unit : float, str
         Work of one call, for the rate: ``count=192, unit="images/s"``.
     targets : sequence
@@ -303,7 +303,7 @@ def compare(
         judge,
         repeats or config.pick(3, 7),
         warm_up,
-        budget_s or config.pick(20.0, 180.0),
+        budget_s or config.pick(20.0, 60.0),
     )
     measured = [
         Measured(name, taken, rate=count / statistics.median(taken) if count else None)

@@ -164,17 +164,19 @@ def _trace(results: dict[str, Any], folder: Path) -> None:
     """Time of the trace against d, with the limit that one GEMM sets."""
     stage = results["stages"]["trace"]
     threads = max(r["threads"] for r in stage["results"])
-    quiet = [r for r in stage["results"] if r["threads"] == threads and not r["facts"].get("busy")]
+    # Without the cases beside busy processes, and those that begin with n rows.
+    quiet = [r for r in stage["results"] if r["threads"] == threads and not {"busy", "n"} & set(r["facts"])]
     figure, axes = plt.subplots(figsize=(WIDTH, 4.8))
     others: dict[str, str] = {}
     for name, _, xs, ys, _ in _series({"results": quiet}, "d", "median"):
-        if "gemm" in name.lower():
-            axes.plot(xs, ys, ":", color="#222222", label=f"limit: {name}")
-        elif name.startswith("fastfid"):
+        if name.startswith("fastfid"):
             dashes = "-" if name == "fastfid" else "--"
             axes.plot(xs, ys, dashes, marker="o", color=OURS, label=name)
         else:
             axes.plot(xs, ys, marker="s", color=_colour(name, others), label=name)
+    limit = sorted((r["facts"]["d"], r["facts"]["gemm"]) for r in quiet if "gemm" in r["facts"])
+    if limit:
+        axes.plot(*zip(*limit, strict=True), ":", color="#222222", label="limit: one product of d x d matrices")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     ticks = sorted({r["facts"]["d"] for r in quiet if "d" in r["facts"]})
