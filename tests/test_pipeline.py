@@ -527,3 +527,20 @@ def test_bits_of_the_real_network_do_not_depend_on_the_cut(folder, weights):
     assert first.shape == (25, 192)
     for got in features.values():
         np.testing.assert_array_equal(got, first)
+
+
+def test_bits_of_the_whole_command_do_not_depend_on_the_cut(folder, tmp_path, weights):
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in sorted(folder.iterdir())[5:20]:
+        (other / path.name).write_bytes(path.read_bytes())
+    printed = set()
+    for cut in (
+        "--threads 1 --num-workers 0 --batch-size 1",
+        "--threads 2 --num-workers 3 --batch-size 50",
+        "--threads 5 --num-workers 1 --batch-size 7",
+    ):
+        command = [sys.executable, "-m", "fastfid", folder, other, "--dims", "192", "--device", "cpu", *cut.split()]
+        printed.add(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert len(printed) == 1
+    assert float(printed.pop().removeprefix("FID:  ")) > 0.01

@@ -900,3 +900,48 @@ def test_impossible_subsets(folder):
 def test_decoder_names_what_it_is_given():
     with pytest.raises(ImageError, match=r"^here: cannot be read as a picture"):
         Decoder().decode_bytes(b"nothing", "here")
+
+
+class Exported:
+    """An array of some other library."""
+
+    def __init__(self, array):
+        self._array = array
+        self.shape, self.dtype = array.shape, array.dtype
+
+
+class ByDLPack(Exported):
+    def __dlpack__(self, **options):
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self._array.__dlpack_device__()
+
+
+class ByArray(Exported):
+    def __array__(self, dtype=None, copy=None):
+        return self._array
+
+
+class OnDevice(Exported):
+    """As CuPy's arrays: no way to the host but an explicit one."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("implicit conversion to a NumPy array is not allowed")
+
+    def get(self):
+        return self._array
+
+
+OnDevice.__module__ = "cupy"
+
+
+@pytest.mark.parametrize("kind", [ByDLPack, ByArray, OnDevice])
+def test_arrays_of_other_libraries(kind):
+    images = batch()
+    assert_batch(open_source(kind(images)), images)
+    np.testing.assert_array_equal(
+        np.stack([i.load() for i in open_source([kind(images), kind(images[0])])])[:5], images
+    )
+    with pytest.raises(TypeError, match=r"expected uint8 images with values 0..255, got float64"):
+        open_source(kind(images.astype(float)))
