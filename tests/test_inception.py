@@ -11,7 +11,7 @@ import skimage.data
 import torch
 
 from fastfid import _core
-from fastfid.errors import BackendUnavailable, WeightsError
+from fastfid.errors import BackendUnavailable, FastfidWarning, WeightsError
 from fastfid.features import onnx
 from fastfid.features.inception import InceptionV3
 from fastfid.features.inception_torch import STAGE_DIMS, FIDInception, load_weights
@@ -217,7 +217,7 @@ def test_auto_says_why_it_runs_on_the_cpu(monkeypatch, photographs):
         raise BackendUnavailable("no cuDNN")
 
     monkeypatch.setattr(onnx.Network, "_cuda_session", broken)
-    with pytest.warns(RuntimeWarning, match="running on the CPU: no cuDNN"):
+    with pytest.warns(FastfidWarning, match="running on the CPU: no cuDNN"):
         extract = InceptionV3(64, device="auto")
     assert extract.device == "cpu"
     np.testing.assert_array_equal(extract(photographs), expected)

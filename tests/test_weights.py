@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastfid.errors import WeightsError
+from fastfid.errors import FastfidWarning, WeightsError
 from fastfid.features import weights as module
 from fastfid.features.inception_torch import FIDInception, convolutions, load_weights
 from fastfid.features.weights import CACHE_NAME, IDENTITY, cache_folder, describe, find_weights, keep_in_cache
@@ -378,7 +378,7 @@ def test_many_writers_at_once(weights, alone):
 
 def test_cache_that_cannot_be_written(weights, alone):
     alone.write_text("a file where the folder should be")
-    with pytest.warns(RuntimeWarning, match="cannot be kept in .*FASTFID_CACHE can name another folder"):
+    with pytest.warns(FastfidWarning, match="cannot be kept in .*FASTFID_CACHE can name another folder"):
         found = keep_in_cache(weights)
     assert_same(found, weights)
     assert alone.read_text() == "a file where the folder should be"
@@ -391,7 +391,7 @@ def test_no_half_file_is_left(weights, alone, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.warns(RuntimeWarning, match="No space left on device"):
+    with pytest.warns(FastfidWarning, match="No space left on device"):
         keep_in_cache(weights)
     assert list(alone.iterdir()) == []
 

