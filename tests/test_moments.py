@@ -274,7 +274,7 @@ def test_wrong_type_dtype_or_rank_is_a_type_error(bad):
 
 def test_wrong_shapes_and_arguments():
     moments = Moments(3)
-    with pytest.raises(ValueError, match=r"x: expected shape \(n, 3\), got float32 array of shape \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"x: expected shape \(n, 3\), got an array of float32 \(2, 4\)"):
         moments.update(np.zeros((2, 4), np.float32))
     moments.update(np.zeros((0, 3), np.float32))
     assert moments.n == 0

@@ -13,12 +13,12 @@
 
 namespace fastfid::bindings {
 
-// "float32 array of shape (3, 4)", or the type of what is no array: the "got ..." of a message.
+// "an array of uint8 (4, 5, 3)", or the type of what is no array: the "got ..." of a message.
 inline std::string describe(pybind11::handle object) {
   namespace py = pybind11;
-  if (!py::isinstance<py::array>(object)) return py::str(py::type::of(object).attr("__name__"));
-  return py::cast<std::string>(py::str(object.attr("dtype"))) + " array of shape " +
-         py::cast<std::string>(py::str(object.attr("shape")));
+  if (!py::isinstance<py::array>(object)) return py::str(py::type::handle_of(object).attr("__name__"));
+  return message("an array of ", std::string(py::str(object.attr("dtype"))), " ",
+                 std::string(py::str(object.attr("shape"))));
 }
 
 // The argument as a NumPy array of `rank` dimensions, whatever its dtype and strides. Nothing is converted: a list or a

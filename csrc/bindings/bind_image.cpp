@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings/arrays.hpp"
 #include "bindings/bindings.hpp"
 #include "core/errors.hpp"
 #include "core/image.hpp"
@@ -14,13 +15,6 @@ namespace py = pybind11;
 
 namespace fastfid::bindings {
 namespace {
-
-// "numpy.ndarray of float64 (3, 4)" or the type's name, for messages.
-std::string describe(const py::handle& object) {
-  if (!py::isinstance<py::array>(object)) return py::str(py::type::handle_of(object).attr("__name__"));
-  const auto array = py::reinterpret_borrow<py::array>(object);
-  return message("an array of ", std::string(py::str(array.dtype())), " ", std::string(py::str(array.attr("shape"))));
-}
 
 // Views a NumPy array (h, w, 3) of T without copying. The caller keeps `object` alive.
 template <class T>

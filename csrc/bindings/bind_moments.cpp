@@ -112,7 +112,7 @@ d : int
     Number of features, 1 to 2^20.
 groups : int, optional
     0, or K from 2 to 1024: deal the rows to K groups at random (by a fixed hash of their index) and keep the moments of
-    each, for a standard error. K times the memory: 190 MB for K = 10 at d = 2048.
+    each, for a standard error. K times the memory: 200 MB for K = 10 at d = 2048.
 
 Raises
 ------

@@ -26,11 +26,10 @@ struct HugePageAllocator {
   T* allocate(std::size_t count) {
     constexpr std::size_t kHugePage = std::size_t{2} << 20;
     if (count > std::numeric_limits<std::size_t>::max() / 2 / sizeof(T)) throw std::bad_array_new_length();
-    const bool huge = count * sizeof(T) >= 2 * kHugePage;
-    const std::size_t alignment = huge ? kHugePage : 64;
-    const std::size_t bytes = (count * sizeof(T) + alignment - 1) / alignment * alignment;
-    void* const memory = std::aligned_alloc(alignment, bytes);
-    if (memory == nullptr) throw std::bad_alloc();
+    const std::size_t bytes = count * sizeof(T);
+    const bool huge = bytes >= 2 * kHugePage;
+    void* memory = nullptr;
+    if (posix_memalign(&memory, huge ? kHugePage : 64, bytes) != 0) throw std::bad_alloc();
 #if defined(__linux__)
     if (huge) madvise(memory, bytes, MADV_HUGEPAGE);  // a hint: its failure changes nothing but speed
 #endif
@@ -41,6 +40,6 @@ struct HugePageAllocator {
   friend bool operator==(const HugePageAllocator&, const HugePageAllocator&) { return true; }
 };
 
-using Matrix = std::vector<double, HugePageAllocator<double>>;
+using LargeVector = std::vector<double, HugePageAllocator<double>>;
 
 }  // namespace fastfid

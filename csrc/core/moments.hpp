@@ -99,14 +99,14 @@ class PackedSymmetric {
   std::size_t index(int row, int column) const;  // row >= column
 
   int d_ = 0;
-  Matrix data_;
+  LargeVector data_;
 };
 
 // Moments of one stream of rows: those folded so far, and the rows of the incomplete block.
 class MomentsAccumulator {
  public:
   // Scratch memory of a fold: one packed block. Owned by the caller, to be used again.
-  using Workspace = Matrix;
+  using Workspace = LargeVector;
 
   // Rows of a block. With the row of the means, k = 256: at most the depth that OpenBLAS's kernels pack at once (256 or
   // 384; deeper blocks make two passes over the scatter and were 3 % slower), and a multiple of their unrolling.

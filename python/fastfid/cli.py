@@ -172,7 +172,7 @@ def _fid_parser() -> argparse.ArgumentParser:
         "--uncertainty",
         action="store_true",
         help="estimate the standard error of the FID from 10 groups of each side's images (needs images, not "
-        "statistics, and n > d; takes 170 MB a side at 2048 dims); on stderr, or in --json",
+        "statistics, and n > d; takes 200 MB a side at 2048 dims); on stderr, or in --json",
     )
     parser.add_argument(
         "--force",

@@ -291,7 +291,7 @@ def compute_fid(
     tol : float, optional
         Tighten the certified bounds of the trace term to this width.
     uncertainty : bool
-        Estimate the standard error of the FID from 10 groups of each side's images (170 MB a side at 2048 dims); it is
+        Estimate the standard error of the FID from 10 groups of each side's images (200 MB a side at 2048 dims); it is
         in the record. Statistics from a file know no groups, and for n <= d there is no such estimate.
     return_info : bool
         Return the whole record instead: ``fid``, ``lower``, ``upper``, ``n`` of each side, protocol, extractor,
