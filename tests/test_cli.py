@@ -16,13 +16,6 @@ from fastfid import Statistics, __version__
 from fastfid.cli import main
 
 
-@pytest.fixture(autouse=True)
-def restore_signal_handler():
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
 @pytest.fixture
 def run(capsys):
     def run(*argv):
@@ -152,6 +145,9 @@ def test_version(run):
         ["a", "b", "--on-error", "ignore"],
         ["a", "b", "--threads", "0"],
         ["a", "b", "--unknown"],
+        ["a", "b", "--protocol", "best"],
+        ["a", "b", "--device", "tpu"],
+        ["a", "b", "--device", "cuda:x"],
         ["stats", "x"],
         ["weights", "steal"],
     ],
@@ -246,13 +242,10 @@ def test_statistics_of_other_dims_are_refused_before_the_network(run, two_files,
     failing(run(folder_of(tmp_path, "two", 2), two_files[0], "--dims", 192), "64 dims", "192")
 
 
-def test_unknown_protocol(run, two_files, tmp_path):
-    failing(run(folder_of(tmp_path, "two", 2), two_files[0], "--protocol", "best"), "protocol", "pytorch-fid", "best")
-
-
-@pytest.mark.parametrize("device", ["cuda", "cuda:0", "tpu", "cuda:x"])
-def test_no_such_device(run, two_files, tmp_path, monkeypatch, device, weights):
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_no_such_device_is_said_before_weights_are_fetched(run, two_files, tmp_path, monkeypatch, device):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("FASTFID_WEIGHTS", str(tmp_path / "no-such-weights"))
     failing(run(folder_of(tmp_path, "two", 2), two_files[0], "--dims", 64, "--device", device), "device|CUDA", device)
 
 
@@ -298,6 +291,11 @@ def test_save_stats(run, tmp_path, weights):
     direct = run(folder, folder, "--dims", 64)[1]
     via_file = run(folder, out_file, "--dims", 64)[1]
     assert float(via_file.split()[-1]) == pytest.approx(float(direct.split()[-1]), abs=1e-8)
+
+
+def test_save_stats_never_takes_the_name_of_anything_that_is_there(run, two_files, tmp_path):
+    (tmp_path / "folder").mkdir()
+    failing(run("--save-stats", two_files[0], tmp_path / "folder"), "Existing output file: .*folder$")
 
 
 def test_save_stats_resaves_statistics(run, two_files, tmp_path):
@@ -350,6 +348,48 @@ def test_interrupted(tmp_path, number, code, weights):
     assert out == ""
     assert "Traceback" not in err
     assert sorted(os.listdir(tmp_path)) == ["many"]
+
+
+@pytest.mark.parametrize("delay", [0.1, 0.2, 0.3, 0.4, 0.5, 0.7])
+def test_interrupted_while_it_starts(tmp_path, delay, weights):
+    """An interrupt inside an import can come out of it as ImportError."""
+    process = fastfid(folder_of(tmp_path, "many", 100), tmp_path / "many", "--dims", 2048)
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert out == ""
+    # Before main() is reached Python itself ends the process.
+    assert process.returncode in ((130,) if "Traceback" not in err else (1, -signal.SIGINT)), err
+    if "Traceback" not in err:
+        assert err.rstrip().endswith("fastfid: interrupted")
+
+
+@pytest.mark.parametrize(("closed", "argv", "code"), [(1, [], 0), (2, [], 0), (2, ["nowhere"], 1)])
+def test_closed_streams(two_files, closed, argv, code):
+    paths = [*map(str, two_files)] if not argv else [str(two_files[0]), *argv]
+    command = f'exec "$@" {closed}>&-'
+    done = subprocess.run(
+        ["sh", "-c", command, "sh", sys.executable, "-m", "fastfid", *paths],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert bool(done.stdout) == (closed == 2 and code == 0)
+
+
+def test_main_leaves_the_process_as_it_was(two_files, capsys):
+    import threading
+    import warnings
+
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), warnings.showwarning
+    thread = threading.Thread(target=main, args=([*map(str, two_files)],))
+    thread.start()
+    thread.join()
+    assert capsys.readouterr().out.startswith("FID:  ")
+    main([*map(str, two_files)])
+    assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), warnings.showwarning)
 
 
 def test_reader_that_goes_away(two_files):

@@ -1,5 +1,7 @@
 """compute_fid, compute_statistics, frechet_distance and FID, with an extractor whose truth is known."""
 
+import copy
+import pickle
 import warnings
 
 import numpy as np
@@ -53,7 +55,9 @@ def test_record():
     assert record["lower"] <= record["fid"] <= record["upper"]
     assert record["n"] == {"real": 60, "fake": 70}
     assert record["dims"] == 12
-    assert record["extractor"] == "grid-means"
+    assert record["extractor"] == {"real": "grid-means", "fake": "grid-means"}
+    assert record["versions"]["pillow"]
+    assert isinstance(record["note"], str)
     assert record["skipped"] == {"real": [], "fake": []}
     assert record["seconds"]["total"] > 0
 
@@ -96,6 +100,9 @@ def test_what_cannot_be_compared_is_refused_before_the_network_runs():
         ({"protocol": "unknown"}, ValueError, "protocol: expected one of"),
         ({"batch_size": 0}, ValueError, "batch_size"),
         ({"nonsense": 1}, TypeError, "nonsense"),
+        ({"num_workers": -1}, ValueError, "num_workers"),
+        ({"on_error": "ignore"}, ValueError, "on_error"),
+        ({"max_errors": -1}, ValueError, "max_errors"),
     ],
 )
 def test_bad_arguments(arguments, error, message):
@@ -210,6 +217,58 @@ def test_state_goes_to_another_process_and_back():
         FID(extractor=GridMeans(3)).load_state_dict(fid.state_dict())
     with pytest.raises(ValueError, match="dims"):
         FID(extractor=GridMeans(3)).merge(fid)
+
+
+class OtherMeans(GridMeans):
+    identity = "other-means"
+
+
+@pytest.mark.parametrize("adopt", ["load_state_dict", "merge"])
+def test_what_was_adopted_stays_with_its_network(monkeypatch, adopt):
+    """A network that is not loaded yet is compared with what came in when it is."""
+    fid = filled(images(20, 1), images(25, 2), 10)
+    other = FID(dims=64, protocol="none")
+    other.dims = 12
+    other._moments = {real: fastfid.Moments(12) for real in (True, False)}
+    if adopt == "merge":
+        other.merge(fid)
+    else:
+        other.load_state_dict(fid.state_dict())
+    assert other.real.meta["extractor"] == "grid-means"
+    assert other.state_dict()["provenance"]["extractor"] == "grid-means"
+    monkeypatch.setattr("fastfid.fid.make_extractor", lambda *args: OtherMeans())
+    with pytest.raises(ValueError, match="other-means"):
+        other.update(images(3, 3), real=True)
+    assert other.compute() == fid.compute()
+
+
+def test_pickling():
+    fid = filled(images(20, 1), images(25, 2), 10)
+    assert pickle.loads(pickle.dumps(fid)).compute() == fid.compute()
+    assert copy.deepcopy(fid).compute() == fid.compute()
+
+
+@pytest.mark.parametrize("state", [{}, {"real": 1}])
+def test_what_is_no_state(state):
+    with pytest.raises(ValueError, match="state: the keys"):
+        FID(extractor=GridMeans()).load_state_dict(state)
+
+
+def test_a_state_of_other_dims_is_refused():
+    fid = filled(images(20, 1), images(25, 2), 10)
+    state = fid.state_dict() | {"real": fastfid.Moments(3).state()}
+    with pytest.raises(ValueError, match="3 dims, expected 12"):
+        fid.load_state_dict(state)
+    assert fid.real.n == 20
+
+
+def test_update_says_what_a_folder_holds_besides(tmp_path):
+    from PIL import Image
+
+    Image.fromarray(images(1, 1)[0]).save(tmp_path / "a.png")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.warns(fastfid.errors.FastfidWarning, match="1 other file"):
+        FID(extractor=GridMeans()).update(tmp_path, real=True)
 
 
 def test_reset():

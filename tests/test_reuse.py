@@ -171,9 +171,35 @@ def test_arrays_have_no_files():
         seen(np.zeros((3, 8, 8, 3), np.uint8))
 
 
-def test_a_damaged_entry_is_an_error_that_names_it(folder, settled, cache):
+def test_a_damaged_entry_is_said_and_made_anew(folder, settled, cache):
     seen(folder)
     (entry,) = (cache / "statistics").iterdir()
     entry.write_bytes(b"junk")
-    with pytest.raises(ValueError, match=r"statistics.*\.npz: not a readable"):
-        seen(folder)
+    with pytest.warns(FastfidWarning, match=r"not taken from the cache: .*\.npz: not a readable"):
+        assert seen(folder)[0] == 20
+    assert seen(folder)[0] == 0
+
+
+def test_an_unwritable_cache_loses_nothing(folder, settled, cache):
+    cache.mkdir()
+    (cache / "statistics").write_text("a file where the folder should be")
+    with pytest.warns(FastfidWarning, match="not kept in the cache"):
+        assert seen(folder)[1].n == 20
+
+
+def test_what_cannot_be_cached_is_refused_before_anything_is_read(folder, settled):
+    extractor = Counting()
+    with pytest.raises(ValueError, match="array: is not made of files"):
+        compute_fid(folder, np.zeros((3, 8, 8, 3), np.uint8), extractor=extractor, cache=True)
+    assert extractor.seen == 0
+
+
+def test_a_hit_keeps_the_name_of_its_source(folder, settled):
+    seen(folder)
+    assert seen(folder)[1].name == str(folder)
+
+
+def test_other_versions_are_other_entries(folder, settled, monkeypatch):
+    seen(folder)
+    monkeypatch.setattr("fastfid.reuse.package_versions", lambda: {"pillow": "99"})
+    assert seen(folder)[0] == 20

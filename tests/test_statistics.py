@@ -50,6 +50,10 @@ def test_inputs_are_not_modified_and_dtype_is_float64(some):
     s = Statistics(mu, np.eye(3, dtype=np.float32))
     assert s.mu.dtype == s.sigma.dtype == np.float64
     assert mu.dtype == np.float32
+    theirs = np.zeros(3)
+    s = Statistics(theirs, np.eye(3))
+    theirs[0] = 7
+    assert s.mu[0] == 0
 
 
 def test_file_round_trip(some, tmp_path):
@@ -139,6 +143,7 @@ def test_peers_files_load(tmp_path):
         ({"mu": np.zeros(2), "sigma": np.eye(2), "n": np.int64(1)}, "at least 2 samples"),
         ({"mu": np.zeros(2), "sigma": np.eye(2), "meta": np.array("[]")}, "meta: expected a JSON object"),
         ({"mu": np.zeros(2), "sigma": np.eye(2), "meta": np.array("{")}, "meta: expected a JSON object"),
+        ({"mu": np.zeros(2), "sigma": np.eye(2), "meta": np.array('{"protocol": NaN}')}, "protocol: expected a string"),
     ],
 )
 def test_bad_files_are_refused_by_name(tmp_path, arrays, message):

@@ -6,15 +6,19 @@ is instant.
 """
 
 import argparse
+import io
 import json
 import os
+import re
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fastfid._version import __version__
+from fastfid.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
     pass
@@ -72,11 +76,15 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
         "(pre-aux classifier), 2048 (final average pooling); default: 2048. Ignored when both paths are statistics",
     )
     group.add_argument(
-        "--device", default="auto", help="auto (CUDA if there is a device), cpu, cuda or cuda:N; default: auto"
+        "--device",
+        type=_device,
+        default="auto",
+        help="auto (CUDA if there is any), cpu, cuda or cuda:N; default: auto",
     )
     group.add_argument(
         "--protocol",
         default="pytorch-fid",
+        choices=tuple(PROTOCOLS),
         help="preprocessing, which changes the number: pytorch-fid, tensorflow (TTUR, torch-fidelity, ADM), clean "
         "(clean-fid), torchmetrics (>= 1.8), none (no resize); default: pytorch-fid",
     )
@@ -139,6 +147,12 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no remarks on stderr; errors only")
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"expected auto, cpu, cuda or cuda:N, got {text!r}")
+    return text
 
 
 def _positive(text: str) -> int:
@@ -205,7 +219,7 @@ def _run_fid(argv: Sequence[str]) -> int:
     if args.uncertainty and not args.json:
         _say(_uncertainty_line(record["uncertainty"]))
     if args.json:
-        print(json.dumps(record, indent=2))
+        print(json.dumps(record, indent=2, allow_nan=False))
     else:
         print("FID: ", record["fid"])
     return 0
@@ -231,8 +245,9 @@ def _save_statistics(args: argparse.Namespace, source: str, output: str) -> int:
 
     _check_exists(source)
     target = npz_path(output)
-    if target.exists():
-        raise RuntimeError(f"Existing output file: {target}")
+    for path in (output, target):
+        if os.path.lexists(path):
+            raise RuntimeError(f"Existing output file: {path}")
     if not target.parent.is_dir():
         raise RuntimeError(f"{target}: there is no folder {target.parent}")
     _prepare(args)
@@ -294,7 +309,7 @@ def _run_demo(argv: Sequence[str]) -> int:
         "cores. Needs scikit-image and matplotlib: pip install 'fastfid[demo]'.",
     )
     parser.add_argument("-o", "--output", default="fastfid-demo.png", metavar="FILE", help="plot; default: %(default)s")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; default: auto")
+    parser.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda or cuda:N; default: auto")
     parser.add_argument("--weights", metavar="FILE", help="Inception weights file")
     _add_output_options(parser)
     args = parser.parse_args(argv)
@@ -365,7 +380,7 @@ def _sample_size_remark(record: dict[str, Any]) -> str | None:
         return None
     return (
         f"{' and '.join(thin)}: no more images than dims ({d}), so sampling bias dominates: "
-        "the distance is exact, but compare it only with distances of the same n"
+        "compare the distance only with distances of the same n"
     )
 
 
@@ -384,32 +399,58 @@ def _say(text: str) -> None:
     print(f"fastfid: {text}", file=sys.stderr)
 
 
-def _on_sigterm(signum: int, frame: object) -> NoReturn:
-    # SystemExit unwinds like Ctrl-C does: workers end, temporary files go.
-    sys.exit(128 + signum)
+class _Signals:
+    """SIGINT and SIGTERM end the block, and are remembered.
+
+    An exception raised inside an import can come out as that module's own ImportError, so what ended the run is asked
+    of this object and not of the exception.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def _handle(self, number: int, frame: object) -> NoReturn:
+        self.received = number
+        # Both unwind: workers end, temporary files go.
+        raise KeyboardInterrupt
+
+    def __enter__(self) -> "_Signals":
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own) and return the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    signal.signal(signal.SIGTERM, _on_sigterm)
-    try:
-        run = _COMMANDS.get(argv[0]) if argv else None
-        code = run(argv[1:]) if run else _run_fid(argv)
-        sys.stdout.flush()
-        return code
-    except KeyboardInterrupt:
-        print("fastfid: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # Whoever read stdout has gone; Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (OSError, ValueError, RuntimeError, ImportError, MemoryError, TypeError) as error:
-        if os.environ.get("FASTFID_TRACEBACK"):
-            raise
-        _say(f"error: {_sentence(error)}")
-        return 1
+    # A closed stream is None, and print(file=None) would write errors to stdout.
+    sys.stdout = sys.stdout or io.StringIO()
+    sys.stderr = sys.stderr or io.StringIO()
+    with _Signals() as signals, warnings.catch_warnings():
+        try:
+            run = _COMMANDS.get(argv[0]) if argv else None
+            code = run(argv[1:]) if run else _run_fid(argv)
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:
+            # Whoever read stdout has gone; Python would complain once more when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except (KeyboardInterrupt, OSError, ValueError, RuntimeError, ImportError, MemoryError, TypeError) as error:
+            if signals.received is not None or isinstance(error, KeyboardInterrupt):
+                number = signals.received or signal.SIGINT
+                _say("interrupted" if number == signal.SIGINT else "terminated")
+                return 128 + number
+            if os.environ.get("FASTFID_TRACEBACK"):
+                raise
+            _say(f"error: {_sentence(error)}")
+            return 1
 
 
 def _sentence(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """The Fréchet Inception Distance from Python: two whole sets at once, or image by image."""
 
+import dataclasses
 import os
 import time
 import warnings
@@ -17,7 +18,7 @@ from fastfid.errors import FastfidWarning, NumericalError, SkippedImagesWarning
 from fastfid.features.base import FeatureExtractor
 from fastfid.pipeline import Report, extract
 from fastfid.protocols import get_protocol
-from fastfid.reuse import CacheMode, StatisticsCache
+from fastfid.reuse import CacheMode, StatisticsCache, package_versions
 from fastfid.sources import ImageSource, is_statistics_file, open_source
 from fastfid.statistics import Statistics, check_compatible, check_provenance
 
@@ -99,14 +100,19 @@ class _Reading:
     groups: int
     options: Mapping[str, Any]
 
-    def side(self, source: ImageSource) -> _Side:
-        """Read the source, or take it from the cache."""
+    def entry(self, source: ImageSource) -> StatisticsCache | None:
+        """Return the source's place in the cache, if there is to be one; ValueError if it is not made of files."""
         if not self.cache:
+            return None
+        decides = {**provenance(self.extractor), "device": self.extractor.device, "options": dict(self.options)}
+        return StatisticsCache(source, decides, by_content=self.cache == "hashes")
+
+    def side(self, source: ImageSource, entry: StatisticsCache | None) -> _Side:
+        """Read the source, or take it from its place in the cache."""
+        if entry is None:
             return self._read(source)
-        decides = {**provenance(self.extractor), "options": dict(self.options)}
-        entry = StatisticsCache(source, decides, by_content=self.cache == "hashes")
         if (cached := entry.load()) is not None:
-            return _Side(cached)
+            return _Side(dataclasses.replace(cached, name=source.name))
         side = self._read(source)
         has_losses = side.report is not None and side.report.skipped
         refusal = "images were skipped" if has_losses else entry.store(side.statistics)
@@ -152,6 +158,12 @@ def _open(source: Any, options: Mapping[str, Any]) -> ImageSource:
     opened = open_source(source, **options)
     for note in opened.notes:
         warnings.warn(note, FastfidWarning, stacklevel=3)
+    try:
+        found = len(opened)
+    except TypeError:  # a stream: it is counted as it is read
+        return opened
+    if found < 2:
+        raise ValueError(f"{opened.name}: a covariance needs at least 2 images, got {found}")
     return opened
 
 
@@ -191,8 +203,9 @@ def compute_statistics(
     Parameters
     ----------
     source : path, array, tensor, iterable, generator or Statistics
-        A folder, a zip or tar, an ``.npz`` (statistics, or images under ``arr_0``), an ``.npy``, uint8 images
-        [n, h, w, 3] or [n, 3, h, w], or an iterable of images or batches.
+        A folder, a zip or tar, an ``.npz`` with images under ``arr_0``, an ``.npy``, uint8 images [n, h, w, 3] or
+        [n, 3, h, w], or an iterable of images or batches. Statistics, and ``.npz`` files of them, come back as they
+        are: the network's keywords have no say then.
     dims : {64, 192, 768, 2048}
         Which layer's features.
     protocol : str
@@ -236,20 +249,37 @@ def compute_statistics(
     fastfid.WeightsError, fastfid.BackendUnavailable
         See :func:`make_extractor`.
     """
-    check_batch_size(batch_size)
+    _check_reading(batch_size, num_workers, on_error, max_errors, protocol, options)
     known = load_known(source)
     if known is not None:
         return known
     opened = _open(source, options)
     extractor = extractor or make_extractor(dims, protocol, device, weights)
     reading = _Reading(extractor, num_workers, on_error, max_errors, progress, cache, 0, options)
-    return reading.side(opened).statistics
+    return reading.side(opened, reading.entry(opened)).statistics
 
 
-def check_batch_size(batch_size: int | None) -> None:
-    """Raise ValueError unless it is None or at least 1."""
+def _check_reading(
+    batch_size: int | None,
+    num_workers: int | None,
+    on_error: str,
+    max_errors: int | None,
+    protocol: str,
+    options: Mapping[str, Any],
+) -> None:
+    """Refuse bad arguments before anything is read, also where statistics make them superfluous."""
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    if num_workers is not None and num_workers < 0:
+        raise ValueError(f"num_workers: expected 0 or more, got {num_workers}")
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
+    if max_errors is not None and max_errors < 0:
+        raise ValueError(f"max_errors: expected 0 or more, got {max_errors}")
+    get_protocol(protocol)
+    unknown = set(options) - set(SourceOptions.__annotations__)
+    if unknown:
+        raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
 
 
 @overload
@@ -305,16 +335,16 @@ def compute_fid(
         A covariance is not positive semi-definite.
     """
     started = time.perf_counter()
-    check_batch_size(batch_size)
+    _check_reading(batch_size, num_workers, on_error, max_errors, protocol, options)
     # Whatever can be refused without the network is refused before it runs.
     known = [load_known(source) for source in (real, fake)]
     sides_and_sources = zip(known, (real, fake), strict=True)
     opened = [_open(source, options) if side is None else None for side, source in sides_and_sources]
     reading = None
+    entries: list[StatisticsCache | None] = [None, None]
     if None in known:
         if extractor is None:
             check_dims(dims)
-            get_protocol(protocol)
         wanted = extractor.dims if extractor is not None else dims
         for side in known:
             if side is not None and side.d != wanted:
@@ -325,10 +355,11 @@ def compute_fid(
                 check_provenance(side.name, side.meta, "this run", provenance(extractor), force=force)
         groups = UNCERTAINTY_GROUPS if uncertainty else 0
         reading = _Reading(extractor, num_workers, on_error, max_errors, progress, cache, groups, options)
+        entries = [reading.entry(source) if source is not None else None for source in opened]
     loaded = time.perf_counter()
     a, b = (
-        _Side(side) if side is not None else cast(_Reading, reading).side(cast(ImageSource, images))
-        for side, images in zip(known, opened, strict=True)
+        _Side(side) if side is not None else cast(_Reading, reading).side(cast(ImageSource, images), entry)
+        for side, images, entry in zip(known, opened, entries, strict=True)
     )
     extracted = time.perf_counter()
     result = _distance(a.statistics, b.statistics, tol=tol, force=force)
@@ -385,16 +416,16 @@ def _distance(
 
     try:
         return _core.frechet_distance(*side(a), *side(b), n1=a.n, n2=b.n, method=method, tol=tol)
-    except NumericalError as error:
+    except ValueError as error:  # NumericalError is one
         if a.name == b.name == Statistics.name:
             raise
         # The core calls the sides sigma1 and sigma2; the user knows them by their names.
-        raise NumericalError(f"{error} (sigma1: {a.name}; sigma2: {b.name})") from None
+        kind = NumericalError if isinstance(error, NumericalError) else ValueError
+        raise kind(f"{error} (sigma1: {a.name}; sigma2: {b.name})") from None
 
 
 def _record(a: Statistics, b: Statistics, result: FrechetResult) -> dict[str, Any]:
     """Return what is known of a distance, as plain JSON types."""
-    meta = {**a.meta, **b.meta}
     return {
         "fid": result.value,
         "lower": result.lower,
@@ -404,16 +435,15 @@ def _record(a: Statistics, b: Statistics, result: FrechetResult) -> dict[str, An
         "trace2": result.trace2,
         "trace_sqrt_product": result.trace.value,
         "method": result.trace.method,
+        "note": result.trace.note,
         "factor_residual": result.trace.factor_residual,
         "bias": result.bias,
         "n": {"real": a.n, "fake": b.n},
         "dims": a.d,
         "real": a.name,
         "fake": b.name,
-        "protocol": meta.get("protocol"),
-        "extractor": meta.get("extractor"),
-        "precision": meta.get("precision"),
-        "versions": {"fastfid": __version__, "numpy": np.__version__},
+        **{key: {"real": a.meta.get(key), "fake": b.meta.get(key)} for key in ("protocol", "extractor", "precision")},
+        "versions": {"fastfid": __version__, **package_versions()},
     }
 
 
@@ -524,6 +554,8 @@ class FID:
         self._device = device
         self._weights = weights
         self._extractor = extractor
+        self._is_extractor_given = extractor is not None
+        self._adopted: dict[str, Any] = {}  # provenance of what came in by merge or load_state_dict
         self._num_workers = num_workers
         self._moments = {True: Moments(self.dims), False: Moments(self.dims)}
 
@@ -531,7 +563,9 @@ class FID:
     def extractor(self) -> FeatureExtractor:
         """The network; loaded when first asked for."""
         if self._extractor is None:
-            self._extractor = make_extractor(self.dims, self.protocol, self._device, self._weights)
+            extractor = make_extractor(self.dims, self.protocol, self._device, self._weights)
+            check_provenance("this FID", provenance(extractor), "what was merged or loaded", self._adopted)
+            self._extractor = extractor
         return self._extractor
 
     def update(self, images: Any, real: bool, **options: Unpack[SourceOptions]) -> None:
@@ -552,6 +586,8 @@ class FID:
             As in :func:`compute_statistics`. Images before the bad one are counted.
         """
         source = open_source(images, **options)
+        for note in source.notes:
+            warnings.warn(note, FastfidWarning, stacklevel=2)
         extract(source, self.extractor, self._moments[bool(real)].update, num_workers=self._num_workers)
 
     @property
@@ -565,8 +601,7 @@ class FID:
         return self._statistics(False)
 
     def _statistics(self, real: bool) -> Statistics:
-        meta = provenance(self._extractor) if self._extractor is not None else {"protocol": self.protocol}
-        return Statistics.from_moments(self._moments[real], meta, "real" if real else "fake")
+        return Statistics.from_moments(self._moments[real], self._provenance(), "real" if real else "fake")
 
     def compute(self, *, tol: float | None = None) -> float:
         """Return the FID of the images so far; more may follow.
@@ -581,8 +616,11 @@ class FID:
     def merge(self, other: "FID") -> None:
         """Add what another FID (another process's shard, say) has seen; ValueError if it saw it otherwise."""
         check_provenance("this FID", self._provenance(), "the other", other._provenance())
-        for real, moments in self._moments.items():
+        merged = {real: Moments.from_state(moments.state()) for real, moments in self._moments.items()}
+        for real, moments in merged.items():
             moments.merge(other._moments[real])
+        self._moments = merged  # both sides or none
+        self._adopted = {**other._provenance(), **self._provenance()}
 
     def reset(self, *, real: bool = True, fake: bool = True) -> None:
         """Forget the images of both sides, or of one."""
@@ -591,8 +629,16 @@ class FID:
                 self._moments[side].reset()
 
     def _provenance(self) -> dict[str, Any]:
-        known = provenance(self._extractor) if self._extractor is not None else {}
+        known = provenance(self._extractor) if self._extractor is not None else self._adopted
         return {"protocol": self.protocol, "dims": self.dims, **known}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave a session of the network behind (it is loaded again when needed), but not what it was."""
+        state = dict(self.__dict__)
+        if not self._is_extractor_given:
+            state["_extractor"] = None
+            state["_adopted"] = self._provenance()
+        return state
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that was accumulated, as arrays and plain values; :meth:`load_state_dict` takes it back."""
@@ -608,7 +654,15 @@ class FID:
         Raises
         ------
         ValueError
-            The state was made with other dims, another protocol or another network.
+            It is no such state, or was made with other dims, another protocol or another network.
         """
+        missing = {"provenance", "real", "fake"} - set(state)
+        if missing:
+            raise ValueError(f"state: the keys {', '.join(sorted(missing))} are missing")
         check_provenance("this FID", self._provenance(), "the state", state["provenance"])
-        self._moments = {real: Moments.from_state(state["real" if real else "fake"]) for real in (True, False)}
+        moments = {real: Moments.from_state(state["real" if real else "fake"]) for real in (True, False)}
+        for side in moments.values():
+            if side.d != self.dims:
+                raise ValueError(f"state: holds features of {side.d} dims, expected {self.dims}")
+        self._moments = moments
+        self._adopted = dict(state["provenance"])

@@ -264,7 +264,7 @@ def _as_float64(value: ArrayLike, name: str) -> NDArray[np.float64]:
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
-    return np.ascontiguousarray(array, dtype=np.float64)
+    return np.array(array, dtype=np.float64, order="C")  # a copy: what the caller does to his array is his affair
 
 
 def _read_n(archive: Any) -> int:
@@ -282,4 +282,7 @@ def _read_meta(archive: Any) -> dict[str, Any]:
         meta = None
     if not isinstance(meta, dict):
         raise ValueError(f"{archive.filename}: meta: expected a JSON object in a string")
+    for key in ("protocol", "extractor", "precision"):
+        if not isinstance(meta.get(key), str | None):
+            raise ValueError(f"{archive.filename}: meta: {key}: expected a string, got {meta[key]!r}")
     return meta

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastfid import _core
 from fastfid.features.base import FeatureExtractor
-from fastfid.features.onnx import Network
+from fastfid.features.onnx import Network, choose_device
 from fastfid.features.weights import DIMS, find_weights
 from fastfid.protocols import get_protocol
 from fastfid.sources import open_source
@@ -67,6 +67,7 @@ class InceptionV3(FeatureExtractor):
         if dims not in DIMS:
             raise ValueError(f"dims: expected one of {', '.join(map(str, DIMS))}; got {dims!r}")
         get_protocol(protocol)
+        choose_device(device)  # before weights are fetched in vain
         found = find_weights(weights)
         self._network = Network(dims, found, device)
         self.dims = dims

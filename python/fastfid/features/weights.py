@@ -519,7 +519,7 @@ def describe(path: str | os.PathLike[str] | None = None) -> str:
         A file that `path` or ``FASTFID_WEIGHTS`` names, or the cached one, cannot be read or holds other weights.
     """
     if path is None and not os.environ.get("FASTFID_WEIGHTS") and not (cache_folder() / CACHE_NAME).exists():
-        return f"not here yet: they are fetched into {cache_folder()} when first needed"
+        return f"not here yet: they are fetched into {cache_folder()} when first needed.\n{_MANUAL_STEPS}"
     weights = find_weights(path, fetch=False)
     return (
         f"{weights.identity}\n"
