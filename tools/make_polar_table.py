@@ -23,7 +23,7 @@ from mpmath import mpf
 mpmath.mp.dps = 60
 
 GUARD = mpf(2) ** -10
-LOWER_ENDS = ["3e-5", "3e-8", "3e-11", "3e-14"]
+LOWER_ENDS = ["1e-5", "1e-8", "1e-11", "1e-14"]
 PLAIN = mpf("0.95")
 FINISHED = mpf("0.995")
 

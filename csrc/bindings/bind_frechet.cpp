@@ -146,7 +146,8 @@ gemms : float
 rank : int
     The smaller numerical rank of the two factors.
 factor_residual : float
-    The larger of ||Sigma - F^T F||_F / tr Sigma of the two sides; 0 for sides given by their rows.
+    The larger of ||Sigma - F^T F||_F / tr Sigma of the two sides, from 64 rows of the difference for d > 64 (all for
+    a singular Sigma); 0 for sides given by their rows.
 note : str
     What there is to know about the result: truncation of a singular covariance, a last resort, a tolerance not met.
 )")

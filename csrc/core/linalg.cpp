@@ -191,7 +191,7 @@ double gram(const Matrix& a, Matrix& c) {
 }
 
 ResidualNorms residual(const std::function<void(std::size_t, std::size_t, std::size_t, double*)>& fill, const Matrix& f,
-                       Shape shape, double& flops) {
+                       double& flops) {
   const std::size_t n = f.cols();
   struct Partial {
     double squares = 0;
@@ -206,14 +206,9 @@ ResidualNorms residual(const std::function<void(std::size_t, std::size_t, std::s
     Partial& partial = partials[index];
     Matrix e(i.size, i.end());
     fill(i.begin, i.size, i.end(), e.data());
-    // Columns up to j.end() of an upper-triangular F end at that row: narrower blocks skip more zeros.
-    for (std::size_t t = 0; t < count(i.end(), 512); ++t) {
-      const Range j = range(t, i.end(), 512);
-      const std::size_t end = shape == Shape::kUpper ? j.end() : f.rows();
-      gemm(Transpose::kYes, Transpose::kNo, dim(i.size), dim(j.size), dim(end), -1.0, f.data() + i.begin, dim(n),
-           f.data() + j.begin, dim(n), 1.0, e.data() + j.begin, dim(i.end()));
-      partial.flops += product_flops(i.size, j.size, end);
-    }
+    gemm(Transpose::kYes, Transpose::kNo, dim(i.size), dim(i.end()), dim(f.rows()), -1.0, f.data() + i.begin, dim(n),
+         f.data(), dim(n), 1.0, e.data(), dim(i.end()));
+    partial.flops = product_flops(i.size, i.end(), f.rows());
     for (std::size_t r = 0; r < i.size; ++r) {
       const double* const row = e.row(r);
       const std::size_t diagonal = i.begin + r;

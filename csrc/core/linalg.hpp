@@ -102,7 +102,7 @@ struct ResidualNorms {
 // `fill(rows, n_rows, n_cols, out)` writes S(rows + i, j) for i < n_rows, j < n_cols = rows + n_rows to out, row-major:
 // the lower triangle of S strip by strip. F is (r x n). E is never stored. Adds the flops issued to `flops`.
 ResidualNorms residual(const std::function<void(std::size_t, std::size_t, std::size_t, double*)>& fill, const Matrix& f,
-                       Shape shape, double& flops);
+                       double& flops);
 
 // Cholesky factorisation A = R^T R in place (one thread): on success the upper triangle holds R and the lower one
 // zeros. Reads the upper triangle only. Returns false where a pivot is not positive or not a number; the contents are

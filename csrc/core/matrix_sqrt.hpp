@@ -47,7 +47,9 @@ struct Covariance {
 // Symmetry is required up to 1e-6 of the largest element (statistics files of other tools are symmetric to float32
 // rounding at worst); the symmetric part is used. Throws InvalidArgument where it is not symmetric, NumericalError for
 // NaN, infinity, or an indefinite matrix; the latter message begins with pytorch-fid's "Imaginary component".
-// Cost each: d^3/3 flops for Cholesky (one thread) and as many for the residual; 8 d^2 bytes for the factor.
+// Cost each: d^3/3 flops for Cholesky (one thread) and 16 matrix-vector products to estimate the residual; for a
+// singular one also d^2 r flops for the pivoted factorisation and as many for the exact residual. 8 d^2 bytes for the
+// factor.
 std::vector<Factor> factor_covariances(const std::vector<Covariance>& covariances);
 
 // The factor of the sample covariance (divisor n - 1) of n >= 2 feature rows (n, d), C-contiguous: the rows less their
@@ -80,12 +82,13 @@ TraceResult trace_sqrt_product(Factor a, Factor b, TraceMethod method, std::opti
 
 // What an approximate polar factor X of M (m x n, m >= n, X alike) proves about the nuclear norm of M.
 //   lower:  ||X||_2 <= 2 implies ||X (3 I - X^T X) / 2||_2 <= 1, so tr of that times M is at most the nuclear norm:
-//           lower = (3 tr H - <Y, H>) / 2 with Y = X^T X, H = X^T M. It counts only if the Cholesky factorisation of
-//           3.9 I - Y succeeds, which proves ||X||_2 < 2.
+//           lower = (3 tr H - <Y, H>) / 2 with Y = X^T X, H = X^T M. It counts only where ||X||_2 < 2 is proven: by
+//           1 + ||Y - I||_F < 3.9, or by a Cholesky factorisation of 3.9 I - Y that succeeds.
 //   upper:  (||C||_F^2 + ||M C^-1||_F^2) / 2 for any nonsingular C; C is a Cholesky factor of the symmetric part of H
 //           plus mu I. Its gap is ||P^(-1/2) (P - |M|)||_F^2 / 2, P = C^T C: quadratic in the error of P.
 // Rounding is added to both: the bounds hold for the computed M. An absent end is infinite.
-// Cost: 1/2 + 1 + 1/6 + 1/6 + 1/2 products for square M, 2/3 more for each further mu; four matrices of workspace.
+// Cost: 1/2 + 1 + 1/6 + 1/2 products for square M, 1/6 more where ||Y - I||_F does not already prove the norm, 2/3 more
+// for each further mu; four matrices of workspace.
 struct PolarCertificate {
   bool is_norm_proven = false;  // ||X||_2 <= 2
   double estimate = 0;          // the lower bound before rounding is taken off: converges quadratically to T

@@ -1,0 +1,155 @@
+"""The trace of the matrix square root of a product of covariances, beside what the peers call for it.
+
+`scipy.linalg.sqrtm` is what pytorch-fid, clean-fid and TTUR call; `torch.linalg.eigvals` of the product what torchmetrics
+and torch-fidelity call. "Busy" runs one spinning process per core beside the call.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import scipy.linalg
+
+from benchmarks.environment import use_peers
+from benchmarks.harness import Agreement, Check, Config, Measured, Result, Target, busy, compare, faster
+from fastfid import _core
+
+THREADS = (1, 2)
+
+FULL_RANK = Agreement(relative=1e-9, why="full rank: every route is exact to rounding")
+
+
+@functools.cache
+def features(n: int, d: int, seed: int) -> np.ndarray:
+    """Gaussian rows whose covariance has condition 2e4, that of Inception features of thousands of photographs."""
+    rng = np.random.default_rng(seed)
+    rotation = np.linalg.qr(np.random.default_rng(d).standard_normal((d, d)))[0]
+    return ((rng.standard_normal((n, d)) * np.logspace(0, -1.6, d)) @ rotation).astype(np.float32)
+
+
+@functools.cache
+def covariances(d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two sample covariances of 3 d and 4 d rows."""
+    return tuple(np.cov(features(k * d, d, k).astype(np.float64), rowvar=False) for k in (3, 4))
+
+
+def products_at_most(result: _core.TraceResult, limit: float) -> Check:
+    """Target: the code counted at most `limit` full products for a bracket of 1e-6."""
+
+    def check(_: Mapping[str, Measured]) -> Target:
+        width = (result.upper - result.lower) / result.value
+        met = result.gemms <= limit and width <= 1e-6
+        text = f"Newton-Schulz: at most {limit:g} products for a bracket of 1e-6 (came: {width:.1e})"
+        return Target(text, result.gemms, limit, met)
+
+    return check
+
+
+def full_rank(config: Config, d: int, eigvals) -> Result:
+    sigma1, sigma2 = covariances(d)
+    polar = _core.trace_sqrt_product(sigma1, sigma2, method="newton-schulz", tol=1e-6)
+    if not polar.lower <= _core.trace_sqrt_product(sigma1, sigma2).value <= polar.upper:
+        raise AssertionError(f"d = {d}: the certified bracket does not hold the eigen route's value")
+    contenders = {
+        "fastfid": lambda: _core.trace_sqrt_product(sigma1, sigma2).value,
+        # Its point estimate is as good as the bracket it was asked for.
+        "fastfid newton-schulz": lambda: (
+            _core.trace_sqrt_product(sigma1, sigma2, method="newton-schulz", tol=1e-9 if d <= 64 else 1e-6).value
+        ),
+        "torch.linalg.eigvals": lambda: eigvals(sigma1, sigma2),
+    }
+    targets = []
+    against = "torch.linalg.eigvals"
+    if d <= 2048:  # sqrtm takes minutes beyond
+        against = "scipy.linalg.sqrtm"
+        contenders[against] = lambda: np.trace(scipy.linalg.sqrtm(sigma1 @ sigma2)).real
+    if d == 2048:
+        targets = [
+            faster("fastfid", than="scipy.linalg.sqrtm", times=12 if config.threads == 1 else 15),
+            faster("fastfid", than="torch.linalg.eigvals", times=5),
+            products_at_most(polar, 23),
+        ]
+    return compare(
+        config,
+        f"d = {d}, full rank",
+        contenders,
+        against=against,
+        agree=Agreement(relative=1e-6, why="Newton-Schulz stops at a bracket of 1e-6; the others agree to 1e-9")
+        if d > 64
+        else FULL_RANK,
+        targets=targets,
+        facts={"d": d, "gemms": polar.gemms, "iterations": polar.iterations, "width": polar.upper - polar.lower},
+    )
+
+
+def thin(config: Config, n: int, d: int) -> Result:
+    x, y = features(n, d, 11), features(n, d, 12)
+    wide_x, wide_y = x.astype(np.float64), y.astype(np.float64)
+    mu1, mu2 = wide_x.mean(axis=0), wide_y.mean(axis=0)
+
+    def sqrtm_of_covariances() -> float:
+        sigma1, sigma2 = np.cov(wide_x, rowvar=False), np.cov(wide_y, rowvar=False)
+        root = scipy.linalg.sqrtm(sigma1 @ sigma2)
+        return float(((mu1 - mu2) ** 2).sum() + np.trace(sigma1) + np.trace(sigma2) - 2 * np.trace(root).real)
+
+    return compare(
+        config,
+        f"d = {d}, distance of {n} against {n} rows",
+        {
+            "fastfid": lambda: _core.frechet_distance(mu1, None, x, mu2, None, y).value,
+            "fastfid from covariances": lambda: (
+                _core.frechet_distance(
+                    mu1, np.cov(wide_x, rowvar=False), None, mu2, np.cov(wide_y, rowvar=False), None
+                ).value
+            ),
+            "scipy.linalg.sqrtm": sqrtm_of_covariances,
+        },
+        against="scipy.linalg.sqrtm",
+        agree=Agreement(
+            absolute=1e-4, reference="fastfid", why="n < d: the peers' square root of a singular product is noise"
+        ),
+        repeats=config.pick(1, 3),
+        facts={"d": d, "n": n},
+    )
+
+
+def beside_a_busy_process(config: Config, d: int) -> Result:
+    """Each method quiet and with one spinning process per core: at most three times as long, in every run."""
+    sigma1, sigma2 = covariances(d)
+    contenders = {
+        "fastfid": lambda: _core.trace_sqrt_product(sigma1, sigma2).value,
+        "fastfid newton-schulz": lambda: _core.trace_sqrt_product(sigma1, sigma2, method="newton-schulz").value,
+    }
+    agree = Agreement(relative=1e-6, why="Newton-Schulz stops at a bracket of 1e-6")
+    repeats = config.pick(3, 7)
+    case = f"d = {d}, quiet and beside one busy process per core"
+    quiet = compare(config, case, contenders, against="fastfid", agree=agree, repeats=repeats)
+    with busy(config.threads):
+        loaded = compare(config, case, contenders, against="fastfid", agree=agree, repeats=repeats)
+
+    def at_most_three_times(name: str) -> Target:
+        calm = next(m for m in quiet.measured if m.name == name).median
+        worst = max(next(m for m in loaded.measured if m.name == name).seconds)
+        return Target(f"{name}: no call beyond 3 x its quiet time", worst / calm, 3, worst <= 3 * calm)
+
+    quiet.targets = [at_most_three_times(name) for name in contenders]
+    for measured in loaded.measured:
+        measured.name += ", busy"
+    quiet.measured += loaded.measured
+    quiet.facts = {"d": d, "busy": config.threads}
+    return quiet
+
+
+def run(config: Config) -> Iterator[Result]:
+    use_peers(config, weights=False)
+    import torch
+
+    def eigvals(sigma1: np.ndarray, sigma2: np.ndarray) -> float:
+        a, b = torch.from_numpy(sigma1), torch.from_numpy(sigma2)
+        return torch.linalg.eigvals(a @ b).sqrt().real.sum().item()
+
+    for d in config.pick((64, 768), (64, 192, 768, 1024, 2048, 4096)):
+        yield full_rank(config, d, eigvals)
+    for n in config.pick((200,), (500, 1000, 2000)):
+        yield thin(config, n, config.pick(768, 2048))
+    yield beside_a_busy_process(config, config.pick(768, 2048))
