@@ -206,7 +206,6 @@ def test_fid_of_features_is_exact_for_few_rows():
 
 
 def test_an_imaginary_component_is_an_error():
-    # clean-fid's check is commented out in the released version: it returns a number here.
     with pytest.raises(NumericalError, match="Imaginary component"):
         fid.frechet_distance([0, 0], [[-1, 1], [1, 1]], [0, 0], np.eye(2))
 

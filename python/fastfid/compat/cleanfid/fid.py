@@ -1,8 +1,8 @@
 """``cleanfid.fid``: FID and KID of folders, zip files and generators.
 
 Numbers and printed lines are clean-fid's (0.1.35). What is better: the subsets of KID are seeded, zip files are read
-in the order of their names, statistics are kept in the user cache and not inside the package, the default device is one
-that exists, and an indefinite covariance is an error.
+in the order of their names, statistics are kept in the user cache and not inside the package, and the default device
+is one that exists.
 """
 
 import contextlib

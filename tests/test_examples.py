@@ -1,0 +1,72 @@
+"""The scripts in examples/ run as they are and print a number."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, weights):
+    root = tmp_path_factory.mktemp("examples")
+    for seed, name in enumerate(("real", "generated")):
+        (root / name).mkdir()
+        rng = np.random.default_rng(seed)
+        for i in range(6):
+            Image.fromarray(rng.integers(0, 256 - 90 * seed, (40, 40, 3), dtype=np.uint8)).save(
+                root / name / f"{i}.png"
+            )
+    return str(root / "real"), str(root / "generated")
+
+
+def run(name, *arguments):
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_example_is_run_here():
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "replace_pytorch_fid.py",
+        "score_a_generator.py",
+        "score_two_folders.py",
+        "training_loop.py",
+    }
+
+
+def test_two_folders_and_the_script_that_used_pytorch_fid_agree(folders, tmp_path):
+    kept = tmp_path / "real.npz"
+    first = run("score_two_folders.py", *folders, "--dims", "64", "--keep", str(kept))
+    second = run("replace_pytorch_fid.py", *folders, "64")
+    assert f"kept in {kept}" in first
+    assert "6 real and 6 generated images, 64 dimensions" in first
+    fid = float(re.search(r"FID ([0-9.]+), certainly", first)[1])
+    assert fid > 0
+    number = re.search(r"^FID:  ([0-9.]+)$", second, re.MULTILINE)
+    assert float(number[1]) == pytest.approx(fid, abs=1e-4)
+
+
+def test_the_change_from_pytorch_fid_is_one_line():
+    text = (EXAMPLES / "replace_pytorch_fid.py").read_text()
+    was, now = re.search(r"^# (from pytorch_fid\S* import .*)\n(from \S+ import .*)$", text, re.MULTILINE).groups()
+    assert now == was.replace("pytorch_fid", "fastfid.compat.pytorch_fid", 1)
+    assert text.count("fastfid") == 1
+
+
+def test_fid_falls_in_the_training_loop(folders):
+    out = run("training_loop.py", "--steps", "20", "--images", "16")
+    first, last = (float(value) for value in re.findall(r"FID ([0-9.]+)", out))
+    assert last < first
+
+
+def test_a_generator_is_scored(folders):
+    out = run("score_a_generator.py", folders[0], "--images", "10", "--dims", "64")
+    assert float(re.search(r"FID of 10 generated images: ([0-9.]+)", out)[1]) > 0
