@@ -1,7 +1,7 @@
 """The trace of the matrix square root of a product of covariances, beside what the peers call for it.
 
-`scipy.linalg.sqrtm` is what pytorch-fid, clean-fid and TTUR call; `torch.linalg.eigvals` of the product what torchmetrics
-and torch-fidelity call. "Busy" runs one spinning process per core beside the call.
+`scipy.linalg.sqrtm` is what pytorch-fid, clean-fid and TTUR call; `torch.linalg.eigvals` what torchmetrics and
+torch-fidelity call on the product. "Busy" runs one spinning process per core beside the call.
 """
 
 import functools
