@@ -243,10 +243,12 @@ def test_a_bomb_is_one_sentence_on_the_command_line(tmp_path, weights):
     header[16:24] = (12_000).to_bytes(4, "big") + (9_000).to_bytes(4, "big")
     header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
     (tmp_path / "x.png").write_bytes(header)
+    (tmp_path / "y.png").write_bytes(encoded("PNG"))
     command = [sys.executable, "-m", "fastfid", str(tmp_path), str(tmp_path), "--device", "cpu"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        f"fastfid: error: {tmp_path}/x.png: declares 12000 x 9000 pixels; at most 89478485 are decoded (max_pixels)"
+        f"fastfid: error: {tmp_path}/x.png: declares 12000 x 9000 pixels; at most 89478485 are decoded "
+        "(--max-pixels, max_pixels=)"
     ]

@@ -544,3 +544,35 @@ def test_bits_of_the_whole_command_do_not_depend_on_the_cut(folder, tmp_path, we
         printed.add(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert len(printed) == 1
     assert float(printed.pop().removeprefix("FID:  ")) > 0.01
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 4])
+@pytest.mark.parametrize("bad", [0, 1, 5, 7])
+def test_exactly_the_images_before_the_bad_one_are_consumed(tmp_path, num_workers, bad):
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).save(tmp_path / f"{i:02}.png")
+    (tmp_path / f"{bad:02}.png").write_bytes(b"broken")
+    seen = []
+    with pytest.raises(ImageError, match=rf"{bad:02}\.png"):
+        extract(open_source(tmp_path), GridMeans(), seen.append, num_workers=num_workers)
+    assert sum(len(features) for features in seen) == bad
+
+
+@pytest.mark.parametrize("shape", [(1, 12), (2, 11)])
+def test_an_extractor_that_loses_features_is_caught(shape):
+    class Wrong(GridMeans):
+        def forward(self, batch):
+            return np.zeros(shape, np.float32)
+
+    with pytest.raises(ValueError, match=r"Wrong\.forward: expected features of shape \(2, 12\)"):
+        extract(open_source(np.zeros((6, 5, 5, 3), np.uint8)), Wrong(), lambda features: None)
+
+
+def test_errors_of_prepare_keep_their_words():
+    class Picky(GridMeans):
+        def prepare(self, image):
+            return b"\xff".decode("ascii")
+
+    with pytest.raises(ValueError, match="can't decode byte"):
+        extract(open_source(np.zeros((6, 5, 5, 3), np.uint8)), Picky(), lambda features: None)

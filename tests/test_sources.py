@@ -945,3 +945,22 @@ def test_arrays_of_other_libraries(kind):
     )
     with pytest.raises(TypeError, match=r"expected uint8 images with values 0..255, got float64"):
         open_source(kind(images.astype(float)))
+
+
+def test_joined_tars_are_not_read_by_half(tmp_path, folder):
+    parts = []
+    for number in range(2):
+        with tarfile.open(tmp_path / f"{number}.tar", "w") as archive:
+            for path in sorted(folder.iterdir())[:2]:
+                archive.add(path, f"{number}/{path.name}")
+        parts.append((tmp_path / f"{number}.tar").read_bytes())
+    (tmp_path / "both.tar").write_bytes(b"".join(parts))
+    with pytest.raises(ValueError, match=r"both\.tar: .*more follows the end of the archive"):
+        open_source(tmp_path / "both.tar")
+    assert len(open_source(str(tmp_path / "[01].tar"))) == 4
+
+
+def test_statistics_are_no_images(tmp_path):
+    np.savez(tmp_path / "s.npz", mu=np.zeros(2), sigma=np.eye(2))
+    with pytest.raises(ValueError, match=r"s\.npz: holds statistics \(mu, sigma\), which cannot be used as images"):
+        open_source(tmp_path / "s.npz")

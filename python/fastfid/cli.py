@@ -122,6 +122,12 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
         help="apply the EXIF orientation (default: ignore it, as pytorch-fid)",
     )
     group.add_argument(
+        "--max-pixels",
+        type=_positive,
+        metavar="N",
+        help="refuse images that declare more pixels, before they are decoded; default: 89 million",
+    )
+    group.add_argument(
         "--cache",
         action="store_const",
         const=True,
@@ -341,6 +347,7 @@ def _fid_options(args: argparse.Namespace) -> dict[str, Any]:
         "seed": args.seed,
         "alpha": args.alpha,
         "exif": args.exif,
+        **({"max_pixels": args.max_pixels} if args.max_pixels else {}),
     }
 
 

@@ -46,6 +46,8 @@ class SourceOptions(TypedDict, total=False):
     """Composite transparent pictures on white; else the alpha channel is dropped, as the peers do."""
     exif: bool
     """Turn pictures as their EXIF orientation says; else it is ignored, as the peers do."""
+    max_pixels: int
+    """Refuse pictures that declare more pixels, before they are decoded. Default: Pillow's, 89 million."""
 
 
 def make_extractor(

@@ -11,6 +11,7 @@ takes its share of the cores without holding up a layer.
 import queue
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
@@ -94,6 +95,9 @@ def extract(
 
     Raises
     ------
+    Whatever an image raises leaves only when every image before it, in the source's order, has been consumed; none
+    after it is.
+
     fastfid.ImageError
         An image cannot be read, or more than `max_errors`; the message begins with the name of an image.
     ValueError
@@ -134,10 +138,22 @@ def extract(
                 full, batch = batch, []
                 take(network.add(full))
 
-        for name, outcome in prepared:
+        def finish() -> None:
+            flush()
+            take(network.rest())
+
+        def outcomes() -> Iterator[tuple[str, NDArray[Any] | ImageError]]:
+            try:
+                yield from prepared
+            except Exception:
+                finish()
+                raise
+
+        for name, outcome in outcomes():
             if isinstance(outcome, ImageError):
                 report.skipped.append((name, str(outcome).removeprefix(f"{name}: ")))
                 if tolerance is not None and len(report.skipped) > tolerance:
+                    finish()
                     raise _too_many(report, outcome, tolerance, on_error)
                 bar.update(1)
                 continue
@@ -147,6 +163,7 @@ def extract(
                 flush()
                 shape = outcome.shape
             elif outcome.shape != shape:
+                finish()
                 raise ValueError(
                     f"{name}: gives the network an input of shape {outcome.shape}, the first image one of {shape};"
                     f" protocol {extractor.protocol!r} needs images of one size"
@@ -154,8 +171,7 @@ def extract(
             batch.append(outcome)
             if len(batch) == batch_size:
                 flush()
-        flush()
-        take(network.rest())
+        finish()
     return report
 
 
@@ -174,8 +190,10 @@ def _prepare(item: ImageItem, extractor: FeatureExtractor) -> NDArray[Any]:
         return extractor.prepare(item.load())
     except ImageError:
         raise
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"{item.name}: {error}") from error
+    except TypeError as error:
+        raise TypeError(f"{item.name}: {error}") from error
+    except ValueError as error:  # also of classes that take other arguments, such as UnicodeDecodeError
+        raise ValueError(f"{item.name}: {error}") from error
     except Exception as error:
         raise RuntimeError(f"{item.name}: {type(error).__name__}: {error}") from error
 
@@ -251,7 +269,12 @@ class _Network:
 
     def _forward(self, batch: list[NDArray[Any]]) -> NDArray[np.float32]:
         # One image needs no copy; that of several is half a percent of what the network takes for them.
-        return self._extractor.forward(batch[0][None] if len(batch) == 1 else np.stack(batch))
+        features = self._extractor.forward(batch[0][None] if len(batch) == 1 else np.stack(batch))
+        expected = (len(batch), self._extractor.dims)
+        if features.shape != expected:
+            name = type(self._extractor).__name__
+            raise ValueError(f"{name}.forward: expected features of shape {expected}, got {features.shape}")
+        return features
 
 
 class _Workers(Generic[Task, Result]):
@@ -278,8 +301,9 @@ class _Workers(Generic[Task, Result]):
         self._stopped.set()
         for _ in self._threads:
             self._tasks.put(None)
+        deadline = time.monotonic() + _FAREWELL_S
         for thread in self._threads:
-            thread.join(_FAREWELL_S)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def submit(self, task: Task) -> Future[Result]:
         future: Future[Result] = Future()

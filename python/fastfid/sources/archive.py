@@ -157,6 +157,7 @@ class _TarItem(ImageItem):
 
 # Of a long name or an extended header; the longest path that systems allow is 4 KiB.
 _MAX_HEADER_BYTES = 2**20
+_CHUNK_BYTES = 2**20
 
 _Opener = Callable[[str], IO[bytes]]
 _COMPRESSIONS: dict[bytes, _Opener] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # type: ignore[dict-item]
@@ -243,6 +244,12 @@ class TarSource(FileSource):
             stream.seek(archive.offset)
             if any(stream.read(tarfile.BLOCKSIZE)):
                 raise tarfile.ReadError(f"damaged header at byte {archive.offset}")
+            while rest := stream.read(_CHUNK_BYTES):
+                if rest.strip(b"\0"):
+                    raise tarfile.ReadError(
+                        "more follows the end of the archive, as when archives are joined with cat: hand in the parts, "
+                        "as a glob or a brace list"
+                    )
 
 
 class _HeaderReader(io.RawIOBase):

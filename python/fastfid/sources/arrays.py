@@ -230,6 +230,8 @@ class NpzSource(FileSource):
         name = f"{path}: arr_0"
         with open_npz(path) as archive:
             names = member_names(archive)
+            if {"mu", "sigma"} <= set(names) and "arr_0" not in names:
+                raise ValueError(f"{path}: holds statistics (mu, sigma), which cannot be used as images here")
             if "arr_0" not in names:
                 there = ", ".join(names[:8]) or "no arrays"
                 raise ValueError(

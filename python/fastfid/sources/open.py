@@ -22,12 +22,13 @@ _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".tx
 
 
 def is_statistics_file(path: Any) -> bool:
-    """Whether `path` is an ``.npz`` with statistics (``mu`` and ``sigma``); reads the archive's directory only."""
+    """Whether `path` is an ``.npz`` with statistics, complete or not; reads the archive's directory only."""
     if not isinstance(path, str | os.PathLike) or not os.fspath(path).lower().endswith(".npz"):
         return False
     try:
         with zipfile.ZipFile(path) as archive:
-            return {"mu.npy", "sigma.npy"} <= set(archive.namelist())
+            found = {"mu.npy", "sigma.npy", "arr_0.npy"} & set(archive.namelist())
+            return {"mu.npy", "sigma.npy"} <= found or (bool(found) and "arr_0.npy" not in found)
     except Exception:  # a damaged directory raises many classes; whoever opens the file says what is wrong
         return False
 

@@ -110,7 +110,8 @@ class Decoder:
         width, height = image.size
         if width * height > self.max_pixels:
             raise ImageError(
-                f"{name}: declares {width} x {height} pixels; at most {self.max_pixels} are decoded (max_pixels)"
+                f"{name}: declares {width} x {height} pixels; at most {self.max_pixels} are decoded "
+                "(--max-pixels, max_pixels=)"
             )
 
 
