@@ -2,6 +2,7 @@
 
 import copy
 import doctest
+import os
 import pickle
 import subprocess
 import sys
@@ -689,6 +690,137 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, moments.n)
     grown_kib, n = map(int, out.split())
     assert n == 403_000
     assert grown_kib < 20 * 1024
+
+
+OUT_OF_MEMORY = """
+import pickle, resource, sys
+import numpy as np
+from fastfid import Moments
+
+d = 2048
+rng = np.random.default_rng(0)
+rows = rng.standard_normal((2100, d), np.float32)
+small, big, thick = Moments(d), Moments(d), Moments(d)
+small.update(rows[:100])
+big.update(rows)
+thick.update(rows[::-1])
+near = Moments(d)
+near.update(rows[:2040])
+calls = {
+    "thin.merge(thick)": (small, lambda: small.merge(big)),
+    "leave thin": (near, lambda: near.update(rows[:100])),
+    "thin.merge(thin)": (near, lambda: near.merge(small)),
+    "thick.merge(fresh copy)": (thick, lambda: thick.merge(thick)),
+}
+thick.covariance()  # BLAS has its buffers from here on
+target, call = calls[sys.argv[1]]
+before = pickle.dumps(target.state())
+pages = int(open("/proc/self/statm").read().split()[0])
+_, hard = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (8 << 20), hard))
+try:
+    call()
+except MemoryError:
+    print("MemoryError")
+resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+assert pickle.dumps(target.state()) == before
+expected = Moments.from_state(pickle.loads(before))
+assert np.array_equal(target.mean, expected.mean)
+call()  # and with the memory it works
+print(target.n)
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "n"),
+    [("thin.merge(thick)", 2200), ("leave thin", 2140), ("thin.merge(thin)", 2140), ("thick.merge(fresh copy)", 4200)],
+)
+def test_a_call_that_runs_out_of_memory_changes_nothing(call, n):
+    # memory that was freed goes back to the system, or glibc would serve the call from it
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    command = [sys.executable, "-c", OUT_OF_MEMORY, call]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    assert (done.stdout.split(), done.returncode) == (["MemoryError", str(n)], 0), done.stderr
+
+
+def test_fewer_threads_than_asked_for_change_nothing():
+    """Stacks of 64 MiB under a limit with room for none of the helpers; without the limit they come."""
+    script = """
+import os, resource
+import numpy as np
+from fastfid import Moments, _core
+
+x = np.random.default_rng(0).standard_normal((600, 512))
+def moments():
+    m = Moments(512)
+    m.update(x)
+    return m.covariance()
+_core.set_num_threads(1)
+expected = moments()
+_core.set_num_threads(16)
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (48 << 20), hard))
+for is_limited in (True, False):
+    if not is_limited:
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    for _ in range(20):
+        assert np.array_equal(moments(), expected)
+    print(len(os.listdir("/proc/self/task")))
+"""
+    # glibc takes the size of a thread's stack from the limit at the start of the process
+    command = ["bash", "-c", 'ulimit -s 65536 && exec "$@"', "-", sys.executable, "-c", script]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    none, some = map(int, done.stdout.split())
+    assert some > none
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "cpus"),
+    [
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "a/cpu.max": "250000 100000", "cpu.max": "700000 100000"}, 3),
+        ("0::/a/b\n", {"a/b/cpu.max": "100000 100000", "a/cpu.max": "400000 100000"}, 1),
+        ("0::/docker/of/the/host\n", {"cpu.max": "200000 100000"}, 2),
+        ("0::/\n", {"other/cpu.max": "100000 100000"}, 0),
+        ("0::/a\n", {"a/cpu.max": "1000 100000"}, 1),
+        (
+            "9:name=systemd:/x\n3:cpuset:/y\n2:cpu,cpuacct:/a:b/c\n0::/\n",
+            {
+                "cpu/a:b/c/cpu.cfs_quota_us": "-1",
+                "cpu/a:b/c/cpu.cfs_period_us": "100000",
+                "cpu/a:b/cpu.cfs_quota_us": "400000",
+                "cpu/a:b/cpu.cfs_period_us": "100000",
+                "cpu/y/cpu.cfs_quota_us": "100000",
+                "cpu/y/cpu.cfs_period_us": "100000",
+            },
+            4,
+        ),
+        ("nonsense\n", {"cpu.max": "100000 100000"}, 0),
+    ],
+)
+def test_cgroup_quota_is_the_smallest_from_the_own_group_up(tmp_path, membership, files, cpus):
+    (tmp_path / "membership").write_text(membership)
+    for name, text in files.items():
+        path = tmp_path / "mount" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    assert _core.cgroup_quota(str(tmp_path / "membership"), str(tmp_path / "mount")) == cpus
+
+
+def test_cgroup_quota_without_control_groups(tmp_path):
+    assert _core.cgroup_quota(str(tmp_path / "none"), str(tmp_path)) == 0
+
+
+def test_a_masked_array_is_a_type_error():
+    moments = Moments(3)
+    for mask in (False, np.eye(4, 3, dtype=bool)):
+        with pytest.raises(TypeError, match=r"x: expected an array without a mask, got a masked array.*\(4, 3\)"):
+            moments.update(np.ma.MaskedArray(np.ones((4, 3)), mask=mask))
+    assert moments.n == 0
+    pixels = np.ma.masked_equal(np.zeros((8, 8, 3), np.uint8), 0)
+    with pytest.raises(TypeError, match=r"images\[0\]: expected an array without a mask"):
+        _core.preprocess([pixels], "pytorch-fid")
 
 
 def test_documentation_examples():

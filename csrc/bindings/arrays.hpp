@@ -21,6 +21,15 @@ inline std::string describe(pybind11::handle object) {
                  std::string(py::str(object.attr("shape"))));
 }
 
+// Throws TypeError for a numpy.ma.MaskedArray, the NumPy array with a mask: it would be dropped in silence.
+inline void expect_unmasked(pybind11::handle object, const std::string& argument) {
+  namespace py = pybind11;
+  if (py::isinstance<py::array>(object) && py::hasattr(object, "mask")) {
+    throw py::type_error(message(argument, ": expected an array without a mask, got a masked array, ", describe(object),
+                                 "; fill or drop what is masked first"));
+  }
+}
+
 // The argument as a NumPy array of `rank` dimensions, whatever its dtype and strides. Nothing is converted: a list or a
 // tensor raises TypeError, as does another rank.
 inline pybind11::array as_array(pybind11::handle object, const char* argument, pybind11::ssize_t rank) {
@@ -29,6 +38,7 @@ inline pybind11::array as_array(pybind11::handle object, const char* argument, p
     throw py::type_error(
         message(argument, ": expected a NumPy array with ", rank, " dimensions, got ", describe(object)));
   }
+  expect_unmasked(object, argument);
   auto array = py::reinterpret_borrow<py::array>(object);
   if (array.ndim() != rank) {
     throw py::type_error(

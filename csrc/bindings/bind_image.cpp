@@ -19,6 +19,7 @@ namespace {
 // Views a NumPy array (h, w, 3) of T without copying. The caller keeps `object` alive.
 template <class T>
 image::View<T> view_of(const py::handle& object, const std::string& name, const char* expected) {
+  expect_unmasked(object, name);
   if (!py::isinstance<py::array_t<T>>(object) || py::reinterpret_borrow<py::array>(object).ndim() != 3) {
     throw py::type_error(message(name, ": expected ", expected, ", got ", describe(object)));
   }

@@ -104,7 +104,8 @@ void bind_moments(py::module_& module) {
 Sums are in float64 whatever the input. The result is the same, bit for bit, however the rows were split into calls of
 `update` and whatever the number of threads; parts that are merged agree with one pass to rounding. Memory does not grow
 with the number of rows: while n <= d the rows themselves are kept (`rows`), then 4 d^2 bytes (17 MB at d = 2048).
-An object may be used from several threads.
+An object may be used from several threads. After a fork, an object that another thread was using at that moment must
+not be used in the child: its lock stays taken there.
 
 Parameters
 ----------
@@ -154,7 +155,7 @@ x : numpy.ndarray
 Raises
 ------
 TypeError
-    If x is no NumPy array of such a dtype with two dimensions.
+    If x is no NumPy array of such a dtype with two dimensions, or has a mask.
 ValueError
     If x has another number of features.
 NumericalError

@@ -24,6 +24,8 @@ void bind_runtime(py::module_& module) {
       },
       "Facts of the build: compiler, flags, BLAS, CUDA (None: not built).");
   module.def("num_threads", &num_threads, "Threads that the core uses.");
+  module.def("cgroup_quota", &cgroup_quota, py::arg("membership"), py::arg("mount"),
+             "CPUs that the control groups listed in the file `membership` allow, or 0 for no limit.");
   module.def("set_num_threads", &set_num_threads, py::arg("n"),
              "Sets the number of threads of the core for the whole process; 0 restores the default.");
   module.def(

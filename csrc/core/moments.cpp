@@ -6,6 +6,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <functional>
 
 #include "core/errors.hpp"
 #include "core/linalg.hpp"
@@ -143,12 +144,13 @@ void for_each_stripe(int d, F&& f) {
   for (int column = 0; column < d; column += kStripe) f(column, std::min(kStripe, d - column));
 }
 
-// parallel_for where it pays.
-void for_each_task(int d, int count, const std::function<void(std::size_t)>& body) {
+// parallel_for where it pays. Throws what `body` throws and nothing else: std::ref spares std::function its allocation.
+template <class F>
+void for_each_task(int d, int count, const F& body) {
   if (d < kSmallDims) {
     for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) body(i);
   } else {
-    parallel_for(static_cast<std::size_t>(count), body);
+    parallel_for(static_cast<std::size_t>(count), std::ref(body));
   }
 }
 
@@ -186,8 +188,22 @@ RowsView RowsView::slice(std::size_t first, std::size_t count) const {
   return part;
 }
 
+void RowBuffer::reserve(std::size_t rows, DType dtype) {
+  const std::size_t size = rows * static_cast<std::size_t>(d_);
+  if (is_float64_ || dtype == DType::kFloat64) {
+    float64_.reserve(size);
+  } else {
+    float32_.reserve(size);
+  }
+}
+
 void RowBuffer::append(const RowsView& rows) {
   if (rows.n == 0) return;
+  if (n_ == 0) {
+    constexpr std::size_t kMaxReserve = std::size_t{32} << 20;
+    const std::size_t row_bytes = static_cast<std::size_t>(d_) * (is_float64_ ? sizeof(double) : sizeof(float));
+    reserve(std::min(static_cast<std::size_t>(expected_), kMaxReserve / row_bytes), rows.dtype);
+  }
   const auto d = static_cast<std::size_t>(d_);
   const std::size_t before = n_ * d;
   const std::size_t after = before + rows.n * d;
@@ -199,9 +215,7 @@ void RowBuffer::append(const RowsView& rows) {
   }
   const Element type = element(rows.dtype);
   const auto copy = [&](auto& storage, DType stored) {
-    constexpr std::size_t kMaxReserve = std::size_t{32} << 20;
-    if (storage.empty()) storage.reserve(std::min(static_cast<std::size_t>(expected_) * d, kMaxReserve / type.size));
-    storage.resize(after);
+    storage.resize(after);  // the last that can fail
     StripeBytes scratch;
     std::array<double, kStripe> converted;
     for (std::size_t i = 0; i < rows.n; ++i) {
@@ -273,7 +287,7 @@ void PackedSymmetric::add_gram(const double* z, int k, int ldz) {
   });
 }
 
-void PackedSymmetric::add(const PackedSymmetric& other, double weight, const std::vector<double>& delta) {
+void PackedSymmetric::add(const PackedSymmetric& other, double weight, const double* delta) {
   // A row of the rectangle is the left part of row `row` of S, then, in the first rows, the right part of row h + row.
   const int h = half();
   const int e = d_ - h;
@@ -284,10 +298,10 @@ void PackedSymmetric::add(const PackedSymmetric& other, double weight, const std
       double* const out = data_.data() + static_cast<std::size_t>(row) * length;
       const double* const in = other.data_.data() + static_cast<std::size_t>(row) * length;
       const auto left = static_cast<std::size_t>(std::min(row + 1, h));
-      add_scaled(in, weight * delta[static_cast<std::size_t>(row)], delta.data(), left, out);
+      add_scaled(in, weight * delta[row], delta, left, out);
       if (row >= e) continue;
       const auto first = static_cast<std::size_t>(h + row);
-      add_scaled(in + row + kGap, weight * delta[first], delta.data() + first, static_cast<std::size_t>(e - row),
+      add_scaled(in + row + kGap, weight * delta[first], delta + first, static_cast<std::size_t>(e - row),
                  out + row + kGap);
     }
   });
@@ -343,6 +357,22 @@ void PackedSymmetric::from_triangle(const double* in) {
   }
 }
 
+// Not a multiple of a large power of two: the rows of the packed block would compete for the same cache sets.
+std::size_t MomentsAccumulator::packed_row() const { return (static_cast<std::size_t>(d_) + 7) / 8 * 8 + 8; }
+
+void MomentsAccumulator::reserve_fold(Workspace& workspace, bool with_scatter) {
+  const auto d = static_cast<std::size_t>(d_);
+  if (with_scatter) scatter.allocate();
+  shift.resize(d);
+  shifted_mean.resize(d);
+  if (workspace.size() < (kBlockRows + 1) * packed_row()) workspace.resize((kBlockRows + 1) * packed_row());
+}
+
+void MomentsAccumulator::reserve(DType dtype, Workspace& workspace) {
+  reserve_fold(workspace, true);
+  pending.reserve(kBlockRows, dtype);
+}
+
 void MomentsAccumulator::push(const RowsView& rows, Workspace& workspace) {
   std::size_t done = 0;
   while (done < rows.n) {
@@ -363,14 +393,9 @@ void MomentsAccumulator::push(const RowsView& rows, Workspace& workspace) {
 
 void MomentsAccumulator::fold(const RowsView& rows, Workspace& workspace, bool with_scatter) {
   if (rows.n == 0) return;
-  const auto d = static_cast<std::size_t>(d_);
   const int m = static_cast<int>(rows.n);
-  if (with_scatter) scatter.allocate();
-  shift.resize(d);
-  shifted_mean.resize(d);
-  // Not a multiple of a large power of two: the rows of the packed block would compete for the same cache sets.
-  const std::size_t ldz = (d + 7) / 8 * 8 + 8;
-  if (workspace.size() < (kBlockRows + 1) * ldz) workspace.resize((kBlockRows + 1) * ldz);
+  const std::size_t ldz = packed_row();
+  reserve_fold(workspace, with_scatter);
 
   const bool first = n == 0;
   const auto n_a = static_cast<double>(n);
@@ -426,20 +451,21 @@ void MomentsAccumulator::fold(const RowsView& rows, Workspace& workspace, bool w
   if (with_scatter) scatter.add_gram(workspace.data(), first ? m : m + 1, static_cast<int>(ldz));
 }
 
-void MomentsAccumulator::merge_folded(const MomentsAccumulator& other, bool with_scatter) {
+void MomentsAccumulator::merge_folded(const MomentsAccumulator& other, Workspace& workspace, bool with_scatter) {
   if (other.n == 0) return;
   if (n == 0) {
-    n = other.n;
     shift = other.shift;
     shifted_mean = other.shifted_mean;
     if (with_scatter) scatter = other.scatter;
+    n = other.n;
     return;
   }
+  reserve_fold(workspace, with_scatter);
   const auto n_a = static_cast<double>(n);
   const auto n_b = static_cast<double>(other.n);
   const double fraction = n_b / (n_a + n_b);
-  std::vector<double> delta(static_cast<std::size_t>(d_));
-  for (std::size_t j = 0; j < delta.size(); ++j) {
+  double* const delta = workspace.data();
+  for (std::size_t j = 0; j < shift.size(); ++j) {
     delta[j] = (other.shift[j] - shift[j]) + (other.shifted_mean[j] - shifted_mean[j]);
     shifted_mean[j] += fraction * delta[j];
   }
@@ -449,7 +475,7 @@ void MomentsAccumulator::merge_folded(const MomentsAccumulator& other, bool with
 
 MomentsAccumulator MomentsAccumulator::folded(Workspace& workspace, bool with_scatter) const {
   MomentsAccumulator copy(d_);
-  copy.merge_folded(*this, with_scatter);
+  copy.merge_folded(*this, workspace, with_scatter);
   copy.fold(pending.view(), workspace, with_scatter);
   return copy;
 }
@@ -501,27 +527,35 @@ void Moments::update_locked(const RowsView& rows) {
   if (n_ + static_cast<std::int64_t>(rows.n) <= d_) {
     rows_.append(rows);
   } else {
-    if (is_thin()) leave_thin();
-    deal(rows, static_cast<std::uint64_t>(n_));
+    if (is_thin()) {
+      std::vector<MomentsAccumulator> fresh(static_cast<std::size_t>(std::max(1, groups_)), MomentsAccumulator(d_));
+      reserve(fresh, rows_.is_float64() ? DType::kFloat64 : rows.dtype);
+      deal(rows_.view(), 0, fresh);
+      leave_thin(fresh);
+    } else {
+      reserve(accumulators_, rows.dtype);
+    }
+    deal(rows, static_cast<std::uint64_t>(n_), accumulators_);
   }
   n_ += static_cast<std::int64_t>(rows.n);
 }
 
-void Moments::leave_thin() {
-  std::vector<MomentsAccumulator> fresh(static_cast<std::size_t>(std::max(1, groups_)), MomentsAccumulator(d_));
-  for (auto& accumulator : fresh) accumulator.scatter.allocate();  // what can fail, fails before anything is changed
-  accumulators_ = std::move(fresh);
-  deal(rows_.view(), 0);
+void Moments::leave_thin(std::vector<MomentsAccumulator>& accumulators) noexcept {
+  accumulators_.swap(accumulators);
   rows_ = RowBuffer(d_, d_);
 }
 
-void Moments::deal(const RowsView& rows, std::uint64_t first_index) {
+void Moments::reserve(std::vector<MomentsAccumulator>& accumulators, DType dtype) {
+  for (auto& accumulator : accumulators) accumulator.reserve(dtype, workspace_);
+}
+
+void Moments::deal(const RowsView& rows, std::uint64_t first_index, std::vector<MomentsAccumulator>& accumulators) {
   if (groups_ == 0) {
-    accumulators_[0].push(rows, workspace_);
+    accumulators[0].push(rows, workspace_);
     return;
   }
   for (std::size_t i = 0; i < rows.n; ++i) {
-    accumulators_[static_cast<std::size_t>(group_of(first_index + i, groups_))].push(rows.slice(i, 1), workspace_);
+    accumulators[static_cast<std::size_t>(group_of(first_index + i, groups_))].push(rows.slice(i, 1), workspace_);
   }
 }
 
@@ -539,14 +573,18 @@ void Moments::merge(const Moments& other) {
     return;
   }
   if (is_thin()) {
-    const RowBuffer rows = std::exchange(rows_, RowBuffer(d_, d_));
-    accumulators_ = other.accumulators_;
-    n_ = other.n_;
-    update_locked(rows.view());
+    std::vector<MomentsAccumulator> merged = other.accumulators_;
+    reserve(merged, rows_.view().dtype);
+    deal(rows_.view(), static_cast<std::uint64_t>(other.n_), merged);
+    leave_thin(merged);
+    n_ += other.n_;
     return;
   }
   for (std::size_t k = 0; k < accumulators_.size(); ++k) {
-    accumulators_[k].merge_folded(other.accumulators_[k]);
+    accumulators_[k].reserve(other.accumulators_[k].pending.view().dtype, workspace_);
+  }
+  for (std::size_t k = 0; k < accumulators_.size(); ++k) {
+    accumulators_[k].merge_folded(other.accumulators_[k], workspace_);
     accumulators_[k].push(other.accumulators_[k].pending.view(), workspace_);
   }
   n_ += other.n_;
@@ -572,7 +610,7 @@ MomentsAccumulator Moments::total(bool with_scatter) const {
   }
   MomentsAccumulator sum = accumulators_[0].folded(workspace_, with_scatter);
   for (std::size_t k = 1; k < accumulators_.size(); ++k) {
-    sum.merge_folded(accumulators_[k], with_scatter);
+    sum.merge_folded(accumulators_[k], workspace_, with_scatter);
     sum.fold(accumulators_[k].pending.view(), workspace_, with_scatter);
   }
   return sum;

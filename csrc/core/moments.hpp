@@ -42,8 +42,10 @@ class RowBuffer {
   // `expected` rows are reserved by the first append (32 MiB at most), lest growing copies them again and again.
   explicit RowBuffer(int d, int expected = 0) : d_(d), expected_(expected) {}
 
-  void append(const RowsView& rows);
-  void clear();  // Keeps the capacity.
+  // Makes room for `rows` rows of which some are of this type: appending up to there cannot fail.
+  void reserve(std::size_t rows, DType dtype);
+  void append(const RowsView& rows);  // All or nothing, should memory run out.
+  void clear();                       // Keeps the capacity.
 
   std::size_t n() const { return n_; }
   bool is_float64() const { return is_float64_; }
@@ -81,7 +83,7 @@ class PackedSymmetric {
   // S += Z^T Z with Z (k, d), row-major, rows ldz apart: 4 tasks of equal size, whatever the number of threads.
   void add_gram(const double* z, int k, int ldz);
   // S += other + weight delta delta^T.
-  void add(const PackedSymmetric& other, double weight, const std::vector<double>& delta);
+  void add(const PackedSymmetric& other, double weight, const double* delta);
 
   // S / divisor, (d, d), both triangles, row-major.
   void expand(double divisor, double* out) const;
@@ -114,12 +116,15 @@ class MomentsAccumulator {
 
   explicit MomentsAccumulator(int d) : pending(d, kBlockRows), scatter(d), d_(d) {}
 
+  // Allocates all that later calls of push() with rows of this type, and of merge_folded(), need: they cannot fail
+  // then.
+  void reserve(DType dtype, Workspace& workspace);
   // Folds complete blocks and keeps the remaining rows pending.
   void push(const RowsView& rows, Workspace& workspace);
   // Folds `rows` (at most kBlockRows of them) now, as one block. Without the scatter, n and mean get the same bits.
   void fold(const RowsView& rows, Workspace& workspace, bool with_scatter = true);
   // Adds the folded rows of `other` (not its pending ones) by Chan's formula; without the scatter likewise.
-  void merge_folded(const MomentsAccumulator& other, bool with_scatter = true);
+  void merge_folded(const MomentsAccumulator& other, Workspace& workspace, bool with_scatter = true);
   // A copy in which the pending rows are folded too.
   MomentsAccumulator folded(Workspace& workspace, bool with_scatter = true) const;
   // (d,) mean. Throws NumericalError if it overflows.
@@ -132,6 +137,9 @@ class MomentsAccumulator {
   PackedSymmetric scatter;           // sum of (x - mean)(x - mean)^T; allocated by the first fold
 
  private:
+  std::size_t packed_row() const;  // elements from one row of a packed block to the next
+  void reserve_fold(Workspace& workspace, bool with_scatter);
+
   int d_;
 };
 
@@ -151,6 +159,9 @@ struct MomentsState {
 };
 
 // n, mean and covariance of a stream of d-dimensional rows, mergeable.
+//
+// A call that fails, be it for want of memory, leaves the object as it was: what can fail comes first, on copies or as
+// reserved memory.
 //
 // Memory: 4 d bytes a row while n <= d; then about 4 d^2 bytes for the scatter, times the number of groups if there are
 // any, and a few blocks of 8 kBlockRows d bytes. Time: n d^2 flops. Thread-safe: every member locks the object; work is
@@ -197,8 +208,11 @@ class Moments {
  private:
   bool is_thin() const { return n_ <= d_; }
   void update_locked(const RowsView& rows);
-  void deal(const RowsView& rows, std::uint64_t first_index);
-  void leave_thin();
+  // Deals the rows to `accumulators`; cannot fail after reserve() with their type.
+  void deal(const RowsView& rows, std::uint64_t first_index, std::vector<MomentsAccumulator>& accumulators);
+  void reserve(std::vector<MomentsAccumulator>& accumulators, DType dtype);
+  // Takes the accumulators, which have been dealt rows_, in place of rows_.
+  void leave_thin(std::vector<MomentsAccumulator>& accumulators) noexcept;
   MomentsAccumulator total(bool with_scatter) const;
 
   int d_;

@@ -11,7 +11,9 @@
 #include <fstream>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -19,22 +21,6 @@
 
 namespace fastfid {
 namespace {
-
-// CPU limit of this process's control group (v2, then v1), or 0 where there is none.
-int cgroup_quota() {
-  double quota = 0;
-  double period = 0;
-  if (std::ifstream v2("/sys/fs/cgroup/cpu.max"); v2) {
-    std::string limit;
-    v2 >> limit >> period;
-    if (!limit.empty() && limit != "max") quota = std::atof(limit.c_str());
-  } else {
-    std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") >> quota;
-    std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_period_us") >> period;
-  }
-  if (quota <= 0 || period <= 0) return 0;
-  return std::max(1, static_cast<int>(quota / period + 0.5));
-}
 
 int default_num_threads() {
   if (const char* text = std::getenv("FASTFID_NUM_THREADS"); text != nullptr && *text != '\0') {
@@ -84,14 +70,9 @@ struct Region {
 class Pool {
  public:
   void run(Region& region, int helpers) {
-    auto shared = std::make_shared<Ticket>(Ticket{&region});
-    {
-      const std::lock_guard lock(mutex_);
-      while (static_cast<int>(workers_.size()) < helpers) workers_.emplace_back([this] { loop(); });
-      for (int i = 0; i < helpers; ++i) queue_.push_back(shared);
-    }
-    for (int i = 0; i < helpers; ++i) wake_.notify_one();
+    const std::shared_ptr<Ticket> shared = invite(region, helpers);
     region.work();
+    if (!shared) return;
     {
       // Nobody may enter from here on: tickets still in the queue are void.
       const std::lock_guard lock(shared->mutex);
@@ -117,6 +98,25 @@ class Pool {
     explicit Ticket(Region* r) : region(r) {}
     Ticket(Ticket&& other) noexcept : region(other.region) {}
   };
+
+  // Asks up to `helpers` workers in, starting those that are missing. Where threads or memory run out it makes do with
+  // what there is, down to none: the caller does the work in any case.
+  std::shared_ptr<Ticket> invite(Region& region, int helpers) {
+    std::shared_ptr<Ticket> ticket;
+    try {
+      ticket = std::make_shared<Ticket>(Ticket{&region});
+      const std::lock_guard lock(mutex_);
+      try {
+        while (static_cast<int>(workers_.size()) < helpers) workers_.emplace_back([this] { loop(); });
+      } catch (const std::system_error&) {
+        helpers = static_cast<int>(workers_.size());
+      }
+      for (int i = 0; i < helpers; ++i) queue_.push_back(ticket);
+    } catch (const std::bad_alloc&) {  // no ticket, or fewer of them in the queue
+    }
+    wake_.notify_all();
+    return ticket;
+  }
 
   void loop() {
     std::unique_lock lock(mutex_);
@@ -156,18 +156,53 @@ Pool* g_pool = nullptr;
 
 // The pool lives as long as the process: joining threads in a static destructor can deadlock when the interpreter has
 // already torn them down. After fork() the child has none of the parent's threads, so it starts a pool of its own.
-Pool& pool() {
+// Null if there is no memory even for an empty one.
+Pool* pool() {
   static std::once_flag once;
-  std::call_once(once, [] {
-    g_pool = new Pool;
-    pthread_atfork(nullptr, nullptr, [] { g_pool = new Pool; });
-  });
-  return *g_pool;
+  try {
+    std::call_once(once, [] {
+      g_pool = new Pool;
+      pthread_atfork(nullptr, nullptr, [] { g_pool = new Pool; });
+    });
+  } catch (const std::bad_alloc&) {
+  }
+  return g_pool;
 }
 
 thread_local bool t_inside = false;
 
 }  // namespace
+
+int cgroup_quota(const std::string& membership, const std::string& mount) {
+  double least = 0;                                                  // CPUs
+  const auto limit = [&](const std::string& quota, double period) {  // "max" (v2) and -1 (v1): no limit
+    const double cpus = period > 0 ? std::atof(quota.c_str()) / period : 0;
+    if (cpus > 0 && (least == 0 || cpus < least)) least = cpus;
+  };
+  std::ifstream lines(membership);
+  for (std::string line; std::getline(lines, line);) {  // "hierarchy:controllers:/path"; v2 has no controllers
+    const std::size_t first = line.find(':');
+    const std::size_t second = line.find(":/", first == std::string::npos ? first : first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const bool is_v2 = controllers == ",,";
+    if (!is_v2 && controllers.find(",cpu,") == std::string::npos) continue;
+    // In a container the path may be the host's and not exist here; the walk still ends at the container's own group.
+    for (std::string path = line.substr(second + 1);; path.erase(path.rfind('/'))) {
+      std::string quota;
+      double period = 0;
+      if (is_v2) {
+        std::ifstream(mount + path + "/cpu.max") >> quota >> period;
+      } else {
+        std::ifstream(mount + "/cpu" + path + "/cpu.cfs_quota_us") >> quota;
+        std::ifstream(mount + "/cpu" + path + "/cpu.cfs_period_us") >> period;
+      }
+      limit(quota, period);
+      if (path.empty()) break;
+    }
+  }
+  return least == 0 ? 0 : std::max(1, static_cast<int>(std::min(least, 4096.0) + 0.5));
+}
 
 int num_threads() {
   const int asked = g_num_threads.load();
@@ -200,7 +235,11 @@ void parallel_for(std::size_t count, const std::function<void(std::size_t)>& bod
     t_inside = outer;
   };
   Region region(count, guarded);
-  pool().run(region, static_cast<int>(std::min(threads, count)) - 1);
+  if (Pool* const helpers = pool()) {
+    helpers->run(region, static_cast<int>(std::min(threads, count)) - 1);
+  } else {
+    region.work();
+  }
   if (region.error) std::rethrow_exception(region.error);
 }
 

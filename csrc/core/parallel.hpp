@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <string>
 
 namespace fastfid {
 
@@ -13,13 +14,19 @@ namespace fastfid {
 // set_num_threads says. Always >= 1.
 int num_threads();
 
+// CPUs that the control groups of a process allow it: the smallest quota from its own group up to the root, or 0 where
+// there is none. `membership` is its /proc/PID/cgroup, `mount` the root of the mounted hierarchies (v2, or v1 with the
+// hierarchy of the CPU controller in mount/cpu).
+int cgroup_quota(const std::string& membership = "/proc/self/cgroup", const std::string& mount = "/sys/fs/cgroup");
+
 // Sets the number of threads for later calls of the whole process; 0 restores the default. Throws InvalidArgument if n
 // < 0.
 void set_num_threads(int n);
 
 // Runs body(i) once for every i in [0, count). Tasks are handed out in ascending order, the caller works too, and the
 // call returns when all are done. The first exception is rethrown in the caller, after the rest were skipped. May be
-// called from several threads at once and from inside a body (which then runs its part itself).
+// called from several threads at once and from inside a body (which then runs its part itself). Where the system gives
+// no more threads or no memory for them it uses fewer: it throws what a body throws and nothing else.
 void parallel_for(std::size_t count, const std::function<void(std::size_t)>& body);
 
 }  // namespace fastfid
