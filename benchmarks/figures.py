@@ -5,9 +5,9 @@ Every figure in a Markdown file of this repository stands between two comments a
     <!-- figures: NAME MACHINE -->
     <!-- /figures -->
 
-where MACHINE is a file of ``results/`` without its suffix, and NAME is ``summary`` (the table `SUMMARY` below) or the
-name of a stage (its whole table). ``--check`` writes nothing and fails if a file differs from the results; CI calls it.
-Without it the plots are drawn as well.
+where MACHINE is a file of ``results/`` without its suffix (it may be left out while there is one), and NAME is
+``summary`` (README's: the table `SUMMARY` below and the plots) or the name of a stage (its whole table). ``--check``
+writes nothing and fails if a file differs from the results; CI calls it. Without it the plots are drawn as well.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks import report
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-MARKER = re.compile(r"(<!-- figures: (?P<name>\S+) (?P<machine>\S+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
+MARKER = re.compile(r"(<!-- figures: (?P<name>\S+)(?: (?P<machine>[^\s-]\S*))? -->\n).*?(<!-- /figures -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,15 @@ SUMMARY = (
 )
 
 
+# Stage, file and what the picture shows, in README's order.
+PLOTS = (
+    ("folders", "whole_command.png", "Time of the whole command by tool, its parts stacked"),
+    ("growth", "time_against_n.png", "Time of the whole command against the number of images"),
+    ("growth", "memory_against_n.png", "Peak memory of the whole command against the number of images"),
+    ("trace", "trace_against_d.png", "Time of the trace of the matrix square root against d"),
+)
+
+
 def _find(results: dict[str, Any], line: Line) -> dict[str, Any] | None:
     """Return the result that a line shows; None where it was not measured."""
     stage = results["stages"].get(line.stage, {"results": []})
@@ -82,8 +91,8 @@ def _shown(entry: dict[str, Any], quantity: str, unit: str) -> str:
     return report.duration(entry["median"])
 
 
-def summary(results: dict[str, Any]) -> str:
-    """Return README's table."""
+def summary(results: dict[str, Any], slug: str) -> str:
+    """Return README's table and pictures; `slug` names the machine's files."""
     machine = results["machine"]
     rows = ["| what | fastfid | the other | ratio | threads | command |", "|---|---|---|---|---|---|"]
     for line in SUMMARY:
@@ -117,6 +126,12 @@ def summary(results: dict[str, Any]) -> str:
             "",
             *rows,
             "",
+            *(
+                f"![{title}](benchmarks/results/plots/{slug}/{file})"
+                for stage, file, title in PLOTS
+                if results["stages"].get(stage, {}).get("results")
+            ),
+            "",
         ]
     )
 
@@ -132,13 +147,20 @@ def rewrite(text: str, results_folder: Path) -> str:
 
     def fill(match: re.Match[str]) -> str:
         name, machine = match["name"], match["machine"]
+        if machine is None:
+            measured = sorted(path.stem for path in results_folder.glob("*.json"))
+            if not measured:  # a checkout in which nothing was measured yet
+                return f"{match[1]}{match[4]}"
+            if len(measured) > 1:
+                raise LookupError(f"marker 'figures: {name}': say which machine: {', '.join(measured)}")
+            machine = measured[0]
         path = results_folder / f"{machine}.json"
         if not path.exists():
             raise LookupError(f"marker 'figures: {name} {machine}': no file {path.name} in {results_folder.name}")
         results = report.load(path)
         if name != "summary" and name not in results["stages"]:
             raise LookupError(f"marker 'figures: {name} {machine}': no such stage in {path.name}")
-        body = summary(results) if name == "summary" else report.stage_table(results["stages"][name]) + "\n"
+        body = summary(results, machine) if name == "summary" else report.stage_table(results["stages"][name]) + "\n"
         return f"{match[1]}{body}{match[4]}"
 
     return MARKER.sub(fill, text)

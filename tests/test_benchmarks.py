@@ -130,8 +130,8 @@ def _results(seconds_ours, seconds_peer):
 
 
 def test_the_table_says_where_we_are_behind():
-    assert "| 2.0 x |" in figures.summary(_results(1.0, 2.0))
-    assert "**0.50 x: slower**" in figures.summary(_results(2.0, 1.0))
+    assert "| 2.0 x |" in figures.summary(_results(1.0, 2.0), "box")
+    assert "**0.50 x: slower**" in figures.summary(_results(2.0, 1.0), "box")
 
 
 def test_markers_are_filled_and_nothing_else(tmp_path):
@@ -144,6 +144,11 @@ def test_markers_are_filled_and_nothing_else(tmp_path):
     assert figures.rewrite(made, tmp_path) == made
     with pytest.raises(LookupError, match=r"no file other\.json"):
         figures.rewrite(text.replace("box", "other"), tmp_path)
+    unnamed = figures.rewrite(text.replace("folders box", "summary"), tmp_path)
+    assert "| 2.0 x |" in unnamed
+    (tmp_path / "second.json").write_text(json.dumps(_results(1.0, 2.0)))
+    with pytest.raises(LookupError, match="which machine: box, second"):
+        figures.rewrite(text.replace("folders box", "summary"), tmp_path)
     with pytest.raises(LookupError, match="no such stage"):
         figures.rewrite(text.replace("figures: folders", "figures: nonsense"), tmp_path)
 
