@@ -73,13 +73,14 @@ def test_tensorflow_is_torch_fidelity(environment, real, fake):
 @pytest.mark.parametrize(("antialias", "protocol"), [(True, "torchmetrics"), (False, "tensorflow")])
 def test_torchmetrics_with_and_without_antialias(torchmetrics_fid, real, fake, antialias, protocol):
     metric = torchmetrics_fid(feature=768, antialias=antialias)
+    some = real[:6]
     with torch.inference_mode():
-        features = torch.cat([metric.inception(channels_first(image)) for image in real])
+        features = torch.cat([metric.inception(channels_first(image)) for image in some])
         for is_real, images in ((True, real), (False, fake)):
             for image in images:
                 metric.update(channels_first(image), real=is_real)
         expected = metric.compute().item()
-    extractor = assert_same_features(protocol, 768, real, features.numpy())
+    extractor = assert_same_features(protocol, 768, some, features.numpy())
     assert our_distance(extractor, real, fake) == pytest.approx(expected, rel=DISTANCE)
 
 
