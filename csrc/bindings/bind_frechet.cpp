@@ -300,8 +300,9 @@ The sampling bias of the distance is another matter and usually larger: see Frec
       "_polar_certificate",
       [](py::handle m, py::handle x, double tol) {
         PolarWorkspace workspace;
-        const PolarCertificate proof = polar_certificate(to_matrix(as_contiguous<double>(m, "m", 2)),
-                                                         to_matrix(as_contiguous<double>(x, "x", 2)), tol, workspace);
+        const linalg::Matrix matrix = to_matrix(as_contiguous<double>(m, "m", 2));
+        HostPolar host(matrix, to_matrix(as_contiguous<double>(x, "x", 2)), workspace);
+        const PolarCertificate proof = polar_certificate(host, tol);
         return py::make_tuple(proof.lower, proof.upper, proof.is_norm_proven);
       },
       py::arg("m"), py::arg("x"), py::arg("tol") = 0.0,

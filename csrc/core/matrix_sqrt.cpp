@@ -7,7 +7,6 @@
 
 #include "core/errors.hpp"
 #include "core/parallel.hpp"
-#include "core/polar_table.hpp"
 
 namespace fastfid {
 namespace {
@@ -129,6 +128,7 @@ Scaled check_covariance(const double* sigma, std::size_t d, const char* name) {
 Factor factor_checked(const Scaled& s) {
   Factor out;
   const std::size_t d = s.d;
+  out.d = d;
   out.exponent = s.exponent;
   out.trace = s.trace;
   if (s.trace == 0) {
@@ -226,6 +226,7 @@ Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const char* name
   FASTFID_EXPECT(n >= 2, InvalidArgument, name, ": expected at least 2 samples, got ", n);
   FASTFID_EXPECT(d >= 1, InvalidArgument, name, ": expected rows of d >= 1 features, got d = 0");
   Factor out;
+  out.d = d;
   out.f = Matrix(n, d);
   const double largest = largest_magnitude(rows, n * d);
   FASTFID_EXPECT(std::isfinite(largest), NumericalError, name, ": contains NaN or infinity");
@@ -268,101 +269,7 @@ Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const char* name
 template Factor factor_rows(const float*, std::size_t, std::size_t, const char*);
 template Factor factor_rows(const double*, std::size_t, std::size_t, const char*);
 
-PolarCertificate polar_certificate(const Matrix& m, const Matrix& x, double tol, PolarWorkspace& workspace) {
-  FASTFID_EXPECT(m.rows() >= m.cols() && x.rows() == m.rows() && x.cols() == m.cols(), InvalidArgument,
-                 "polar_certificate: expected M and X of one shape (m, n), m >= n, got (", m.rows(), ", ", m.cols(),
-                 ") and (", x.rows(), ", ", x.cols(), ")");
-  PolarCertificate out;
-  auto& [y, h, c, w] = workspace;
-  const std::size_t n = m.cols();
-  const double n3 = real(n) * real(n) * real(n);
-  const double rows_u = real(m.rows()) * kUnitRoundoff;
-  const double cols_u = real(n) * kUnitRoundoff;
-  const double norm_m = linalg::frobenius_norm(m);
-  out.lower = 0;
-  out.upper = std::sqrt(real(n)) * norm_m * (1 + 4 * cols_u + 4 * rows_u);
-  out.flops += linalg::gram(x, y);
-  out.flops += linalg::multiply_tn(x, m, h);
-  const double trace_h = linalg::trace(h);
-  const double norm_x = std::sqrt(linalg::trace(y));
-  const double norm_y = linalg::frobenius_norm(y);
-  const double norm_h = linalg::frobenius_norm(h);
-  out.estimate = (3 * trace_h - linalg::inner_product(y, h)) / 2;
-  if (!std::isfinite(out.estimate)) return out;
-
-  // ||X||_2 <= 2. Rounding of Y and of the factorisation moves an eigenvalue by less than 0.1 for any n here:
-  // m u ||X||_F^2 + n u tr(3.9 I - Y) < 1e-7 at 4096. Near convergence ||Y||_2 <= 1 + ||Y - I||_F is proof enough.
-  const double off = norm_y * norm_y - 2 * linalg::trace(y) + real(n);  // ||Y - I||_F^2
-  out.is_norm_proven = off < 2.9 * 2.9;
-  if (!out.is_norm_proven) {
-    c.reshape(n, n);
-    linalg::for_each_row(n, [&](std::size_t i) {
-      for (std::size_t j = i; j < n; ++j) c(i, j) = -y(i, j);
-      c(i, i) += 3.9;
-    });
-    out.is_norm_proven = linalg::cholesky(c);
-    out.flops += n3 / 3;
-  }
-  if (out.is_norm_proven) {
-    // Rounding of H (m u |X|^T |M|), of Y (m u |X|^T |X|) and of the sums (at most 2 n additions in a chain).
-    const double slack = 1.5 * (rows_u + cols_u) * norm_x * norm_m + 0.5 * rows_u * norm_x * norm_x * norm_h +
-                         0.5 * rows_u * norm_y * norm_x * norm_m + 2 * cols_u * norm_y * norm_h;
-    out.lower = std::max(0.0, out.estimate - 1.01 * slack);
-  }
-
-  // y has done its work: it takes the symmetric part of H.
-  constexpr std::size_t kSquare = 32;
-  linalg::for_each_row((n + kSquare - 1) / kSquare, [&](std::size_t square) {
-    const std::size_t i0 = square * kSquare;
-    for (std::size_t j0 = i0; j0 < n; j0 += kSquare) {
-      for (std::size_t i = i0; i < std::min(i0 + kSquare, n); ++i) {
-        for (std::size_t j = std::max(i, j0); j < std::min(j0 + kSquare, n); ++j) y(i, j) = (h(i, j) + h(j, i)) / 2;
-      }
-    }
-  });
-  c.reshape(n, n);
-  double mu = std::max(0.0, (out.estimate - trace_h) / real(n)) + 4 * kUnitRoundoff * norm_m;
-  double previous = kInfinity;
-  for (int attempt = 0; attempt < 8; ++attempt) {
-    linalg::for_each_row(n, [&](std::size_t i) {
-      std::copy(y.row(i) + i, y.row(i) + n, c.row(i) + i);
-      c(i, i) += mu;
-    });
-    out.flops += n3 / 3;
-    if (!linalg::cholesky(c)) {
-      mu *= 10;
-      continue;
-    }
-    w.reshape(m.rows(), n);
-    linalg::for_each_row(m.rows(), [&](std::size_t i) { std::copy_n(m.row(i), n, w.row(i)); });
-    out.flops += linalg::solve_right(c, w);
-    const double norm_c = linalg::frobenius_norm(c);
-    const double norm_w = linalg::frobenius_norm(w);
-    // The inequality is exact for W C in place of M, and the triangular solve has ||M - W C||_F <= n u ||W||_F ||C||_F.
-    const double upper = (norm_c * norm_c + norm_w * norm_w) / 2 * (1 + 4 * (rows_u + cols_u)) +
-                         1.01 * std::sqrt(real(n)) * cols_u * norm_c * norm_w;
-    if (!(upper < previous)) break;
-    out.upper = std::min(out.upper, upper);
-    if (out.upper - out.lower <= tol * out.upper) break;
-    previous = upper;
-    mu /= 30;
-  }
-  return out;
-}
-
 namespace {
-
-// Bounds and estimate in scaled units, tightened as routes report.
-struct Bracket {
-  double lower;
-  double upper;
-
-  void intersect(double low, double high) {
-    lower = std::max(lower, low);
-    upper = std::min(upper, high);
-  }
-  bool is_within(double tol) const { return upper - lower <= tol * upper; }
-};
 
 // Nuclear norm from the eigenvalues of G = M^T M. With ||computed G - G||_F and LAPACK's backward error together below
 // eta = (m + n) u ||M||_F^2 (the product's share is proven; the eigensolver's is LAPACK's documented p(n) u ||G|| with
@@ -406,130 +313,37 @@ EigenRoute eigen_route(const Matrix& m, double norm_m, Matrix& g, double& flops)
   return out;
 }
 
-// Polar iteration with its certificate, stage after stage until the bracket is within tol.
-struct PolarRoute {
-  double value = 0;
-  int iterations = 0;
-  bool is_certified = false;
-};
-
-PolarRoute polar_route(const Matrix& m, double norm_m, double tol, PolarWorkspace& workspace, Bracket& bracket,
-                       double& flops) {
-  PolarRoute out;
-  const std::size_t n = m.cols();
-  // alpha >= ||M||_2 with Y = A^T A, A = M / ||M||_F: ||A||_2^4 <= ||Y^2||_F. Y and Y^2 are what the first iteration
-  // needs, so this costs nothing.
-  Matrix x(m.rows(), n);
-  linalg::for_each_row(m.rows(), [&](std::size_t i) {
-    for (std::size_t j = 0; j < n; ++j) x(i, j) = m(i, j) / norm_m;
-  });
-  auto& y = workspace.y;
-  auto& y2 = workspace.h;
-  auto& next = workspace.w;
-  flops += linalg::gram(x, y);
-  flops += linalg::gram(y, y2);
-  const double alpha = std::min(1.0, std::sqrt(std::sqrt(linalg::frobenius_norm(y2)))) * (1 + 1e-12);
-  double scale = 1 / alpha;  // of the first iteration, folded into its coefficients
-  for (const auto& stage : polar::kStages) {
-    for (const polar::Quintic& c : stage) {
-      if (out.iterations > 0) {
-        flops += linalg::gram(x, y);
-        flops += linalg::gram(y, y2);
-      }
-      const double square = scale * scale;
-      const double c0 = c[0] * scale;
-      const double c1 = c[1] * scale * square;
-      const double c2 = c[2] * scale * square * square;
-      linalg::for_each_row(n, [&](std::size_t i) {
-        for (std::size_t j = 0; j < n; ++j) y(i, j) = c1 * y(i, j) + c2 * y2(i, j);
-        y(i, i) += c0;
-      });
-      flops += linalg::multiply(x, y, next);
-      std::swap(x, next);
-      scale = 1;
-      ++out.iterations;
-    }
-    const PolarCertificate proof = polar_certificate(m, x, tol, workspace);
-    flops += proof.flops;
-    // A stage counts only if its norm is proven; the iteration cannot recover from one that is not.
-    if (!proof.is_norm_proven) break;
-    out.is_certified = true;
-    out.value = proof.estimate;
-    const double width = bracket.upper - bracket.lower;
-    bracket.intersect(proof.lower, proof.upper);
-    if (bracket.is_within(tol)) break;
-    // Further stages follow only while they pay.
-    if (out.iterations > static_cast<int>(polar::kStages[0].size()) && bracket.upper - bracket.lower > width / 2) break;
-  }
-  return out;
+// Singular values of M, for what no other route settles. Backward stable: ||M - computed||_F <= (m + n) u ||M||_F
+// (LAPACK's documented bound), times sqrt(n) in the nuclear norm.
+void last_resort(Matrix m, double norm_m, TraceResult& out, Bracket& bracket, double& flops) {
+  const double n = real(m.cols());
+  const double slack = std::sqrt(n) * (real(m.rows()) + n) * kUnitRoundoff * norm_m;
+  flops += 8.0 / 3.0 * real(m.rows()) * n * n;
+  out.singular_values = linalg::singular_values(m);
+  out.value = 0;
+  for (const double s : out.singular_values) out.value += s;
+  bracket.intersect(out.value - slack, out.value + slack);
+  out.method = "svd";
+  out.note = "the singular values of M were needed: the covariances' product is singular to working precision";
 }
 
-}  // namespace
+// T <= ||F1||_F ||F2||_F, proven before any iteration and all but attained for identical covariances.
+double factor_bound(const FactorFacts& a, const FactorFacts& b) {
+  return std::sqrt((a.trace + a.truncated) * (b.trace + b.truncated)) * (1 + 8 * real(a.d) * kUnitRoundoff);
+}
 
-TraceResult trace_sqrt_product(Factor a, Factor b, TraceMethod method, std::optional<double> tol) {
-  const std::size_t d = a.f.cols();
-  FASTFID_EXPECT(b.f.cols() == d, InvalidArgument, "the two sides differ in dimension: ", d, " and ", b.f.cols());
-  TraceResult out;
-  out.rank = std::min(a.rank, b.rank);
-  out.factor_residual = std::max(a.residual, b.residual);
-  out.method = method == TraceMethod::kNewtonSchulz ? "newton-schulz" : "eigen";
-  if (a.trace == 0 || b.trace == 0) return out;
-
-  // M tall: the Gram matrix is formed on the smaller side.
-  if (a.f.rows() < b.f.rows()) std::swap(a, b);
-  double flops = a.flops + b.flops;
-  Matrix m;
-  flops += linalg::multiply_nt(a.f, a.shape, b.f, b.shape, m);
-  PolarWorkspace workspace{std::move(a.f), std::move(b.f), {}, {}};
-  const double n = real(m.cols());
-  const double norm_m = linalg::frobenius_norm(m);
-
-  // Proven before any iteration: the nuclear norm is between ||M||_F and sqrt(n) ||M||_F, and at most
-  // ||F1||_F ||F2||_F. The latter is all but attained for identical covariances.
-  const double u = kUnitRoundoff;
-  const double norms = std::sqrt((a.trace + a.truncated) * (b.trace + b.truncated)) * (1 + 8 * real(d) * u);
-  Bracket bracket{norm_m * (1 - 4 * n * u), std::min(norms, std::sqrt(n) * norm_m * (1 + 4 * n * u))};
-  const double asked = tol.value_or(method == TraceMethod::kNewtonSchulz ? 1e-6 : kInfinity);
-
-  bool is_settled = norm_m == 0;
-  if (norm_m > 0 && method == TraceMethod::kNewtonSchulz) {
-    const PolarRoute polar = polar_route(m, norm_m, asked, workspace, bracket, flops);
-    out.value = polar.value;
-    out.iterations = polar.iterations;
-    is_settled = polar.is_certified && bracket.is_within(asked);
-  } else if (norm_m > 0) {
-    EigenRoute eigen = eigen_route(m, norm_m, workspace.y, flops);
-    out.value = eigen.value;
-    bracket.intersect(eigen.lower, eigen.upper);
-    is_settled = eigen.is_resolved;
-    out.singular_values = std::move(eigen.singular_values);
-    if (is_settled && !bracket.is_within(asked)) {
-      out.iterations = polar_route(m, norm_m, asked, workspace, bracket, flops).iterations;
-      is_settled = bracket.is_within(asked);
-    }
-  }
-  if (!is_settled) {
-    // Backward stable: ||M - computed||_F <= (m + n) u ||M||_F (LAPACK's documented bound), times sqrt(n) in the
-    // nuclear norm.
-    const double slack = std::sqrt(n) * (real(m.rows()) + n) * u * norm_m;
-    flops += 8.0 / 3.0 * real(m.rows()) * n * n;
-    out.singular_values = linalg::singular_values(m);
-    out.value = 0;
-    for (const double s : out.singular_values) out.value += s;
-    bracket.intersect(out.value - slack, out.value + slack);
-    out.method = "svd";
-    out.note = "the singular values of M were needed: the covariances' product is singular to working precision";
-  }
-
+// From the nuclear norm of M, n columns, to T: rounding in M, what the factors leave out, and the scale.
+void finish(const FactorFacts& a, const FactorFacts& b, std::size_t n, Bracket bracket, double flops,
+            std::optional<double> tol, TraceResult& out) {
   // Forming M: |M - F1 F2^T| <= d u |F1| |F2^T|, times sqrt(n) in the nuclear norm. Stopping a pivoted Cholesky
   // factorisation with E1 and E2 left leaves out at most sqrt(tr E1 tr Sigma2) + sqrt(tr Sigma1 tr E2).
-  const double formed = 1.01 * std::sqrt(n) * real(d) * u * std::sqrt(a.trace * b.trace);
+  const double formed = 1.01 * std::sqrt(real(n)) * real(a.d) * kUnitRoundoff * std::sqrt(a.trace * b.trace);
   const double left_out = std::sqrt(a.truncated * b.trace) + std::sqrt(a.trace * b.truncated);
   bracket.lower = std::max(0.0, bracket.lower - formed);
-  bracket.upper = std::min(bracket.upper + formed, norms) + left_out;
+  bracket.upper = std::min(bracket.upper + formed, factor_bound(a, b)) + left_out;
   if (left_out > 0) {
     out.note += out.note.empty() ? "" : "; ";
-    out.note += message("a covariance is singular (rank ", out.rank, " of ", d,
+    out.note += message("a covariance is singular (rank ", out.rank, " of ", a.d,
                         "): pivoted Cholesky, whose truncation the upper bound includes");
   }
   if (tol && !bracket.is_within(*tol)) {
@@ -543,9 +357,90 @@ TraceResult trace_sqrt_product(Factor a, Factor b, TraceMethod method, std::opti
   out.lower = scaled(bracket.lower, exponent);
   out.upper = scaled(bracket.upper, exponent);
   for (double& s : out.singular_values) s = scaled(s, exponent);
-  out.gemms = flops / (2 * real(d) * real(d) * real(d));
+  out.gemms = flops / (2 * real(a.d) * real(a.d) * real(a.d));
   FASTFID_EXPECT(std::isfinite(out.value), NumericalError,
                  "the trace of the matrix square root exceeds the range of float64");
+}
+
+TraceResult begin(const FactorFacts& a, const FactorFacts& b, const char* method) {
+  FASTFID_EXPECT(a.d == b.d, InvalidArgument, "the two sides differ in dimension: ", a.d, " and ", b.d);
+  TraceResult out;
+  out.rank = std::min(a.rank, b.rank);
+  out.factor_residual = std::max(a.residual, b.residual);
+  out.method = method;
+  return out;
+}
+
+constexpr double kPolarTol = 1e-6;
+
+}  // namespace
+
+TraceResult trace_sqrt_product(Factor a, Factor b, TraceMethod method, std::optional<double> tol) {
+  TraceResult out = begin(a, b, method == TraceMethod::kNewtonSchulz ? "newton-schulz" : "eigen");
+  if (a.trace == 0 || b.trace == 0) return out;
+
+  // M tall: the Gram matrix is formed on the smaller side.
+  if (a.f.rows() < b.f.rows()) std::swap(a, b);
+  double flops = a.flops + b.flops;
+  Matrix m;
+  flops += linalg::multiply_nt(a.f, a.shape, b.f, b.shape, m);
+  PolarWorkspace workspace{std::move(a.f), std::move(b.f), {}, {}};
+  const double norm_m = linalg::frobenius_norm(m);
+  Bracket bracket = norm_bracket(norm_m, m.cols());
+  bracket.upper = std::min(factor_bound(a, b), bracket.upper);
+  const double asked = tol.value_or(method == TraceMethod::kNewtonSchulz ? kPolarTol : kInfinity);
+  const auto polar_on_host = [&] {
+    HostPolar host(m, norm_m, workspace);
+    const PolarRoute polar = polar_route(host, asked, bracket);
+    flops += host.flops();
+    out.iterations = polar.iterations;
+    return polar;
+  };
+
+  bool is_settled = norm_m == 0;
+  if (norm_m > 0 && method == TraceMethod::kNewtonSchulz) {
+    const PolarRoute polar = polar_on_host();
+    out.value = polar.value;
+    is_settled = polar.is_certified && bracket.is_within(asked);
+  } else if (norm_m > 0) {
+    EigenRoute eigen = eigen_route(m, norm_m, workspace.y, flops);
+    out.value = eigen.value;
+    bracket.intersect(eigen.lower, eigen.upper);
+    is_settled = eigen.is_resolved;
+    out.singular_values = std::move(eigen.singular_values);
+    if (is_settled && !bracket.is_within(asked)) {
+      polar_on_host();
+      is_settled = bracket.is_within(asked);
+    }
+  }
+  const std::size_t n = m.cols();
+  if (!is_settled) last_resort(std::move(m), norm_m, out, bracket, flops);
+  finish(a, b, n, bracket, flops, tol, out);
+  return out;
+}
+
+TraceResult trace_sqrt_product(const FactorFacts& a, const FactorFacts& b, PolarOperations& device,
+                               std::optional<double> tol) {
+  TraceResult out = begin(a, b, "newton-schulz");
+  if (a.trace == 0 || b.trace == 0) return out;
+  const double asked = tol.value_or(kPolarTol);
+  Bracket bracket{0, factor_bound(a, b)};
+  const PolarRoute polar = polar_route(device, asked, bracket);
+  out.value = polar.value;
+  out.iterations = polar.iterations;
+  double flops = a.flops + b.flops + device.flops();
+  if (!polar.is_certified || !bracket.is_within(asked)) {
+    Matrix m = device.matrix();
+    const double norm_m = linalg::frobenius_norm(m);
+    FASTFID_EXPECT(std::isfinite(norm_m), DeviceError, "the product of the factors on the device is not finite");
+    const Bracket norms = norm_bracket(norm_m, m.cols());
+    bracket.intersect(norms.lower, norms.upper);
+    if (norm_m > 0) {
+      last_resort(std::move(m), norm_m, out, bracket, flops);
+      out.note += "; they were taken on the host";
+    }
+  }
+  finish(a, b, device.cols(), bracket, flops, tol, out);
   return out;
 }
 

@@ -7,7 +7,7 @@
 //
 // Three routes to the nuclear norm:
 //   eigen           eigenvalues of M^T M; the fastest on CPUs
-//   newton-schulz   polar iteration X -> X (c0 I + c1 Y + c2 Y^2), Y = X^T X, then a certificate (polar_certificate)
+//   newton-schulz   polar iteration X -> X (c0 I + c1 Y + c2 Y^2), Y = X^T X, then a certificate (core/polar.hpp)
 //   svd             singular values of M; several times slower, exact to rounding where M is singular
 //
 // Bounds are about T of the computed factors, F1^T F1 and F2^T F2; `factor_residual` says how far those are from the
@@ -20,19 +20,24 @@
 #include <vector>
 
 #include "core/linalg.hpp"
+#include "core/polar.hpp"
 
 namespace fastfid {
 
-// Sigma = 4^exponent (F^T F + E).
-struct Factor {
+// Sigma = 4^exponent (F^T F + E), F (r, d): what is known about F, wherever it lies.
+struct FactorFacts {
+  std::size_t d = 0;
+  int exponent = 0;      // brings the trace into [1, 4), exactly
+  double trace = 0;      // of F^T F + E; 0 for a zero covariance
+  double truncated = 0;  // bound on tr E, where a pivoted Cholesky factorisation was stopped
+  double residual = 0;   // ||E||_F / trace
+  std::size_t rank = 0;  // numerical rank of F
+  double flops = 0;      // of the factorisation and its residual
+};
+
+struct Factor : FactorFacts {
   linalg::Matrix f;                            // (r, d), row-major
   linalg::Shape shape = linalg::Shape::kFull;  // kUpper: the Cholesky factor of a positive definite Sigma
-  int exponent = 0;                            // brings the trace into [1, 4), exactly
-  double trace = 0;                            // of F^T F + E; 0 for a zero covariance
-  double truncated = 0;                        // bound on tr E, where a pivoted Cholesky factorisation was stopped
-  double residual = 0;                         // ||E||_F / trace
-  std::size_t rank = 0;                        // numerical rank of F
-  double flops = 0;                            // of the factorisation and its residual
 };
 
 struct Covariance {
@@ -80,29 +85,10 @@ struct TraceResult {
 // does not converge.
 TraceResult trace_sqrt_product(Factor a, Factor b, TraceMethod method, std::optional<double> tol);
 
-// What an approximate polar factor X of M (m x n, m >= n, X alike) proves about the nuclear norm of M.
-//   lower:  ||X||_2 <= 2 implies ||X (3 I - X^T X) / 2||_2 <= 1, so tr of that times M is at most the nuclear norm:
-//           lower = (3 tr H - <Y, H>) / 2 with Y = X^T X, H = X^T M. It counts only where ||X||_2 < 2 is proven: by
-//           1 + ||Y - I||_F < 3.9, or by a Cholesky factorisation of 3.9 I - Y that succeeds.
-//   upper:  (||C||_F^2 + ||M C^-1||_F^2) / 2 for any nonsingular C; C is a Cholesky factor of the symmetric part of H
-//           plus mu I. Its gap is ||P^(-1/2) (P - |M|)||_F^2 / 2, P = C^T C: quadratic in the error of P.
-// Rounding is added to both: the bounds hold for the computed M. An absent end is infinite.
-// Cost: 1/2 + 1 + 1/6 + 1/2 products for square M, 1/6 more where ||Y - I||_F does not already prove the norm, 2/3 more
-// for each further mu; four matrices of workspace.
-struct PolarCertificate {
-  bool is_norm_proven = false;  // ||X||_2 <= 2
-  double estimate = 0;          // the lower bound before rounding is taken off: converges quadratically to T
-  double lower = 0;
-  double upper = 0;
-  double flops = 0;
-};
-struct PolarWorkspace {
-  linalg::Matrix y;
-  linalg::Matrix h;
-  linalg::Matrix c;
-  linalg::Matrix w;
-};
-PolarCertificate polar_certificate(const linalg::Matrix& m, const linalg::Matrix& x, double tol,
-                                   PolarWorkspace& workspace);
+// The same on another device, by the polar route: `device` holds M of the factors that `a` and `b` describe (m >= n).
+// `tol` is 1e-6 if absent. Where the bracket stays wider, the last resort is the host's: M is copied and its singular
+// values taken there, and `note` says so. Throws what `device` throws.
+TraceResult trace_sqrt_product(const FactorFacts& a, const FactorFacts& b, PolarOperations& device,
+                               std::optional<double> tol);
 
 }  // namespace fastfid

@@ -1,0 +1,168 @@
+// The polar (Newton-Schulz) route to the nuclear norm of a matrix M (m x n, m >= n), and the certificate of its result.
+//
+// The algorithm exists once, here, for every device: which polynomial comes next, what the certificate proves, when to
+// stop. A device supplies PolarOperations: a few coarse operations on matrices that stay where they are, and the
+// scalars from which decisions are made. u below is the unit roundoff 2^-53.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <limits>
+
+#include "core/linalg.hpp"
+#include "core/polar_table.hpp"
+
+namespace fastfid {
+
+// What the certificate is computed from; norms are Frobenius norms.
+struct PolarMeasures {
+  double norm_m = 0;
+  double trace_y = 0;  // Y = X^T X
+  double norm_y = 0;
+  double trace_h = 0;  // H = X^T M
+  double norm_h = 0;
+  double inner_yh = 0;  // <Y, H>
+};
+
+// One attempt at the upper bound: C^T C = (H + H^T) / 2 + shift I with upper-triangular C, W = M C^-1.
+struct PolarTrial {
+  bool is_factored = false;  // the Cholesky factorisation succeeded; else the norms mean nothing
+  double norm_c = 0;
+  double norm_w = 0;
+};
+
+// The scalar formulas that a device evaluates without asking the host. constexpr: CUDA compiles them for the device.
+
+// The lower bound before rounding is taken off: converges quadratically to the nuclear norm.
+constexpr double polar_estimate(const PolarMeasures& s) { return (3 * s.trace_h - s.inner_yh) / 2; }
+
+// The shift of the first trial: what X lacks of the trace, spread over the diagonal (numerics: F3).
+constexpr double polar_shift(const PolarMeasures& s, std::size_t n) {
+  return std::max(0.0, (polar_estimate(s) - s.trace_h) / static_cast<double>(n)) +
+         4 * (std::numeric_limits<double>::epsilon() / 2) * s.norm_m;
+}
+
+// 1 / alpha with alpha >= ||A||_2, A = M / ||M||_F, from the fourth root of ||Y^2||_F, Y = A^T A: ||A||_2^4 <=
+// ||Y^2||_F.
+constexpr double polar_first_scale(double fourth_root) { return 1 / (std::min(1.0, fourth_root) * (1 + 1e-12)); }
+
+// c with c_j scale^(2 j + 1): the polynomial of scale X.
+constexpr polar::Quintic scaled_quintic(const polar::Quintic& c, double scale) {
+  const double square = scale * scale;
+  return {c[0] * scale, c[1] * scale * square, c[2] * scale * square * square};
+}
+
+// The operations of the polar route on one device. The implementation holds M, X and its workspace; calls come in the
+// order start, step..., measure, then is_norm_below_two, first_trial, trial as needed, then perhaps step again. An
+// implementation may only enqueue work in start, step and measure, up to the point where a scalar is asked for.
+class PolarOperations {
+ public:
+  virtual ~PolarOperations() = default;
+
+  virtual std::size_t rows() const = 0;  // m
+  virtual std::size_t cols() const = 0;  // n
+
+  // X := M / ||M||_F.
+  virtual void start() = 0;
+
+  // X := X (c0 I + c1 Y + c2 Y^2) with Y = X^T X. In the first step after start() the polynomial is that of
+  // polar_first_scale(||Y^2||_F^(1/4)) X. `is_late`: float32 suffices (see polar_route); a device may take it.
+  virtual void step(const polar::Quintic& c, bool is_first, bool is_late) = 0;
+
+  // In float64: Y = X^T X, H = X^T M and their scalars. A NaN or infinity in X shows in them.
+  virtual PolarMeasures measure() = 0;
+
+  // True if 3.9 I - Y has a Cholesky factorisation, which proves ||X||_2 < 2.
+  virtual bool is_norm_below_two() = 0;
+
+  // trial(polar_shift(measures of the last measure())). May have been computed together with them.
+  virtual PolarTrial first_trial() = 0;
+  virtual PolarTrial trial(double shift) = 0;
+
+  // M in host memory, for the last resort.
+  virtual linalg::Matrix matrix() = 0;
+
+  // Floating-point operations issued since construction.
+  virtual double flops() const = 0;
+};
+
+// What an approximate polar factor X of M proves about the nuclear norm of M.
+//   lower:  ||X||_2 <= 2 implies ||X (3 I - X^T X) / 2||_2 <= 1, so tr of that times M is at most the nuclear norm:
+//           lower = (3 tr H - <Y, H>) / 2 with Y = X^T X, H = X^T M. It counts only where ||X||_2 < 2 is proven: by
+//           1 + ||Y - I||_F < 3.9, or by a Cholesky factorisation of 3.9 I - Y that succeeds.
+//   upper:  (||C||_F^2 + ||M C^-1||_F^2) / 2 for any nonsingular C; C is a Cholesky factor of the symmetric part of H
+//           plus mu I. Its gap is ||P^(-1/2) (P - |M|)||_F^2 / 2, P = C^T C: quadratic in the error of P.
+// Rounding is added to both: the bounds hold for the computed M, and for any order of the sums in the products.
+// Cost: 1/2 + 1 + 1/6 + 1/2 products for square M, 1/6 more where ||Y - I||_F does not already prove the norm, 2/3 more
+// for each further mu.
+struct PolarCertificate {
+  bool is_norm_proven = false;  // ||X||_2 <= 2
+  double norm_m = 0;
+  double estimate = 0;
+  double lower = 0;
+  double upper = 0;
+};
+PolarCertificate polar_certificate(PolarOperations& device, double tol);
+
+// Bounds of the nuclear norm, tightened as routes report.
+struct Bracket {
+  double lower;
+  double upper;
+
+  void intersect(double low, double high) {
+    lower = std::max(lower, low);
+    upper = std::min(upper, high);
+  }
+  bool is_within(double tol) const { return upper - lower <= tol * upper; }
+};
+
+// ||M||_F <= nuclear norm <= sqrt(n) ||M||_F.
+Bracket norm_bracket(double norm_m, std::size_t n);
+
+// Polar iteration with its certificate, stage after stage, at most four, until the bracket is within tol.
+//
+// Steps are `is_late` from the fifth of the first stage on, where singular values that were 1e-5 are above 1e-3 and X
+// is well-conditioned, for tol >= 1e-8: the bracket then stalls near 1e-9 of T (measured: 1.7e-7 at T = 165). Later
+// stages are in float64.
+struct PolarRoute {
+  double value = 0;
+  int iterations = 0;
+  bool is_certified = false;
+};
+PolarRoute polar_route(PolarOperations& device, double tol, Bracket& bracket);
+
+// The operations in host memory, everything in float64. Works on the caller's M and workspace.
+struct PolarWorkspace {
+  linalg::Matrix y;
+  linalg::Matrix h;
+  linalg::Matrix c;
+  linalg::Matrix w;
+};
+class HostPolar final : public PolarOperations {
+ public:
+  // `norm_m` is ||M||_F. start() makes X.
+  HostPolar(const linalg::Matrix& m, double norm_m, PolarWorkspace& workspace);
+  // An X of the caller's, for polar_certificate alone. Throws InvalidArgument where the shapes do not fit.
+  HostPolar(const linalg::Matrix& m, linalg::Matrix x, PolarWorkspace& workspace);
+
+  std::size_t rows() const override { return m_.rows(); }
+  std::size_t cols() const override { return m_.cols(); }
+  void start() override;
+  void step(const polar::Quintic& c, bool is_first, bool is_late) override;
+  PolarMeasures measure() override;
+  bool is_norm_below_two() override;
+  PolarTrial first_trial() override;
+  PolarTrial trial(double shift) override;
+  linalg::Matrix matrix() override;
+  double flops() const override { return flops_; }
+
+ private:
+  const linalg::Matrix& m_;
+  double norm_m_;
+  linalg::Matrix x_;
+  PolarWorkspace& work_;
+  PolarMeasures measures_;
+  double flops_ = 0;
+};
+
+}  // namespace fastfid
