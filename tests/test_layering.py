@@ -110,6 +110,27 @@ def test_the_core_knows_neither_python_nor_cuda():
             assert not [i for i in includes if re.search(r"blas|lapack", i)], f"{path.name}: BLAS belongs to linalg"
 
 
+def test_cuda_stays_in_its_folder_and_knows_only_the_core():
+    for path in sorted((ROOT / "csrc").rglob("*.?pp")) + sorted((ROOT / "csrc").rglob("*.cu*")):
+        includes = re.findall(r'#\s*include [<"]([^">]+)', path.read_text())
+        folder = path.parent.name
+        if folder != "cuda":
+            assert path.suffix in {".cpp", ".hpp"}, f"{path.name}: CUDA code belongs to csrc/cuda"
+            cuda = [i for i in includes if re.search(r"^cuda[_.A-Z]|^cu[bs]|^cublas|^nv|device_launch|\.cuh$", i)]
+            assert not cuda, f"{folder}/{path.name} includes {cuda}"
+        else:
+            foreign = [i for i in includes if re.search(r"pybind11|Python\.h|bindings/|cublas|cusolver", i)]
+            assert not foreign, f"cuda/{path.name} includes {foreign}"
+        if folder == "core":
+            assert not [i for i in includes if i.startswith("cuda/")], path.name
+        # What the bindings include is compiled without CUDA's headers.
+        if folder == "bindings":
+            public = [i for i in includes if i.startswith("cuda/")]
+            for name in public:
+                inner = re.findall(r'#\s*include [<"]([^">]+)', (ROOT / "csrc" / name).read_text())
+                assert not [i for i in inner if re.search(r"^cuda[_.A-Z]|\.cuh$|check\.hpp", i)], name
+
+
 def test_nothing_heavy_is_imported_by_import_fastfid():
     code = (
         "import sys, fastfid, fastfid.cli\n"

@@ -19,10 +19,10 @@ void bind_runtime(py::module_& module) {
         info["build_type"] = FASTFID_BUILD_TYPE;
         info["sanitizers"] = FASTFID_SANITIZERS;
         info["blas"] = linalg::blas_description();
-        info["cuda"] = py::none();
+        info["cuda"] = FASTFID_CUDA_STATUS;
         return info;
       },
-      "Facts of the build: compiler, flags, BLAS, CUDA (None: not built).");
+      "Facts of the build: compiler, flags, BLAS, CUDA (compiler and architectures, or why it was not built).");
   module.def("num_threads", &num_threads, "Threads that the core uses.");
   module.def("cgroup_quota", &cgroup_quota, py::arg("membership"), py::arg("mount"),
              "CPUs that the control groups listed in the file `membership` allow, or 0 for no limit.");

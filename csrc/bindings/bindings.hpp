@@ -5,6 +5,7 @@
 
 namespace fastfid::bindings {
 
+void bind_dlpack(pybind11::module_& module);
 void bind_features(pybind11::module_& module);
 void bind_frechet(pybind11::module_& module);
 void bind_image(pybind11::module_& module);

@@ -14,6 +14,7 @@ PYBIND11_MODULE(_core, module) {
   py::register_exception<fastfid::DeviceError>(module, "DeviceError", PyExc_RuntimeError);
   py::register_exception<fastfid::BackendUnavailable>(module, "BackendUnavailable", PyExc_RuntimeError);
 
+  fastfid::bindings::bind_dlpack(module);
   fastfid::bindings::bind_features(module);
   fastfid::bindings::bind_frechet(module);
   fastfid::bindings::bind_image(module);

@@ -1,0 +1,200 @@
+// DLPack import, and a function that shows what came.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <utility>
+
+#include "bindings/bindings.hpp"
+#include "bindings/dlpack.hpp"
+#include "core/errors.hpp"
+
+namespace py = pybind11;
+
+namespace fastfid::bindings {
+namespace {
+
+constexpr char kName[] = "dltensor";
+constexpr char kUsedName[] = "used_dltensor";
+constexpr char kVersionedName[] = "dltensor_versioned";
+constexpr char kUsedVersionedName[] = "used_dltensor_versioned";
+constexpr std::uint32_t kMajor = 1;
+constexpr std::uint32_t kMinor = 1;
+
+std::string type_name(py::handle object) { return py::str(py::type::handle_of(object).attr("__name__")); }
+
+std::string device_name(dlpack::Device device) {
+  switch (device.type) {
+    case dlpack::kCpu:
+      return "cpu";
+    case dlpack::kCudaHost:
+      return "cpu (page-locked)";
+    case dlpack::kCuda:
+    case dlpack::kCudaManaged:
+      return message("cuda:", device.id);
+    default:
+      return message("a device of DLPack type ", device.type);
+  }
+}
+
+std::string dtype_name(dlpack::DataType dtype) {
+  const char* kind = nullptr;
+  switch (dtype.code) {
+    case dlpack::kInt:
+      kind = "int";
+      break;
+    case dlpack::kUint:
+      kind = "uint";
+      break;
+    case dlpack::kFloat:
+      kind = "float";
+      break;
+    case dlpack::kBFloat:
+      kind = "bfloat";
+      break;
+    case dlpack::kComplex:
+      kind = "complex";
+      break;
+    case dlpack::kBool:
+      return "bool";
+    default:
+      return message("DLPack dtype ", int{dtype.code}, " of ", int{dtype.bits}, " bits");
+  }
+  return message(kind, int{dtype.bits}, dtype.lanes == 1 ? "" : message("x", dtype.lanes));
+}
+
+// Calls __dlpack__ with a version, and again without one where the producer is older than that argument.
+py::object call_dlpack(py::handle object, std::optional<std::uintptr_t> stream) {
+  py::dict keywords;
+  if (stream) keywords["stream"] = py::int_(*stream);
+  py::dict versioned = keywords.attr("copy")();
+  versioned["max_version"] = py::make_tuple(kMajor, kMinor);
+  const py::object method = object.attr("__dlpack__");
+  try {
+    return method(**versioned);
+  } catch (py::error_already_set& error) {
+    if (!error.matches(PyExc_TypeError)) throw;
+  }
+  return method(**keywords);
+}
+
+}  // namespace
+
+bool ImportedTensor::is_contiguous() const {
+  std::int64_t expected = 1;
+  for (std::size_t axis = shape.size(); axis-- > 0;) {
+    if (shape[axis] != 1 && strides[axis] != expected) return false;
+    expected *= shape[axis];
+  }
+  return true;
+}
+
+std::string ImportedTensor::describe() const {
+  std::string text = dtype_name(dtype) + " (";
+  for (std::size_t axis = 0; axis < shape.size(); ++axis) {
+    text += message(axis == 0 ? "" : ", ", shape[axis], shape.size() == 1 ? "," : "");
+  }
+  return text + ") on " + device_name(device);
+}
+
+void ImportedTensor::swap(ImportedTensor& other) noexcept {
+  std::swap(data, other.data);
+  std::swap(device, other.device);
+  std::swap(dtype, other.dtype);
+  std::swap(shape, other.shape);
+  std::swap(strides, other.strides);
+  std::swap(managed_, other.managed_);
+  std::swap(managed_versioned_, other.managed_versioned_);
+}
+
+void ImportedTensor::release() noexcept {
+  if (managed_ == nullptr && managed_versioned_ == nullptr) return;
+  const py::gil_scoped_acquire acquire;
+  if (managed_ != nullptr && managed_->deleter != nullptr) managed_->deleter(managed_);
+  if (managed_versioned_ != nullptr && managed_versioned_->deleter != nullptr) {
+    managed_versioned_->deleter(managed_versioned_);
+  }
+  managed_ = nullptr;
+  managed_versioned_ = nullptr;
+}
+
+dlpack::Device tensor_device(py::handle object, const char* argument) {
+  if (!py::hasattr(object, "__dlpack__") || !py::hasattr(object, "__dlpack_device__")) {
+    throw py::type_error(
+        message(argument, ": expected a tensor that speaks DLPack (torch, CuPy, JAX), got ", type_name(object)));
+  }
+  // The device type is an enum.IntEnum in some libraries.
+  const py::tuple device = object.attr("__dlpack_device__")();
+  return {py::cast<std::int32_t>(py::int_(device[0])), py::cast<std::int32_t>(py::int_(device[1]))};
+}
+
+ImportedTensor import_tensor(py::handle object, const char* argument, std::optional<std::uintptr_t> stream) {
+  const dlpack::Device device = tensor_device(object, argument);
+  const bool is_cuda = device.type == dlpack::kCuda || device.type == dlpack::kCudaManaged;
+  FASTFID_EXPECT(is_cuda || device.type == dlpack::kCpu || device.type == dlpack::kCudaHost, InvalidArgument, argument,
+                 ": expected a tensor on a CUDA device or the CPU, got one on ", device_name(device));
+  FASTFID_EXPECT(is_cuda ? stream.has_value() : true, InvalidArgument, argument,
+                 ": a tensor on a CUDA device needs a stream");
+  // 0 is ambiguous in the protocol and not allowed; it is the legacy default stream, whose number is 1.
+  if (stream == std::uintptr_t{0}) stream = std::uintptr_t{1};
+  const py::object result = call_dlpack(object, is_cuda ? stream : std::nullopt);
+  PyObject* const capsule = result.ptr();
+
+  ImportedTensor out;
+  const dlpack::Tensor* tensor = nullptr;
+  // The tensor is ours from the moment on in which the capsule is renamed: its own destructor does nothing then.
+  if (PyCapsule_IsValid(capsule, kVersionedName)) {
+    auto* const managed = static_cast<dlpack::ManagedTensorVersioned*>(PyCapsule_GetPointer(capsule, kVersionedName));
+    FASTFID_EXPECT(managed->version.major == kMajor, InvalidArgument, argument, ": expected DLPack ", kMajor,
+                   ", got version ", managed->version.major);
+    if (PyCapsule_SetName(capsule, kUsedVersionedName) != 0) throw py::error_already_set();
+    out.managed_versioned_ = managed;
+    tensor = &managed->tensor;
+  } else if (PyCapsule_IsValid(capsule, kName)) {
+    auto* const managed = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule, kName));
+    if (PyCapsule_SetName(capsule, kUsedName) != 0) throw py::error_already_set();
+    out.managed_ = managed;
+    tensor = &managed->tensor;
+  } else {
+    throw py::type_error(
+        message(argument, ": its __dlpack__ returned no fresh DLPack capsule but ", type_name(result)));
+  }
+  out.device = tensor->device;
+  out.dtype = tensor->dtype;
+  out.shape.assign(tensor->shape, tensor->shape + tensor->ndim);
+  if (tensor->strides != nullptr) {
+    out.strides.assign(tensor->strides, tensor->strides + tensor->ndim);
+  } else {
+    out.strides.resize(out.shape.size());
+    std::int64_t stride = 1;
+    for (std::size_t axis = out.shape.size(); axis-- > 0;) {
+      out.strides[axis] = stride;
+      stride *= out.shape[axis];
+    }
+  }
+  out.data = static_cast<std::byte*>(tensor->data) + tensor->byte_offset;
+  return out;
+}
+
+void bind_dlpack(py::module_& module) {
+  module.def(
+      "tensor_info",
+      [](const py::object& tensor, std::optional<std::uintptr_t> stream) {
+        const ImportedTensor imported = import_tensor(tensor, "tensor", stream);
+        py::dict info;
+        info["device_type"] = imported.device.type;
+        info["device_id"] = imported.device.id;
+        info["dtype"] = dtype_name(imported.dtype);
+        info["shape"] = py::tuple(py::cast(imported.shape));
+        info["strides"] = py::tuple(py::cast(imported.strides));
+        info["is_contiguous"] = imported.is_contiguous();
+        info["data"] = reinterpret_cast<std::uintptr_t>(imported.data);
+        info["description"] = imported.describe();
+        return info;
+      },
+      py::arg("tensor"), py::kw_only(), py::arg("stream") = py::none(),
+      "What DLPack says of a tensor: device_type and device_id, dtype, shape, strides (in elements), is_contiguous, "
+      "data "
+      "(the address, valid as long as the tensor), description.");
+}
+
+}  // namespace fastfid::bindings

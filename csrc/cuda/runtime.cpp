@@ -1,0 +1,162 @@
+#include "cuda/runtime.hpp"
+
+#include <cstring>
+
+#include "core/device.hpp"
+#include "cuda/check.hpp"
+
+namespace fastfid::cuda {
+namespace {
+
+constexpr int kMinimumMajor = 8;  // cp.async and float64 tensor cores
+
+}  // namespace
+
+void check(cudaError_t code, const char* call) {
+  if (code == cudaSuccess) return;
+  cudaGetLastError();  // an error that is no broken device must not be reported again by the next call
+  // "cudaFunction(arguments)" -> "cudaFunction"
+  const std::string name(call, std::strcspn(call, "("));
+  throw DeviceError(message(name, " failed: ", cudaGetErrorName(code), " (", cudaGetErrorString(code), ")"));
+}
+
+int device_count() noexcept {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    cudaGetLastError();
+    return 0;
+  }
+  return count;
+}
+
+void expect_device(int device) {
+  int count = 0;
+  if (const cudaError_t code = cudaGetDeviceCount(&count); code != cudaSuccess || count == 0) {
+    cudaGetLastError();
+    const CudaDriver driver = cuda_driver();
+    throw BackendUnavailable(
+        message("no CUDA device: ", driver.devices == 0 ? driver.reason : std::string(cudaGetErrorString(code))));
+  }
+  FASTFID_EXPECT(device >= 0 && device < count, BackendUnavailable, "no CUDA device ", device, ": there are ", count,
+                 ", counted from 0");
+  int major = 0;
+  int minor = 0;
+  FASTFID_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  FASTFID_CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+  FASTFID_EXPECT(major >= kMinimumMajor, BackendUnavailable, "CUDA device ", device, " is of compute capability ",
+                 major, ".", minor, "; at least ", kMinimumMajor, ".0 is needed");
+}
+
+DeviceProperties device_properties(int device) {
+  expect_device(device);
+  cudaDeviceProp found{};
+  FASTFID_CUDA_CHECK(cudaGetDeviceProperties(&found, device));
+  return {found.name, found.major, found.minor, found.multiProcessorCount, static_cast<std::size_t>(found.l2CacheSize)};
+}
+
+DeviceGuard::DeviceGuard(int device) {
+  int current = 0;
+  FASTFID_CUDA_CHECK(cudaGetDevice(&current));
+  if (current == device) return;
+  FASTFID_CUDA_CHECK(cudaSetDevice(device));
+  former_ = current;
+}
+
+DeviceGuard::~DeviceGuard() {
+  if (former_ >= 0) cudaSetDevice(former_);
+}
+
+DeviceBytes::DeviceBytes(std::size_t bytes, Stream stream) : bytes_(bytes), stream_(stream) {
+  if (bytes == 0) return;
+  const DeviceGuard guard(stream.device);
+  const cudaError_t code = cudaMallocAsync(&data_, bytes, stream.handle);
+  if (code == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    throw DeviceError(message("CUDA device ", stream.device, " has no memory left for ", bytes, " bytes"));
+  }
+  check(code, "cudaMallocAsync");
+}
+
+void DeviceBytes::reset() noexcept {
+  if (data_ == nullptr) return;
+  // An error here is one of earlier work, or the end of the process: there is nobody to tell.
+  int former = 0;
+  if (cudaGetDevice(&former) == cudaSuccess) {
+    cudaSetDevice(stream_.device);
+    cudaFreeAsync(data_, stream_.handle);
+    cudaSetDevice(former);
+  }
+  data_ = nullptr;
+  bytes_ = 0;
+}
+
+PinnedBytes::PinnedBytes(std::size_t bytes) { FASTFID_CUDA_CHECK(cudaMallocHost(&data_, bytes)); }
+
+PinnedBytes::~PinnedBytes() {
+  if (data_ != nullptr) cudaFreeHost(data_);
+}
+
+Event::Event(int device, bool with_timing) : device_(device) {
+  const DeviceGuard guard(device);
+  FASTFID_CUDA_CHECK(cudaEventCreateWithFlags(&event_, with_timing ? cudaEventDefault : cudaEventDisableTiming));
+}
+
+Event::~Event() {
+  if (event_ != nullptr) cudaEventDestroy(event_);
+}
+
+void Event::record(Stream stream) {
+  const DeviceGuard guard(device_);  // the default streams mean those of the current device
+  FASTFID_CUDA_CHECK(cudaEventRecord(event_, stream.handle));
+}
+
+void Event::wait_on(Stream stream) const {
+  const DeviceGuard guard(stream.device);
+  FASTFID_CUDA_CHECK(cudaStreamWaitEvent(stream.handle, event_, 0));
+}
+
+bool Event::is_done() const {
+  const cudaError_t code = cudaEventQuery(event_);
+  if (code == cudaErrorNotReady) {
+    cudaGetLastError();
+    return false;
+  }
+  check(code, "cudaEventQuery");
+  return true;
+}
+
+void Event::synchronize() const { FASTFID_CUDA_CHECK(cudaEventSynchronize(event_)); }
+
+double Event::elapsed_ms(const Event& start) const {
+  synchronize();
+  float milliseconds = 0;
+  FASTFID_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, start.event_, event_));
+  return static_cast<double>(milliseconds);
+}
+
+void synchronize(Stream stream) {
+  const DeviceGuard guard(stream.device);
+  FASTFID_CUDA_CHECK(cudaStreamSynchronize(stream.handle));
+}
+
+void copy_to_device(void* to, const void* from, std::size_t bytes, Stream stream) {
+  const DeviceGuard guard(stream.device);
+  FASTFID_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream.handle));
+}
+
+void copy_to_host(void* to, const void* from, std::size_t bytes, Stream stream) {
+  const DeviceGuard guard(stream.device);
+  FASTFID_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream.handle));
+}
+
+void copy_on_device(void* to, const void* from, std::size_t bytes, Stream stream) {
+  const DeviceGuard guard(stream.device);
+  FASTFID_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream.handle));
+}
+
+void fill_bytes(void* to, int value, std::size_t bytes, Stream stream) {
+  const DeviceGuard guard(stream.device);
+  FASTFID_CUDA_CHECK(cudaMemsetAsync(to, value, bytes, stream.handle));
+}
+
+}  // namespace fastfid::cuda

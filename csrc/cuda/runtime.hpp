@@ -1,0 +1,163 @@
+// What every file of csrc/cuda needs of the CUDA runtime, as C++ objects. Includes no CUDA header, so that the bindings
+// may include it; the check macro, for files that do, is in check.hpp.
+//
+// Nothing here waits for the device unless its comment says so. Every function that needs a device throws
+// BackendUnavailable where there is none, and DeviceError, with the name of the CUDA error and of the call, where a
+// call fails.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <utility>
+
+struct CUstream_st;  // CUDA's own types behind cudaStream_t and cudaEvent_t
+struct CUevent_st;
+
+namespace fastfid::cuda {
+
+// A stream of the caller's on one device, not owned. The handle is a cudaStream_t; it may be one of the two that CUDA
+// gives a number: legacy default (1) and per-thread default (2).
+struct Stream {
+  int device = 0;
+  CUstream_st* handle = nullptr;
+};
+
+// Facts of one device, read once.
+struct DeviceProperties {
+  std::string name;
+  int major = 0;  // compute capability
+  int minor = 0;
+  int multiprocessors = 0;
+  std::size_t l2_bytes = 0;
+};
+
+// Number of devices; 0 where there is no driver. Never throws.
+int device_count() noexcept;
+
+// Throws BackendUnavailable, saying what is missing, unless 0 <= device < device_count() and the device is of compute
+// capability 8.0 or newer.
+void expect_device(int device);
+
+// Throws as expect_device() does.
+DeviceProperties device_properties(int device);
+
+// Makes `device` the current one of this thread, and the former one again at the end.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int device);
+  ~DeviceGuard();
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+  int former_ = -1;  // -1: it was current already
+};
+
+// Device memory that is allocated and freed in the order of a stream (cudaMallocAsync): neither waits for the device.
+// Whoever frees it (destructor, reset) names the stream of its last use with set_stream(); default: that of its birth.
+// Movable. The memory is not initialised.
+class DeviceBytes {
+ public:
+  DeviceBytes() = default;
+  // Throws DeviceError with the number of bytes if there is not enough memory.
+  DeviceBytes(std::size_t bytes, Stream stream);
+  ~DeviceBytes() { reset(); }
+  DeviceBytes(DeviceBytes&& other) noexcept { swap(other); }
+  DeviceBytes& operator=(DeviceBytes&& other) noexcept {
+    DeviceBytes(std::move(other)).swap(*this);
+    return *this;
+  }
+
+  void* data() const { return data_; }
+  std::size_t bytes() const { return bytes_; }
+  bool is_empty() const { return data_ == nullptr; }
+  // All later work on the memory, its end included, is ordered by this stream.
+  void set_stream(Stream stream) { stream_ = stream; }
+  void reset() noexcept;
+
+ private:
+  void swap(DeviceBytes& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    std::swap(stream_, other.stream_);
+  }
+
+  void* data_ = nullptr;
+  std::size_t bytes_ = 0;
+  Stream stream_;
+};
+
+// An array of `size()` elements of T in device memory; see DeviceBytes.
+template <class T>
+class DeviceArray {
+ public:
+  DeviceArray() = default;
+  DeviceArray(std::size_t size, Stream stream) : bytes_(size * sizeof(T), stream), size_(size) {}
+
+  T* data() const { return static_cast<T*>(bytes_.data()); }
+  std::size_t size() const { return size_; }
+  bool is_empty() const { return bytes_.is_empty(); }
+  void set_stream(Stream stream) { bytes_.set_stream(stream); }
+  void reset() noexcept {
+    bytes_.reset();
+    size_ = 0;
+  }
+
+ private:
+  DeviceBytes bytes_;
+  std::size_t size_ = 0;
+};
+
+// Host memory that the device can copy to and from without a detour (page-locked). Allocation is slow: keep it.
+class PinnedBytes {
+ public:
+  PinnedBytes() = default;
+  explicit PinnedBytes(std::size_t bytes);
+  ~PinnedBytes();
+  PinnedBytes(PinnedBytes&& other) noexcept : data_(std::exchange(other.data_, nullptr)) {}
+  PinnedBytes& operator=(PinnedBytes&& other) noexcept {
+    std::swap(data_, other.data_);
+    return *this;
+  }
+  void* data() const { return data_; }
+
+ private:
+  void* data_ = nullptr;
+};
+
+// A point in a stream. Movable. With timing it can be used by elapsed_ms().
+class Event {
+ public:
+  explicit Event(int device, bool with_timing = false);
+  ~Event();
+  Event(Event&& other) noexcept : device_(other.device_), event_(std::exchange(other.event_, nullptr)) {}
+  Event& operator=(Event&& other) noexcept {
+    std::swap(device_, other.device_);
+    std::swap(event_, other.event_);
+    return *this;
+  }
+
+  void record(Stream stream);
+  // Work given to `stream` from now on waits for the point that was recorded last; the host does not.
+  void wait_on(Stream stream) const;
+  // Has everything before the recorded point been done? Does not wait.
+  bool is_done() const;
+  void synchronize() const;  // waits
+  // Milliseconds from `start` to this point; waits for it.
+  double elapsed_ms(const Event& start) const;
+
+ private:
+  int device_ = 0;
+  CUevent_st* event_ = nullptr;
+};
+
+// Waits until the stream has done everything.
+void synchronize(Stream stream);
+
+// Asynchronous copies and fill, in bytes. A copy from or to pageable host memory may wait.
+void copy_to_device(void* to, const void* from, std::size_t bytes, Stream stream);
+void copy_to_host(void* to, const void* from, std::size_t bytes, Stream stream);
+void copy_on_device(void* to, const void* from, std::size_t bytes, Stream stream);
+void fill_bytes(void* to, int value, std::size_t bytes, Stream stream);
+
+}  // namespace fastfid::cuda
