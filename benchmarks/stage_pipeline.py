@@ -1,10 +1,9 @@
-"""Keeping the network busy: files to features beside the bare network, memory that stays flat, and long listings.
+"""Keeping the network busy: files to features beside the bare network, and memory that stays flat.
 
 "Bare network": the same session, batches and threads on inputs that are ready in memory, in turn with the pipeline.
 """
 
 import io
-import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -78,21 +77,6 @@ def _write_zip(path: Path, count: int) -> None:
             archive.writestr(f"{i:06d}.png", pictures[i % len(pictures)])
 
 
-def _write_tar(path: Path, count: int) -> None:
-    pictures = _small_pictures()
-    with tarfile.open(path, "w") as archive:
-        for i in range(count):
-            info = tarfile.TarInfo(f"{i:06d}.png")
-            info.size = len(pictures[i % len(pictures)])
-            archive.addfile(info, io.BytesIO(pictures[i % len(pictures)]))
-
-
-def _write_names(path: Path, count: int) -> None:
-    path.mkdir(exist_ok=True)
-    for i in range(count):
-        (path / f"{i * 7919 % count:07d}.png").touch()
-
-
 def run(config: Config) -> Iterator[Result]:
     yield from _steady_state(config)
 
@@ -106,7 +90,6 @@ def run(config: Config) -> Iterator[Result]:
     result = Result(case, [measured], "fastfid", config.threads, "images/s", targets=[target], facts={"n": count})
     show(result)
     yield result
-    yield from _listings(config)
 
 
 def _steady_state(config: Config) -> Iterator[Result]:
@@ -146,42 +129,4 @@ def _steady_state(config: Config) -> Iterator[Result]:
             unit="images/s",
             targets=[fed],
             facts={"n": count, "kind": kind},
-        )
-
-
-def _listings(config: Config) -> Iterator[Result]:
-    count = config.pick(100_000, 1_000_000)
-    folder = _made(config.cache / "images" / f"names-{count}", lambda path: _write_names(path, count))
-
-    def globbed() -> int:  # as pytorch-fid lists a folder
-        extensions = ("bmp", "jpg", "jpeg", "pgm", "png", "ppm", "tif", "tiff", "webp")
-        return len(sorted(file for ext in extensions for file in folder.glob(f"*.{ext}")))
-
-    yield compare(
-        config,
-        f"list and sort {count:,} names",
-        {"fastfid": lambda: len(open_source(folder)), "pytorch-fid's glob": globbed},
-        against="pytorch-fid's glob",
-        agree=EXACT,
-        repeats=config.pick(1, 3),
-        warm_up=0,
-        count=count,
-        unit="names/s",
-        targets=[at_most("fastfid", "median", 3e-6 * count)],
-        facts={"n": count},
-    )
-    count = config.pick(10_000, 100_000)
-    for suffix, write, limit in (("zip", _write_zip, 2e-5), ("tar", _write_tar, 5e-5)):
-        archive = _made(config.cache / "images" / f"small-{count}.{suffix}", lambda path, w=write: w(path, count))
-        yield compare(
-            config,
-            f"open a {suffix} of {count:,} pictures",
-            {"fastfid": lambda archive=archive: len(open_source(archive))},
-            against="fastfid",
-            agree=EXACT,
-            repeats=config.pick(2, 5),
-            count=count,
-            unit="names/s",
-            targets=[at_most("fastfid", "median", limit * count)],
-            facts={"n": count},
         )
