@@ -7,8 +7,10 @@ import io
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from PIL import Image
 
 from benchmarks.harness import Agreement, Config, Measured, Result, Target, at_most, compare, probe, show
 from benchmarks.images import jpeg_folder, photograph, png_folder
+from fastfid import compute_statistics
 from fastfid.features import FeatureExtractor
 from fastfid.pipeline import extract
 from fastfid.sources import open_source
@@ -24,24 +27,24 @@ from fastfid.sources.base import ConcatenatedSource
 EXACT = Agreement(why="the same features to the last bit, however they are computed")
 
 
-class Brightness(FeatureExtractor):
-    """Hands on inputs as large as the network's and takes next to no time for them."""
+class FirstRow(FeatureExtractor):
+    """Hands on inputs as large as the network's and features as long, and takes next to no time for them."""
 
-    dims, identity, protocol, precision, device = 3, "brightness", "none", "float32", "cpu"
+    dims, identity, protocol, precision, device = 2048, "first-row", "none", "float32", "cpu"
     batch_size, concurrency = 4, 2
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the first pixel, repeated over an input of the network's size."""
-        return np.broadcast_to(image[0, 0].astype(np.float32)[:, None, None], (3, 299, 299)).copy()
+        """Return the first pixels, repeated over an input of the network's size."""
+        return np.resize(image[:8].astype(np.float32), (3, 299, 299))
 
     def forward(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the first pixels."""
-        return np.ascontiguousarray(batch[:, :, 0, 0])
+        """Return the beginning of each input."""
+        return np.ascontiguousarray(batch.reshape(len(batch), -1)[:, : self.dims])
 
 
-def read_all(path: str) -> int:
-    """Read every image of a source through the pipeline; for memory, in a process of its own."""
-    return extract(open_source(path), Brightness(), lambda features: None).n
+def statistics_of(path: str) -> int | None:
+    """Read every image of a source and fit the Gaussian, all but the network; for memory, in a process of its own."""
+    return compute_statistics(path, extractor=FirstRow()).n
 
 
 def fed(measured: Mapping[str, Measured]) -> Target:
@@ -54,10 +57,10 @@ def fed(measured: Mapping[str, Measured]) -> Target:
 def _made(path: Path, make: Callable[[Path], None]) -> Path:
     """Return `path`, made once: under another name first, so that half a file is never taken for the whole."""
     if not path.exists():
-        partial = path.with_name("part-" + path.name)
+        unfinished = path.with_name("part-" + path.name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        make(partial)
-        partial.rename(path)
+        make(unfinished)
+        unfinished.rename(path)
     return path
 
 
@@ -79,14 +82,16 @@ def _write_zip(path: Path, count: int) -> None:
 
 def run(config: Config) -> Iterator[Result]:
     yield from _steady_state(config)
+    if config.full:
+        yield _layouts(config)
 
     count = config.pick(6_000, 60_000)
     archive = _made(config.cache / "images" / f"small-{count}.zip", lambda path: _write_zip(path, count))
-    probed = probe(config, read_all, path=str(archive))
+    probed = probe(config, statistics_of, path=str(archive))
     assert probed.answer == count
     measured = Measured("fastfid", [probed.seconds], rate=count / probed.seconds, peak_mib=probed.peak_mib)
     target = at_most("fastfid", "peak_mib", 700)({"fastfid": measured})
-    case = f"{count:,} pictures in a zip, no network"
+    case = f"statistics of {count:,} pictures in a zip, a stub for the network"
     result = Result(case, [measured], "fastfid", config.threads, "images/s", targets=[target], facts={"n": count})
     show(result)
     yield result
@@ -130,3 +135,64 @@ def _steady_state(config: Config) -> Iterator[Result]:
             targets=[fed],
             facts={"n": count, "kind": kind},
         )
+
+
+def _spread_network(threads: int, *, is_spinning: bool) -> FeatureExtractor:
+    """Return the network as one run at a time over `threads` threads, ONNX Runtime's usual way."""
+    import onnxruntime
+
+    from fastfid.features.inception import InceptionV3
+
+    def options() -> Any:
+        made = original()
+        made.add_session_config_entry("session.intra_op.allow_spinning", str(int(is_spinning)))
+        return made
+
+    class Spread(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def __init__(self, model: bytes, options: Any, **arguments: Any):
+            options.intra_op_num_threads = threads
+            super().__init__(model, options, **arguments)
+
+    original = onnxruntime.SessionOptions
+    with (
+        mock.patch.object(onnxruntime, "SessionOptions", options),
+        mock.patch.object(onnxruntime, "InferenceSession", Spread),
+    ):
+        network = InceptionV3(device="cpu")
+    network.concurrency = 1
+    return network
+
+
+def _layouts(config: Config) -> Result:
+    """Compare ways to lay the network out over the cores while pictures are decoded beside it."""
+    from fastfid.features.inception import InceptionV3
+
+    folder = jpeg_folder(config.cache, 200, 1, 500, 375)
+    one_less = InceptionV3(device="cpu")
+    one_less.concurrency = max(1, config.threads - 1)
+    networks = {
+        "fastfid": InceptionV3(device="cpu"),
+        "fastfid, one run less": one_less,
+        "one run over all cores": _spread_network(config.threads, is_spinning=True),
+        "one run over all cores, no spinning": _spread_network(config.threads, is_spinning=False),
+        "one run, one core left out": _spread_network(max(1, config.threads - 1), is_spinning=True),
+    }
+
+    def features(network: FeatureExtractor) -> NDArray[np.float32]:
+        rows: list[NDArray[np.float32]] = []
+        extract(open_source(folder), network, rows.append)
+        return np.concatenate(rows)
+
+    return compare(
+        config,
+        "layout of the network: 200 JPEG of 500 x 375 to features",
+        {name: partial(features, network) for name, network in networks.items()},
+        against="one run over all cores",
+        agree=EXACT,
+        repeats=3,
+        warm_up=0,
+        budget_s=600,
+        count=200,
+        unit="images/s",
+        facts={"n": 200},
+    )
