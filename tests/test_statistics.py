@@ -7,7 +7,8 @@ import stat
 import numpy as np
 import pytest
 
-from fastfid import Moments, Statistics
+from fastfid import Moments, Statistics, frechet_distance
+from fastfid.compat.pytorch_fid.fid_score import calculate_frechet_distance
 from fastfid.statistics import atomic_file, check_compatible
 
 
@@ -43,6 +44,23 @@ def test_bad_values_are_refused(mu, sigma, n, message):
 def test_wrong_dtype_is_a_type_error():
     with pytest.raises(TypeError, match="mu: expected real numbers"):
         Statistics(np.array(["a"]), [[1.0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("mu", lambda masked: Statistics(masked, np.eye(2))),
+        ("sigma", lambda masked: Statistics(np.zeros(2), masked[None].repeat(2, axis=0))),
+        ("a: mu", lambda masked: frechet_distance((masked, np.eye(2)), (np.zeros(2), np.eye(2)))),
+        ("b: sigma", lambda masked: frechet_distance((0.0, 1.0), (0.0, masked[:1]))),
+        ("mu", lambda masked: calculate_frechet_distance(np.zeros(2), np.eye(2), masked, np.eye(2))),
+    ],
+)
+@pytest.mark.parametrize("mask", [False, [False, True]])
+def test_a_masked_array_is_a_type_error(name, call, mask):
+    # np.asarray would drop the mask, and what is behind it would count.
+    with pytest.raises(TypeError, match=f"^{name}: expected an array without a mask, got a masked array, float64 of"):
+        call(np.ma.MaskedArray([1.0, 2.0], mask=mask))
 
 
 def test_inputs_are_not_modified_and_dtype_is_float64(some):

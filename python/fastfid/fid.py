@@ -453,9 +453,9 @@ def _as_side(side: Side, label: str) -> Statistics:
     if isinstance(side, Statistics):
         return side
     if isinstance(side, tuple) and len(side) == 2:
-        mu, sigma = (np.asarray(part) for part in side)
+        mu, sigma = side
         try:
-            return Statistics(np.atleast_1d(mu), np.atleast_2d(sigma))
+            return Statistics(np.atleast_1d(mu), np.atleast_2d(sigma))  # a mask is kept, and refused there
         except (TypeError, ValueError) as error:
             raise type(error)(f"{label}: {error}") from None
     raise TypeError(f"{label}: expected Statistics or a tuple (mu, sigma), got {type(side).__name__}")

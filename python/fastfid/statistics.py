@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastfid import npz
 from fastfid._core import Moments
 from fastfid._version import __version__
+from fastfid.masked import expect_unmasked
 
 __all__ = ["Statistics"]
 
@@ -48,6 +49,8 @@ class Statistics:
     ------
     ValueError
         Shapes do not fit together, n < 2, or a value is not finite.
+    TypeError
+        An array of other than real numbers, or with a mask.
 
     Examples
     --------
@@ -261,6 +264,7 @@ def _rename_new(temporary: str, target: Path) -> None:
 
 
 def _as_float64(value: ArrayLike, name: str) -> NDArray[np.float64]:
+    expect_unmasked(value, name)
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")

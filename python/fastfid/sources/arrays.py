@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid.errors import ImageError
+from fastfid.masked import expect_unmasked
 from fastfid.npz import ArrayHeader, member_names, open_npz, read_header
 from fastfid.sources.archive import RandomAccessFile
 from fastfid.sources.base import FileSource, ImageItem, ImageSource
@@ -31,8 +32,9 @@ def to_host(obj: Any, name: str) -> NDArray[np.uint8]:
     Raises
     ------
     TypeError
-        It is not uint8; the message says how to convert.
+        It is not uint8, and the message says how to convert; or it has a mask.
     """
+    expect_unmasked(obj, name)
     dtype = str(obj.dtype).removeprefix("torch.")
     roots = _roots(obj)
     if dtype != "uint8":
@@ -103,7 +105,7 @@ class ArraySource(ImageSource):
     Raises
     ------
     TypeError
-        It is not uint8.
+        It is not uint8, or has a mask.
     ValueError
         It has another shape, or no images; see :func:`channels_last`.
     """
