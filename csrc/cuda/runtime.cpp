@@ -96,6 +96,15 @@ PinnedBytes::~PinnedBytes() {
   if (data_ != nullptr) cudaFreeHost(data_);
 }
 
+OwnedStream::OwnedStream(int device) : stream_{device, nullptr} {
+  const DeviceGuard guard(device);
+  FASTFID_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_.handle, cudaStreamNonBlocking));
+}
+
+OwnedStream::~OwnedStream() {
+  if (stream_.handle != nullptr) cudaStreamDestroy(stream_.handle);
+}
+
 Event::Event(int device, bool with_timing) : device_(device) {
   const DeviceGuard guard(device);
   FASTFID_CUDA_CHECK(cudaEventCreateWithFlags(&event_, with_timing ? cudaEventDefault : cudaEventDisableTiming));

@@ -125,6 +125,21 @@ class PinnedBytes {
   void* data_ = nullptr;
 };
 
+// A stream of our own, independent of the default stream. Its end waits for nothing: CUDA releases it once its work is
+// done.
+class OwnedStream {
+ public:
+  explicit OwnedStream(int device);
+  ~OwnedStream();
+  OwnedStream(const OwnedStream&) = delete;
+  OwnedStream& operator=(const OwnedStream&) = delete;
+
+  Stream get() const { return stream_; }
+
+ private:
+  Stream stream_;
+};
+
 // A point in a stream. Movable. With timing it can be used by elapsed_ms().
 class Event {
  public:

@@ -1,0 +1,52 @@
+// csrc/cuda/runtime.hpp without a device: memory is the host's, streams are done at once. Fresh memory is poisoned, and
+// an allocation is as large as it says: a sanitizer or a wrong result shows what strays.
+#include "cuda/runtime.hpp"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "core/errors.hpp"
+
+namespace fastfid::cuda {
+
+int device_count() noexcept { return 1; }
+void expect_device(int device) {
+  FASTFID_EXPECT(device == 0, BackendUnavailable, "no CUDA device ", device, ": there are 1, counted from 0");
+}
+DeviceProperties device_properties(int) { return {"emulated", 9, 0, 132, std::size_t{50} << 20}; }
+
+DeviceGuard::DeviceGuard(int) {}
+DeviceGuard::~DeviceGuard() = default;
+
+DeviceBytes::DeviceBytes(std::size_t bytes, Stream stream) : bytes_(bytes), stream_(stream) {
+  if (bytes == 0) return;
+  if (posix_memalign(&data_, 256, bytes) != 0) throw DeviceError("no memory");
+  std::memset(data_, 0xff, bytes);
+}
+void DeviceBytes::reset() noexcept {
+  std::free(data_);
+  data_ = nullptr;
+  bytes_ = 0;
+}
+
+PinnedBytes::PinnedBytes(std::size_t bytes) : data_(std::malloc(bytes)) {}
+PinnedBytes::~PinnedBytes() { std::free(data_); }
+
+OwnedStream::OwnedStream(int device) : stream_{device, nullptr} {}
+OwnedStream::~OwnedStream() = default;
+
+Event::Event(int device, bool) : device_(device) {}
+Event::~Event() = default;
+void Event::record(Stream) {}
+void Event::wait_on(Stream) const {}
+bool Event::is_done() const { return true; }
+void Event::synchronize() const {}
+double Event::elapsed_ms(const Event&) const { return 0; }
+
+void synchronize(Stream) {}
+void copy_to_device(void* to, const void* from, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
+void copy_to_host(void* to, const void* from, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
+void copy_on_device(void* to, const void* from, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
+void fill_bytes(void* to, int value, std::size_t bytes, Stream) { std::memset(to, value, bytes); }
+
+}  // namespace fastfid::cuda
