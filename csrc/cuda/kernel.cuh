@@ -18,6 +18,8 @@
 
 #include <cuda_runtime.h>
 
+#include <tuple>
+
 #include "cuda/check.hpp"
 
 namespace fastfid::cuda {
@@ -28,7 +30,7 @@ __device__ __forceinline__ std::byte* shared_memory() {
   return reinterpret_cast<std::byte*>(fastfid_shared_memory);
 }
 
-// Starts kernel<<<grid, block, shared_bytes, stream>>>(arguments...). Does not wait; throws DeviceError if the launch
+// Starts the kernel on the stream. Does not wait; throws DeviceError if the launch
 // is refused. What a kernel does wrong while it runs is reported by a later call.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, Stream stream,
@@ -39,8 +41,14 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t sh
     FASTFID_CUDA_CHECK(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
   }
-  kernel<<<grid, block, shared_bytes, stream.handle> > >(Parameters(arguments)...);
-  FASTFID_CUDA_CHECK(cudaGetLastError());
+  // By value and of exactly the kernel's types; CUDA copies them before the call returns.
+  std::tuple<Parameters...> values{Parameters(arguments)...};
+  std::apply(
+      [&](Parameters&... value) {
+        void* pointers[] = {&value...};
+        FASTFID_CUDA_CHECK(cudaLaunchKernel(kernel, grid, block, pointers, shared_bytes, stream.handle));
+      },
+      values);
 }
 
 // 16 bytes from global to shared memory (both 16-byte aligned), asynchronously, past the first-level cache.
