@@ -94,6 +94,9 @@ def test_equals_the_peer(protocol, size):
 @pytest.mark.parametrize("protocol", RESIZING)
 def test_equals_the_peer_on_a_large_image(protocol):
     assert deviation(noise(3000, 4000), protocol) < TOLERANCE
+    assert deviation(ramp(3000, 4000), protocol) < TOLERANCE
+    enlarged = skimage.data.retina().repeat(3, axis=0).repeat(3, axis=1)[:3001, :3999]
+    assert deviation(enlarged, protocol) < TOLERANCE
 
 
 @pytest.mark.parametrize("protocol", RESIZING)

@@ -130,3 +130,31 @@ def test_none_is_the_network_without_a_resize(environment):
     for dims, layer in zip((64, 192, 768, 2048), maps, strict=True):
         expected = torch.nn.functional.adaptive_avg_pool2d(layer, 1)[:, :, 0, 0].numpy()
         assert_same_features("none", dims, images, expected)
+
+
+def test_fid_without_a_resize(pytorch_fid):
+    """jax-fid is in no package index; its protocol is pytorch-fid's network and distance without the resize."""
+    inception = importlib.import_module("pytorch_fid.inception")
+    network = inception.InceptionV3([0], resize_input=False).eval()
+    photographs = [getattr(skimage.data, name)() for name in ("astronaut", "coffee", "rocket", "retina")]
+    rng = np.random.default_rng(0)
+
+    def crops(n, noise):
+        images = []
+        for i in range(n):
+            photograph = photographs[i % len(photographs)]
+            y, x = rng.integers(0, photograph.shape[0] - 96), rng.integers(0, photograph.shape[1] - 80)
+            image = photograph[y : y + 96, x : x + 80] + noise * rng.standard_normal((96, 80, 3))
+            images.append(image.clip(0, 255).astype(np.uint8))
+        return np.stack(images)
+
+    sides = crops(90, 0), crops(80, 25)  # more than the 64 dimensions of the first layer
+    features = []
+    for images in sides:
+        with torch.inference_mode():
+            layer = network(torch.from_numpy(images).permute(0, 3, 1, 2) / 255)[0]
+        features.append(torch.nn.functional.adaptive_avg_pool2d(layer, 1)[:, :, 0, 0].double().numpy())
+    moments = [(x.mean(axis=0), np.cov(x, rowvar=False)) for x in features]
+    expected = pytorch_fid.calculate_frechet_distance(*moments[0], *moments[1])
+    extractor = assert_same_features("none", 64, sides[0], features[0])
+    assert our_distance(extractor, *sides) == pytest.approx(expected, rel=DISTANCE)
