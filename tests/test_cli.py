@@ -92,6 +92,17 @@ def test_uncertainty_of_statistics_is_null_with_the_reason(run, two_files):
     assert "2.npz" in uncertainty["reason"]
 
 
+def test_precision_that_the_cpu_does_not_have(run, tmp_path, two_files):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(folder / name)
+    code, out, err = run(folder, folder, "--device", "cpu", "--precision", "float16")
+    assert (code, out) == (1, "")
+    assert "precision: the CPU has 'float32' only, got 'float16'; it needs a CUDA device" in err
+    assert run(*two_files, "--precision", "half")[0] == 2
+
+
 def test_dims_are_ignored_for_two_statistics(run, two_files):
     assert run(*two_files, "--dims", 768)[1] == run(*two_files)[1]
 

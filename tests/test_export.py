@@ -89,6 +89,24 @@ def test_skeleton_has_no_weights(shipped, dims):
     onnx.shape_inference.infer_shapes(shipped, check_type=True, strict_mode=True)
 
 
+def test_float16_skeleton_differs_from_the_float32_one_in_its_dtype_only(shipped, dims):
+    half = onnx.load(SKELETONS / f"inception-{dims}-float16.onnx", load_external_data=False)
+    assert canonical(half) == canonical(shipped)  # no cast among them
+    assert list(half.opset_import) == list(shipped.opset_import)
+    assert [(t.name, list(t.dims)) for t in half.graph.initializer] == [
+        (t.name, list(t.dims)) for t in shipped.graph.initializer
+    ]
+    assert {t.data_type for t in half.graph.initializer} == {onnx.TensorProto.FLOAT16}
+    assert not any(t.raw_data or t.int32_data for t in half.graph.initializer)
+    assert interface(half) == [(name, onnx.TensorProto.FLOAT16, shape) for name, _, shape in interface(shipped)]
+    onnx.shape_inference.infer_shapes(half, check_type=True, strict_mode=True)
+
+
+def test_exporting_float16_again_gives_the_same_bytes(tool):
+    again = tool.skeleton(64, "float16").SerializeToString(deterministic=True)
+    assert (SKELETONS / "inception-64-float16.onnx").read_bytes() == again
+
+
 def test_axes_are_free(shipped, dims):
     assert interface(shipped) == [
         ("image", onnx.TensorProto.FLOAT, ["n", 3, "h", "w"]),
@@ -129,12 +147,13 @@ def test_table_of_convolutions(tool):
 
 
 def test_command_writes_the_files(tool, tmp_path, monkeypatch):
-    monkeypatch.setattr(tool, "skeleton", lambda dims: onnx.ModelProto(producer_name=str(dims)))
+    monkeypatch.setattr(tool, "skeleton", lambda dims, dtype: onnx.ModelProto(producer_name=f"{dims} {dtype}"))
     monkeypatch.setattr(tool.sys, "argv", ["export_inception.py", "--output", str(tmp_path)])
     assert tool.main() == 0
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {path.name for path in SKELETONS.iterdir()} - {"fingerprint.npz"}
-    assert onnx.load(tmp_path / "inception-768.onnx").producer_name == "768"
+    assert onnx.load(tmp_path / "inception-768.onnx").producer_name == "768 float32"
+    assert onnx.load(tmp_path / "inception-768-float16.onnx").producer_name == "768 float16"
     assert (tmp_path / "convolutions.json").read_bytes() == (SKELETONS / "convolutions.json").read_bytes()
 
 

@@ -288,3 +288,21 @@ def test_no_warnings_on_plain_use():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         compute_fid(images(20, 1), images(25, 2), extractor=GridMeans())
+
+
+def test_precision_is_refused_where_it_cannot_be():
+    for run in (lambda **k: FID(dims=64, **k), lambda **k: compute_statistics(images(2, 1), dims=64, **k)):
+        with pytest.raises(ValueError, match="precision: expected one of float32, tf32, float16; got 'half'"):
+            run(precision="half")
+        with pytest.raises(ValueError, match="the CPU has 'float32' only, got 'float16'"):
+            run(precision="float16", device="cpu")
+
+
+def test_another_precision_does_not_join():
+    """A FID that will run in float16 takes no float32 state, also before its network is loaded."""
+    other = FID(dims=64, protocol="none", precision="float16", device="auto")
+    other.dims = 12
+    state = filled(images(20, 1), images(25, 2), 10).state_dict()
+    assert state["provenance"]["precision"] == "float32"
+    with pytest.raises(ValueError, match="precision float16, the state with float32"):
+        other.load_state_dict(state)

@@ -14,7 +14,7 @@ from fastfid import _core
 from fastfid.errors import BackendUnavailable, FastfidWarning, WeightsError
 from fastfid.features import onnx
 from fastfid.features.inception import InceptionV3
-from fastfid.features.inception_torch import STAGE_DIMS, FIDInception, load_weights
+from fastfid.features.inception_torch import STAGE_DIMS, FIDInception, convolutions, load_weights
 from fastfid.features.weights import DIMS, IDENTITY
 
 SKELETONS = Path(onnx.__file__).parent / "skeletons"
@@ -141,6 +141,73 @@ def test_any_size_without_a_resize(weights):
             # White noise, and maps of 1 to 4 pixels, so that no mean evens the rounding out: measured, the float32
             # network is off by 2.3e-5 here and by 1.3e-5 in PyTorch.
             np.testing.assert_allclose(features, truth(dims, weights, x)[0], rtol=0, atol=5e-5)
+
+
+# --------------------------------------------------------------------------------------------------------- precision
+
+
+@pytest.mark.parametrize("dims", [64, 192])
+def test_float16_graph_is_the_network_in_float16(dims, weights, prepared):
+    """The graph that a GPU runs, on ONNX Runtime's CPU provider, against PyTorch's own float16 convolutions."""
+    features = onnx.Network(dims, weights, "cpu", "float16").features(prepared[:2])
+    assert features.dtype == np.float32
+    network = FIDInception(dims)
+    load_weights(network, weights)
+    for _, layer in convolutions(network):  # batch norm folded before the rounding, as the engine does
+        layer.conv = torch.nn.utils.fuse_conv_bn_eval(layer.conv.double(), layer.bn.double())
+        layer.bn = torch.nn.Identity()
+    with torch.inference_mode():
+        expected = network.half()(torch.from_numpy(prepared[:2]).half()).double().mean((2, 3)).numpy()
+    # Both round each layer's output to 11 bits, from sums of another order: measured 7e-5 and 1.9e-4 apart, while
+    # float16 moves the features themselves by 2.3e-3 and 3.9e-3.
+    np.testing.assert_allclose(features, expected, rtol=0, atol=6e-4)
+    error = np.abs(features - truth(dims, weights, prepared[:2])).max()
+    assert 1e-4 < error < onnx.PRECISIONS["float16"].tolerance
+
+
+@pytest.mark.parametrize("precision", ["tf32", "float16"])
+def test_the_cpu_has_float32_only(precision):
+    with pytest.raises(ValueError, match=f"precision: the CPU has 'float32' only, got '{precision}'"):
+        InceptionV3(64, precision=precision, device="cpu")
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bfloat16", "", None, np.float32])
+def test_unknown_precision(precision):
+    with pytest.raises(ValueError, match="precision: expected one of float32, tf32, float16; got"):
+        InceptionV3(64, precision=precision)
+
+
+def test_another_precision_does_not_fall_back_to_the_cpu(monkeypatch):
+    monkeypatch.setattr(_core, "cuda_driver", lambda: (1, ""))
+
+    def broken(self, model, options):
+        raise BackendUnavailable("no cuDNN")
+
+    monkeypatch.setattr(onnx.Network, "_cuda_session", broken)
+    with pytest.raises(BackendUnavailable, match="no cuDNN"):
+        InceptionV3(64, device="auto", precision="float16")
+
+
+@pytest.mark.parametrize(("precision", "use_tf32"), [("float32", "0"), ("tf32", "1"), ("float16", "0")])
+def test_what_the_cuda_provider_is_told(precision, use_tf32, monkeypatch, weights):
+    """ONNX Runtime's default is TF32: it must be told otherwise; and the card is the one that was asked for."""
+    monkeypatch.setattr(_core, "cuda_driver", lambda: (2, ""))
+    asked = {}
+
+    class Session:
+        def __init__(self, model, options, providers):
+            asked["model"], asked["providers"] = model, providers
+
+        def get_providers(self):
+            return ["CUDAExecutionProvider"]
+
+    monkeypatch.setattr(onnx._onnxruntime(), "InferenceSession", Session)
+    monkeypatch.setattr(onnx.Network, "_check_fingerprint", lambda self: None)
+    onnx.Network(64, weights, "cuda:1", precision)
+    name, options = asked["providers"][0]
+    assert (name, options["device_id"], options["use_tf32"]) == ("CUDAExecutionProvider", "1", use_tf32)
+    suffix = "-float16" if precision == "float16" else ""
+    assert asked["model"] == (SKELETONS / f"inception-64{suffix}.onnx").read_bytes()
 
 
 # ------------------------------------------------------------------------------------------------------------ errors

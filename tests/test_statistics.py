@@ -21,7 +21,10 @@ def rng():
 def some(rng):
     x = rng.standard_normal((50, 5))
     return Statistics(
-        x.mean(0), np.cov(x.T), 50, {"protocol": "pytorch-fid", "extractor": "e", "dims": 5, "source": "x"}
+        x.mean(0),
+        np.cov(x.T),
+        50,
+        {"protocol": "pytorch-fid", "extractor": "e", "precision": "float32", "dims": 5, "source": "x"},
     )
 
 
@@ -209,7 +212,7 @@ def test_one_sample_is_no_statistics(rng):
         Statistics.from_moments(moments, name="photos")
 
 
-@pytest.mark.parametrize("key", ["protocol", "extractor"])
+@pytest.mark.parametrize("key", ["protocol", "extractor", "precision"])
 def test_statistics_that_do_not_belong_together(some, key):
     other = Statistics(some.mu, some.sigma, 50, {**some.meta, key: "other"}, name="b.npz")
     with pytest.raises(ValueError, match=f"was made with {key} .*b.npz with other"):

@@ -5,6 +5,7 @@ A maintainer's command; needs torch, onnx and onnxscript (the `export` extra). I
 
 - ``inception-DIMS.onnx``: the graph up to the feature map of one stage, without weights. Every initializer is declared
   as external data, so that ONNX Runtime takes it from the program (``SessionOptions.add_external_initializers``).
+- ``inception-DIMS-float16.onnx``: the same in float16, from the image to the map.
 - ``convolutions.json``: name, weight shape (O, I, H, W) and first dims of the 94 convolutions, in network order.
 - ``fingerprint.npz`` (with ``--fingerprint``, which needs the weights): the features of one fixed input, by this same
   PyTorch definition in float64. A session must reproduce them before it is used.
@@ -23,6 +24,7 @@ import torch
 from torch import nn
 
 from fastfid.features.inception_torch import STAGE_DIMS, FIDInception, convolutions, load_weights
+from fastfid.features.onnx import SKELETON_DTYPES, fingerprint_input, skeleton_name
 
 SKELETONS = Path(__file__).parents[1] / "python" / "fastfid" / "features" / "skeletons"
 
@@ -38,12 +40,16 @@ def fold_batch_norm(network: nn.Module) -> None:
         layer.bn = nn.Identity()  # type: ignore[assignment]
 
 
-def skeleton(dims: int) -> onnx.ModelProto:
-    """Return the graph from `image` (n, 3, h, w) to `map` (n, dims, h', w'), every initializer external and absent."""
+def skeleton(dims: int, dtype: str = "float32") -> onnx.ModelProto:
+    """Return the graph from `image` (n, 3, h, w) to `map` (n, dims, h', w'), every initializer external and absent.
+
+    `dtype`, float32 or float16, is that of the image, the weights and the map.
+    """
     network = FIDInception(dims)
     fold_batch_norm(network)
+    network.to(getattr(torch, dtype))
     # Sizes that differ from each other and from every constant of the network, so that no axis is taken for another.
-    example = torch.zeros(2, 3, 203, 211)
+    example = torch.zeros(2, 3, 203, 211, dtype=getattr(torch, dtype))
     n, h, w = (torch.export.Dim(name, min=low) for name, low in (("n", 1), ("h", 75), ("w", 75)))
     program = torch.onnx.export(
         network,
@@ -91,7 +97,6 @@ def convolution_table() -> list[tuple[str, list[int], int]]:
 
 def fingerprint() -> dict[str, np.ndarray]:
     """Return the features of the fixed input for every dims, in float64."""
-    from fastfid.features.onnx import fingerprint_input
     from fastfid.features.weights import find_weights
 
     weights = find_weights()
@@ -113,7 +118,9 @@ def main() -> int:
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     for dims in STAGE_DIMS:
-        (args.output / f"inception-{dims}.onnx").write_bytes(skeleton(dims).SerializeToString(deterministic=True))
+        for dtype in SKELETON_DTYPES:
+            model = skeleton(dims, dtype).SerializeToString(deterministic=True)
+            (args.output / skeleton_name(dims, dtype)).write_bytes(model)
     table = ",\n ".join(json.dumps(row) for row in convolution_table())
     (args.output / "convolutions.json").write_text(f"[{table}]\n")
     if args.fingerprint:

@@ -82,6 +82,13 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
         help="auto (CUDA if there is any), cpu, cuda or cuda:N; default: auto",
     )
     group.add_argument(
+        "--precision",
+        default="float32",
+        choices=("float32", "tf32", "float16"),
+        help="arithmetic of the network; tf32 and float16 need a CUDA device and change the number, see "
+        "docs/precision.md; default: float32",
+    )
+    group.add_argument(
         "--protocol",
         default="pytorch-fid",
         choices=tuple(PROTOCOLS),
@@ -197,7 +204,7 @@ def _fid_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="compare what different protocols or networks made",
+        help="compare what different protocols, networks or precisions made",
     )
     _add_output_options(parser)
     parser.add_argument("--version", action="version", version=f"fastfid {__version__}")
@@ -334,6 +341,7 @@ def _fid_options(args: argparse.Namespace) -> dict[str, Any]:
         "dims": args.dims,
         "protocol": args.protocol,
         "device": args.device,
+        "precision": args.precision,
         "weights": args.weights,
         "batch_size": args.batch_size,
         "num_workers": args.num_workers,

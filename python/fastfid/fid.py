@@ -55,13 +55,14 @@ def make_extractor(
     protocol: str = "pytorch-fid",
     device: str = "auto",
     weights: str | os.PathLike[str] | None = None,
+    precision: str = "float32",
 ) -> FeatureExtractor:
     """Return the Inception network for the given layer and protocol; finds or fetches its weights.
 
     Raises
     ------
     ValueError
-        Unknown `dims`, `protocol` or `device`.
+        Unknown `dims`, `protocol`, `device` or `precision`, or a precision that the device does not have.
     fastfid.WeightsError
         The weights are nowhere to be had, or are not the right ones.
     fastfid.BackendUnavailable
@@ -71,7 +72,7 @@ def make_extractor(
     get_protocol(protocol)
     from fastfid.features.inception import InceptionV3  # loads ONNX Runtime: not for two .npz files
 
-    return InceptionV3(dims, protocol=protocol, device=device, weights=weights)
+    return InceptionV3(dims, protocol=protocol, precision=precision, device=device, weights=weights)
 
 
 def check_dims(dims: int) -> None:
@@ -190,6 +191,7 @@ def compute_statistics(
     dims: int = 2048,
     protocol: str = "pytorch-fid",
     device: str = "auto",
+    precision: str = "float32",
     weights: str | os.PathLike[str] | None = None,
     extractor: FeatureExtractor | None = None,
     batch_size: int | None = None,
@@ -214,10 +216,13 @@ def compute_statistics(
         How images become 299 x 299 input; see :data:`fastfid.protocols.PROTOCOLS`.
     device : str
         "auto", "cpu", "cuda" or "cuda:N".
+    precision : {"float32", "tf32", "float16"}
+        Arithmetic of the network; the CPU has "float32" only. "tf32" is what PyTorch does by default on a GPU.
+        Statistics of different precision are not compared; docs/precision.md says how far each is off.
     weights : path, optional
         Inception weights to use instead of the cached or fetched ones.
     extractor : FeatureExtractor, optional
-        Another network; then `dims`, `protocol`, `device` and `weights` are its business.
+        Another network; then `dims`, `protocol`, `device`, `precision` and `weights` are its business.
     batch_size : int, optional
         Accepted for pytorch-fid's sake. It never changes a number; on the CPU small batches are as fast as large ones
         and take less memory, so the network chooses.
@@ -256,7 +261,7 @@ def compute_statistics(
     if known is not None:
         return known
     opened = _open(source, options)
-    extractor = extractor or make_extractor(dims, protocol, device, weights)
+    extractor = extractor or make_extractor(dims, protocol, device, weights, precision)
     reading = _Reading(extractor, num_workers, on_error, max_errors, progress, cache, 0, options)
     return reading.side(opened, reading.entry(opened)).statistics
 
@@ -295,6 +300,7 @@ def compute_fid(
     dims: int = 2048,
     protocol: str = "pytorch-fid",
     device: str = "auto",
+    precision: str = "float32",
     weights: str | os.PathLike[str] | None = None,
     extractor: FeatureExtractor | None = None,
     batch_size: int | None = None,
@@ -319,7 +325,7 @@ def compute_fid(
         See :func:`compute_statistics`, also for the other keywords. Two statistics need no network, and `dims` is
         ignored then.
     force : bool
-        Compare statistics made under different protocols or networks all the same.
+        Compare statistics made under different protocols, networks or precisions all the same.
     tol : float, optional
         Tighten the certified bounds of the trace term to this width.
     uncertainty : bool
@@ -351,7 +357,7 @@ def compute_fid(
         for side in known:
             if side is not None and side.d != wanted:
                 raise ValueError(f"{side.name} has {side.d} dims, but {wanted} are asked for")
-        extractor = extractor or make_extractor(dims, protocol, device, weights)
+        extractor = extractor or make_extractor(dims, protocol, device, weights, precision)
         for side in known:
             if side is not None:
                 check_provenance(side.name, side.meta, "this run", provenance(extractor), force=force)
@@ -495,7 +501,7 @@ def frechet_distance(
     tol : float, optional
         Tighten the certified bounds of the trace to this width.
     force : bool
-        Compare statistics made under different protocols or networks all the same.
+        Compare statistics made under different protocols, networks or precisions all the same.
     return_info : bool
         Return a dict with the value, its certified bounds and how it was found.
 
@@ -522,7 +528,7 @@ class FID:
 
     Parameters
     ----------
-    dims, protocol, device, weights, extractor
+    dims, protocol, device, precision, weights, extractor
         See :func:`compute_statistics`. The network is loaded at the first :meth:`update`.
     num_workers : int, optional
         Threads that resize. Default: min(8, available CPUs).
@@ -544,6 +550,7 @@ class FID:
         dims: int = 2048,
         protocol: str = "pytorch-fid",
         device: str = "auto",
+        precision: str = "float32",
         weights: str | os.PathLike[str] | None = None,
         extractor: FeatureExtractor | None = None,
         num_workers: int | None = None,
@@ -551,9 +558,13 @@ class FID:
         if extractor is None:
             check_dims(dims)
             get_protocol(protocol)
+            from fastfid.features.onnx import check_precision  # loads NumPy: not with `import fastfid`
+
+            check_precision(precision, device)
         self.dims = extractor.dims if extractor is not None else dims
         self.protocol = extractor.protocol if extractor is not None else protocol
         self._device = device
+        self.precision = extractor.precision if extractor is not None else precision
         self._weights = weights
         self._extractor = extractor
         self._is_extractor_given = extractor is not None
@@ -565,7 +576,7 @@ class FID:
     def extractor(self) -> FeatureExtractor:
         """The network; loaded when first asked for."""
         if self._extractor is None:
-            extractor = make_extractor(self.dims, self.protocol, self._device, self._weights)
+            extractor = make_extractor(self.dims, self.protocol, self._device, self._weights, self.precision)
             check_provenance("this FID", provenance(extractor), "what was merged or loaded", self._adopted)
             self._extractor = extractor
         return self._extractor
@@ -632,7 +643,7 @@ class FID:
 
     def _provenance(self) -> dict[str, Any]:
         known = provenance(self._extractor) if self._extractor is not None else self._adopted
-        return {"protocol": self.protocol, "dims": self.dims, **known}
+        return {"protocol": self.protocol, "precision": self.precision, "dims": self.dims, **known}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave a session of the network behind (it is loaded again when needed), but not what it was."""

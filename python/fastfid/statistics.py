@@ -201,7 +201,7 @@ def check_compatible(a: Statistics, b: Statistics, *, force: bool = False) -> No
     Raises
     ------
     ValueError
-        Their dims differ (always), or their protocol or extractor do (unless `force`).
+        Their dims differ (always), or their protocol, extractor or precision do (unless `force`).
     """
     if a.d != b.d:
         raise ValueError(f"{a.name} has {a.d} dims, {b.name} has {b.d}: they cannot be compared")
@@ -211,7 +211,7 @@ def check_compatible(a: Statistics, b: Statistics, *, force: bool = False) -> No
 def check_provenance(
     name_a: str, a: Mapping[str, Any], name_b: str, b: Mapping[str, Any], *, force: bool = False
 ) -> None:
-    """Refuse two provenances that differ in dims, protocol or extractor; what one does not say is not compared.
+    """Refuse two provenances that differ in dims, protocol, extractor or precision; the unsaid is not compared.
 
     Raises
     ------
@@ -220,7 +220,7 @@ def check_provenance(
     """
     if force:
         return
-    for key in ("dims", "protocol", "extractor"):
+    for key in ("dims", "protocol", "extractor", "precision"):
         ours, theirs = a.get(key), b.get(key)
         if ours is not None and theirs is not None and ours != theirs:
             raise ValueError(

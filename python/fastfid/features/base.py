@@ -21,7 +21,7 @@ class FeatureExtractor(ABC):
     protocol : str
         Name of the preprocessing protocol (see :mod:`fastfid.protocols`).
     precision : str
-        Arithmetic of the network, e.g. ``"float32"``.
+        Arithmetic of the network, e.g. ``"float32"``; statistics of different precisions do not belong together.
     device : str
         Where the network runs: ``"cpu"`` or ``"cuda:N"``.
     batch_size : int

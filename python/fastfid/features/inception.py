@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastfid import _core
 from fastfid.features.base import FeatureExtractor
-from fastfid.features.onnx import Network, choose_device
+from fastfid.features.onnx import Network, check_precision, choose_device
 from fastfid.features.weights import DIMS, find_weights
 from fastfid.protocols import get_protocol
 from fastfid.sources import open_source
@@ -32,6 +32,9 @@ class InceptionV3(FeatureExtractor):
         pooling, the FID's).
     protocol : str
         How a uint8 image becomes the network's input; see :mod:`fastfid.protocols`.
+    precision : str
+        Arithmetic of the network: ``"float32"``; or, on a CUDA device, ``"tf32"`` (convolutions round their factors to
+        10 bits of mantissa, PyTorch's default there) or ``"float16"``. See docs/precision.md.
     device : str
         ``"auto"`` (CUDA where there is a device), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     weights : path-like, optional
@@ -40,7 +43,7 @@ class InceptionV3(FeatureExtractor):
     Raises
     ------
     ValueError
-        Unknown `dims`, `protocol` or `device`.
+        Unknown `dims`, `protocol`, `precision` or `device`; or another precision than ``"float32"`` on the CPU.
     fastfid.BackendUnavailable
         The device does not exist or cannot be used.
     fastfid.WeightsError
@@ -54,24 +57,24 @@ class InceptionV3(FeatureExtractor):
     (2, 64)
     """
 
-    precision = "float32"
-
     def __init__(
         self,
         dims: int = 2048,
         *,
         protocol: str = "pytorch-fid",
+        precision: str = "float32",
         device: str = "auto",
         weights: str | os.PathLike[str] | None = None,
     ):
         if dims not in DIMS:
             raise ValueError(f"dims: expected one of {', '.join(map(str, DIMS))}; got {dims!r}")
         get_protocol(protocol)
-        choose_device(device)  # before weights are fetched in vain
+        check_precision(precision, choose_device(device))  # before weights are fetched in vain
         found = find_weights(weights)
-        self._network = Network(dims, found, device)
+        self._network = Network(dims, found, device, precision)
         self.dims = dims
         self.protocol = protocol
+        self.precision = precision
         self.identity = found.identity
         self.device = self._network.device
         self.batch_size = _CHUNK[self.device.partition(":")[0]]

@@ -6,6 +6,7 @@ import importlib.metadata
 import io
 import re
 import warnings
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -16,14 +17,54 @@ from fastfid import _core
 from fastfid.errors import BackendUnavailable, FastfidWarning, WeightsError
 from fastfid.features.weights import Weights, convolutions
 
-__all__ = ["Network", "choose_device", "fingerprint_input", "runtime_facts"]
+__all__ = [
+    "PRECISIONS",
+    "SKELETON_DTYPES",
+    "Network",
+    "check_precision",
+    "choose_device",
+    "fingerprint_input",
+    "runtime_facts",
+    "skeleton_name",
+]
 
 BATCH_NORM_EPSILON = 1e-3
 
-# Largest accepted difference between a session's features of the fixed input and the stored ones (float64 PyTorch).
-# Features are of order 1. Measured on the CPU: 1e-6. A missing or exchanged tensor moves them by 0.1 and more; TF32,
-# which is not asked for, by 1e-3.
-FINGERPRINT_TOLERANCE = 5e-5
+
+@dataclass(frozen=True)
+class Precision:
+    """One arithmetic that the network can run in.
+
+    Attributes
+    ----------
+    dtype : str
+        Of the image, the weights, what lies between layers, and the map. Sums are float32 in all of them.
+    use_tf32 : bool
+        May a convolution round its factors to 10 bits of mantissa (NVIDIA's TF32)?
+    tolerance : float
+        Largest accepted difference between a session's features of the fixed input and the stored ones (float64
+        PyTorch). Features are of order 1; a missing or exchanged tensor moves them by 0.1 and more.
+    """
+
+    dtype: str
+    use_tf32: bool
+    tolerance: float
+
+
+PRECISIONS = {
+    # Measured on the CPU: 1e-6.
+    "float32": Precision("float32", use_tf32=False, tolerance=5e-5),
+    # XX
+    "tf32": Precision("float32", use_tf32=True, tolerance=1e-2),
+    "float16": Precision("float16", use_tf32=False, tolerance=1e-2),
+}
+
+SKELETON_DTYPES = tuple(sorted({precision.dtype for precision in PRECISIONS.values()}, reverse=True))
+
+
+def skeleton_name(dims: int, dtype: str) -> str:
+    """Return the file that holds the graph up to the layer of width `dims`, whose numbers are of type `dtype`."""
+    return f"inception-{dims}.onnx" if dtype == "float32" else f"inception-{dims}-{dtype}.onnx"
 
 
 def _skeletons() -> Any:
@@ -117,14 +158,30 @@ def choose_device(device: str) -> str:
     return f"cuda:{index}"
 
 
-def _fold_batch_norm(tensors: tuple[NDArray[np.float32], ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def check_precision(precision: str, device: str) -> None:
+    """Refuse an unknown precision, and one that `device` ("cpu" or "cuda:N") does not have.
+
+    Raises
+    ------
+    ValueError
+        It is not in `PRECISIONS`; or the device is the CPU, which has float32 only.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}; got {precision!r}")
+    if device == "cpu" and precision != "float32":
+        raise ValueError(f"precision: the CPU has 'float32' only, got {precision!r}; it needs a CUDA device")
+
+
+def _fold_batch_norm(
+    tensors: tuple[NDArray[np.float32], ...], dtype: str = "float32"
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return weight and bias of the convolution that does what a convolution and its batch norm do.
 
-    ``gamma (conv(x) - mean) / sqrt(var + eps) + beta`` with gamma = 1, folded in float64 and rounded once.
+    ``gamma (conv(x) - mean) / sqrt(var + eps) + beta`` with gamma = 1, folded in float64 and rounded once, to `dtype`.
     """
     weight, beta, mean, var = (tensor.astype(np.float64) for tensor in tensors)
     scale = 1 / np.sqrt(var + BATCH_NORM_EPSILON)
-    return (weight * scale[:, None, None, None]).astype(np.float32), (beta - mean * scale).astype(np.float32)
+    return (weight * scale[:, None, None, None]).astype(dtype), (beta - mean * scale).astype(dtype)
 
 
 def fingerprint_input() -> NDArray[np.float32]:
@@ -149,6 +206,9 @@ class Network:
         The verified weights.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    precision : str
+        A key of `PRECISIONS`. On the CPU, "float16" rounds what a GPU would round, around sums in float32: that is how
+        its error is measured and tested without a GPU; "tf32" does nothing there.
 
     Attributes
     ----------
@@ -163,13 +223,15 @@ class Network:
         The session does not reproduce the fingerprint.
     """
 
-    def __init__(self, dims: int, weights: Weights, device: str = "auto"):
+    def __init__(self, dims: int, weights: Weights, device: str = "auto", precision: str = "float32"):
         self.dims = dims
+        self.precision = precision
         self.device = choose_device(device)
         try:
             self._open(weights)
         except BackendUnavailable as error:
-            if device != "auto" or self.device == "cpu":
+            # Nor has the CPU another precision than float32.
+            if device != "auto" or self.device == "cpu" or precision != "float32":
                 raise
             # Nobody asked for CUDA by name: the CPU gives the same number, and the warning says what was missed.
             warnings.warn(f"running on the CPU: {error}", FastfidWarning, stacklevel=3)
@@ -191,13 +253,13 @@ class Network:
             if layer.dims > self.dims:  # the skeleton ends before it
                 break
             for part, value in zip(
-                ("weight", "bias"), _fold_batch_norm(weights.tensors[4 * k : 4 * k + 4]), strict=True
+                ("weight", "bias"), _fold_batch_norm(weights.tensors[4 * k : 4 * k + 4], self._dtype), strict=True
             ):
                 names.append(f"{layer.name}.conv.{part}")
                 values.append(ort.OrtValue.ortvalue_from_numpy(value))
         options.add_external_initializers(names, values)
 
-        model = (_skeletons() / f"inception-{self.dims}.onnx").read_bytes()
+        model = (_skeletons() / skeleton_name(self.dims, self._dtype)).read_bytes()
         if self.device == "cpu":
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         else:
@@ -205,8 +267,13 @@ class Network:
 
     def _cuda_session(self, model: bytes, options: Any) -> Any:
         ort = _onnxruntime()
-        # TF32 would move the features by 1e-3.
-        provider = ("CUDAExecutionProvider", {"device_id": self.device.removeprefix("cuda:"), "use_tf32": "0"})
+        provider = (
+            "CUDAExecutionProvider",
+            {
+                "device_id": self.device.removeprefix("cuda:"),
+                "use_tf32": str(int(PRECISIONS[self.precision].use_tf32)),  # its own default is 1
+            },
+        )
         findings = io.StringIO()
         # preload_dlls loads cuBLAS and cuDNN out of the nvidia-* wheels, and prints what it misses to standard output,
         # which belongs to the result. The log of a provider that cannot be loaded is not the session's own.
@@ -231,15 +298,22 @@ class Network:
         with (_skeletons() / "fingerprint.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
             expected = stored[str(self.dims)]
         error = float(np.max(np.abs(self.features(fingerprint_input())[0] - expected)))
-        if not error <= FINGERPRINT_TOLERANCE:
+        tolerance = PRECISIONS[self.precision].tolerance
+        if not error <= tolerance:
             raise WeightsError(
-                f"the network on {self.device} does not reproduce the stored features of the fixed input: it is off by "
-                f"{error:.3g}, at most {FINGERPRINT_TOLERANCE:g} is accepted. {_remedy()}"
+                f"the network on {self.device} does not reproduce the stored features of the fixed input in"
+                f" {self.precision}: it is off by {error:.3g}, at most {tolerance:g} is accepted. {_remedy()}"
             )
+
+    @property
+    def _dtype(self) -> str:
+        return PRECISIONS[self.precision].dtype
 
     def features(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the features (n, dims) of network inputs (n, 3, h, w), h and w at least 75.
 
         The session runs outside the GIL. Several threads may call at once.
         """
-        return _core.spatial_mean(self._session.run(None, {"image": batch})[0])
+        image = batch.astype(self._dtype, copy=False)
+        # A float16 map is widened: float16 has no spatial mean of its own, and every one of its values is a float32.
+        return _core.spatial_mean(self._session.run(None, {"image": image})[0].astype(np.float32, copy=False))
