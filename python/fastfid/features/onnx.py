@@ -54,9 +54,10 @@ class Precision:
 PRECISIONS = {
     # Measured on the CPU: 1e-6.
     "float32": Precision("float32", use_tf32=False, tolerance=5e-5),
-    # XX
-    "tf32": Precision("float32", use_tf32=True, tolerance=1e-2),
-    "float16": Precision("float16", use_tf32=False, tolerance=1e-2),
+    # Never run on a GPU. Simulated (tools/precision_error.py): 1e-3 at dims 64, 2.4e-3 at 192.
+    "tf32": Precision("float32", use_tf32=True, tolerance=4e-2),
+    # On ONNX Runtime's CPU provider: 2.1e-3 at dims 64, 3.8e-3 at 192, 1.2e-2 at 2048.
+    "float16": Precision("float16", use_tf32=False, tolerance=4e-2),
 }
 
 SKELETON_DTYPES = tuple(sorted({precision.dtype for precision in PRECISIONS.values()}, reverse=True))
