@@ -326,6 +326,24 @@ def test_stats_command(run, tmp_path, weights):
     assert Statistics.load(tmp_path / "s.npz").n == 3
 
 
+@pytest.mark.parametrize("flag", ["--cache", "--cache-hashes"])
+def test_the_cache_of_statistics(run, two_files, tmp_path, monkeypatch, weights, flag):
+    monkeypatch.setenv("FASTFID_CACHE", str(tmp_path / "cache"))
+    carried = tmp_path / "default_1.pt"
+    carried.write_bytes(weights.content)
+    folder = folder_of(tmp_path, "some", 4)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 3600)  # fresh files are not kept
+    argv = [folder, two_files[0], "--dims", 64, "--weights", carried, flag]
+    first, again = run(*argv), run(*argv)
+    remark = f"fastfid: {folder}: statistics from the cache"
+    assert first[0] == again[0] == 0
+    assert remark not in first[2]
+    assert remark in again[2]
+    assert float(first[1].split()[-1]) == pytest.approx(float(again[1].split()[-1]), rel=1e-9)
+    assert remark not in run(*argv, "--alpha")[2]
+
+
 def test_different_protocols_are_refused(run, two_files, tmp_path):
     mu, sigma = gaussian(3)
     paths = [Statistics(mu, sigma, 200, {"protocol": p}).save(tmp_path / f"{p}.npz") for p in ("pytorch-fid", "clean")]

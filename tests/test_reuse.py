@@ -1,7 +1,9 @@
 """The cache of statistics: hits when nothing changed, and never a stale one."""
 
+import io
 import os
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from PIL import Image
 from stubs import GridMeans
 
 from fastfid import compute_fid, compute_statistics
-from fastfid.errors import FastfidWarning
+from fastfid.errors import FastfidWarning, ImageError
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +44,7 @@ def folder(tmp_path):
 def settled(monkeypatch):
     """Let the clock be an hour later, so that the files are no longer fresh."""
     now = time.time
-    monkeypatch.setattr("fastfid.reuse.time.time", lambda: now() + 3600)
+    monkeypatch.setattr("time.time", lambda: now() + 3600)
 
 
 def seen(folder, **options):
@@ -123,11 +125,53 @@ def test_other_conditions_are_other_entries(folder, settled):
     assert extractor.seen == 20
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"alpha": True},
+        {"exif": True},
+        {"recursive": True},
+        {"any_case": True},
+        {"max_pixels": 1000},
+        {"layout": "nchw"},
+        {"num": 20},
+        {"num": 20, "seed": 1},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("mode", [True, "hashes"])
+def test_every_way_of_reading_is_another_entry(folder, settled, options, mode):
+    seen(folder, cache=mode)
+    assert [seen(folder, cache=mode, **options)[0] for _ in range(2)] == [20, 0]
+    assert seen(folder, cache=mode)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "differs",
+    [{"identity": "other"}, {"protocol": "clean"}, {"precision": "float16"}, {"device": "cuda:0"}, {"cells": 3}],
+    ids=str,
+)
+@pytest.mark.parametrize("mode", [True, "hashes"])
+def test_every_other_network_is_another_entry(folder, settled, differs, mode):
+    seen(folder, cache=mode)
+
+    def other():
+        extractor = Counting(differs.get("cells", 2))
+        for name, value in differs.items():
+            setattr(extractor, name, value)
+        compute_statistics(folder, extractor=extractor, cache=mode)
+        return extractor.seen
+
+    assert [other() for _ in range(2)] == [20, 0]
+
+
 def test_content_travels_with_the_files(folder, settled, tmp_path):
     seen(folder, cache="hashes")
     moved = tmp_path / "elsewhere"
     os.rename(folder, moved)
-    assert seen(moved, cache="hashes")[0] == 0
+    number, statistics = seen(moved, cache="hashes")
+    assert number == 0
+    assert statistics.name == statistics.meta["source"] == str(moved)
     assert seen(moved)[0] == 20  # by path and times it is another place
 
 
@@ -149,6 +193,123 @@ def test_files_that_change_meanwhile_are_not_kept(folder, settled):
     assert seen(folder)[0] == 20
 
 
+def zip_of(path, seed):
+    rng = np.random.default_rng(seed)
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(20):
+            buffer = io.BytesIO()
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(buffer, "BMP")
+            archive.writestr(f"{i:02}.bmp", buffer.getvalue())
+    return path
+
+
+@pytest.mark.parametrize("mode", [True, "hashes"])
+def test_an_archive_that_is_replaced_once_it_is_open_is_not_kept(tmp_path, monkeypatch, mode):
+    """Loading the network takes a while, and the archive that was opened before it is the one that is read."""
+    monkeypatch.setattr("fastfid.reuse._CLOCK_S", 0.1)
+    path, other = zip_of(tmp_path / "a.zip", 1), zip_of(tmp_path / "b.zip", 2)
+    extractor = Counting()
+
+    def load_network(*args):
+        os.replace(other, path)
+        time.sleep(0.2)
+        return extractor
+
+    monkeypatch.setattr("fastfid.fid.make_extractor", load_network)
+    time.sleep(0.2)
+    with pytest.warns(FastfidWarning, match="not kept in the cache: its files changed .* or since"):
+        compute_statistics(path, cache=mode)
+    number, statistics = seen(path, cache=mode)
+    assert number == 20
+    np.testing.assert_array_equal(statistics.mu, compute_statistics(path, extractor=GridMeans()).mu)
+
+
+@pytest.mark.parametrize("mode", [True, "hashes"])
+def test_a_file_that_is_exchanged_and_put_back_meanwhile_is_noticed(folder, tmp_path, settled, mode):
+    victim, aside = folder / "19.bmp", tmp_path / "aside.bmp"
+    before = victim.stat()
+
+    class Meddler(Counting):
+        prepared = 0
+
+        def prepare(self, image):
+            self.prepared += 1
+            if self.prepared == 1:
+                os.rename(victim, aside)
+                victim.write_bytes((folder / "18.bmp").read_bytes())
+            elif self.prepared == 20:
+                os.rename(aside, victim)
+            return super().prepare(image)
+
+    time.sleep(0.02)
+    with pytest.warns(FastfidWarning, match="changed while they were read"):
+        compute_statistics(folder, extractor=Meddler(), cache=mode, num_workers=0)
+    assert (victim.stat().st_ino, victim.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert seen(folder, cache=mode)[0] == 20
+
+
+@pytest.mark.parametrize("mode", [True, "hashes"])
+def test_a_file_that_takes_the_name_of_another_of_its_size_and_times(folder, tmp_path, settled, mode):
+    """As cp -p and mv leave it: only the inode and the change time differ."""
+    seen(folder, cache=mode)
+    victim, other = folder / "07.bmp", tmp_path / "other.bmp"
+    other.write_bytes((folder / "08.bmp").read_bytes())
+    times = victim.stat()
+    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
+    time.sleep(0.02)
+    os.replace(other, victim)
+    assert (victim.stat().st_size, victim.stat().st_mtime_ns) == (times.st_size, times.st_mtime_ns)
+    assert seen(folder, cache=mode)[0] == 20
+
+
+@pytest.mark.parametrize("mode", [True, "hashes"])
+def test_the_same_bytes_read_in_another_way(tmp_path, settled, mode):
+    """A file that is an .npz with images and a .zip of pictures at once."""
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images)
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive, zipfile.ZipFile(zip_of(tmp_path / "b.zip", 1)) as other:
+        for name in other.namelist():
+            archive.writestr(name, other.read(name))
+    os.symlink(tmp_path / "a.npz", tmp_path / "a.zip")
+    first, a = seen(tmp_path / "a.npz", cache=mode)
+    second, b = seen(tmp_path / "a.zip", cache=mode)
+    assert (first, second) == (20, 20)
+    assert not np.array_equal(a.mu, b.mu)
+
+
+@pytest.mark.parametrize("mode", [True, "hashes"])
+def test_a_missing_file_is_the_readers_business(folder, settled, mode):
+    os.symlink(folder / "nothing", folder / "zz.bmp")
+    for _ in range(2):
+        with pytest.warns(FastfidWarning, match=r"zz\.bmp .*No such file|not kept in the cache"):
+            assert seen(folder, cache=mode, on_error="skip")[0] == 20
+    with pytest.raises(ImageError, match=r"zz\.bmp: No such file"):
+        seen(folder, cache=mode)
+
+
+@pytest.mark.parametrize("mode", [True, "hashes"])
+def test_a_file_that_appears_while_its_folder_is_read_is_not_kept(folder, tmp_path, settled, mode):
+    """Missing when it was asked for, there when it was read, gone again: as unknown as before."""
+    data = (folder / "07.bmp").read_bytes()
+    os.symlink(tmp_path / "target", folder / "zz.bmp")
+
+    class Meddler(Counting):
+        prepared = 0
+
+        def prepare(self, image):
+            self.prepared += 1
+            if self.prepared == 1:
+                (tmp_path / "target").write_bytes(data)
+            elif self.prepared == 21:
+                (tmp_path / "target").unlink()
+            return super().prepare(image)
+
+    extractor = Meddler()
+    with pytest.warns(FastfidWarning, match="not kept in the cache: its files changed"):
+        compute_statistics(folder, extractor=extractor, cache=mode, num_workers=0)
+    assert extractor.seen == 21
+
+
 def test_losses_are_not_kept(folder, settled):
     (folder / "03.bmp").write_bytes(b"broken")
     with pytest.warns(FastfidWarning, match="not kept in the cache: images were skipped"):
@@ -158,8 +319,6 @@ def test_losses_are_not_kept(folder, settled):
 
 
 def test_archives_are_files_too(folder, settled, tmp_path):
-    import zipfile
-
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for path in sorted(folder.iterdir()):
             archive.write(path, path.name)
@@ -201,5 +360,10 @@ def test_a_hit_keeps_the_name_of_its_source(folder, settled):
 
 def test_other_versions_are_other_entries(folder, settled, monkeypatch):
     seen(folder)
-    monkeypatch.setattr("fastfid.reuse.package_versions", lambda: {"pillow": "99"})
-    assert seen(folder)[0] == 20
+    for name, value in (
+        ("package_versions", lambda: {"pillow": "99"}),
+        ("_codec_versions", lambda: {"libjpeg_turbo": "99"}),
+        ("__version__", "99"),
+    ):
+        monkeypatch.setattr(f"fastfid.reuse.{name}", value)
+        assert [seen(folder)[0] for _ in range(2)] == [20, 0]

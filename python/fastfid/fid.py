@@ -100,6 +100,7 @@ class _Reading:
     max_errors: int | None
     progress: bool | Literal["auto"]
     cache: CacheMode
+    opened_at: float  # before the sources were opened, seconds since the epoch
     groups: int
     options: Mapping[str, Any]
 
@@ -108,14 +109,15 @@ class _Reading:
         if not self.cache:
             return None
         decides = {**provenance(self.extractor), "device": self.extractor.device, "options": dict(self.options)}
-        return StatisticsCache(source, decides, by_content=self.cache == "hashes")
+        return StatisticsCache(source, decides, by_content=self.cache == "hashes", opened_at=self.opened_at)
 
     def side(self, source: ImageSource, entry: StatisticsCache | None) -> _Side:
         """Read the source, or take it from its place in the cache."""
         if entry is None:
             return self._read(source)
         if (cached := entry.load()) is not None:
-            return _Side(dataclasses.replace(cached, name=source.name))
+            # The same files may have come under another name then.
+            return _Side(dataclasses.replace(cached, meta={**cached.meta, "source": source.name}, name=source.name))
         side = self._read(source)
         has_losses = side.report is not None and side.report.skipped
         refusal = "images were skipped" if has_losses else entry.store(side.statistics)
@@ -260,9 +262,10 @@ def compute_statistics(
     known = load_known(source)
     if known is not None:
         return known
+    opened_at = time.time()
     opened = _open(source, options)
     extractor = extractor or make_extractor(dims, protocol, device, weights, precision)
-    reading = _Reading(extractor, num_workers, on_error, max_errors, progress, cache, 0, options)
+    reading = _Reading(extractor, num_workers, on_error, max_errors, progress, cache, opened_at, 0, options)
     return reading.side(opened, reading.entry(opened)).statistics
 
 
@@ -344,6 +347,7 @@ def compute_fid(
     """
     started = time.perf_counter()
     _check_reading(batch_size, num_workers, on_error, max_errors, protocol, options)
+    opened_at = time.time()
     # Whatever can be refused without the network is refused before it runs.
     known = [load_known(source) for source in (real, fake)]
     sides_and_sources = zip(known, (real, fake), strict=True)
@@ -362,7 +366,7 @@ def compute_fid(
             if side is not None:
                 check_provenance(side.name, side.meta, "this run", provenance(extractor), force=force)
         groups = UNCERTAINTY_GROUPS if uncertainty else 0
-        reading = _Reading(extractor, num_workers, on_error, max_errors, progress, cache, groups, options)
+        reading = _Reading(extractor, num_workers, on_error, max_errors, progress, cache, opened_at, groups, options)
         entries = [reading.entry(source) if source is not None else None for source in opened]
     loaded = time.perf_counter()
     a, b = (

@@ -1,19 +1,24 @@
 """The opt-in cache of statistics: the same files under the same protocol and network are read once.
 
 An entry's key is a hash of everything that decides the numbers: the versions of what decodes and computes, the
-extractor, how the images are read, and the files themselves. Files are known by path, size, modification and change
-time, or, on request, by their content. There is never a stale hit: a write moves the change time, which no program can
-set back, and files that changed less than two seconds (the coarsest clock of a file system in use) before they were
-read are not cached.
+extractor, how the images are read, and the files themselves. Files are known by path, size, inode, modification and
+change time, or, on request, by their content.
+
+There is never a stale hit: a write or a rename moves the change time, which no program can set back. Statistics are not
+kept where a file differs after the reading from what it was before, or changed since, or less than two seconds (the
+coarsest clock of a file system in use) before, the source was opened. This trusts the machine's clock and that a file
+system reports changes: one that is mounted from elsewhere may do so seconds late, and a folder above the files that is
+exchanged for another and put back, all while they are read, goes unseen.
 """
 
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
-import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +35,15 @@ CacheMode = Literal[False, True, "hashes"]
 _CLOCK_S = 2.0
 
 
+@dataclass(frozen=True)
+class _Fingerprint:
+    """What the files were at one moment."""
+
+    key: str
+    state: str  # of path, size, inode and times, also where the key knows them by their content
+    newest: float  # change time, seconds since the epoch; infinite where a file cannot be read
+
+
 class StatisticsCache:
     """One source's place in the cache.
 
@@ -40,7 +54,9 @@ class StatisticsCache:
     provenance : mapping
         What else decides the numbers: extractor, protocol, dims, and how the images are read. JSON values.
     by_content : bool
-        Know the files by the SHA-256 of their content rather than by path, size and times.
+        Know the files by the SHA-256 of their content rather than by path, size, inode and times.
+    opened_at : float
+        When, at the latest, the source had not been opened yet: ``time.time()``. What changes later is noticed.
 
     Raises
     ------
@@ -48,18 +64,18 @@ class StatisticsCache:
         The source is not made of files.
     """
 
-    def __init__(self, source: ImageSource, provenance: Mapping[str, Any], *, by_content: bool):
+    def __init__(self, source: ImageSource, provenance: Mapping[str, Any], *, by_content: bool, opened_at: float):
         self._files = list(source.files())
         self._provenance = dict(provenance)
         self._folder = cache_folder() / "statistics"
         self._by_content = by_content
-        self._started = time.time()
-        self._key, self._newest = self._fingerprint()
+        self._opened_at = opened_at
+        self._before = self._fingerprint()
 
     @property
     def path(self) -> Path:
         """The entry's file."""
-        return self._folder / f"{self._key}.npz"
+        return self._folder / f"{self._before.key}.npz"
 
     def load(self) -> Statistics | None:
         """Return the cached statistics, or None; a damaged entry is none, and is said and written anew."""
@@ -73,10 +89,10 @@ class StatisticsCache:
 
     def store(self, statistics: Statistics) -> str | None:
         """Keep the statistics; return None, or the reason why they are not kept."""
-        if not self._by_content and self._newest > self._started - _CLOCK_S:
-            return "its files changed less than two seconds before they were read"
-        if self._fingerprint()[0] != self._key:
+        if self._fingerprint() != self._before:
             return "its files changed while they were read"
+        if self._before.newest > self._opened_at - _CLOCK_S:
+            return "its files changed less than two seconds before they were read, or since"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             statistics.save(self.path, overwrite=True)  # a concurrent run writes the same numbers
@@ -84,20 +100,25 @@ class StatisticsCache:
             return f"{self._folder}: {error.strerror or error}"
         return None
 
-    def _fingerprint(self) -> tuple[str, float]:
-        """Return the key, and the newest change time among the files (seconds since the epoch)."""
-        head = json.dumps({"fastfid": __version__, **package_versions(), **self._provenance}, sort_keys=True)
-        digest = hashlib.sha256(head.encode())
+    def _fingerprint(self) -> _Fingerprint:
+        decides = {"fastfid": __version__, **package_versions(), **_codec_versions(), **self._provenance}
+        head = json.dumps(decides, sort_keys=True)
+        key, state = hashlib.sha256(head.encode()), hashlib.sha256()
         newest = 0.0
         for path in self._files:
-            status = os.stat(path)
-            newest = max(newest, status.st_ctime)
-            if self._by_content:
-                fact = _content_hash(path)
+            # The same file is read in another way under another extension.
+            facts: list[object] = [os.path.splitext(path)[1]]
+            try:
+                status = os.stat(path)
+                where = [os.path.realpath(path), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+                facts += [_content_hash(path)] if self._by_content else where
+            except OSError:  # whoever reads it says what is wrong; if it can be read then, it has changed
+                where, newest = [], math.inf
             else:
-                fact = json.dumps([os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns])
-            digest.update(fact.encode() + b"\n")
-        return digest.hexdigest(), newest
+                newest = max(newest, status.st_ctime)
+            key.update(json.dumps(facts).encode() + b"\n")
+            state.update(json.dumps(where).encode() + b"\n")
+        return _Fingerprint(key.hexdigest(), state.hexdigest(), newest)
 
 
 def package_versions() -> dict[str, str | None]:
@@ -109,6 +130,14 @@ def package_versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
     return versions
+
+
+def _codec_versions() -> dict[str, str | None]:
+    """Return the versions of the libraries that decode: one Pillow may come with different ones."""
+    from PIL import features
+
+    names = ("libjpeg_turbo", "jpg_2000", "zlib", "libtiff", "webp")
+    return {name: features.version(name) for name in names}
 
 
 def _content_hash(path: str) -> str:
