@@ -24,6 +24,10 @@ import numpy as np
 from benchmarks.machine import thread_environment
 from benchmarks.report import duration, number
 
+# Before a call is timed: OpenBLAS's threads (NumPy's, SciPy's) spin for 25 to 40 ms after their last task, and would
+# take a core from whoever is next.
+SETTLE_S = 0.05
+
 __all__ = [
     "Agreement",
     "Command",
@@ -287,6 +291,7 @@ def compare(
 
     def once(name: str) -> tuple[float, Answer]:
         call, number_of_calls = contenders[name], calls.get(name, 1)
+        time.sleep(SETTLE_S)
         start = time.perf_counter()
         for _ in range(number_of_calls):
             answer = call()

@@ -63,6 +63,19 @@ template <class Type>
   for (int j = 0; j < n; ++j) out[j] = Type::value(load<Type>(row, j));
 }
 
+// sum[j] += row[j] - shift[j]
+template <class Type>
+[[gnu::always_inline]] inline void add_shifted(const std::byte* row, const double* shift, int n, double* sum) {
+  for (int j = 0; j < n; ++j) sum[j] += Type::value(load<Type>(row, j)) - shift[j];
+}
+
+// out[j] = (row[j] - shift[j]) - mean[j]
+template <class Type>
+[[gnu::always_inline]] inline void centre(const std::byte* row, const double* shift, const double* mean, int n,
+                                          double* out) {
+  for (int j = 0; j < n; ++j) out[j] = (Type::value(load<Type>(row, j)) - shift[j]) - mean[j];
+}
+
 template <class Type>
 [[gnu::always_inline]] inline bool is_nonfinite(const std::byte* row, int n) {
   typename Type::Bits bad = 0;
@@ -70,23 +83,45 @@ template <class Type>
   return bad != 0;
 }
 
-FASTFID_CLONES void convert_float16(const std::byte* row, int n, double* out) { convert<Float16>(row, n, out); }
-FASTFID_CLONES void convert_bfloat16(const std::byte* row, int n, double* out) { convert<BFloat16>(row, n, out); }
-FASTFID_CLONES void convert_float32(const std::byte* row, int n, double* out) { convert<Float32>(row, n, out); }
-FASTFID_CLONES void convert_float64(const std::byte* row, int n, double* out) { convert<Float64>(row, n, out); }
-FASTFID_CLONES bool is_nonfinite_float16(const std::byte* row, int n) { return is_nonfinite<Float16>(row, n); }
-FASTFID_CLONES bool is_nonfinite_bfloat16(const std::byte* row, int n) { return is_nonfinite<BFloat16>(row, n); }
-FASTFID_CLONES bool is_nonfinite_float32(const std::byte* row, int n) { return is_nonfinite<Float32>(row, n); }
-FASTFID_CLONES bool is_nonfinite_float64(const std::byte* row, int n) { return is_nonfinite<Float64>(row, n); }
+struct Element {
+  std::size_t size;
+  void (*convert)(const std::byte*, int, double*);
+  void (*add_shifted)(const std::byte*, const double*, int, double*);
+  void (*centre)(const std::byte*, const double*, const double*, int, double*);
+  bool (*is_nonfinite)(const std::byte*, int);
+};
 
-// sum[j] += row[j] - shift[j]
-FASTFID_CLONES void add_shifted(const double* row, const double* shift, int n, double* sum) {
-  for (int j = 0; j < n; ++j) sum[j] += row[j] - shift[j];
-}
+// The loops above over one element type, compiled for several instruction sets (which templates cannot be).
+#define FASTFID_ELEMENT(TYPE)                                                                                  \
+  FASTFID_CLONES void convert_##TYPE(const std::byte* row, int n, double* out) { convert<TYPE>(row, n, out); } \
+  FASTFID_CLONES void add_shifted_##TYPE(const std::byte* row, const double* shift, int n, double* sum) {      \
+    add_shifted<TYPE>(row, shift, n, sum);                                                                     \
+  }                                                                                                            \
+  FASTFID_CLONES void centre_##TYPE(const std::byte* row, const double* shift, const double* mean, int n,      \
+                                    double* out) {                                                             \
+    centre<TYPE>(row, shift, mean, n, out);                                                                    \
+  }                                                                                                            \
+  FASTFID_CLONES bool is_nonfinite_##TYPE(const std::byte* row, int n) { return is_nonfinite<TYPE>(row, n); }  \
+  const Element k##TYPE = {sizeof(TYPE::Bits), convert_##TYPE, add_shifted_##TYPE, centre_##TYPE, is_nonfinite_##TYPE};
 
-// out[j] = (row[j] - shift[j]) - mean[j]
-FASTFID_CLONES void centre(const double* row, const double* shift, const double* mean, int n, double* out) {
-  for (int j = 0; j < n; ++j) out[j] = (row[j] - shift[j]) - mean[j];
+FASTFID_ELEMENT(Float16)
+FASTFID_ELEMENT(BFloat16)
+FASTFID_ELEMENT(Float32)
+FASTFID_ELEMENT(Float64)
+#undef FASTFID_ELEMENT
+
+Element element(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat16:
+      return kFloat16;
+    case DType::kBFloat16:
+      return kBFloat16;
+    case DType::kFloat32:
+      return kFloat32;
+    case DType::kFloat64:
+      break;
+  }
+  return kFloat64;
 }
 
 // out[j] += in[j] + scale * delta[j]
@@ -97,26 +132,6 @@ FASTFID_CLONES void add_scaled(const double* in, double scale, const double* del
 // out[j] = in[j] / divisor
 FASTFID_CLONES void divide(const double* in, double divisor, std::size_t n, double* out) {
   for (std::size_t j = 0; j < n; ++j) out[j] = in[j] / divisor;
-}
-
-struct Element {
-  std::size_t size;
-  void (*convert)(const std::byte*, int, double*);
-  bool (*is_nonfinite)(const std::byte*, int);
-};
-
-Element element(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat16:
-      return {2, convert_float16, is_nonfinite_float16};
-    case DType::kBFloat16:
-      return {2, convert_bfloat16, is_nonfinite_bfloat16};
-    case DType::kFloat32:
-      return {4, convert_float32, is_nonfinite_float32};
-    case DType::kFloat64:
-      break;
-  }
-  return {8, convert_float64, is_nonfinite_float64};
 }
 
 using StripeBytes = std::array<std::byte, kStripe * sizeof(double)>;
@@ -214,7 +229,15 @@ void RowBuffer::append(const RowsView& rows) {
     is_float64_ = true;
   }
   const Element type = element(rows.dtype);
-  const auto copy = [&](auto& storage, DType stored) {
+  const auto copy = [&]<class T>(std::vector<T>& storage, DType stored) {
+    const bool is_plain = rows.dtype == stored && rows.column_stride == sizeof(T) &&
+                          rows.row_stride == static_cast<std::ptrdiff_t>(d * sizeof(T)) &&
+                          reinterpret_cast<std::uintptr_t>(rows.data) % alignof(T) == 0;
+    if (is_plain) {  // without the zeroes that resize() would write first
+      const auto* const from = reinterpret_cast<const T*>(rows.data);
+      storage.insert(storage.end(), from, from + rows.n * d);
+      return;
+    }
     storage.resize(after);  // the last that can fail
     StripeBytes scratch;
     std::array<double, kStripe> converted;
@@ -412,9 +435,8 @@ void MomentsAccumulator::fold(const RowsView& rows, Workspace& workspace, bool w
     double* const offset = shift.data() + column;
     double* const mean_a = shifted_mean.data() + column;
     std::array<double, kStripe> mean_b{};
-    std::array<double, kStripe> row;
     StripeBytes scratch;
-    const auto load_row = [&](int r, double* out) {
+    const auto stripe_of = [&](int r) {
       const auto i = static_cast<std::size_t>(r);
       const std::byte* const from = stripe_of_row(rows, type.size, i, column, width, scratch);
       // A stripe of a row is too short for the hardware's prefetcher: measured, it costs 2 % without this.
@@ -425,18 +447,14 @@ void MomentsAccumulator::fold(const RowsView& rows, Workspace& workspace, bool w
           __builtin_prefetch(later + byte);
         }
       }
-      type.convert(from, width, out);
+      return from;
     };
-    if (first) load_row(0, offset);
-    for (int r = 0; r < m; ++r) {
-      load_row(r, row.data());
-      add_shifted(row.data(), offset, width, mean_b.data());
-    }
+    if (first) type.convert(stripe_of(0), width, offset);
+    for (int r = 0; r < m; ++r) type.add_shifted(stripe_of(r), offset, width, mean_b.data());
     for (double& value : mean_b) value /= n_b;
     if (with_scatter) {
       for (int r = 0; r < m; ++r) {
-        load_row(r, row.data());
-        centre(row.data(), offset, mean_b.data(), width, z + static_cast<std::size_t>(r) * ldz);
+        type.centre(stripe_of(r), offset, mean_b.data(), width, z + static_cast<std::size_t>(r) * ldz);
       }
     }
     double* const last = z + static_cast<std::size_t>(m) * ldz;
