@@ -9,6 +9,12 @@
 #include "core/parallel.hpp"
 
 namespace fastfid {
+
+int power_of_four(double x) {
+  const int e = std::ilogb(x);
+  return (e - (e & 1)) / 2;
+}
+
 namespace {
 
 using linalg::Matrix;
@@ -35,12 +41,6 @@ double largest_magnitude(const T* x, std::size_t count) {
 
 // x 2^e without overflow of the factor itself.
 double scaled(double x, int e) { return std::scalbn(x, e); }
-
-// The k for which x 4^-k is in [1, 4), x > 0.
-int power_of_four(double x) {
-  const int e = std::ilogb(x);
-  return (e - (e & 1)) / 2;
-}
 
 // A checked covariance, read as its symmetric part times 4^-exponent.
 struct Scaled {

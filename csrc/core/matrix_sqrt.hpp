@@ -40,6 +40,9 @@ struct Factor : FactorFacts {
   linalg::Shape shape = linalg::Shape::kFull;  // kUpper: the Cholesky factor of a positive definite Sigma
 };
 
+// The k for which x 4^-k is in [1, 4), x > 0 and finite: `exponent` of a covariance of trace x.
+int power_of_four(double x);
+
 struct Covariance {
   const double* sigma;
   std::size_t d;

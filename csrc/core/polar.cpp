@@ -49,9 +49,11 @@ PolarCertificate polar_certificate(PolarOperations& device, double tol) {
       shift *= 10;
       continue;
     }
-    // The inequality is exact for W C in place of M, and the triangular solve has ||M - W C||_F <= n u ||W||_F ||C||_F.
+    // The inequality is exact for W C in place of M. Substitution has ||M - W C||_F <= n u ||W||_F ||C||_F; where the
+    // difference was measured instead, that is the rounding of W C. In the nuclear norm it counts sqrt(n) times.
     const double upper = (trial.norm_c * trial.norm_c + trial.norm_w * trial.norm_w) / 2 * (1 + 4 * (rows_u + cols_u)) +
-                         1.01 * std::sqrt(real(n)) * cols_u * trial.norm_c * trial.norm_w;
+                         1.01 * std::sqrt(real(n)) * cols_u * trial.norm_c * trial.norm_w +
+                         1.01 * std::sqrt(real(n)) * trial.residual;
     if (!(upper < previous)) break;
     out.upper = std::min(out.upper, upper);
     if (out.upper - out.lower <= tol * out.upper) break;

@@ -29,6 +29,7 @@ struct PolarTrial {
   bool is_factored = false;  // the Cholesky factorisation succeeded; else the norms mean nothing
   double norm_c = 0;
   double norm_w = 0;
+  double residual = 0;  // ||M - W C||_F as measured, where the solve is not known to be backward stable; else 0
 };
 
 // The scalar formulas that a device evaluates without asking the host. constexpr: CUDA compiles them for the device.

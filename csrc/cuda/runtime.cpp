@@ -51,7 +51,10 @@ DeviceProperties device_properties(int device) {
   expect_device(device);
   cudaDeviceProp found{};
   FASTFID_CUDA_CHECK(cudaGetDeviceProperties(&found, device));
-  return {found.name, found.major, found.minor, found.multiProcessorCount, static_cast<std::size_t>(found.l2CacheSize)};
+  int ratio = 1;
+  FASTFID_CUDA_CHECK(cudaDeviceGetAttribute(&ratio, cudaDevAttrSingleToDoublePrecisionPerfRatio, device));
+  return {found.name, found.major, found.minor, found.multiProcessorCount, static_cast<std::size_t>(found.l2CacheSize),
+          ratio};
 }
 
 DeviceGuard::DeviceGuard(int device) {

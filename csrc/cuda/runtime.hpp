@@ -29,6 +29,7 @@ struct DeviceProperties {
   int minor = 0;
   int multiprocessors = 0;
   std::size_t l2_bytes = 0;
+  int float32_per_float64 = 1;  // ratio of the rates of plain arithmetic: 2 on A100 and H100, 32 or 64 on workstations
 };
 
 // Number of devices; 0 where there is no driver. Never throws.

@@ -1,0 +1,75 @@
+// The few cuBLAS and cuSOLVER calls of the polar route, on row-major matrices in device memory.
+//
+// The libraries are found at run time (dlopen) and the build needs neither them nor their headers: libcublas.so.13 and
+// libcusolver.so.12 in the folders of set_math_library_folders() (the `nvidia-*` wheels that torch and onnxruntime-gpu
+// use, a toolkit), else by the loader's own path. Declarations follow cublas_api.h 13.0 and cusolverDn.h 12.0.
+//
+// Both are column-major: they see the transpose of a row-major matrix, and its upper triangle as a lower one. That is
+// dealt with here and nowhere else. Every call is enqueued on the stream and waits for nothing. Products are the plain
+// ones (no TF32, no emulation of float64: cuBLAS's default mathematics mode, set explicitly), and, on one kind of
+// device, the same bits every time.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cuda/runtime.hpp"
+
+namespace fastfid::cuda {
+
+// Where to look first, in this order. Takes effect until the libraries are loaded, once per process.
+void set_math_library_folders(std::vector<std::string> folders);
+
+// Paths of the two libraries as loaded, for diagnostics. Throws as MathLibraries does.
+std::vector<std::string> math_library_paths();
+
+// A cuBLAS and a cuSOLVER handle of one device, borrowed from a pool until destruction (creating them takes
+// milliseconds), working on one stream. One thread at a time.
+class MathLibraries {
+ public:
+  // Throws BackendUnavailable, saying what to install, where a library is not found or lacks a function; DeviceError
+  // where a handle cannot be made.
+  explicit MathLibraries(Stream stream);
+  ~MathLibraries();
+  MathLibraries(const MathLibraries&) = delete;
+  MathLibraries& operator=(const MathLibraries&) = delete;
+
+  // The upper triangle of C = A^T A, n x n from (m x n). cublasDsyrk or cublasSsyrk: n^2 m flops.
+  void gram_upper(const double* a, std::size_t m, std::size_t n, double* c);
+  void gram_upper(const float* a, std::size_t m, std::size_t n, float* c);
+
+  // C = A B, (m x n) from (m x k), (k x n).
+  void multiply(const double* a, const double* b, std::size_t m, std::size_t n, std::size_t k, double* c);
+  void multiply(const float* a, const float* b, std::size_t m, std::size_t n, std::size_t k, float* c);
+
+  // C = A^T B, (m x n) from (k x m), (k x n).
+  void multiply_tn(const double* a, const double* b, std::size_t m, std::size_t n, std::size_t k, double* c);
+
+  // C = A B^T, (m x n) from (m x k), (n x k).
+  void multiply_nt(const double* a, const double* b, std::size_t m, std::size_t n, std::size_t k, double* c);
+
+  // C = A R^T, (m x n) from (m x n) and upper-triangular R (n x n), whose lower triangle is not read: half the price.
+  void multiply_by_upper_transposed(const double* a, const double* r, std::size_t m, std::size_t n, double* c);
+
+  // C = A R, likewise.
+  void multiply_by_upper(const double* a, const double* r, std::size_t m, std::size_t n, double* c);
+
+  // B := B R^-1, B (m x n), upper-triangular R (n x n).
+  void solve_right(const double* r, double* b, std::size_t m, std::size_t n);
+
+  // Elements of workspace that cholesky() needs.
+  std::size_t cholesky_workspace(double* a, std::size_t n);
+
+  // A = R^T R in the upper triangle of A (n x n); the lower one is neither read nor written. *failed (device memory) is
+  // 0 afterwards if the factorisation succeeded.
+  void cholesky(double* a, std::size_t n, double* workspace, std::size_t workspace_size, int* failed);
+
+ private:
+  struct Handles;
+  std::unique_ptr<Handles> handles_;
+  Stream stream_;
+};
+
+}  // namespace fastfid::cuda

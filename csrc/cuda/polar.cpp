@@ -1,0 +1,314 @@
+#include "cuda/polar.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "core/errors.hpp"
+#include "cuda/math_libraries.hpp"
+#include "cuda/polar_kernels.cuh"
+
+namespace fastfid::cuda {
+namespace {
+
+constexpr double kUnitRoundoff = std::numeric_limits<double>::epsilon() / 2;
+constexpr double kAsymmetry = 1e-6;  // as on the host
+constexpr int kMostExponent = 500;   // 4^-exponent is then a float64
+
+double real(std::size_t n) { return static_cast<double>(n); }
+double cube(std::size_t n) { return real(n) * real(n) * real(n); }
+
+// Waits for the stream.
+template <class T>
+std::vector<T> read(const DeviceArray<T>& from, Stream stream) {
+  std::vector<T> out(from.size());
+  copy_to_host(out.data(), from.data(), from.size() * sizeof(T), stream);
+  synchronize(stream);
+  return out;
+}
+
+bool has_slow_float64(int device) { return device_properties(device).float32_per_float64 > 4; }
+
+// Cholesky factorisations of n x n matrices.
+class Cholesky {
+ public:
+  Cholesky(MathLibraries& math, double* any, std::size_t n, Stream stream)
+      : math_(math), n_(n), workspace_(math.cholesky_workspace(any, n), stream) {}
+  void operator()(double* a, int* failed) { math_.cholesky(a, n_, workspace_.data(), workspace_.size(), failed); }
+
+ private:
+  MathLibraries& math_;
+  std::size_t n_;
+  DeviceArray<double> workspace_;
+};
+
+class DevicePolar final : public PolarOperations {
+ public:
+  // M = A B^T, a.rows >= b.rows.
+  DevicePolar(const DeviceFactor& a, const DeviceFactor& b, bool is_single_late, Stream stream)
+      : a_(a), b_(b), is_single_late_(is_single_late), stream_(stream), math_(stream) {}
+
+  std::size_t rows() const override { return a_.rows; }
+  std::size_t cols() const override { return b_.rows; }
+
+  void start() override {
+    const std::size_t m = rows();
+    const std::size_t n = cols();
+    const std::size_t d = a_.d;
+    for (auto* matrix : {&m_, &x_, &w_, &t_}) *matrix = DeviceArray<double>(m * n, stream_);
+    for (auto* matrix : {&y_, &h_, &c_}) *matrix = DeviceArray<double>(n * n, stream_);
+    sums_ = DeviceArray<double>(sum_workspace(), stream_);
+    scalars_ = DeviceArray<PolarScalars>(1, stream_);
+    fill_bytes(scalars_.data(), 0, sizeof(PolarScalars), stream_);
+    cholesky_.emplace(math_, c_.data(), n, stream_);
+    if (b_.shape == linalg::Shape::kUpper) {
+      math_.multiply_by_upper_transposed(a_.f.data(), b_.f.data(), m, n, m_.data());
+      flops_ += real(m) * real(n) * real(n);
+    } else {
+      math_.multiply_nt(a_.f.data(), b_.f.data(), m, n, d, m_.data());
+      flops_ += 2 * real(m) * real(n) * real(d);
+    }
+    frobenius_norm(m_.data(), m * n, sums_.data(), &scalars_.data()->measures.norm_m, stream_);
+    divide(m_.data(), m * n, &scalars_.data()->measures.norm_m, x_.data(), stream_);
+  }
+
+  void step(const polar::Quintic& c, bool is_first, bool is_late) override {
+    if (is_late && is_single_late_) {
+      if (!is_single_) {
+        convert(x_.data(), rows() * cols(), single(t_), stream_);
+        is_single_ = true;
+        is_single_used_ = true;
+      }
+      step_in(single(t_), single(y_), single(h_), single(w_), c, is_first);
+      std::swap(t_, w_);
+    } else {
+      to_double();
+      step_in(x_.data(), y_.data(), h_.data(), w_.data(), c, is_first);
+      std::swap(x_, w_);
+    }
+  }
+
+  PolarMeasures measure() override {
+    to_double();
+    const std::size_t m = rows();
+    const std::size_t n = cols();
+    math_.gram_upper(x_.data(), m, n, y_.data());
+    mirror_upper(y_.data(), n, stream_);
+    math_.multiply_tn(x_.data(), m_.data(), n, n, m, h_.data());
+    flops_ += 3 * real(m) * real(n) * real(n);
+    cuda::measure(y_.data(), h_.data(), n, sums_.data(), scalars_.data(), stream_);
+    enqueue_trial();
+    on_host_ = read(scalars_, stream_).front();
+    return on_host_.measures;
+  }
+
+  // No proof rests on how cuSOLVER factors: its error would have to reach 0.1 of the eigenvalues of a matrix of norm
+  // 3.9 for a wrong yes.
+  bool is_norm_below_two() override {
+    identity_minus(y_.data(), cols(), 3.9, c_.data(), stream_);
+    (*cholesky_)(c_.data(), &scalars_.data()->failed);
+    flops_ += cube(cols()) / 3;
+    return read(scalars_, stream_).front().failed == 0;
+  }
+
+  PolarTrial first_trial() override { return to_trial(on_host_); }
+
+  PolarTrial trial(double shift) override {
+    copy_to_device(&scalars_.data()->shift, &shift, sizeof shift, stream_);
+    enqueue_trial();
+    return to_trial(read(scalars_, stream_).front());
+  }
+
+  linalg::Matrix matrix() override {
+    linalg::Matrix out(rows(), cols());
+    copy_to_host(out.data(), m_.data(), rows() * cols() * sizeof(double), stream_);
+    synchronize(stream_);
+    return out;
+  }
+
+  double flops() const override { return flops_; }
+  bool is_single_used() const { return is_single_used_; }
+
+ private:
+  // Memory of a float64 matrix that is not in use, for a float32 one.
+  static float* single(const DeviceArray<double>& memory) {
+    return static_cast<float*>(static_cast<void*>(memory.data()));
+  }
+
+  static PolarTrial to_trial(const PolarScalars& s) {
+    return {.is_factored = s.failed == 0, .norm_c = s.norm_c, .norm_w = s.norm_w, .residual = s.residual};
+  }
+
+  void to_double() {
+    if (is_single_) convert(single(t_), rows() * cols(), x_.data(), stream_);
+    is_single_ = false;
+  }
+
+  template <class T>
+  void step_in(const T* x, T* y, T* y2, T* next, const polar::Quintic& c, bool is_first) {
+    const std::size_t m = rows();
+    const std::size_t n = cols();
+    math_.gram_upper(x, m, n, y);
+    mirror_upper(y, n, stream_);
+    math_.gram_upper(y, n, n, y2);
+    if (is_first) first_scale(y2, n, sums_.data(), scalars_.data(), stream_);
+    polynomial(y, y2, n, c, is_first ? &scalars_.data()->scale : nullptr, stream_);
+    math_.multiply(x, y, m, n, n, next);
+    flops_ += 3 * real(m) * real(n) * real(n) + cube(n);
+  }
+
+  // C^T C = sym(H) + shift I, W = M C^-1 and the measure of what the solve left.
+  void enqueue_trial() {
+    const std::size_t m = rows();
+    const std::size_t n = cols();
+    shifted_symmetric_part(h_.data(), n, &scalars_.data()->shift, c_.data(), stream_);
+    (*cholesky_)(c_.data(), &scalars_.data()->failed);
+    copy_on_device(w_.data(), m_.data(), m * n * sizeof(double), stream_);
+    math_.solve_right(c_.data(), w_.data(), m, n);
+    math_.multiply_by_upper(w_.data(), c_.data(), m, n, t_.data());
+    measure_trial(c_.data(), n, w_.data(), m_.data(), t_.data(), m * n, sums_.data(), scalars_.data(), stream_);
+    flops_ += cube(n) / 3 + 2 * real(m) * real(n) * real(n);
+  }
+
+  const DeviceFactor& a_;
+  const DeviceFactor& b_;
+  bool is_single_late_;
+  Stream stream_;
+  MathLibraries math_;
+  DeviceArray<double> m_;
+  DeviceArray<double> x_;
+  DeviceArray<double> y_;  // X^T X
+  DeviceArray<double> h_;  // Y^2, then X^T M
+  DeviceArray<double> c_;
+  DeviceArray<double> w_;  // the next X, then M C^-1
+  DeviceArray<double> t_;  // W C, and X in float32
+  DeviceArray<double> sums_;
+  DeviceArray<PolarScalars> scalars_;
+  std::optional<Cholesky> cholesky_;
+  PolarScalars on_host_;
+  bool is_single_ = false;  // X is in t_, in float32
+  bool is_single_used_ = false;
+  double flops_ = 0;
+};
+
+Factor factor_on_host(const DeviceCovariance& covariance, Stream stream) {
+  const std::size_t d = covariance.d;
+  linalg::Matrix copy;
+  const double* sigma = covariance.sigma;
+  if (covariance.is_on_device) {
+    copy.reshape(d, d);
+    copy_to_host(copy.data(), sigma, d * d * sizeof(double), stream);
+    synchronize(stream);
+    sigma = copy.data();
+  }
+  return std::move(fastfid::factor_covariances({{sigma, d, covariance.name}}).front());
+}
+
+}  // namespace
+
+DeviceFactor to_device(const Factor& factor, Stream stream) {
+  DeviceFactor out;
+  static_cast<FactorFacts&>(out) = factor;
+  out.rows = factor.f.rows();
+  out.shape = factor.shape;
+  const std::size_t size = factor.f.rows() * factor.f.cols();
+  out.f = DeviceArray<double>(size, stream);
+  // From pageable memory: the call returns when the source is no longer needed.
+  if (size > 0) copy_to_device(out.f.data(), factor.f.data(), size * sizeof(double), stream);
+  return out;
+}
+
+std::vector<DeviceFactor> factor_covariances(const std::vector<DeviceCovariance>& covariances, Stream stream) {
+  struct Side {
+    DeviceArray<double> upload;  // of a covariance in host memory
+    const double* sigma = nullptr;
+    DeviceArray<double> scaled;  // the upper triangle of what is factored
+    bool is_regular = true;
+  };
+  const std::size_t count = covariances.size();
+  std::vector<Side> sides(count);
+  std::vector<DeviceFactor> out(count);
+  DeviceArray<double> sums(sum_workspace(), stream);
+  DeviceArray<SymmetricFacts> facts(count, stream);
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto& [sigma, is_on_device, d, name] = covariances[i];
+    FASTFID_EXPECT(d >= 1 && d <= kMaxDims, InvalidArgument, name, ": expected a covariance with 1 <= d <= ", kMaxDims,
+                   ", got d = ", d);
+    Side& side = sides[i];
+    side.sigma = sigma;
+    if (!is_on_device) {
+      side.upload = DeviceArray<double>(d * d, stream);
+      copy_to_device(side.upload.data(), sigma, d * d * sizeof(double), stream);
+      side.sigma = side.upload.data();
+    }
+    symmetric_facts(side.sigma, d, sums.data(), facts.data() + i, stream);
+  }
+  const std::vector<SymmetricFacts> found = read(facts, stream);
+
+  MathLibraries math(stream);
+  DeviceArray<FactorCheck> checks(count, stream);
+  fill_bytes(checks.data(), 0, count * sizeof(FactorCheck), stream);
+  std::optional<Cholesky> cholesky;
+  std::size_t prepared = 0;  // the d that `cholesky` is for
+  DeviceArray<double> product;
+  for (std::size_t i = 0; i < count; ++i) {
+    const SymmetricFacts& fact = found[i];
+    DeviceFactor& factor = out[i];
+    Side& side = sides[i];
+    const std::size_t d = covariances[i].d;
+    factor.d = d;
+    side.is_regular = fact.trace > 0 && std::isfinite(fact.trace) &&
+                      fact.largest <= std::numeric_limits<double>::max() && fact.asymmetry <= kAsymmetry * fact.largest;
+    if (side.is_regular) factor.exponent = power_of_four(fact.trace);
+    side.is_regular &= std::abs(factor.exponent) <= kMostExponent;
+    if (!side.is_regular) continue;
+    factor.trace = std::scalbn(fact.trace, -2 * factor.exponent);
+    factor.rows = d;
+    factor.rank = d;
+    factor.shape = linalg::Shape::kUpper;
+    factor.f = DeviceArray<double>(d * d, stream);
+    side.scaled = DeviceArray<double>(d * d, stream);
+    if (prepared != d) {
+      cholesky.emplace(math, factor.f.data(), d, stream);
+      product = DeviceArray<double>(d * d, stream);
+      prepared = d;
+    }
+    FactorCheck* const check = checks.data() + i;
+    scaled_symmetric_part(side.sigma, d, std::scalbn(1.0, -2 * factor.exponent), factor.f.data(), side.scaled.data(),
+                          stream);
+    (*cholesky)(factor.f.data(), &check->failed);
+    zero_lower(factor.f.data(), d, stream);
+    math.gram_upper(factor.f.data(), d, d, product.data());
+    check_factor(side.scaled.data(), factor.f.data(), product.data(), d, real(d) * kUnitRoundoff, sums.data(), check,
+                 stream);
+    factor.flops = cube(d) / 3 + cube(d);
+  }
+  const std::vector<FactorCheck> checked = read(checks, stream);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (sides[i].is_regular && checked[i].failed == 0 && checked[i].lost_pivots == 0) {
+      out[i].residual = checked[i].residual / out[i].trace;
+      continue;
+    }
+    out[i] = to_device(factor_on_host(covariances[i], stream), stream);
+    if (out[i].trace > 0) out[i].note = message(covariances[i].name, " was factored on the host");
+  }
+  return out;
+}
+
+TraceResult trace_sqrt_product(DeviceFactor a, DeviceFactor b, std::optional<double> tol, Stream stream,
+                               LatePrecision late) {
+  if (a.rows < b.rows) std::swap(a, b);
+  const bool is_single_late =
+      late == LatePrecision::kFloat32 || (late == LatePrecision::kDevice && has_slow_float64(stream.device));
+  DevicePolar device(a, b, is_single_late, stream);
+  TraceResult out = fastfid::trace_sqrt_product(a, b, device, tol);
+  const auto add = [&](const std::string& note) {
+    if (!note.empty()) out.note += (out.note.empty() ? "" : "; ") + note;
+  };
+  add(a.note);
+  add(b.note);
+  if (device.is_single_used()) add("the last 6 iterations of the first stage ran in float32, the bounds in float64");
+  return out;
+}
+
+}  // namespace fastfid::cuda

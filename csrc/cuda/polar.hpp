@@ -1,0 +1,69 @@
+// The trace of the matrix square root on a CUDA device: core's polar route (core/polar.hpp) with cuBLAS and cuSOLVER.
+//
+// What the host waits for, in the ordinary case (covariances in device memory, both positive definite, bracket within
+// tol after the first stage): three copies of less than 200 bytes.
+//   1. facts of both covariances (finite, symmetric, trace)            2 passes
+//   2. Cholesky factors, their residuals                               2 (1/6 + 1/2) products
+//   3. M, ten iterations, certificate with its first trial             1/2 + 10 * 2 + 1/2 + 1 + 1/6 + 1/2 + 1/2
+//   products
+// Everything between two of them is enqueued at once. A further stage (12 products + certificate) or trial adds a copy.
+//
+// Predicted on an H100 or H200, d = 2048, float64 tensor cores (g = 2 d^3 flops at 60 of 67 TFLOP/s = 0.29 ms):
+// 25 g = 7.2 ms of products if they ran at that rate; 61 passes over 32 MiB matrices at 3 to 4 TB/s, 0.6 ms; three
+// Cholesky factorisations and one triangular solve bound by latency, 1 ms each; some 140 launches hidden behind them.
+// 11 to 12 ms in all; 13 to 15 from covariances in host memory (two copies of 32 MiB). Never run on a GPU.
+//
+// The certificate is in float64 from first to last. That the products are those of the conventional algorithm, in any
+// order of additions, is what the bounds assume of cuBLAS (no TF32, no emulation, no Strassen: math_libraries.hpp); of
+// the triangular solve and the Cholesky factorisations they assume nothing: what these leave is measured.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/matrix_sqrt.hpp"
+#include "cuda/runtime.hpp"
+
+namespace fastfid::cuda {
+
+// F (rows, d) in device memory.
+struct DeviceFactor : FactorFacts {
+  DeviceArray<double> f;
+  std::size_t rows = 0;
+  linalg::Shape shape = linalg::Shape::kFull;
+  std::string note;  // what the user should know of how it was made
+};
+
+// (d, d), row-major, contiguous; in memory of the stream's device or of the host.
+struct DeviceCovariance {
+  const double* sigma = nullptr;
+  bool is_on_device = false;
+  std::size_t d = 0;
+  const char* name = "";
+};
+
+// Largest d, so that indices fit 32 bits.
+inline constexpr std::size_t kMaxDims = 32768;
+
+// As fastfid::factor_covariances(): Cholesky on the device. A covariance that is singular, or that it refuses, goes
+// through the host's factorisation (pivoted, or the exception that it deserves), with a note. Throws InvalidArgument
+// for d above kMaxDims. Only reads the covariances. Memory: 3 d^2 doubles each, one of them kept. Waits for the stream
+// twice.
+std::vector<DeviceFactor> factor_covariances(const std::vector<DeviceCovariance>& covariances, Stream stream);
+
+// A factor made on the host, copied to the device.
+DeviceFactor to_device(const Factor& factor, Stream stream);
+
+// Whether the last six iterations of the first stage run in float32: kDevice takes them where float64 has less than a
+// quarter of float32's rate (workstation cards; A100, H100 and H200 have half). Never for tol < 1e-8. `note` says so.
+enum class LatePrecision { kDevice, kFloat64, kFloat32 };
+
+// fastfid::trace_sqrt_product() by the polar route. Singular values of M, the last resort, are taken on the host.
+// Throws DeviceError where a call fails, BackendUnavailable where cuBLAS or cuSOLVER is missing. Memory: seven matrices
+// of the size of M. Waits for the stream.
+TraceResult trace_sqrt_product(DeviceFactor a, DeviceFactor b, std::optional<double> tol, Stream stream,
+                               LatePrecision late = LatePrecision::kDevice);
+
+}  // namespace fastfid::cuda

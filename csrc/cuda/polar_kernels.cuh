@@ -1,0 +1,92 @@
+// The element-wise steps and sums of the polar route on row-major matrices in device memory; what is no product.
+//
+// All functions enqueue on the stream and return. They read and write every element once (n = 2048, float64: 32 MiB a
+// matrix, 8 us a pass at 4 TB/s), so none of them is a tenth of a product. Sums have a fixed shape that depends on the
+// number of elements alone: the same bits on every device. Every matrix has fewer than 2^31 elements.
+#pragma once
+
+#include <cstddef>
+
+#include "core/polar.hpp"
+#include "cuda/runtime.hpp"
+
+namespace fastfid::cuda {
+
+// Scalars of the polar route; they live in device memory, and one copy brings all of them to the host.
+struct PolarScalars {
+  PolarMeasures measures;
+  double scale = 1;  // of the first step
+  double shift = 0;  // of the first trial
+  double norm_c = 0;
+  double norm_w = 0;
+  double residual = 0;  // ||M - W C||_F
+  int failed = 0;       // of the last Cholesky factorisation
+};
+
+// What is to know of a symmetric matrix before it is factored.
+struct SymmetricFacts {
+  double trace = 0;
+  double largest = 0;    // max |element|; NaN where an element is NaN
+  double asymmetry = 0;  // max |element - mirror image|
+};
+
+// What is to know of its factor.
+struct FactorCheck {
+  double residual = 0;  // ||A - R^T R||_F
+  int lost_pivots = 0;  // pivots below noise times the diagonal element of A, or not a number
+  int failed = 0;
+};
+
+// Elements of the workspace that the sums need.
+std::size_t sum_workspace();
+
+// The lower triangle of A (n x n) becomes the mirror image of the upper one.
+template <class T>
+void mirror_upper(T* a, std::size_t n, Stream stream);
+
+// Y := c0 I + c1 Y + c2 Y2 in both triangles, from the upper ones, with scaled_quintic(c, *scale) (device memory; null:
+// 1) in place of c.
+template <class T>
+void polynomial(T* y, const T* y2, std::size_t n, const polar::Quintic& c, const double* scale, Stream stream);
+
+// C's upper triangle := (H + H^T) / 2 + *shift I.
+void shifted_symmetric_part(const double* h, std::size_t n, const double* shift, double* c, Stream stream);
+
+// C's upper triangle := level I - Y.
+void identity_minus(const double* y, std::size_t n, double level, double* c, Stream stream);
+
+// A's lower triangle := 0.
+void zero_lower(double* a, std::size_t n, Stream stream);
+
+// x[i] := m[i] / *divisor.
+void divide(const double* m, std::size_t count, const double* divisor, double* x, Stream stream);
+
+// to[i] := from[i], rounded where T is narrower.
+template <class To, class From>
+void convert(const From* from, std::size_t count, To* to, Stream stream);
+
+// *norm := ||A||_F of `count` elements.
+void frobenius_norm(const double* a, std::size_t count, double* workspace, double* norm, Stream stream);
+
+// scalars->scale from the upper triangle of Y^2.
+void first_scale(const double* y2, std::size_t n, double* workspace, PolarScalars* scalars, Stream stream);
+void first_scale(const float* y2, std::size_t n, double* workspace, PolarScalars* scalars, Stream stream);
+
+// scalars->measures but norm_m, and scalars->shift, from Y (both triangles) and H, both n x n.
+void measure(const double* y, const double* h, std::size_t n, double* workspace, PolarScalars* scalars, Stream stream);
+
+// scalars->norm_c, norm_w and residual from the upper triangle of C (n x n), and W, M and the product WC (m x n).
+void measure_trial(const double* c, std::size_t n, const double* w, const double* m, const double* wc,
+                   std::size_t count, double* workspace, PolarScalars* scalars, Stream stream);
+
+// The facts of S (n x n).
+void symmetric_facts(const double* s, std::size_t n, double* workspace, SymmetricFacts* facts, Stream stream);
+
+// A's and the copy's upper triangle := (S + S^T) / 2 times `scale`, a power of two.
+void scaled_symmetric_part(const double* s, std::size_t n, double scale, double* a, double* copy, Stream stream);
+
+// check->residual and lost_pivots from the upper triangles of A, its factor R, and R^T R.
+void check_factor(const double* a, const double* r, const double* rtr, std::size_t n, double noise, double* workspace,
+                  FactorCheck* check, Stream stream);
+
+}  // namespace fastfid::cuda

@@ -1,0 +1,298 @@
+"""The polar route of csrc/cuda without a GPU: its kernels emulated, cuBLAS and cuSOLVER played by OpenBLAS.
+
+The truth is NumPy for the kernels and the CPU route, itself tested against closed forms and mpmath, for the whole.
+What this cannot show: speed, NVIDIA's own libraries, and whatever only a GPU does.
+"""
+
+import ctypes
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastfid
+from fastfid import _core
+
+ROOT = Path(__file__).resolve().parents[1]
+EMULATION = ROOT / "tests" / "cuda_emulation"
+CORE = ["device", "linalg", "matrix_sqrt", "parallel", "polar"]
+ORDERS = {"forwards": 0, "backwards": 1, "shuffled": 2}
+LATE = {"device": 0, "float64": 1, "float32": 2}
+
+
+class Outcome(ctypes.Structure):
+    """As tests/cuda_emulation/polar.cpp has it."""
+
+    _fields_ = [
+        *((name, ctypes.c_double) for name in ("value", "lower", "upper", "gemms", "factor_residual")),
+        ("iterations", ctypes.c_int),
+        *((name, ctypes.c_char * 1024) for name in ("method", "note", "error")),
+    ]
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """The emulation, compiled, with the two libraries it looks for beside it."""
+    import scipy_openblas32
+
+    folder = tmp_path_factory.mktemp("emulation")
+    lapack = Path(_core.__file__).with_name("libfastfid_lapack.so")
+    compiler = ["c++", "-std=c++20", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
+    fake = folder / "libcublas.so.13"
+    link = [str(lapack), f"-Wl,-rpath,{lapack.parent}"]
+    subprocess.run([*compiler, "-o", fake, EMULATION / "fake_math.cpp", *link], check=True)
+    (folder / "libcusolver.so.12").write_bytes(fake.read_bytes())
+    out = folder / "polar.so"
+    sources = [ROOT / "csrc" / "core" / f"{name}.cpp" for name in CORE]
+    sources += [ROOT / "csrc" / "cuda" / f"{name}.cpp" for name in ("polar", "math_libraries")]
+    sources += [EMULATION / "polar.cpp", EMULATION / "runtime.cpp", "-x", "c++", ROOT / "csrc/cuda/polar_kernels.cu"]
+    flags = ["-ffp-contract=off", "-DFASTFID_CUDA_EMULATION", "-DBLAS_SYMBOL_PREFIX=scipy_"]
+    flags += [f"-I{path}" for path in (ROOT / "csrc", EMULATION, scipy_openblas32.get_include_dir())]
+    subprocess.run([*compiler, *flags, "-o", out, *sources, "-x", "none", *link, "-ldl", "-pthread"], check=True)
+    library = ctypes.CDLL(out)
+    library.first_scale.restype = ctypes.c_double
+    library.set_folder(str(folder).encode())
+    yield library
+    library.set_order(0)
+
+
+def pointer(array):
+    assert array.flags.c_contiguous
+    kind = ctypes.c_float if array.dtype == np.float32 else ctypes.c_double
+    return array.ctypes.data_as(ctypes.POINTER(kind))
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape)
+
+
+def upper_only(a):
+    """A symmetric matrix whose lower triangle must not be read."""
+    return np.ascontiguousarray(np.where(np.tri(len(a), k=-1, dtype=bool), np.nan, a))
+
+
+SIZES = [1, 2, 31, 32, 33, 70]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("n", SIZES)
+class TestKernels:
+    @pytest.fixture(autouse=True)
+    def _order(self, library, order):
+        library.set_order(ORDERS[order])
+
+    def symmetric(self, n, seed=0):
+        a = random(n, n, seed=seed)
+        return a + a.T
+
+    def test_mirror(self, library, n):
+        a = self.symmetric(n)
+        got = upper_only(a)
+        library.mirror(pointer(got), n)
+        np.testing.assert_array_equal(got, a)
+
+    @pytest.mark.parametrize("scale", [None, 1.7])
+    def test_polynomial(self, library, n, scale):
+        y, y2 = self.symmetric(n), self.symmetric(n, seed=1)
+        c = np.array([1.5, -0.25, 3.0])
+        s = 1.0 if scale is None else scale
+        want = c[0] * s * np.eye(n) + c[1] * s**3 * y + c[2] * s**5 * y2
+        argument = None if scale is None else pointer(np.array([scale]))
+        got = upper_only(y)
+        library.polynomial(pointer(got), pointer(upper_only(y2)), n, pointer(c), argument)
+        np.testing.assert_allclose(got, want, rtol=1e-13, atol=1e-13)
+        np.testing.assert_array_equal(got, got.T)
+        got32 = upper_only(y).astype(np.float32)
+        library.polynomial_single(pointer(got32), pointer(upper_only(y2).astype(np.float32)), n, pointer(c), argument)
+        np.testing.assert_allclose(got32, want, rtol=1e-5, atol=1e-4)
+
+    def test_shifted_symmetric_part(self, library, n):
+        h = random(n, n)
+        got = np.full((n, n), np.nan)
+        library.shifted_symmetric_part(pointer(h), n, ctypes.c_double(0.5), pointer(got))
+        upper = np.triu_indices(n)
+        np.testing.assert_array_equal(got[upper], ((h + h.T) / 2 + 0.5 * np.eye(n))[upper])
+
+    def test_measures(self, library, n):
+        y, h = self.symmetric(n), random(n, n)
+        got = np.empty(6)
+        library.measure(pointer(y), pointer(h), n, ctypes.c_double(2.0), pointer(got))
+        estimate = (3 * np.trace(h) - np.sum(y * h)) / 2
+        shift = max(0.0, (estimate - np.trace(h)) / n) + 4 * 2.0**-53 * 2.0
+        want = [np.linalg.norm(y), np.linalg.norm(h), np.sum(y * h), np.trace(y), np.trace(h), shift]
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-13)
+
+    def test_trial(self, library, n):
+        rows = n + 3
+        c, w, m, wc = upper_only(self.symmetric(n)), random(rows, n), random(rows, n, seed=1), random(rows, n, seed=2)
+        got = np.empty(3)
+        library.measure_trial(pointer(c), n, pointer(w), pointer(m), pointer(wc), rows, pointer(got))
+        norms = [np.linalg.norm(np.triu(c)[np.triu_indices(n)]), np.linalg.norm(w), np.linalg.norm(m - wc)]
+        np.testing.assert_allclose(got, norms, rtol=1e-13)
+
+    def test_first_scale(self, library, n):
+        y2 = self.symmetric(n)
+        alpha = min(1.0, np.linalg.norm(y2) ** 0.25) * (1 + 1e-12)
+        assert library.first_scale(pointer(upper_only(y2)), n) == pytest.approx(1 / alpha, rel=1e-14)
+
+    def test_facts(self, library, n):
+        s = random(n, n)
+        got = np.empty(3)
+        library.symmetric_facts(pointer(s), n, pointer(got))
+        want = [np.trace(s), np.abs(s).max(), np.abs(s - s.T).max()]
+        np.testing.assert_allclose(got, want, rtol=1e-13, atol=1e-14)
+        s[n // 2, 0] = np.nan
+        library.symmetric_facts(pointer(s), n, pointer(got))
+        assert np.isnan(got[1])
+
+
+def covariance(n, d, seed=0):
+    return np.cov(random(n, d, seed=seed) @ (np.eye(d) + random(d, d, seed=seed + 9) / 3), rowvar=False)
+
+
+class TestTrace:
+    """cuda::trace_sqrt_product beside the CPU's eigenvalues."""
+
+    def run(self, library, first, second, tol=None, late="float64", is_on_device=True):
+        out = Outcome()
+        rows = [0 if x.shape[0] == x.shape[1] else x.shape[0] for x in (first, second)]
+        library.trace_sqrt_product(
+            pointer(first),
+            rows[0],
+            pointer(second),
+            rows[1],
+            first.shape[1],
+            int(is_on_device),
+            ctypes.c_double(-1 if tol is None else tol),
+            LATE[late],
+            ctypes.byref(out),
+        )
+        return out
+
+    @pytest.mark.parametrize("order", ORDERS)
+    @pytest.mark.parametrize("d", [1, 2, 33, 64])
+    def test_positive_definite(self, library, d, order):
+        library.set_order(ORDERS[order])
+        a, b = np.atleast_2d(covariance(3 * d + 5, d)), np.atleast_2d(covariance(3 * d + 5, d, seed=1))
+        want = fastfid.trace_sqrt_product(a, b)
+        got = self.run(library, a, b, tol=1e-9)
+        assert not got.error
+        assert (got.method, got.note) == (b"newton-schulz", b"")
+        assert got.lower <= want.value <= got.upper
+        assert got.upper - got.lower <= 1.01e-9 * got.upper
+        assert got.value == pytest.approx(want.value, rel=1e-9)
+        assert got.factor_residual < 1e-14 * d + 1e-15
+
+    def test_same_as_the_host_route(self, library):
+        """One algorithm: the operations differ in rounding only."""
+        a, b = covariance(200, 48), covariance(150, 48, seed=3)
+        host = fastfid.trace_sqrt_product(a, b, method="newton-schulz", tol=1e-10)
+        got = self.run(library, a, b, tol=1e-10)
+        assert got.iterations == host.iterations
+        assert got.value == pytest.approx(host.value, rel=1e-13)
+        assert got.upper - got.lower == pytest.approx(host.upper - host.lower, rel=0.1)
+
+    def test_covariances_on_the_host_are_copied(self, library):
+        a, b = covariance(100, 20), covariance(90, 20, seed=2)
+        one, other = (self.run(library, a, b, is_on_device=where) for where in (True, False))
+        assert (one.value, one.lower, one.upper) == (other.value, other.lower, other.upper)
+
+    def test_late_iterations_in_float32(self, library):
+        a, b = covariance(200, 40), covariance(150, 40, seed=3)
+        want = fastfid.trace_sqrt_product(a, b).value
+        got = self.run(library, a, b, late="float32")
+        assert b"float32" in got.note
+        assert got.lower <= want <= got.upper
+        assert got.upper - got.lower <= 1e-7 * got.upper
+        # Float64 gives a narrower bracket: the switch does something; and a tolerance it could not meet turns it off.
+        double = self.run(library, a, b)
+        assert double.upper - double.lower < got.upper - got.lower
+        assert b"float32" not in self.run(library, a, b, tol=1e-9, late="float32").note
+
+    @pytest.mark.parametrize(("n1", "n2"), [(20, 200), (200, 20), (12, 20)])
+    def test_thin_sides(self, library, n1, n2):
+        d = 40
+        sides = []
+        for seed, n in enumerate((n1, n2)):
+            rows = random(n, d, seed=seed)
+            sides.append((rows if n <= d else np.cov(rows, rowvar=False), rows))
+        (a, rows1), (b, rows2) = sides
+        want = np.linalg.svd(
+            (rows1 - rows1.mean(0)) @ (rows2 - rows2.mean(0)).T / np.sqrt((n1 - 1) * (n2 - 1)), compute_uv=False
+        ).sum()
+        got = self.run(library, a, b)
+        assert not got.error
+        assert got.lower <= want * (1 + 1e-12)
+        assert want * (1 - 1e-12) <= got.upper
+        assert got.value == pytest.approx(want, rel=1e-6)
+
+    def test_a_singular_covariance_is_factored_on_the_host(self, library):
+        a, b = covariance(20, 40), covariance(200, 40, seed=1)
+        want = fastfid.trace_sqrt_product(a, b)
+        got = self.run(library, a, b)
+        assert b"sigma1 was factored on the host" in got.note
+        assert b"rank 19 of 40" in got.note
+        assert got.lower <= want.upper
+        assert want.lower <= got.upper
+        assert got.value == pytest.approx(want.value, rel=1e-6)
+
+    def test_further_stages_and_the_last_resort(self, library):
+        """Condition 1e12 needs a second stage; a tolerance beyond float64 ends at the singular values."""
+        a, b = np.diag(np.logspace(0, -12, 50)), np.eye(50)
+        want = np.sqrt(np.diag(a)).sum()
+        second = self.run(library, a, b, tol=1e-8)
+        assert second.iterations > 10
+        assert second.lower <= want <= second.upper
+        assert second.upper - second.lower <= 1.01e-8 * second.upper
+        last = self.run(library, a, b, tol=1e-16)
+        assert last.method == b"svd"
+        assert b"taken on the host" in last.note
+        assert last.value == pytest.approx(want, rel=1e-13)
+
+    @pytest.mark.parametrize("scale", [1e-200, 1e-30, 1e30, 1e200])
+    def test_any_scale(self, library, scale):
+        a, b = covariance(100, 16), covariance(100, 16, seed=1)
+        want = self.run(library, a, b).value * scale
+        assert self.run(library, a * scale, b * scale).value == pytest.approx(want, rel=1e-12)
+
+    def test_zero(self, library):
+        got = self.run(library, np.zeros((5, 5)), np.eye(5))
+        assert (got.value, got.lower, got.upper, got.error) == (0, 0, 0, b"")
+
+    def test_disjoint_supports(self, library):
+        """M = 0 although neither side is."""
+        rows = np.zeros((2, 3, 8))
+        rows[0, :, :2], rows[1, :, 4:6] = random(3, 2), random(3, 2, seed=1)
+        got = self.run(library, rows[0], rows[1])
+        assert (got.value, got.lower, got.error) == (0, 0, b"")
+
+    @pytest.mark.parametrize(
+        ("spoil", "words"),
+        [
+            (lambda a: np.where(np.eye(len(a)), np.nan, a), "sigma2: contains NaN or infinity"),
+            (lambda a: a - 3 * np.eye(len(a)) * a.max(), "Imaginary component"),
+            (lambda a: a + np.tri(len(a)), "sigma2: expected a symmetric matrix"),
+        ],
+    )
+    def test_bad_covariances_raise_what_the_host_raises(self, library, spoil, words):
+        a = covariance(60, 12)
+        assert words in self.run(library, a, np.ascontiguousarray(spoil(a))).error.decode()
+
+
+def test_missing_libraries_say_what_to_install(library, tmp_path):
+    """In a process of its own: the libraries are looked for once."""
+    code = f"""
+import ctypes, numpy as np
+library = ctypes.CDLL({str(library._name)!r})
+library.set_folder({str(tmp_path)!r}.encode())
+a = np.eye(2)
+out = ctypes.create_string_buffer(8192)
+p = a.ctypes.data_as(ctypes.c_void_p)
+library.trace_sqrt_product(p, 0, p, 0, 2, 1, ctypes.c_double(-1), 0, out)
+print(out.raw.replace(b"\\0", b" ").decode(errors="replace"))
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "needs libcublas.so.13" in printed
+    assert "pip install nvidia-cublas" in printed
