@@ -279,6 +279,20 @@ def test_weights_come_into_the_cache_from_a_file(run, tmp_path, monkeypatch, wei
     assert str(tmp_path / "cache") in run("weights", "show")[1]
 
 
+def test_verifying_fetches_nothing(run, tmp_path, monkeypatch):
+    def reached(*args):
+        raise AssertionError
+
+    monkeypatch.setattr("fastfid.features.weights._fetch", reached)
+    monkeypatch.delenv("FASTFID_WEIGHTS", raising=False)
+    monkeypatch.setenv("FASTFID_CACHE", str(tmp_path / "empty"))
+    code, out, err = run("weights", "verify")
+    assert (code, out) == (1, "")
+    assert "not in the cache" in err
+    assert "`fastfid weights get` fetches them" in err
+    assert run("weights", "show")[0] == 0
+
+
 # statistics out
 
 

@@ -103,11 +103,29 @@ def test_what_cannot_be_compared_is_refused_before_the_network_runs():
         ({"num_workers": -1}, ValueError, "num_workers"),
         ({"on_error": "ignore"}, ValueError, "on_error"),
         ({"max_errors": -1}, ValueError, "max_errors"),
+        ({"device": "gpu"}, ValueError, "device: expected 'auto', 'cpu', 'cuda' or 'cuda:N'; got 'gpu'"),
+        ({"device": 0}, ValueError, "device: expected 'auto'"),
     ],
 )
 def test_bad_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         compute_fid(images(3, 1), images(3, 2), **arguments)
+    if "dims" not in arguments:  # which two statistics do not ask for
+        known = Statistics(np.zeros(2), np.eye(2))
+        with pytest.raises(error, match=message):
+            compute_fid(known, known, **arguments)
+        with pytest.raises(error, match=message):
+            compute_statistics(known, **arguments)
+
+
+def test_two_statistics_ask_for_no_device(monkeypatch):
+    monkeypatch.setattr("fastfid._core.cuda_driver", lambda: (0, "there is none"))
+    known = Statistics(np.zeros(2), np.eye(2))
+    record = compute_fid(known, known, device="cuda:7", return_info=True)
+    assert record["fid"] == 0
+    assert record["device"] is None
+    with pytest.raises(ValueError, match="device: expected 'auto'"):
+        FID(device="gpu")
 
 
 def test_float_images_are_refused_with_advice():

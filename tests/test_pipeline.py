@@ -2,11 +2,9 @@
 
 import contextlib
 import os
-import pty
 import signal
 import subprocess
 import sys
-import termios
 import threading
 import time
 import zipfile
@@ -16,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from stubs import GridMeans
+from terminal import on_terminal
 
 from fastfid.errors import ImageError
 from fastfid.pipeline import extract
@@ -348,6 +347,7 @@ import numpy as np
 from fastfid.pipeline import extract
 from fastfid.sources.base import ImageItem, ImageSource
 from stubs import GridMeans
+from terminal import on_terminal
 
 class Item(ImageItem):
     def load(self):
@@ -416,6 +416,7 @@ import numpy as np
 from fastfid.pipeline import extract
 from fastfid.sources import open_source
 from stubs import GridMeans
+from terminal import on_terminal
 
 class Large(GridMeans):
     batch_size, concurrency = 4, 2
@@ -461,28 +462,13 @@ def test_memory_stays_flat(tmp_path, kind):
 # Progress
 
 
-def on_terminal(script, *arguments):
-    """Run a script with stderr on a pseudo-terminal; return what it wrote there."""
-    leader, follower = pty.openpty()
-    termios.tcsetwinsize(follower, (24, 80))
-    process = subprocess.Popen([sys.executable, "-c", script, *arguments], stderr=follower, stdout=subprocess.PIPE)
-    os.close(follower)
-    written = b""
-    with contextlib.suppress(OSError):  # Linux ends the reading of a closed terminal so
-        while part := os.read(leader, 65536):
-            written += part
-    os.close(leader)
-    process.communicate(timeout=30)
-    assert process.returncode == 0
-    return written.decode()
-
-
 PROGRESS = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from fastfid.pipeline import extract
 from fastfid.sources import open_source
 from stubs import GridMeans
+from terminal import on_terminal
 extract(open_source(sys.argv[2]), GridMeans(), lambda features: None, progress="auto", description="real")
 """
 

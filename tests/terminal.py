@@ -1,0 +1,24 @@
+"""Runs a script whose stderr is a terminal."""
+
+import contextlib
+import os
+import pty
+import subprocess
+import sys
+import termios
+
+
+def on_terminal(script, *arguments):
+    """Run a script with stderr on a pseudo-terminal; return what it wrote there."""
+    leader, follower = pty.openpty()
+    termios.tcsetwinsize(follower, (24, 80))
+    process = subprocess.Popen([sys.executable, "-c", script, *arguments], stderr=follower, stdout=subprocess.PIPE)
+    os.close(follower)
+    written = b""
+    with contextlib.suppress(OSError):  # Linux ends the reading of a closed terminal so
+        while part := os.read(leader, 65536):
+            written += part
+    os.close(leader)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    return written.decode()
