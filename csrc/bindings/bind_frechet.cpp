@@ -150,6 +150,14 @@ factor_residual : float
     a singular Sigma); 0 for sides given by their rows.
 note : str
     What there is to know about the result: truncation of a singular covariance, a last resort, a tolerance not met.
+
+Examples
+--------
+>>> import numpy as np
+>>> import fastfid
+>>> result = fastfid.trace_sqrt_product(np.eye(3), 4 * np.eye(3))
+>>> result.lower <= result.value <= result.upper, result.rank
+(True, 3)
 )")
       .def_readonly("value", &TraceResult::value)
       .def_readonly("lower", &TraceResult::lower)
@@ -222,6 +230,13 @@ ValueError
     Matrices that are not square, of one size and symmetric; an unknown method; tol <= 0.
 NumericalError
     NaN, infinity, an indefinite matrix, a trace beyond float64.
+
+Examples
+--------
+>>> import numpy as np
+>>> import fastfid
+>>> round(fastfid.trace_sqrt_product(np.diag([1.0, 4.0]), np.diag([9.0, 16.0])).value, 12)
+11.0
 )");
   module.def("frechet_distance", &distance_of_arrays, py::arg("mu1"), py::arg("sigma1"), py::arg("rows1"),
              py::arg("mu2"), py::arg("sigma2"), py::arg("rows2"), py::kw_only(), py::arg("method") = "auto",

@@ -22,7 +22,14 @@ void bind_runtime(py::module_& module) {
         info["cuda"] = FASTFID_CUDA_STATUS;
         return info;
       },
-      "Facts of the build: compiler, flags, BLAS, CUDA (compiler and architectures, or why it was not built).");
+      R"(Facts of the build: compiler, flags, BLAS, CUDA (compiler and architectures, or why it was not built).
+
+Examples
+--------
+>>> import fastfid
+>>> {"blas", "compiler", "cuda"} <= set(fastfid.build_info())
+True
+)");
   module.def("num_threads", &num_threads, "Threads that the core uses.");
   module.def("cgroup_quota", &cgroup_quota, py::arg("membership"), py::arg("mount"),
              "CPUs that the control groups listed in the file `membership` allow, or 0 for no limit.");

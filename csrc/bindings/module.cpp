@@ -10,9 +10,39 @@ PYBIND11_MODULE(_core, module) {
   module.doc() = "The compiled core of fastfid: images, moments, matrix square root, Fréchet distance.";
 
   // InvalidArgument derives from std::invalid_argument, which pybind11 already turns into ValueError.
-  py::register_exception<fastfid::NumericalError>(module, "NumericalError", PyExc_ValueError);
-  py::register_exception<fastfid::DeviceError>(module, "DeviceError", PyExc_RuntimeError);
-  py::register_exception<fastfid::BackendUnavailable>(module, "BackendUnavailable", PyExc_RuntimeError);
+  py::register_exception<fastfid::NumericalError>(module, "NumericalError", PyExc_ValueError).doc() = R"(
+NaN or infinity in features, an indefinite covariance, no convergence.
+
+Examples
+--------
+>>> import fastfid
+>>> try:
+...     fastfid.frechet_distance(([0.0], [[-1.0]]), ([0.0], [[1.0]]))
+... except fastfid.NumericalError:
+...     print("no covariance")
+no covariance
+)";
+  py::register_exception<fastfid::DeviceError>(module, "DeviceError", PyExc_RuntimeError).doc() = R"(
+A call of CUDA or of the linear algebra library failed; the message says which.
+
+Examples
+--------
+>>> import fastfid
+>>> issubclass(fastfid.DeviceError, RuntimeError)
+True
+)";
+  py::register_exception<fastfid::BackendUnavailable>(module, "BackendUnavailable", PyExc_RuntimeError).doc() = R"(
+The backend was not built, or there is no such device. Nothing runs on another device instead.
+
+Examples
+--------
+>>> import fastfid
+>>> try:
+...     fastfid.InceptionV3(64, device="cuda:99")
+... except fastfid.BackendUnavailable:
+...     print("no such device")
+no such device
+)";
 
   fastfid::bindings::bind_dlpack(module);
   fastfid::bindings::bind_features(module);

@@ -14,11 +14,35 @@ __all__ = [
 
 
 class ImageError(ValueError):
-    """An image cannot be read; the message begins with its path."""
+    """An image cannot be read; the message begins with its path.
+
+    Examples
+    --------
+    >>> import os, fastfid
+    >>> os.mkdir("holiday")
+    >>> for name in ("a.png", "b.png"):
+    ...     with open(f"holiday/{name}", "w") as file:
+    ...         _ = file.write("no picture")
+    >>> try:
+    ...     fastfid.compute_statistics("holiday", dims=64)
+    ... except fastfid.ImageError as error:
+    ...     print(str(error).replace(os.sep, "/"))
+    holiday/a.png: ...
+    """
 
 
 class WeightsError(RuntimeError):
-    """The Inception weights are missing, cannot be fetched, or do not have the expected hash."""
+    """The Inception weights are missing, cannot be fetched, or do not have the expected hash.
+
+    Examples
+    --------
+    >>> import fastfid
+    >>> try:
+    ...     fastfid.InceptionV3(weights="elsewhere.pth")
+    ... except fastfid.WeightsError as error:
+    ...     print(error)
+    weights elsewhere.pth: cannot be read: ...
+    """
 
 
 class FastfidWarning(UserWarning):

@@ -258,6 +258,12 @@ def compute_statistics(
         An image cannot be read; its path is in the message.
     fastfid.WeightsError, fastfid.BackendUnavailable
         See :func:`make_extractor`.
+
+    Examples
+    --------
+    >>> statistics = compute_statistics("real", dims=64)  # a folder of four pictures
+    >>> statistics.n, statistics.mu.shape, statistics.meta["protocol"]
+    (4, (64,), 'pytorch-fid')
     """
     _check_reading(batch_size, num_workers, on_error, max_errors, protocol, device, options)
     known = load_known(source)
@@ -347,6 +353,14 @@ def compute_fid(
         The sides do not belong together, and whatever :func:`compute_statistics` raises.
     fastfid.NumericalError
         A covariance is not positive semi-definite.
+
+    Examples
+    --------
+    >>> compute_fid("real", "fake", dims=64) > 0  # two folders of four pictures
+    True
+    >>> record = compute_fid("real", "fake", dims=64, return_info=True)
+    >>> record["lower"] <= record["fid"] <= record["upper"], record["n"]
+    (True, {'real': 4, 'fake': 4})
     """
     started = time.perf_counter()
     _check_reading(batch_size, num_workers, on_error, max_errors, protocol, device, options)

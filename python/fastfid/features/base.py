@@ -39,6 +39,20 @@ class FeatureExtractor(ABC):
     mixed_sizes : bool
         May the images of one source give inputs of different shapes? Then a batch is cut short where the shape changes;
         otherwise it is an error.
+
+    Examples
+    --------
+    >>> import fastfid, numpy as np
+    >>> class MeanColour(fastfid.FeatureExtractor):
+    ...     dims, identity, protocol, precision, device, batch_size = 3, "mean colour", "none", "float32", "cpu", 8
+    ...
+    ...     def prepare(self, image):
+    ...         return image.mean(axis=(0, 1))
+    ...
+    ...     def forward(self, batch):
+    ...         return batch.astype(np.float32)
+    >>> fastfid.compute_fid("real", "fake", extractor=MeanColour()) > 0  # two folders of pictures
+    True
     """
 
     dims: int

@@ -31,6 +31,12 @@ class InceptionFeatures:
 
     Modes ``clean`` and ``legacy_pytorch`` expect resized images; ``legacy_tensorflow`` resizes by itself. The network
     is loaded at the first call.
+
+    Examples
+    --------
+    >>> import torch
+    >>> InceptionFeatures("legacy_tensorflow", "cpu")(255 * torch.rand(1, 3, 40, 60)).shape
+    torch.Size([1, 2048])
     """
 
     def __init__(self, mode: str, device: Any = None):
@@ -162,6 +168,13 @@ def get_reference_statistics(
         The file is not there and cannot be fetched; the message says where to put it.
     ValueError
         The file does not hold what it should.
+
+    Examples
+    --------
+    >>> np.savez("mine_clean_train_64.npz", mu=np.zeros(3), sigma=np.eye(3))
+    >>> mu, sigma = get_reference_statistics("Mine", 64, split="train", stats_folder=".")
+    >>> mu
+    array([0., 0., 0.])
     """
     path = reference_path(name, res, mode, model_name, split, metric, stats_folder)
     if metric == "KID":

@@ -250,7 +250,15 @@ def kernel_distance(
 
 
 def get_batch_features(batch: "Tensor", model: Model, device: Any) -> NDArray[Any]:
-    """Return the model's features (n, d) of a batch (n, 3, h, w) in [0, 255]."""
+    """Return the model's features (n, d) of a batch (n, 3, h, w) in [0, 255].
+
+    Examples
+    --------
+    >>> import torch
+    >>> get_batch_features(torch.full((2, 3, 8, 8), 7.0), lambda x: x.mean(dim=(2, 3)), "cpu")
+    array([[7., 7., 7.],
+           [7., 7., 7.]], dtype=float32)
+    """
     torch = require_torch("a feature extractor of your own")
     with torch.no_grad():
         features: NDArray[Any] = model(batch.to(device)).detach().cpu().numpy()
@@ -273,6 +281,11 @@ def get_files_features(
     """Return the features (n, d) of files; of members of the zip file `fdir`, if it is one.
 
     The parameters are those of :func:`compute_fid`; `model` is its ``custom_feat_extractor``.
+
+    Examples
+    --------
+    >>> get_files_features(["real/0.png", "real/1.png"], lambda x: x.mean(dim=(2, 3)), verbose=False).shape
+    (2, 3)
     """
     model = model or build_feature_extractor(mode, device)
     batches: list[NDArray[Any]] = []
@@ -344,6 +357,12 @@ def get_folder_features(
         There are no images, or there is no such folder.
     fastfid.ImageError
         An image cannot be read.
+
+    Examples
+    --------
+    >>> get_folder_features("real", lambda x: x.mean(dim=(2, 3)), num=3).shape
+    Found 4 images in the folder real
+    (3, 3)
     """
     fdir = os.fspath(fdir)
     files = _folder_files(fdir, verbose)
@@ -425,6 +444,12 @@ def get_model_features(
     ------
     ValueError
         The generator returns fewer images than asked for, or others than (n, 3, h, w).
+
+    Examples
+    --------
+    >>> grey = lambda z: z[:, :1, None, None].clamp(0, 1).expand(-1, 3, 8, 8) * 255
+    >>> get_model_features(grey, lambda x: x.mean(dim=(2, 3)), num_gen=5, batch_size=4, verbose=False).shape
+    (5, 3)
     """
     from tqdm import tqdm
 
@@ -463,7 +488,13 @@ def compare_folders(
     custom_image_tranform: Transform | None = None,
     custom_fn_resize: Transform | None = None,
 ) -> np.float64:
-    """Return the FID of two folders or zip files; the parameters are those of :func:`compute_fid`."""
+    """Return the FID of two folders or zip files; the parameters are those of :func:`compute_fid`.
+
+    Examples
+    --------
+    >>> bool(compare_folders("real", "fake", lambda x: x.mean(dim=(2, 3)), "clean", verbose=False) > 0)
+    True
+    """
     network = _Network(feat_model, mode, device, batch_size, custom_image_tranform, custom_fn_resize)
     sides = [_folder_statistics(fdir, network, num_workers, verbose) for fdir in (fdir1, fdir2)]
     return distance(*sides)
@@ -486,7 +517,15 @@ def fid_folder(
     *,
     stats_folder: PathLike | None = None,
 ) -> np.float64:
-    """Return the FID of a folder or zip file against reference statistics; see :func:`compute_fid`."""
+    """Return the FID of a folder or zip file against reference statistics; see :func:`compute_fid`.
+
+    Examples
+    --------
+    >>> np.savez("mine_clean_train_40.npz", mu=np.full(3, 128.0), sigma=np.eye(3))
+    >>> means = lambda x: x.mean(dim=(2, 3))
+    >>> bool(fid_folder("fake", "mine", 40, "train", means, verbose=False, stats_folder=".") > 0)
+    True
+    """
     path = reference_path(dataset_name, dataset_res, mode, model_name, dataset_split, "FID", stats_folder)
     reference = Statistics.load(path)
     model = model or build_feature_extractor(mode, device)
@@ -513,7 +552,17 @@ def fid_model(
     *,
     stats_folder: PathLike | None = None,
 ) -> np.float64:
-    """Return the FID of a generator against reference statistics; see :func:`compute_fid`."""
+    """Return the FID of a generator against reference statistics; see :func:`compute_fid`.
+
+    Examples
+    --------
+    >>> np.savez("mine_clean_train_40.npz", mu=np.full(3, 128.0), sigma=np.eye(3))
+    >>> grey = lambda z: z[:, :1, None, None].clamp(0, 1).expand(-1, 3, 8, 8) * 255
+    >>> means = lambda x: x.mean(dim=(2, 3))
+    >>> options = {"num_gen": 4, "batch_size": 4, "verbose": False, "stats_folder": "."}
+    >>> bool(fid_model(grey, "mine", 40, "train", means, **options) > 0)
+    True
+    """
     path = reference_path(dataset_name, dataset_res, mode, model_name, dataset_split, "FID", stats_folder)
     reference = Statistics.load(path)
     features = get_model_features(
@@ -594,6 +643,14 @@ def make_custom_stats(
         There are statistics of this name.
     ValueError, fastfid.ImageError
         See :func:`get_folder_features`.
+
+    Examples
+    --------
+    >>> make_custom_stats("mine", "real", stats_folder="refs", verbose=False)
+    saving custom KID stats to ...mine_clean_custom_na_kid.npz
+    saving custom FID stats to ...mine_clean_custom_na.npz
+    >>> test_stats_exists("mine", "clean", stats_folder="refs")
+    True
     """
     fid_path, kid_path = _custom_paths(name, mode, model_name, stats_folder)
     if fid_path.exists():
@@ -627,6 +684,13 @@ def remove_custom_stats(
     ------
     FileNotFoundError
         There are no statistics of this name.
+
+    Examples
+    --------
+    >>> np.savez("mine_clean_custom_na.npz", mu=np.zeros(3), sigma=np.eye(3))
+    >>> remove_custom_stats("mine", stats_folder=".")
+    >>> test_stats_exists("mine", "clean", stats_folder=".")
+    False
     """
     fid_path, kid_path = _custom_paths(name, mode, model_name, stats_folder)
     if not fid_path.exists():
@@ -676,6 +740,11 @@ def compute_kid(
     ------
     ValueError, fastfid.ImageError, FileNotFoundError
         See :func:`compute_fid`.
+
+    Examples
+    --------
+    >>> compute_kid("real", "real", verbose=False) < compute_kid("real", "fake", verbose=False)
+    True
     """
     check_mode(mode)
     model = build_feature_extractor(mode, device, use_dataparallel)
@@ -787,6 +856,11 @@ def compute_fid(
         An image cannot be read.
     FileNotFoundError
         There are no such reference statistics, and they cannot be fetched.
+
+    Examples
+    --------
+    >>> bool(compute_fid("real", "fake", verbose=False) > 0)
+    True
     """
     check_mode(mode)
     if custom_feat_extractor is None:

@@ -10,6 +10,8 @@ from fastfid.features import inception_torch
 from fastfid.features.inception_torch import FIDInception, InceptionA, InceptionC, InceptionE
 from fastfid.features.weights import find_weights
 
+__all__ = ["FIDInceptionA", "FIDInceptionC", "FIDInceptionE_1", "FIDInceptionE_2", "InceptionV3", "fid_inception_v3"]
+
 # torchvision's network has the same stages; its first two pools are modules of other names in other versions.
 _TORCHVISION_STAGES = (
     ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3"),
@@ -93,7 +95,15 @@ class InceptionV3(nn.Module):
 
 
 def fid_inception_v3() -> FIDInception:
-    """Return the network of the FID with its weights, up to the last feature map (the classifier is not part of it)."""
+    """Return the network of the FID with its weights, up to the last feature map (the classifier is not part of it).
+
+    Examples
+    --------
+    >>> import torch
+    >>> with torch.no_grad():
+    ...     fid_inception_v3()(torch.rand(1, 3, 80, 80)).shape
+    torch.Size([1, 2048, 1, 1])
+    """
     return _fid_network(2048)
 
 
@@ -114,22 +124,50 @@ def _torchvision_stages() -> list[nn.Sequential]:
 
 
 class FIDInceptionA(InceptionA):
-    """35 x 35 block whose average pool does not count padding."""
+    """35 x 35 block whose average pool does not count padding.
+
+    Examples
+    --------
+    >>> import torch
+    >>> FIDInceptionA(192, pool_features=32)(torch.rand(1, 192, 9, 9)).shape
+    torch.Size([1, 256, 9, 9])
+    """
 
 
 class FIDInceptionC(InceptionC):
-    """17 x 17 block whose average pool does not count padding."""
+    """17 x 17 block whose average pool does not count padding.
+
+    Examples
+    --------
+    >>> import torch
+    >>> FIDInceptionC(768, channels_7x7=128)(torch.rand(1, 768, 9, 9)).shape
+    torch.Size([1, 768, 9, 9])
+    """
 
 
 class FIDInceptionE_1(InceptionE):  # noqa: N801 - pytorch-fid's name
-    """First 8 x 8 block: its average pool does not count padding."""
+    """First 8 x 8 block: its average pool does not count padding.
+
+    Examples
+    --------
+    >>> import torch
+    >>> FIDInceptionE_1(1280)(torch.rand(1, 1280, 3, 3)).shape
+    torch.Size([1, 2048, 3, 3])
+    """
 
     def __init__(self, in_channels: int):
         super().__init__(in_channels, pool=inception_torch._average_pool)
 
 
 class FIDInceptionE_2(InceptionE):  # noqa: N801 - pytorch-fid's name
-    """Second 8 x 8 block: it pools the maximum."""
+    """Second 8 x 8 block: it pools the maximum.
+
+    Examples
+    --------
+    >>> import torch
+    >>> FIDInceptionE_2(2048)(torch.rand(1, 2048, 3, 3)).shape
+    torch.Size([1, 2048, 3, 3])
+    """
 
     def __init__(self, in_channels: int):
         super().__init__(in_channels, pool=inception_torch._max_pool)

@@ -92,6 +92,12 @@ class ImagePathDataset:
     files : sequence of paths
     transforms : callable, optional
         Applied to each ``PIL.Image.Image``.
+
+    Examples
+    --------
+    >>> dataset = ImagePathDataset(["real/0.png", "real/1.png"], transforms=lambda picture: picture.size)
+    >>> len(dataset), dataset[1]
+    (2, (40, 40))
     """
 
     def __init__(self, files: Paths, transforms: Callable[[Any], Any] | None = None):
@@ -193,6 +199,11 @@ def get_activations(
         There are no files, or the model does not return `dims` channels.
     fastfid.ImageError
         A file cannot be read.
+
+    Examples
+    --------
+    >>> get_activations(["real/0.png", "real/1.png"], model=lambda x: [x], batch_size=2, dims=3).shape
+    (2, 3)
     """
     features = np.empty((len(files), dims))
     filled = 0
@@ -299,6 +310,13 @@ def calculate_activation_statistics(
     """Return mean (dims,) and covariance (dims, dims) of the features of image files, float64.
 
     Parameters and exceptions are those of :func:`get_activations`; a single file is a ValueError too.
+
+    Examples
+    --------
+    >>> files = ["real/0.png", "real/1.png"]
+    >>> mu, sigma = calculate_activation_statistics(files, model=lambda x: [x], batch_size=2, dims=3)
+    >>> mu.shape, sigma.shape
+    ((3,), (3, 3))
     """
     moments = _core.Moments(dims)
     _read(files, model, batch_size, dims, device, num_workers, moments.update)
@@ -320,6 +338,13 @@ def compute_statistics_of_path(
         The folder has no images of the known extensions, or one only; the file is no statistics file.
     fastfid.ImageError
         An image cannot be read.
+
+    Examples
+    --------
+    >>> np.savez("tiny.npz", mu=np.zeros(2), sigma=np.eye(2, dtype=np.float32))
+    >>> mu, sigma = compute_statistics_of_path("tiny.npz", model=None, batch_size=1, dims=2, device="cpu")
+    >>> mu, sigma.dtype
+    (array([0., 0.]), dtype('float32'))
     """
     path = os.fspath(path)
     if path.endswith(".npz"):
@@ -368,6 +393,11 @@ def calculate_fid_given_paths(
         "Invalid path: ...", before any work.
     ValueError, fastfid.ImageError, fastfid.WeightsError
         A side has no images, an image or the weights cannot be read.
+
+    Examples
+    --------
+    >>> bool(calculate_fid_given_paths(["real", "fake"], batch_size=4, device="cpu", dims=64) > 0)
+    True
     """
     for path in paths:
         if not os.path.exists(path):
@@ -392,6 +422,13 @@ def save_fid_stats(paths: Paths, batch_size: int, device: Any, dims: int, num_wo
     ------
     RuntimeError
         "Invalid path: ..." if there is no input, "Existing output file: ..." if there is an output.
+
+    Examples
+    --------
+    >>> save_fid_stats(["real", "real.npz"], batch_size=4, device="cpu", dims=64)
+    Saving statistics for real
+    >>> np.load("real.npz")["sigma"].shape
+    (64, 64)
     """
     if not os.path.exists(paths[0]):
         raise RuntimeError(f"Invalid path: {paths[0]}")
@@ -405,7 +442,16 @@ def save_fid_stats(paths: Paths, batch_size: int, device: Any, dims: int, num_wo
 
 
 def main() -> None:
-    """Run ``python -m pytorch_fid``."""
+    """Run ``python -m pytorch_fid``.
+
+    Examples
+    --------
+    >>> np.savez("a.npz", mu=[0.0], sigma=[[1.0]])
+    >>> np.savez("b.npz", mu=[3.0], sigma=[[4.0]])
+    >>> sys.argv = ["pytorch-fid", "a.npz", "b.npz"]
+    >>> main()
+    FID:  10.0
+    """
     args = parser.parse_args()
     device = args.device or "auto"
     num_workers = args.num_workers if args.num_workers is not None else min(8, _core.num_threads())
