@@ -1,6 +1,8 @@
 """Preprocessing against each peer's own resizer: at most 1e-3 grey levels apart."""
 
 import importlib.util
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -223,6 +225,30 @@ def test_python_threads_may_call_it_at_once():
     with ThreadPoolExecutor(6) as pool:
         for ours, alone in zip(pool.map(lambda x: _core.preprocess([x], "clean"), images), expected, strict=True):
             np.testing.assert_array_equal(ours, alone)
+
+
+FORK = """
+import os, threading
+import numpy as np
+from fastfid import _core
+_core.set_num_threads(3)
+images = [np.random.default_rng(i).integers(0, 256, (90 + i, 80, 3), dtype=np.uint8) for i in range(12)]
+expected = _core.preprocess(images, "clean")
+def work():
+    while True:
+        _core.preprocess(images, "clean")
+threading.Thread(target=work, daemon=True).start()  # forks happen while the pool is at work
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        os._exit(not np.array_equal(_core.preprocess(images, "clean"), expected))
+    assert os.waitpid(child, 0)[1] == 0
+os._exit(0)
+"""
+
+
+def test_a_forked_process_starts_a_pool_of_its_own():
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], check=True, timeout=120)
 
 
 def test_long_strips_stay_exact_and_small():

@@ -152,21 +152,24 @@ class Pool {
   bool stop_ = false;
 };
 
-Pool* g_pool = nullptr;
+std::atomic<Pool*> g_pool{nullptr};
 
 // The pool lives as long as the process: joining threads in a static destructor can deadlock when the interpreter has
-// already torn them down. After fork() the child has none of the parent's threads, so it starts a pool of its own.
+// already torn them down. After fork() the child has none of the parent's threads, so it forgets the parent's pool and
+// starts one of its own when it needs it; the handler itself must not fail, so it allocates nothing.
 // Null if there is no memory even for an empty one.
 Pool* pool() {
   static std::once_flag once;
+  static bool survives_fork = false;
+  std::call_once(once, [] { survives_fork = pthread_atfork(nullptr, nullptr, [] { g_pool = nullptr; }) == 0; });
+  Pool* found = g_pool;
+  if (found != nullptr || !survives_fork) return found;
   try {
-    std::call_once(once, [] {
-      g_pool = new Pool;
-      pthread_atfork(nullptr, nullptr, [] { g_pool = new Pool; });
-    });
+    auto fresh = std::make_unique<Pool>();
+    if (g_pool.compare_exchange_strong(found, fresh.get())) found = fresh.release();  // else another thread was first
   } catch (const std::bad_alloc&) {
   }
-  return g_pool;
+  return found;
 }
 
 thread_local bool t_inside = false;
