@@ -393,6 +393,25 @@ def test_interrupted(tmp_path, number, code, weights):
     assert sorted(os.listdir(tmp_path)) == ["many"]
 
 
+FULL = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # the system refuses every byte beyond, as on a full disk
+from fastfid.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_disk_that_is_full_while_statistics_are_saved(two_files, tmp_path):
+    (tmp_path / "out").mkdir()
+    argv = ["stats", two_files[0], "-o", tmp_path / "out" / "s.npz"]
+    command = [sys.executable, "-c", FULL, *map(str, argv)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    failing((done.returncode, done.stdout, done.stderr), r"s\.npz: File too large$")
+    assert os.listdir(tmp_path / "out") == []
+    done = subprocess.run([*command[:2], FULL.replace("4096", "1 << 30"), *command[3:]], check=True)
+    assert os.listdir(tmp_path / "out") == ["s.npz"]
+
+
 @pytest.mark.parametrize("delay", [0.1, 0.2, 0.3, 0.4, 0.5, 0.7])
 def test_interrupted_while_it_starts(tmp_path, delay, weights):
     """An interrupt inside an import can come out of it as ImportError."""

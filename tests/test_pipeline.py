@@ -515,20 +515,35 @@ def test_bits_of_the_real_network_do_not_depend_on_the_cut(folder, weights):
         np.testing.assert_array_equal(got, first)
 
 
-def test_bits_of_the_whole_command_do_not_depend_on_the_cut(folder, tmp_path, weights):
-    other = tmp_path / "other"
-    other.mkdir()
-    for path in sorted(folder.iterdir())[5:20]:
-        (other / path.name).write_bytes(path.read_bytes())
-    printed = set()
-    for cut in (
-        "--threads 1 --num-workers 0 --batch-size 1",
-        "--threads 2 --num-workers 3 --batch-size 50",
-        "--threads 5 --num-workers 1 --batch-size 7",
-    ):
-        command = [sys.executable, "-m", "fastfid", folder, other, "--dims", "192", "--device", "cpu", *cut.split()]
-        printed.add(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert len(printed) == 1
+CUTS = (
+    "--threads 1 --num-workers 0 --batch-size 1",
+    "--threads 2 --num-workers 3 --batch-size 50",
+    "--threads 5 --num-workers 1 --batch-size 7",
+)
+
+
+@pytest.mark.parametrize(
+    ("dims", "n"),
+    [(64, 70), (2048, 6)],  # more images than dimensions, and fewer
+)
+def test_bits_of_the_whole_command_do_not_depend_on_the_cut(tmp_path, weights, dims, n):
+    folders = []
+    for name, number in (("real", n), ("fake", n - 2)):
+        (tmp_path / name).mkdir()
+        folders.append(write_pictures(tmp_path / name, number))
+    for i in range(n - 2):  # other pictures than the real ones
+        Image.new("RGB", (9, 9 + i % 4), (i, 2 * i, 200 - i)).save(folders[1] / f"{i:03}.png")
+    printed, saved = set(), set()
+    for number, cut in enumerate(CUTS):
+        command = [sys.executable, "-m", "fastfid"]
+        options = ["--dims", str(dims), "--device", "cpu", *cut.split()]
+        done = subprocess.run([*command, *folders, *options], capture_output=True, text=True, check=True)
+        printed.add(done.stdout)
+        out = tmp_path / f"{number}.npz"
+        subprocess.run([*command, "stats", folders[0], "-o", out, *options], capture_output=True, check=True)
+        with np.load(out) as arrays:
+            saved.add((arrays["mu"].tobytes(), arrays["sigma"].tobytes()))
+    assert len(printed) == len(saved) == 1
     assert float(printed.pop().removeprefix("FID:  ")) > 0.01
 
 

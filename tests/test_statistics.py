@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -128,6 +130,29 @@ def test_full_disk_leaves_the_old_file_whole(some, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         some.save(path, overwrite=True)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["s.npz"]
+
+
+FULL = """
+import resource, sys
+import numpy as np
+from fastfid import Statistics
+x = np.random.default_rng(0).standard_normal((200, 64))
+statistics = Statistics(x.mean(0), np.cov(x.T), 200)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # the system refuses every byte beyond, as on a full disk
+try:
+    statistics.save(sys.argv[1], overwrite=True)
+except OSError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_fills_up_leaves_the_old_file_whole(some, tmp_path):
+    path = some.save(tmp_path / "s.npz")
+    before = path.read_bytes()
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=True)
+    assert "File too large" in done.stdout
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["s.npz"]
 

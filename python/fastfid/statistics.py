@@ -24,6 +24,7 @@ SCHEMA = 1
 # d = 16384 in float64: 2 GiB. No network in use has more features; a file that declares more is damaged or hostile.
 _MAX_DIMS = 16384
 _MAX_META_BYTES = 1 << 20
+_DISK_ERRORS = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EROFS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,23 +233,29 @@ def check_provenance(
 @contextlib.contextmanager
 def atomic_file(target: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `target`, which takes its name only when the block ends well."""
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it private
-        if overwrite:
-            os.replace(temporary, target)
-        else:
-            _rename_new(temporary, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it private
+            if overwrite:
+                os.replace(temporary, target)
+            else:
+                _rename_new(temporary, target)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:  # of whatever the block reads from
+            raise
+        # A full disk names no file, and the temporary one's name means nothing to anybody.
+        raise OSError(error.errno, error.strerror, str(target)) from error
 
 
 def _rename_new(temporary: str, target: Path) -> None:
