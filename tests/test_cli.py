@@ -441,6 +441,49 @@ def test_closed_streams(two_files, closed, argv, code):
     assert bool(done.stdout) == (closed == 2 and code == 0)
 
 
+CRASH = """
+import ctypes, os, signal, sys
+from fastfid.cli import main
+from fastfid.sources.picture import Decoder
+decode = Decoder.decode_file
+def crash(self, path):
+    if path.endswith("013.png"):
+        {how}
+    return decode(self, path)
+Decoder.decode_file = crash
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "number"),
+    [
+        ("ctypes.string_at(0)", signal.SIGSEGV),
+        ("ctypes.CDLL(None).abort()", signal.SIGABRT),
+        ("signal.pthread_kill(__import__('threading').get_ident(), signal.SIGBUS)", signal.SIGBUS),
+    ],
+)
+@pytest.mark.parametrize("workers", [0, 3])
+def test_a_decoder_that_crashes_is_reported_with_its_file(tmp_path, weights, how, number, workers):
+    """A library in C that fails on a picture takes the process along, worker threads and all."""
+    folder = folder_of(tmp_path, "some", 20)
+    argv = ["stats", folder, "-o", tmp_path / "s.npz", "--dims", 64, "--num-workers", workers]
+    command = [sys.executable, "-c", CRASH.format(how=how), *map(str, argv)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == -number
+    assert done.stdout == ""
+    name = f"{folder}/013.png: the process crashed while this image was decoded ({number.name})"
+    assert done.stderr.splitlines()[-1] == f"fastfid: error: {name}"
+    assert sorted(os.listdir(tmp_path)) == ["some"]
+
+
+def test_a_crash_elsewhere_names_no_image(two_files):
+    script = "import ctypes; from fastfid import _core; _core.report_crashes(); _core.set_current_image('x')"
+    script += "; _core.set_current_image(''); ctypes.string_at(0)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGSEGV, "")
+
+
 def test_main_leaves_the_process_as_it_was(two_files, capsys):
     import threading
     import warnings

@@ -1,7 +1,8 @@
-// Build facts, threads, devices.
+// Build facts, threads, devices, crashes.
 #include <pybind11/pybind11.h>
 
 #include "bindings/bindings.hpp"
+#include "core/crash.hpp"
 #include "core/device.hpp"
 #include "core/linalg.hpp"
 #include "core/parallel.hpp"
@@ -35,6 +36,10 @@ True
              "CPUs that the control groups listed in the file `membership` allow, or 0 for no limit.");
   module.def("set_num_threads", &set_num_threads, py::arg("n"),
              "Sets the number of threads of the core for the whole process; 0 restores the default.");
+  module.def("set_current_image", &set_current_image, py::arg("name"),
+             "Remembers the name (bytes or str) of the image that this thread is at, for report_crashes; empty: none.");
+  module.def("report_crashes", &report_crashes,
+             "From now on a fatal signal in a thread that is at an image writes a line with its name to stderr first.");
   module.def(
       "cuda_driver",
       [] {

@@ -370,6 +370,7 @@ def _prepare(args: argparse.Namespace) -> None:
     from fastfid import _core
     from fastfid.errors import FastfidWarning, SkippedImagesWarning
 
+    _core.report_crashes()
     if args.threads is not None:
         _core.set_num_threads(args.threads)
     warnings.simplefilter("ignore" if args.quiet else "always", FastfidWarning)

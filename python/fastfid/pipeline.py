@@ -185,7 +185,8 @@ def _too_many(report: Report, error: ImageError, tolerance: int, on_error: str) 
 
 
 def _prepare(item: ImageItem, extractor: FeatureExtractor) -> NDArray[Any]:
-    """Decode and prepare one image; every error names it."""
+    """Decode and prepare one image; every error names it, also a crash where the program has asked for that."""
+    _core.set_current_image(item.name.encode(errors="backslashreplace"))
     try:
         return extractor.prepare(item.load())
     except ImageError:
@@ -196,6 +197,8 @@ def _prepare(item: ImageItem, extractor: FeatureExtractor) -> NDArray[Any]:
         raise ValueError(f"{item.name}: {error}") from error
     except Exception as error:
         raise RuntimeError(f"{item.name}: {type(error).__name__}: {error}") from error
+    finally:
+        _core.set_current_image(b"")
 
 
 def _prepared(
