@@ -1,5 +1,6 @@
 """The command line: what it prints where, its exit codes, and a sentence for every bad input."""
 
+import errno
 import json
 import os
 import re
@@ -154,6 +155,9 @@ def test_version(run):
         ["a", "b", "--batch-size", "x"],
         ["a", "b", "--num-workers", "-1"],
         ["a", "b", "--on-error", "ignore"],
+        ["a", "b", "--on-error", "skip", "--max-errors", "-1"],
+        ["a", "b", "--max-errors", "3"],
+        ["stats", "a", "-o", "b", "--max-errors", "3"],
         ["a", "b", "--threads", "0"],
         ["a", "b", "--unknown"],
         ["a", "b", "--protocol", "best"],
@@ -248,6 +252,11 @@ def test_unreadable_image_is_named(run, two_files, tmp_path, damage, weights):
     failing(run(folder, two_files[0], "--dims", 64, "--on-error", "skip", "--max-errors", 0), r"002\.png")
 
 
+def test_an_image_that_is_too_small_for_the_network_is_named(run, two_files, tmp_path, weights):
+    result = run(folder_of(tmp_path, "some", 3), two_files[0], "--dims", 64, "--protocol", "none")
+    failing(result, r"error: \S+/some/000\.png: protocol 'none' does not resize .* got height 40, width 50$")
+
+
 def test_statistics_of_other_dims_are_refused_before_the_network(run, two_files, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTFID_WEIGHTS", str(tmp_path / "no-such-weights"))  # would fail if it were reached
     failing(run(folder_of(tmp_path, "two", 2), two_files[0], "--dims", 192), "64 dims", "192")
@@ -330,6 +339,18 @@ def test_save_stats_resaves_statistics(run, two_files, tmp_path):
 
 def test_save_stats_into_no_folder(run, two_files, tmp_path):
     failing(run("--save-stats", two_files[0], tmp_path / "no" / "x.npz"), "there is no folder")
+
+
+def test_an_output_that_cannot_be_written_is_said_before_any_work(run, tmp_path, monkeypatch):
+    def full(**options):
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / ".out.npz.tmp"))
+
+    monkeypatch.setattr("fastfid.statistics.tempfile.mkstemp", full)
+    monkeypatch.setenv("FASTFID_WEIGHTS", str(tmp_path / "no-such-weights"))  # would fail if it were reached
+    failing(
+        run("stats", folder_of(tmp_path, "some", 4), "-o", tmp_path / "out.npz", "--dims", 64),
+        r"error: .*/out\.npz: Read-only file system$",
+    )
 
 
 def test_stats_command(run, tmp_path, weights):

@@ -485,6 +485,9 @@ def test_progress(folder, capsys):
     assert "img/s" in err
     features_of(open_source(folder), progress=True)
     assert str(folder) in capsys.readouterr().err
+    features_of(open_source(folder), progress=True, description="/one/long" * 20 + "/name")
+    assert "/one/long/name: 100%" in (err := capsys.readouterr().err)
+    assert "img/s" in err
     features_of(open_source(picture(i) for i in range(9)), progress=True)
     assert "9img" in capsys.readouterr().err.replace(" ", "")
     shown = on_terminal(PROGRESS, str(Path(__file__).parent), str(folder))

@@ -155,7 +155,9 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
         default="raise",
         help="what to do with an image that cannot be read; skip goes on with the others and says how many were lost",
     )
-    group.add_argument("--max-errors", type=int, metavar="N", help="with skip: fail once more than N images were lost")
+    group.add_argument(
+        "--max-errors", type=_not_negative, metavar="N", help="with skip: fail once more than N images were lost"
+    )
 
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -212,8 +214,15 @@ def _fid_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    args = parser.parse_args(argv)
+    if args.max_errors is not None and args.on_error != "skip":
+        parser.error("--max-errors: needs --on-error skip; without it the first unreadable image is an error")
+    return args
+
+
 def _run_fid(argv: Sequence[str]) -> int:
-    args = _fid_parser().parse_args(argv)
+    args = _parse(_fid_parser(), argv)
     if args.save_stats:
         return _save_statistics(args, *args.path)
     from fastfid import fid
@@ -248,13 +257,13 @@ def _run_stats(argv: Sequence[str]) -> int:
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the .npz to write; must not exist yet")
     _add_output_options(parser)
     _add_source_options(parser)
-    args = parser.parse_args(argv)
+    args = _parse(parser, argv)
     return _save_statistics(args, args.source, args.output)
 
 
 def _save_statistics(args: argparse.Namespace, source: str, output: str) -> int:
     from fastfid import fid
-    from fastfid.statistics import npz_path
+    from fastfid.statistics import check_writable, npz_path
 
     _check_exists(source)
     target = npz_path(output)
@@ -263,6 +272,7 @@ def _save_statistics(args: argparse.Namespace, source: str, output: str) -> int:
             raise RuntimeError(f"Existing output file: {path}")
     if not target.parent.is_dir():
         raise RuntimeError(f"{target}: there is no folder {target.parent}")
+    check_writable(target)
     _prepare(args)
     _remark(args, f"Saving statistics for {source}")
     statistics = fid.compute_statistics(source, **_fid_options(args))

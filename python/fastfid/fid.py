@@ -367,8 +367,9 @@ def compute_fid(
     opened_at = time.time()
     # Whatever can be refused without the network is refused before it runs.
     known = [load_known(source) for source in (real, fake)]
-    sides_and_sources = zip(known, (real, fake), strict=True)
-    opened = [_open(source, options) if side is None else None for side, source in sides_and_sources]
+    opened: list[ImageSource | None] = []
+    for side, source in zip(known, (real, fake), strict=True):
+        opened.append(_open(source, options) if side is None else None)
     reading = None
     entries: list[StatisticsCache | None] = [None, None]
     if None in known:

@@ -330,6 +330,7 @@ def _bar(source: ImageSource, progress: bool | Literal["auto"], description: str
         total: int | None = len(source)
     except TypeError:
         total = None
-    return tqdm(
-        total=total, desc=description or source.name, unit="img", disable=not shown, file=sys.stderr, dynamic_ncols=True
-    )
+    description = description or source.name
+    if len(description) > 40:  # the end of a path tells more, and rate and time left must find room
+        description = f"...{description[-37:]}"
+    return tqdm(total=total, desc=description, unit="img", disable=not shown, file=sys.stderr, dynamic_ncols=True)

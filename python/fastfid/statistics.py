@@ -24,7 +24,7 @@ SCHEMA = 1
 # d = 16384 in float64: 2 GiB. No network in use has more features; a file that declares more is damaged or hostile.
 _MAX_DIMS = 16384
 _MAX_META_BYTES = 1 << 20
-_DISK_ERRORS = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EROFS)
+_FULL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC)
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,28 +233,38 @@ def check_provenance(
 @contextlib.contextmanager
 def atomic_file(target: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `target`, which takes its name only when the block ends well."""
+    descriptor, temporary = _temporary_beside(target)
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it private
-            if overwrite:
-                os.replace(temporary, target)
-            else:
-                _rename_new(temporary, target)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-    except OSError as error:
-        if error.errno not in _DISK_ERRORS:  # of whatever the block reads from
-            raise
-        # A full disk names no file, and the temporary one's name means nothing to anybody.
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it private
+        if overwrite:
+            os.replace(temporary, target)
+        else:
+            _rename_new(temporary, target)
+    except BaseException as error:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise OSError(error.errno, error.strerror, str(target)) from error  # the system's error names no file
+        raise
+
+
+def check_writable(target: Path) -> None:
+    """Raise OSError if no file can be made where `target` will be: before hours of work, not after."""
+    descriptor, temporary = _temporary_beside(target)
+    os.close(descriptor)
+    os.unlink(temporary)
+
+
+def _temporary_beside(target: Path) -> tuple[int, str]:
+    try:
+        return tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    except OSError as error:  # the temporary file's name means nothing to anybody
         raise OSError(error.errno, error.strerror, str(target)) from error
 
 

@@ -83,7 +83,10 @@ class InceptionV3(FeatureExtractor):
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Turn one image, uint8 (h, w, 3) RGB, into the network's input (3, h', w') under the protocol."""
-        prepared: NDArray[np.float32] = _core.preprocess([image], self.protocol)[0]
+        try:
+            prepared: NDArray[np.float32] = _core.preprocess([image], self.protocol)[0]
+        except ValueError as error:  # there is but one
+            raise ValueError(str(error).removeprefix("images[0]: ")) from None
         return prepared
 
     def forward(self, batch: NDArray[Any]) -> NDArray[np.float32]:
