@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import struct
 import subprocess
 import sys
 import tarfile
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastfid import _core
 from fastfid.errors import ImageError
 from fastfid.sources import is_statistics_file, open_source
 from fastfid.sources.picture import Decoder
@@ -121,6 +123,44 @@ def test_damaged_pictures(form):
 def test_random_bytes_are_no_picture():
     rng = np.random.default_rng(SEED)
     assert not any(decode(rng.bytes(int(size))) for size in rng.integers(0, 300, 500))
+
+
+def without_pixels(form, width, height):
+    """An image file whose header declares that size."""
+    if form == "PPM":
+        return b"P6 %d %d 255\n" % (width, height)
+    buffer = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(buffer, form)
+    data = bytearray(buffer.getvalue())
+    if form == "PNG":
+        data[16:24] = struct.pack(">II", width, height)
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    else:
+        data[18:26] = struct.pack("<ii", width, height)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "PPM"])
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+def test_pictures_without_pixels(form, size):
+    assert decode(without_pixels(form, 1, 1)) == (form != "PPM")  # which has its pixels behind the header
+    assert not decode(without_pixels(form, *size))
+
+
+@pytest.mark.parametrize("form", ["BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP"])
+@pytest.mark.parametrize("size", [(1, 1), (300, 1), (1, 300), (2, 1)])
+def test_pictures_of_one_pixel_a_side(form, size):
+    colour = Image.new("RGB", size, (200, 100, 50))
+    buffer = io.BytesIO()
+    colour.save(buffer, form)
+    image = Decoder().decode_bytes(buffer.getvalue(), "strip")
+    assert image.shape == (size[1], size[0], 3)
+    np.testing.assert_allclose(
+        image, np.broadcast_to((200, 100, 50), image.shape), atol=3
+    )  # JPEG and WebP lose a little
+    for protocol, scaled in (("pytorch-fid", image[0, 0] / 127.5 - 1), ("clean", (image[0, 0] - 128.0) / 128)):
+        prepared = _core.preprocess([np.broadcast_to(image[0, 0], image.shape)], protocol)[0]
+        np.testing.assert_allclose(prepared, np.broadcast_to(scaled[:, None, None], (3, 299, 299)), atol=1e-5)
 
 
 def container(kind):
