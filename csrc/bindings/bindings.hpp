@@ -5,6 +5,7 @@
 
 namespace fastfid::bindings {
 
+void bind_cuda_network(pybind11::module_& module);
 void bind_dlpack(pybind11::module_& module);
 void bind_features(pybind11::module_& module);
 void bind_frechet(pybind11::module_& module);

@@ -44,6 +44,9 @@ Examples
 no such device
 )";
 
+#ifdef FASTFID_WITH_CUDA
+  fastfid::bindings::bind_cuda_network(module);
+#endif
   fastfid::bindings::bind_dlpack(module);
   fastfid::bindings::bind_features(module);
   fastfid::bindings::bind_frechet(module);

@@ -6,6 +6,7 @@ import importlib.metadata
 import io
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -209,11 +210,16 @@ class Network:
     precision : str
         A key of `PRECISIONS`. On the CPU, "float16" rounds what a GPU would round, around sums in float32: that is how
         its error is measured and tested without a GPU; "tf32" does nothing there.
+    stream : int
+        Handle of the CUDA stream, on that device, that the session is to use; it must outlive the session. 0: one of
+        its own, for :meth:`features` alone.
 
     Attributes
     ----------
     device : str
         ``cpu`` or ``cuda:N``, where it runs.
+    dtype : str
+        Of the image and the map: ``float32`` or ``float16``.
 
     Raises
     ------
@@ -223,9 +229,13 @@ class Network:
         The session does not reproduce the fingerprint.
     """
 
-    def __init__(self, dims: int, weights: Weights, device: str = "auto", precision: str = "float32"):
+    def __init__(
+        self, dims: int, weights: Weights, device: str = "auto", precision: str = "float32", stream: int = 0
+    ):
         self.dims = dims
         self.precision = precision
+        self.dtype = PRECISIONS[precision].dtype
+        self._stream = stream
         self.device = choose_device(device)
         try:
             self._open(weights)
@@ -253,13 +263,13 @@ class Network:
             if layer.dims > self.dims:  # the skeleton ends before it
                 break
             for part, value in zip(
-                ("weight", "bias"), _fold_batch_norm(weights.tensors[4 * k : 4 * k + 4], self._dtype), strict=True
+                ("weight", "bias"), _fold_batch_norm(weights.tensors[4 * k : 4 * k + 4], self.dtype), strict=True
             ):
                 names.append(f"{layer.name}.conv.{part}")
                 values.append(ort.OrtValue.ortvalue_from_numpy(value))
         options.add_external_initializers(names, values)
 
-        model = (_skeletons() / skeleton_name(self.dims, self._dtype)).read_bytes()
+        model = (_skeletons() / skeleton_name(self.dims, self.dtype)).read_bytes()
         if self.device == "cpu":
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         else:
@@ -272,6 +282,8 @@ class Network:
             {
                 "device_id": self.device.removeprefix("cuda:"),
                 "use_tf32": str(int(PRECISIONS[self.precision].use_tf32)),  # its own default is 1
+                # 0 would mean "none given": hence not the default stream.
+                **({"user_compute_stream": str(self._stream)} if self._stream else {}),
             },
         )
         findings = io.StringIO()
@@ -305,15 +317,59 @@ class Network:
                 f" {self.precision}: it is off by {error:.3g}, at most {tolerance:g} is accepted. {_remedy()}"
             )
 
-    @property
-    def _dtype(self) -> str:
-        return PRECISIONS[self.precision].dtype
-
     def features(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the features (n, dims) of network inputs (n, 3, h, w), h and w at least 75.
 
         The session runs outside the GIL. Several threads may call at once.
         """
-        image = batch.astype(self._dtype, copy=False)
+        image = batch.astype(self.dtype, copy=False)
         # A float16 map is widened: float16 has no spatial mean of its own, and every one of its values is a float32.
         return _core.spatial_mean(self._session.run(None, {"image": image})[0].astype(np.float32, copy=False))
+
+    def map_shape(self, shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+        """Return the shape of the map (n, dims, h', w') of inputs of `shape` (n, 3, h, w)."""
+        n, _, h, w = shape
+        return n, self.dims, _map_length(self.dims, h), _map_length(self.dims, w)
+
+    def bind(self, image: int, shape: tuple[int, int, int, int], map: int) -> Callable[[], None]:
+        """Return a function that runs the network from one fixed address to another.
+
+        Parameters
+        ----------
+        image : int
+            Address of the inputs, of :attr:`dtype`, C-contiguous, in the memory of :attr:`device`.
+        shape : tuple
+            Theirs: (n, 3, h, w), h and w at least 75.
+        map : int
+            Address of the map, of :attr:`dtype` and of the shape that :meth:`map_shape` says.
+
+        Returns
+        -------
+        callable
+            On a CUDA device it gives the work to the session's stream and returns.
+        """
+        kind, _, index = self.device.partition(":")
+        place = (kind, int(index or 0), np.dtype(self.dtype))
+        binding = self._session.io_binding()
+        binding.bind_input("image", *place, shape, image)
+        binding.bind_output("map", *place, self.map_shape(shape), map)
+        options = _onnxruntime().RunOptions()
+        # Else every run ends by waiting for the stream.
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        return lambda: self._session.run_with_iobinding(binding, options)
+
+
+def _map_length(dims: int, length: int) -> int:
+    """Return the height or width of the map that an input of height or width `length` gives."""
+
+    def halved(x: int) -> int:  # by 3 x 3 with stride 2, no padding
+        return (x - 3) // 2 + 1
+
+    length = halved(halved(length) - 2)
+    if dims >= 192:
+        length = halved(length - 2)
+    if dims >= 768:
+        length = halved(length)
+    if dims >= 2048:
+        length = halved(length)
+    return length

@@ -13,7 +13,16 @@ from fastfid.npz import ArrayHeader, member_names, open_npz, read_header
 from fastfid.sources.archive import RandomAccessFile
 from fastfid.sources.base import FileSource, ImageItem, ImageSource
 
-__all__ = ["ArraySource", "NpySource", "NpzSource", "channels_last", "is_array", "to_host", "view_items"]
+__all__ = [
+    "ArraySource",
+    "NpySource",
+    "NpzSource",
+    "channels_last",
+    "expect_uint8",
+    "is_array",
+    "to_host",
+    "view_items",
+]
 
 
 def _roots(obj: Any) -> set[str]:
@@ -26,6 +35,19 @@ def is_array(obj: Any) -> bool:
     return hasattr(obj, "shape") and hasattr(obj, "dtype") and (hasattr(obj, "__array__") or hasattr(obj, "__dlpack__"))
 
 
+def expect_uint8(obj: Any, name: str) -> None:
+    """Raise TypeError unless an array or tensor is uint8; the message says how to convert."""
+    dtype = str(obj.dtype).removeprefix("torch.")
+    if dtype != "uint8":
+        rounded = (
+            "(x * 255).round().clamp(0, 255).to(torch.uint8)"
+            if "torch" in _roots(obj)
+            else "(x * 255).round().clip(0, 255).astype('uint8')"
+        )
+        how = f"; values in 0..1 are converted by {rounded}" if "float" in dtype else ""
+        raise TypeError(f"{name}: expected uint8 images with values 0..255, got {dtype}{how}")
+
+
 def to_host(obj: Any, name: str) -> NDArray[np.uint8]:
     """View a uint8 array or tensor as a NumPy array; one on a GPU is copied to the host.
 
@@ -35,16 +57,8 @@ def to_host(obj: Any, name: str) -> NDArray[np.uint8]:
         It is not uint8, and the message says how to convert; or it has a mask.
     """
     expect_unmasked(obj, name)
-    dtype = str(obj.dtype).removeprefix("torch.")
+    expect_uint8(obj, name)
     roots = _roots(obj)
-    if dtype != "uint8":
-        rounded = (
-            "(x * 255).round().clamp(0, 255).to(torch.uint8)"
-            if "torch" in roots
-            else "(x * 255).round().clip(0, 255).astype('uint8')"
-        )
-        how = f"; values in 0..1 are converted by {rounded}" if "float" in dtype else ""
-        raise TypeError(f"{name}: expected uint8 images with values 0..255, got {dtype}{how}")
     if "torch" in roots:
         array = obj.detach().cpu().numpy()
     elif "cupy" in roots:

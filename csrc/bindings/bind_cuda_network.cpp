@@ -1,0 +1,231 @@
+// What the network needs of a CUDA device beside ONNX Runtime: a stream, buffers at fixed addresses, the spatial mean.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings/arrays.hpp"
+#include "bindings/bindings.hpp"
+#include "bindings/dlpack.hpp"
+#include "core/errors.hpp"
+#include "cuda/features.hpp"
+#include "cuda/runtime.hpp"
+
+namespace py = pybind11;
+
+namespace fastfid::bindings {
+namespace {
+
+// A stream of its own and the events that tie it to others, whose handles come as numbers (0 and 1: the legacy default
+// stream).
+class CudaStream {
+ public:
+  explicit CudaStream(int device) : device_(checked(device)), stream_(device), joint_(device) {}
+
+  cuda::Stream get() const { return stream_.get(); }
+  int device() const { return device_; }
+  std::uintptr_t handle() const { return reinterpret_cast<std::uintptr_t>(get().handle); }
+
+  // What is given to this stream from now on waits for what `other` has been given so far.
+  void wait_for(std::uintptr_t other) {
+    joint_.record({device_, reinterpret_cast<CUstream_st*>(other)});
+    joint_.wait_on(get());
+  }
+  // The same the other way round.
+  void hold(std::uintptr_t other) {
+    joint_.record(get());
+    joint_.wait_on({device_, reinterpret_cast<CUstream_st*>(other)});
+  }
+
+ private:
+  static int checked(int device) {
+    cuda::expect_device(device);
+    return device;
+  }
+
+  int device_;
+  cuda::OwnedStream stream_;
+  cuda::Event joint_;  // a wait refers to the record before it, so one event serves all
+};
+
+// An array in device memory, C-contiguous, used in the order of one stream. A view (rows) shares the memory.
+class CudaArray {
+ public:
+  CudaArray(std::vector<std::int64_t> shape, const py::dtype& dtype, std::shared_ptr<CudaStream> stream)
+      : stream_(std::move(stream)), shape_(std::move(shape)), dtype_(dtype) {
+    FASTFID_EXPECT(!shape_.empty(), InvalidArgument, "shape: expected at least one axis");
+    std::size_t bytes = static_cast<std::size_t>(dtype_.itemsize());
+    for (const std::int64_t length : shape_) {
+      FASTFID_EXPECT(length >= 0, InvalidArgument, "shape: expected no negative length, got ", length);
+      bytes *= static_cast<std::size_t>(length);
+    }
+    bytes_ = bytes;
+    memory_ = std::make_shared<cuda::DeviceBytes>(bytes, stream_->get());
+    data_ = static_cast<std::byte*>(memory_->data());
+  }
+
+  CudaArray rows(std::int64_t start, std::int64_t stop) const {
+    FASTFID_EXPECT(0 <= start && start <= stop && stop <= shape_[0], InvalidArgument,
+                   "rows: expected 0 <= start <= ", "stop <= ", shape_[0], ", got ", start, " and ", stop);
+    CudaArray view = *this;
+    const std::size_t row = shape_[0] == 0 ? 0 : bytes_ / static_cast<std::size_t>(shape_[0]);
+    view.shape_[0] = stop - start;
+    view.data_ = data_ + static_cast<std::size_t>(start) * row;
+    view.bytes_ = static_cast<std::size_t>(stop - start) * row;
+    return view;
+  }
+
+  void* data() const { return data_; }
+  const std::vector<std::int64_t>& shape() const { return shape_; }
+  const py::dtype& dtype() const { return dtype_; }
+  const std::shared_ptr<CudaStream>& stream() const { return stream_; }
+  std::size_t bytes() const { return bytes_; }
+  bool is(char kind, py::ssize_t itemsize) const { return dtype_.kind() == kind && dtype_.itemsize() == itemsize; }
+
+  void fill(int byte) const { cuda::fill_bytes(data_, byte, bytes_, stream_->get()); }
+
+  void copy_from(const py::array& source) const {
+    FASTFID_EXPECT(
+        shape_of(source) == shape_ && source.dtype().is(dtype_) && (source.flags() & py::array::c_style) != 0,
+        InvalidArgument, "source: expected a C-contiguous array of ", std::string(py::str(dtype_)), " ",
+        std::string(py::str(py::tuple(py::cast(shape_)))), ", got ", describe(source));
+    const void* const from = source.data();
+    // Safe without the GIL: `source` is a reference of the caller's, and what is read is not Python's.
+    const py::gil_scoped_release release;
+    cuda::copy_to_device(data_, from, bytes_, stream_->get());
+    // Pageable memory is read before the copy returns; page-locked memory may be read later.
+    cuda::synchronize(stream_->get());
+  }
+
+  py::array numpy() const {
+    py::array out(dtype_, shape_);
+    void* const to = out.mutable_data();
+    {
+      // Safe without the GIL: `out` is not yet known to anyone else.
+      const py::gil_scoped_release release;
+      cuda::copy_to_host(to, data_, bytes_, stream_->get());
+      cuda::synchronize(stream_->get());
+    }
+    return out;
+  }
+
+  py::capsule dlpack(const py::object& consumer) const {
+    // None stands for the legacy default stream, -1 for a consumer that orders the work itself.
+    const auto handle = consumer.is_none() ? std::int64_t{1} : consumer.cast<std::int64_t>();
+    if (handle >= 0 && static_cast<std::uintptr_t>(handle) != stream_->handle()) {
+      stream_->hold(static_cast<std::uintptr_t>(handle));
+    }
+    auto owner = std::make_unique<Export>();
+    owner->memory = memory_;
+    owner->stream = stream_;
+    owner->shape = shape_;
+    const auto bits = static_cast<std::uint8_t>(8 * dtype_.itemsize());
+    const std::uint8_t code = dtype_.kind() == 'f' ? dlpack::kFloat : dlpack::kUint;
+    owner->managed.tensor = {data_,
+                             {dlpack::kCuda, stream_->device()},
+                             static_cast<std::int32_t>(owner->shape.size()),
+                             {code, bits, 1},
+                             owner->shape.data(),
+                             nullptr,
+                             0};
+    owner->managed.context = owner.get();
+    owner->managed.deleter = [](dlpack::ManagedTensor* managed) { delete static_cast<Export*>(managed->context); };
+    py::capsule capsule(&owner->managed, "dltensor", [](PyObject* unused) {
+      // A consumer renames the capsule and deletes the tensor itself.
+      if (!PyCapsule_IsValid(unused, "dltensor")) return;
+      auto* const managed = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(unused, "dltensor"));
+      managed->deleter(managed);
+    });
+    owner.release();
+    return capsule;
+  }
+
+ private:
+  struct Export {
+    dlpack::ManagedTensor managed{};
+    std::vector<std::int64_t> shape;
+    std::shared_ptr<CudaStream> stream;  // outlives the memory, which is freed on it
+    std::shared_ptr<cuda::DeviceBytes> memory;
+  };
+
+  static std::vector<std::int64_t> shape_of(const py::array& array) {
+    return {array.shape(), array.shape() + array.ndim()};
+  }
+
+  // Before the memory: it is freed on this stream.
+  std::shared_ptr<CudaStream> stream_;
+  std::shared_ptr<cuda::DeviceBytes> memory_;
+  std::vector<std::int64_t> shape_;
+  py::dtype dtype_;
+  std::byte* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+void spatial_mean_cuda(const CudaArray& map, const CudaArray& out) {
+  FASTFID_EXPECT(map.shape().size() == 4 && (map.is('f', 4) || map.is('f', 2)), InvalidArgument,
+                 "map: expected float32 or float16 of shape (n, c, h, w)");
+  const auto n = map.shape()[0];
+  const auto c = map.shape()[1];
+  FASTFID_EXPECT(out.is('f', 4) && out.shape() == std::vector<std::int64_t>({n, c}), InvalidArgument,
+                 "out: expected float32 of shape (", n, ", ", c, ")");
+  FASTFID_EXPECT(out.stream() == map.stream(), InvalidArgument, "out: expected an array of the map's stream");
+  const auto area = static_cast<std::size_t>(map.shape()[2] * map.shape()[3]);
+  FASTFID_EXPECT(area >= 1, InvalidArgument, "map: expected h and w of at least 1");
+  cuda::spatial_mean(map.data(), map.is('f', 4) ? cuda::MapType::kFloat32 : cuda::MapType::kFloat16,
+                     static_cast<std::size_t>(n * c), area, static_cast<float*>(out.data()), map.stream()->get());
+}
+
+}  // namespace
+
+void bind_cuda_network(py::module_& module) {
+  py::class_<CudaStream, std::shared_ptr<CudaStream>>(
+      module, "CudaStream", "A CUDA stream of its own on one device. Nothing here but synchronize() waits.")
+      .def(py::init<int>(), py::arg("device"))
+      .def_property_readonly("device", &CudaStream::device)
+      .def_property_readonly("handle", &CudaStream::handle, "The cudaStream_t, as a number.")
+      .def("wait_for", &CudaStream::wait_for, py::arg("other"),
+           "From now on this stream waits for what the stream `other`, of the same device, has been given so far.")
+      .def("hold", &CudaStream::hold, py::arg("other"),
+           "From now on the stream `other` waits for what this one has been given so far.")
+      .def(
+          "synchronize", [](const CudaStream& self) { cuda::synchronize(self.get()); },
+          // Safe without the GIL: it waits for the device and touches nothing of Python's.
+          py::call_guard<py::gil_scoped_release>(), "Waits until everything has been done.");
+
+  py::class_<CudaArray>(module, "CudaArray",
+                        "A C-contiguous array in device memory, not initialised, used in the order of one CudaStream. "
+                        "Other libraries see it through DLPack.")
+      .def(py::init([](std::vector<std::int64_t> shape, const py::object& dtype, std::shared_ptr<CudaStream> stream) {
+             return CudaArray(std::move(shape), py::dtype::from_args(dtype), std::move(stream));
+           }),
+           py::arg("shape"), py::arg("dtype"), py::arg("stream"))
+      .def_property_readonly("shape", [](const CudaArray& self) { return py::tuple(py::cast(self.shape())); })
+      .def_property_readonly("dtype", &CudaArray::dtype)
+      .def_property_readonly("stream", &CudaArray::stream)
+      .def_property_readonly(
+          "data", [](const CudaArray& self) { return reinterpret_cast<std::uintptr_t>(self.data()); },
+          "Address of the first element; valid as long as the array or a view of it.")
+      .def_property_readonly("nbytes", &CudaArray::bytes)
+      .def("rows", &CudaArray::rows, py::arg("start"), py::arg("stop"), "A view of the rows start to stop - 1.")
+      .def("fill_bytes", &CudaArray::fill, py::arg("value"), "Sets every byte; does not wait.")
+      .def("copy_from", &CudaArray::copy_from, py::arg("source"),
+           "Copies a NumPy array of this shape and dtype; waits.")
+      .def("numpy", &CudaArray::numpy, "A copy as a NumPy array; waits for everything before it in the stream.")
+      .def("__dlpack__",
+           [](const CudaArray& self, const py::kwargs& keywords) {
+             // max_version, dl_device and copy ask for what is the case: an unversioned capsule, no copy, this device.
+             return self.dlpack(keywords.contains("stream") ? py::object(keywords["stream"]) : py::none());
+           })
+      .def("__dlpack_device__",
+           [](const CudaArray& self) { return py::make_tuple(dlpack::kCuda, self.stream()->device()); });
+
+  module.def("cuda_spatial_mean", &spatial_mean_cuda, py::arg("map"), py::arg("out"),
+             "spatial_mean on the device: `map`, CudaArray float32 or float16 (n, c, h, w), into `out`, CudaArray "
+             "float32 (n, c), of the same stream. Does not wait.");
+}
+
+}  // namespace fastfid::bindings
