@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +20,11 @@ from fastfid.pipeline import Report, extract
 from fastfid.protocols import get_protocol
 from fastfid.reuse import CacheMode, StatisticsCache, package_versions
 from fastfid.sources import ImageSource, is_statistics_file, open_source
+from fastfid.sources.device import DeviceImages, callers_stream
 from fastfid.statistics import Statistics, check_compatible, check_provenance
+
+if TYPE_CHECKING:
+    from fastfid.features.cuda import DeviceSide
 
 __all__ = ["FID", "SourceOptions", "compute_fid", "compute_statistics", "frechet_distance", "make_extractor"]
 
@@ -126,6 +130,11 @@ class _Reading:
         return side
 
     def _read(self, source: ImageSource) -> _Side:
+        if isinstance(source, DeviceImages) and (side := self.extractor.device_side(source.device)) is not None:
+            if self.groups:
+                raise ValueError("uncertainty: needs images on the host; pass images.cpu()")
+            side.update(source, callers_stream(source.tensor))
+            return self._fitted(source, Report(n=len(source)), side.to_host())
         moments = Moments(self.extractor.dims, groups=self.groups)
         report = extract(
             source,
@@ -145,6 +154,9 @@ class _Reading:
                 SkippedImagesWarning,
                 stacklevel=5,
             )
+        return self._fitted(source, report, moments)
+
+    def _fitted(self, source: ImageSource, report: Report, moments: Moments) -> _Side:
         meta = {**provenance(self.extractor), "source": source.name}
         return _Side(Statistics.from_moments(moments, meta, source.name), report, moments)
 
@@ -594,6 +606,7 @@ class FID:
         self._adopted: dict[str, Any] = {}  # provenance of what came in by merge or load_state_dict
         self._num_workers = num_workers
         self._moments = {True: Moments(self.dims), False: Moments(self.dims)}
+        self._device_sides: dict[bool, DeviceSide] = {}  # of tensors on a GPU; what they hold is not in _moments
 
     @property
     def extractor(self) -> FeatureExtractor:
@@ -604,7 +617,7 @@ class FID:
             self._extractor = extractor
         return self._extractor
 
-    def update(self, images: Any, real: bool, **options: Unpack[SourceOptions]) -> None:
+    def update(self, images: Any, real: bool, *, stream: Any = None, **options: Unpack[SourceOptions]) -> None:
         """Add images to one side.
 
         Parameters
@@ -613,17 +626,39 @@ class FID:
             Any source (see :func:`compute_statistics`); most often a uint8 batch [n, h, w, 3] or [n, 3, h, w].
         real : bool
             Which side.
+        stream : CUDA stream or its handle, optional
+            For a tensor on a GPU: the stream on which it is used. Default: the current one of torch or CuPy.
         **options
             See :class:`SourceOptions`.
+
+        Notes
+        -----
+        A tensor on the GPU that the network runs on never visits the host, and the host does not wait for the GPU: its
+        work is asked for, on a stream of the network's own. `stream` waits until the images have been read, so that
+        they may be overwritten or freed at once. A tensor of another library than torch or CuPy, without `stream`, is
+        waited for.
 
         Raises
         ------
         TypeError, ValueError, fastfid.ImageError
-            As in :func:`compute_statistics`. Images before the bad one are counted.
+            As in :func:`compute_statistics`. Images before the bad one are counted. ValueError also for a tensor on
+            another device than the network's, and for `stream` with images that are on none.
+        fastfid.BackendUnavailable
+            A tensor on a GPU, but fastfid was built without CUDA.
         """
         source = open_source(images, **options)
         for note in source.notes:
             warnings.warn(note, FastfidWarning, stacklevel=2)
+        if isinstance(source, DeviceImages):
+            if bool(real) not in self._device_sides:
+                created = self.extractor.device_side(source.device)
+                if created is not None:
+                    self._device_sides[bool(real)] = created
+            if (side := self._device_sides.get(bool(real))) is not None:
+                side.update(source, callers_stream(images, stream))
+                return
+        if stream is not None:
+            raise ValueError("stream: is for tensors on the GPU that the network runs on; these images are not")
         extract(source, self.extractor, self._moments[bool(real)].update, num_workers=self._num_workers)
 
     @property
@@ -637,7 +672,15 @@ class FID:
         return self._statistics(False)
 
     def _statistics(self, real: bool) -> Statistics:
-        return Statistics.from_moments(self._moments[real], self._provenance(), "real" if real else "fake")
+        return Statistics.from_moments(self._total(real), self._provenance(), "real" if real else "fake")
+
+    def _total(self, real: bool) -> Moments:
+        """Return the moments of one side's images, those on a GPU included; waits for it."""
+        if real not in self._device_sides:
+            return self._moments[real]
+        total = Moments.from_state(self._moments[real].state())
+        total.merge(self._device_sides[real].to_host())
+        return total
 
     def compute(self, *, tol: float | None = None) -> float:
         """Return the FID of the images so far; more may follow.
@@ -652,9 +695,9 @@ class FID:
     def merge(self, other: "FID") -> None:
         """Add what another FID (another process's shard, say) has seen; ValueError if it saw it otherwise."""
         check_provenance("this FID", self._provenance(), "the other", other._provenance())
-        merged = {real: Moments.from_state(moments.state()) for real, moments in self._moments.items()}
+        merged = {real: Moments.from_state(self._moments[real].state()) for real in (True, False)}
         for real, moments in merged.items():
-            moments.merge(other._moments[real])
+            moments.merge(other._total(real))
         self._moments = merged  # both sides or none
         self._adopted = {**other._provenance(), **self._provenance()}
 
@@ -663,6 +706,7 @@ class FID:
         for side, wanted in ((True, real), (False, fake)):
             if wanted:
                 self._moments[side].reset()
+                self._device_sides.pop(side, None)
 
     def _provenance(self) -> dict[str, Any]:
         known = provenance(self._extractor) if self._extractor is not None else self._adopted
@@ -671,6 +715,8 @@ class FID:
     def __getstate__(self) -> dict[str, Any]:
         """Leave a session of the network behind (it is loaded again when needed), but not what it was."""
         state = dict(self.__dict__)
+        state["_moments"] = {real: self._total(real) for real in (True, False)}
+        state["_device_sides"] = {}
         if not self._is_extractor_given:
             state["_extractor"] = None
             state["_adopted"] = self._provenance()
@@ -680,8 +726,8 @@ class FID:
         """Return all that was accumulated, as arrays and plain values; :meth:`load_state_dict` takes it back."""
         return {
             "provenance": self._provenance(),
-            "real": self._moments[True].state(),
-            "fake": self._moments[False].state(),
+            "real": self._total(True).state(),
+            "fake": self._total(False).state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -701,4 +747,5 @@ class FID:
             if side.d != self.dims:
                 raise ValueError(f"state: holds features of {side.d} dims, expected {self.dims}")
         self._moments = moments
+        self._device_sides = {}
         self._adopted = dict(state["provenance"])

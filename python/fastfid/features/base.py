@@ -2,10 +2,13 @@
 
 import re
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from fastfid.features.cuda import DeviceSide
 
 __all__ = ["FeatureExtractor", "check_device"]
 
@@ -74,3 +77,17 @@ class FeatureExtractor(ABC):
     @abstractmethod
     def forward(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Run the network on stacked :meth:`prepare` results (n, ...); return float32 (n, dims)."""
+
+    def device_side(self, device: str) -> Optional["DeviceSide"]:
+        """Return what takes tensors on `device` (``cuda:N``) without the host, for one side of an FID.
+
+        None, the default: the extractor knows the host only, and such tensors are copied to it.
+
+        Raises
+        ------
+        ValueError
+            The extractor runs elsewhere.
+        fastfid.BackendUnavailable
+            It could, but something is missing.
+        """
+        return None

@@ -10,99 +10,26 @@ the order of its sums, for each size, so that this is what keeps the features of
 at once. Images that do not fill a batch wait in its buffer.
 """
 
-import sys
 import threading
-from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fastfid import _core
 from fastfid.errors import BackendUnavailable
 from fastfid.features.onnx import Network
-from fastfid.sources.arrays import channels_last, expect_uint8
+from fastfid.sources.device import DeviceImages
 
-__all__ = ["CudaMemory", "DeviceBatch", "DeviceImages", "DeviceSide", "callers_stream", "device_of", "is_built"]
-
-# DLPack's names of kinds of device: CUDA, and CUDA's managed memory.
-_DLPACK_CUDA = (2, 13)
+__all__ = ["CudaMemory", "DeviceBatch", "DeviceSide", "expect_device"]
 
 
-def is_built() -> bool:
-    """Whether the extension has its CUDA part."""
-    return hasattr(_core, "CudaStream")
-
-
-def device_of(images: Any) -> str | None:
-    """Return ``cuda:N`` for a tensor on a CUDA device, and None for anything else."""
-    ask = getattr(images, "__dlpack_device__", None)
-    if ask is None or isinstance(images, np.ndarray):
-        return None
-    kind, index = ask()
-    return f"cuda:{int(index)}" if int(kind) in _DLPACK_CUDA else None
-
-
-def callers_stream(images: Any, stream: Any = None) -> int | None:
-    """Return the handle of the stream on which the caller works on `images`; None where it is not known.
-
-    Parameters
-    ----------
-    images : tensor
-        On a CUDA device.
-    stream : optional
-        A handle (int), or a stream object: one that speaks ``__cuda_stream__``, torch's or CuPy's. Default: the current
-        stream of torch or CuPy, if the tensor is theirs.
-
-    Raises
-    ------
-    TypeError
-        `stream` is no stream.
-    """
-    if stream is None:
-        package = type(images).__module__.partition(".")[0]
-        if package == "torch":
-            stream = sys.modules["torch"].cuda.current_stream(images.device)
-        elif package == "cupy":
-            stream = sys.modules["cupy"].cuda.get_current_stream()
-        else:
-            return None
-    if isinstance(stream, int):
-        return stream
-    if hasattr(stream, "__cuda_stream__"):  # (version of the protocol, handle)
-        return int(stream.__cuda_stream__()[1])
-    for name in ("cuda_stream", "ptr"):  # torch, CuPy
-        if hasattr(stream, name):
-            return int(getattr(stream, name))
-    raise TypeError(f"stream: expected a CUDA stream or its handle, got {type(stream).__name__}")
-
-
-class DeviceImages:
-    """A uint8 tensor (n, h, w, 3) or (n, 3, h, w) on a CUDA device, checked; it is viewed, not copied.
-
-    Raises
-    ------
-    TypeError
-        It is not uint8.
-    ValueError
-        It has another shape, or no images.
-    """
-
-    def __init__(self, tensor: Any, layout: Literal["nhwc", "nchw"] | None = None):
-        self.name = "tensor"
-        self.device = device_of(tensor)
-        shape = tuple(int(length) for length in tensor.shape)
-        if len(shape) != 4:
-            raise ValueError(f"tensor: expected shape (n, h, w, 3) or (n, 3, h, w); got {shape}")
-        self.is_last = channels_last(shape, layout, self.name)
-        if shape[0] == 0:
-            raise ValueError(f"tensor: has no images (shape {shape})")
-        expect_uint8(tensor, self.name)
-        self.tensor = tensor
-        self.height, self.width = shape[1:3] if self.is_last else shape[2:]
-
-    def __len__(self) -> int:
-        return int(self.tensor.shape[0])
+def expect_device(device: str, own: str) -> None:
+    """Raise ValueError unless a tensor on `device` (``cuda:N``) is where the network runs."""
+    if device != own:
+        raise ValueError(
+            f"images: expected a tensor on {own}, where the network runs, or images on the host; got one on {device}."
+            f" Pass images.cpu(), or device={device!r}"
+        )
 
 
 class Memory(Protocol):
@@ -130,7 +57,82 @@ class Memory(Protocol):
         """Let the caller's stream wait until all images asked for have been read; the host, where it is unknown."""
 
     def moments(self, d: int) -> Any:
-        """Return an empty accumulator of rows in this memory, with ``update(rows)`` and ``drain(moments)``."""
+        """Return an empty accumulator of rows in this memory, with ``update(rows)`` and ``to_host()``."""
+
+
+class CudaMemory:
+    """The memory of one CUDA device, and the stream of all work on it.
+
+    Parameters
+    ----------
+    index : int
+        The device.
+
+    Raises
+    ------
+    fastfid.BackendUnavailable
+        There is no such device, it is older than compute capability 8.0, or fastfid was built without CUDA.
+    """
+
+    def __init__(self, index: int):
+        if not hasattr(_core, "CudaStream"):
+            raise BackendUnavailable(f"fastfid's own CUDA part is {_core.build_info()['cuda']}")
+        self.index = index
+        self.stream = _core.CudaStream(index)
+        self._preprocessors: dict[str, Any] = {}
+
+    def array(self, shape: tuple[int, ...], dtype: str) -> "_core.CudaArray":
+        """Return an array of undefined values."""
+        return _core.CudaArray(shape, dtype, self.stream)
+
+    def fill(self, array: "_core.CudaArray", byte: int) -> None:
+        """Set every byte of `array`."""
+        array.fill_bytes(byte)
+
+    def copy_from(self, array: "_core.CudaArray", source: NDArray[Any]) -> None:
+        """Copy a host array into `array`; waits."""
+        array.copy_from(source)
+
+    def numpy(self, array: "_core.CudaArray") -> NDArray[Any]:
+        """Return a copy on the host; waits."""
+        return array.numpy()
+
+    def spatial_mean(self, map: "_core.CudaArray", out: "_core.CudaArray") -> None:
+        """Put the mean over the last two axes of `map` into `out`."""
+        _core.cuda_spatial_mean(map, out)
+
+    def preprocess(self, images: DeviceImages, start: int, protocol: str, out: "_core.CudaArray") -> None:
+        """Put the network inputs of ``out.shape[0]`` images, from `start` on, into `out`."""
+        preprocessor = self._preprocessors.get(protocol)
+        if preprocessor is None:
+            preprocessor = self._preprocessors[protocol] = _core.CudaPreprocessor(protocol, self.index)
+        part = images.tensor[start : start + out.shape[0]]
+        preprocessor.run(part, out, channels_last=images.channels_last, stream=self.stream.handle)
+
+    def hold(self, caller: int | None) -> None:
+        """Let the caller's stream wait for what has been asked for so far; the host, where it is unknown."""
+        if caller is None:
+            self.stream.synchronize()
+        else:
+            self.stream.hold(caller)
+
+    def moments(self, d: int) -> "_Moments":
+        """Return an empty accumulator of rows."""
+        return _Moments(_core.DeviceMoments(d, device=self.index), self.stream.handle)
+
+
+class _Moments:
+    """The device's accumulator, used on one stream."""
+
+    def __init__(self, moments: "_core.DeviceMoments", stream: int):
+        self._moments = moments
+        self._stream = stream
+
+    def update(self, rows: "_core.CudaArray") -> None:
+        self._moments.update(rows, stream=self._stream)
+
+    def to_host(self) -> _core.Moments:
+        return self._moments.to_host()
 
 
 class DeviceBatch:
@@ -196,7 +198,14 @@ class DeviceSide:
         self._lock = threading.Lock()
 
     def update(self, images: DeviceImages, caller: int | None) -> None:
-        """Add images; `caller` is the stream on which their memory may be written or freed once this returns."""
+        """Add images; `caller` is the stream on which their memory may be written or freed once this returns.
+
+        Raises
+        ------
+        ValueError
+            They are on another device than the network.
+        """
+        expect_device(images.device, self._network.device)
         size = (images.height, images.width) if self._protocol == "none" else (299, 299)
         with self._lock:
             if size != self._size:
@@ -216,11 +225,12 @@ class DeviceSide:
                 if self._waiting == self._batch_size:
                     self._flush()
 
-    def drain(self, moments: _core.Moments) -> None:
-        """Add what was accumulated to `moments`, and begin anew; waits for the device."""
+    def to_host(self) -> _core.Moments:
+        """Return the moments of all images so far; waits for the device. More may follow."""
         with self._lock:
             self._flush()
-            self._moments.drain(moments)
+            moments: _core.Moments = self._moments.to_host()
+            return moments
 
     def reset(self) -> None:
         """Forget all images."""

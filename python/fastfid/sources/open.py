@@ -11,6 +11,7 @@ from typing import Any, Literal
 from fastfid.sources.archive import TarSource, ZipSource
 from fastfid.sources.arrays import ArraySource, NpySource, NpzSource, is_array
 from fastfid.sources.base import ConcatenatedSource, ImageSource, SubsetSource
+from fastfid.sources.device import DeviceImages, device_of
 from fastfid.sources.folder import FolderSource
 from fastfid.sources.iterable import IterableSource
 from fastfid.sources.listing import PassedOver
@@ -95,6 +96,10 @@ def open_source(
         if len(source) == 0:
             raise passed_over.nothing_found(path)
         source.notes += passed_over.sentences(path)
+    elif device_of(obj) is not None:
+        if num is not None:
+            raise ValueError("num: is not for a tensor on a GPU; index the tensor")
+        source = DeviceImages(obj, layout)
     elif is_array(obj):
         source = ArraySource(obj, layout)
     elif isinstance(obj, Iterable | Callable) and not isinstance(obj, Mapping | Set | bytes):

@@ -1,0 +1,106 @@
+"""uint8 images in a tensor on a CUDA device. Nothing is copied until somebody asks for images on the host."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+
+from fastfid.sources.arrays import channels_last, expect_uint8, to_host, view_items
+from fastfid.sources.base import ImageItem, ImageSource
+
+__all__ = ["DeviceImages", "callers_stream", "device_of"]
+
+# DLPack's names of kinds of device: CUDA, and CUDA's managed memory.
+_DLPACK_CUDA = (2, 13)
+
+
+def device_of(images: Any) -> str | None:
+    """Return ``cuda:N`` for a tensor on a CUDA device, and None for anything else."""
+    if isinstance(images, np.ndarray) or not hasattr(images, "__dlpack_device__") or not hasattr(images, "shape"):
+        return None
+    kind, index = images.__dlpack_device__()
+    return f"cuda:{int(index)}" if int(kind) in _DLPACK_CUDA else None
+
+
+def callers_stream(images: Any, stream: Any = None) -> int | None:
+    """Return the handle of the stream on which the caller works on `images`; None where it is not known.
+
+    Parameters
+    ----------
+    images : tensor
+        On a CUDA device.
+    stream : optional
+        A handle (int), or a stream object: one that speaks ``__cuda_stream__``, torch's or CuPy's. Default: the current
+        stream of torch or CuPy, if the tensor is theirs.
+
+    Raises
+    ------
+    TypeError
+        `stream` is no stream.
+    """
+    if stream is None:
+        package = type(images).__module__.partition(".")[0]
+        if package == "torch":
+            stream = sys.modules["torch"].cuda.current_stream(images.device)
+        elif package == "cupy":
+            stream = sys.modules["cupy"].cuda.get_current_stream()
+        else:
+            return None
+    if isinstance(stream, int):
+        return stream
+    if hasattr(stream, "__cuda_stream__"):  # (version of the protocol, handle)
+        return int(stream.__cuda_stream__()[1])
+    for name in ("cuda_stream", "ptr"):  # torch, CuPy
+        if hasattr(stream, name):
+            return int(getattr(stream, name))
+    raise TypeError(f"stream: expected a CUDA stream or its handle, got {type(stream).__name__}")
+
+
+class DeviceImages(ImageSource):
+    """A uint8 tensor (n, h, w, 3) or (n, 3, h, w) on a CUDA device, in its order.
+
+    Iterating copies it to the host, as a whole; who can take it where it is (``FeatureExtractor.device_side``) uses the
+    attributes instead.
+
+    Attributes
+    ----------
+    tensor : object
+        As it came.
+    device : str
+        ``cuda:N``.
+    channels_last : bool
+        (n, h, w, 3) rather than (n, 3, h, w)?
+    height, width : int
+        Pixels.
+
+    Raises
+    ------
+    TypeError
+        It is not uint8.
+    ValueError
+        It has another shape, or no images; see :func:`fastfid.sources.arrays.channels_last`.
+    """
+
+    def __init__(self, tensor: Any, layout: Literal["nhwc", "nchw"] | None = None):
+        self.name = "tensor"
+        self.notes = []
+        shape = tuple(int(length) for length in tensor.shape)
+        if len(shape) != 4:
+            raise ValueError(f"tensor: expected shape (n, h, w, 3) or (n, 3, h, w); got {shape}")
+        self.channels_last = channels_last(shape, layout, self.name)
+        if shape[0] == 0:
+            raise ValueError(f"tensor: has no images (shape {shape})")
+        expect_uint8(tensor, self.name)
+        device = device_of(tensor)
+        if device is None:
+            raise ValueError("tensor: expected one on a CUDA device")
+        self.tensor = tensor
+        self.device = device
+        self.height, self.width = shape[1:3] if self.channels_last else shape[2:]
+
+    def __len__(self) -> int:
+        return int(self.tensor.shape[0])
+
+    def __iter__(self) -> Iterator[ImageItem]:
+        return view_items(to_host(self.tensor, self.name), self.channels_last, "tensor[{}]".format)

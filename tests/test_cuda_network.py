@@ -1,0 +1,436 @@
+"""From tensors on a GPU to moments: the logic on host memory and ONNX Runtime's CPU provider, the rest where there is a
+device."""
+
+import ctypes
+import pickle
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+
+from fastfid import FID, Moments, _core, compute_fid, compute_statistics
+from fastfid.errors import BackendUnavailable
+from fastfid.features import cuda, onnx
+from fastfid.features.inception import InceptionV3
+from fastfid.features.weights import DIMS
+from fastfid.sources import open_source
+from fastfid.sources.device import DeviceImages, callers_stream, device_of
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# ------------------------------------------------------------------------------------------------------ spatial mean
+
+
+@pytest.fixture(scope="module")
+def emulated_mean(tmp_path_factory):
+    """csrc/cuda/features.cu, thread by thread on the CPU."""
+    library = tmp_path_factory.mktemp("emulation") / "features.so"
+    files = ["csrc/cuda/features.cu", "tests/cuda_emulation/features.cpp", "tests/cuda_emulation/runtime.cpp"]
+    flags = ["-std=c++20", "-O1", "-shared", "-fPIC", "-DFASTFID_CUDA_EMULATION", "-Icsrc", "-Itests/cuda_emulation"]
+    subprocess.run(["c++", *flags, "-x", "c++", *files, "-o", library], cwd=ROOT, check=True)
+    function = ctypes.CDLL(library).spatial_mean
+    function.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int]
+
+    def mean(map, order):
+        out = np.full(map.shape[:2], np.nan, np.float32)
+        area = map.shape[2] * map.shape[3]
+        function(map.ctypes.data, int(map.dtype == np.float16), out.size, area, out.ctypes.data, order)
+        return out
+
+    return mean
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 1, 7), (3, 5, 73, 73), (2, 67, 8, 8), (1, 9, 5, 13)])
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_spatial_mean_of_the_device_is_numpys(emulated_mean, shape, dtype, order):
+    rng = np.random.default_rng(1)
+    x = (rng.standard_normal(shape) + 1e3 * rng.choice([-1, 1], shape)).astype(dtype)
+    expected = x.astype(np.float64).mean((2, 3))
+    np.testing.assert_allclose(emulated_mean(x, order), expected, rtol=6e-8, atol=1e-12)
+
+
+def test_spatial_mean_of_the_device_passes_nan_on(emulated_mean):
+    x = np.ones((1, 2, 8, 8), np.float32)
+    x[0, 1, 7, 7] = np.nan
+    np.testing.assert_array_equal(emulated_mean(x, 0), [[1, np.nan]])
+
+
+# ------------------------------------------------------------------------------------------------------ bound network
+
+
+@pytest.fixture(scope="module", params=DIMS)
+def network(request, weights):
+    return onnx.Network(request.param, weights, "cpu")
+
+
+@pytest.mark.parametrize("size", [(75, 76), (81, 100), (299, 299)])
+def test_network_between_fixed_addresses(network, size):
+    x = np.random.default_rng(2).uniform(-1, 1, (1, 3, *size)).astype(np.float32)
+    map = np.full(network.map_shape(x.shape), np.nan, np.float32)
+    network.bind(x.ctypes.data, x.shape, map.ctypes.data)()
+    np.testing.assert_array_equal(_core.spatial_mean(map), network.features(x))
+
+
+# --------------------------------------------------------------------------------------------------- batches and sides
+
+
+class HostArray:
+    """What a CudaArray is, on the host."""
+
+    def __init__(self, values):
+        self.values = values
+        self.shape = values.shape
+        self.data = values.ctypes.data
+
+    def rows(self, start, stop):
+        return HostArray(self.values[start:stop])
+
+
+class HostMemory:
+    """cuda.Memory on the host. Fresh memory is poisoned; what a caller's stream would wait for is written down."""
+
+    def __init__(self):
+        self.held = []
+        self.runs = 0
+
+    def array(self, shape, dtype):
+        return HostArray(np.full(shape, np.nan, dtype))
+
+    def fill(self, array, byte):
+        assert byte == 0
+        array.values[...] = 0
+
+    def spatial_mean(self, map, out):
+        self.runs += 1
+        out.values[...] = _core.spatial_mean(map.values)
+        map.values[...] = np.nan
+
+    def preprocess(self, images, start, protocol, out):
+        part = np.asarray(images.tensor.values)[start : start + len(out.values)]
+        part = part if images.channels_last else np.moveaxis(part, 1, -1)
+        out.values[...] = _core.preprocess(list(part), protocol)
+
+    def hold(self, caller):
+        self.held.append(caller)
+
+    def moments(self, d):
+        return HostMoments(d)
+
+
+class HostMoments:
+    def __init__(self, d):
+        self._moments = Moments(d)
+
+    def update(self, rows):
+        self._moments.update(rows.values.copy())  # a device would read them before the next run writes them
+
+    def to_host(self):
+        return Moments.from_state(self._moments.state())
+
+
+class Tensor:
+    """Says that it is on a GPU; its values are on the host."""
+
+    def __init__(self, values, device=0):
+        self.values = values
+        self.shape = values.shape
+        self.dtype = values.dtype
+        self._device = device
+
+    def __dlpack_device__(self):
+        return 2, self._device
+
+    def __dlpack__(self, **keywords):
+        raise AssertionError("was copied to the host")
+
+
+class OnDevice(InceptionV3):
+    """The network on the CPU that says it is on cuda:0, and takes its tensors there."""
+
+    def __init__(self, dims, protocol, batch_size):
+        super().__init__(dims, protocol=protocol, device="cpu")
+        self.device = self._network.device = "cuda:0"
+        self._network.bind = self._bind
+        self.memories = []
+        self._rows = batch_size
+
+    def _bind(self, image, shape, map):
+        self._network.device = "cpu"
+        try:
+            return onnx.Network.bind(self._network, image, shape, map)
+        finally:
+            self._network.device = "cuda:0"
+
+    def device_side(self, device):
+        cuda.expect_device(device, self.device)
+        self.memories.append(HostMemory())
+        return cuda.DeviceSide(self._network, self.memories[-1], self.protocol, self._rows)
+
+
+def pictures(n, seed, size=(80, 91)):
+    return np.random.default_rng((seed, n)).integers(0, 256, (n, *size, 3), dtype=np.uint8)
+
+
+def assert_same(moments, expected):
+    assert moments.n == expected.n
+    np.testing.assert_array_equal(moments.mean, expected.mean)
+    np.testing.assert_array_equal(moments.covariance(), expected.covariance())
+
+
+@pytest.mark.parametrize("splits", [[7], [1] * 7, [2, 5], [3, 3, 1], [6, 1]])
+def test_any_split_gives_the_bits_of_the_host(splits):
+    extractor = OnDevice(64, "none", 3)
+    images = pictures(7, 1)
+    expected = Moments(64)
+    expected.update(InceptionV3(64, protocol="none", device="cpu")(images))
+    side = extractor.device_side("cuda:0")
+    start = 0
+    for n in splits:
+        side.update(DeviceImages(Tensor(images[start : start + n])), caller=17)
+        start += n
+    assert extractor.memories[0].held == [17] * len(splits)  # each caller waits once, for all its images
+    assert extractor.memories[0].runs == 2  # full batches only, until somebody asks
+    assert_same(side.to_host(), expected)
+    assert extractor.memories[0].runs == 3
+    assert_same(side.to_host(), expected)  # asking changes nothing
+    side.reset()
+    side.update(DeviceImages(Tensor(images)), caller=17)
+    assert_same(side.to_host(), expected)
+
+
+def test_layouts_and_mixed_sizes():
+    extractor = OnDevice(64, "none", 4)
+    wide, tall = pictures(3, 2), pictures(2, 3, (90, 77))
+    expected = Moments(64)
+    on_host = InceptionV3(64, protocol="none", device="cpu")
+    for images in (wide, tall, wide):
+        expected.update(on_host(images))
+    side = extractor.device_side("cuda:0")
+    side.update(DeviceImages(Tensor(wide)), None)
+    side.update(DeviceImages(Tensor(np.ascontiguousarray(tall.transpose(0, 3, 1, 2)))), None)
+    side.update(DeviceImages(Tensor(wide)), None)
+    assert_same(side.to_host(), expected)
+
+
+def test_fid_of_tensors_is_the_fid_of_arrays():
+    extractor = OnDevice(64, "pytorch-fid", 4)
+    a, b = pictures(9, 4, (32, 32)), pictures(11, 5, (32, 32)) // 2
+    plain = FID(dims=64, device="cpu")
+    plain.update(a, real=True)
+    plain.update(b, real=False)
+    fid = FID(extractor=extractor)
+    fid.update(Tensor(a[:5]), real=True, stream=3)
+    fid.update(Tensor(b), real=False, stream=4)
+    fid.update(Tensor(a[5:]), real=True, stream=5)
+    assert [memory.held for memory in extractor.memories] == [[3, 5], [4]]
+    assert fid.compute() == plain.compute()
+    # Both ways in, on one side; and all that carries a state.
+    fid.update(a, real=False)
+    plain.update(a, real=False)
+    assert fid.compute() == pytest.approx(plain.compute(), rel=1e-9)
+    copy = FID(dims=64, device="cpu")
+    state = fid.state_dict()
+    copy.load_state_dict({**state, "provenance": plain.state_dict()["provenance"]})
+    assert copy.compute() == fid.compute()
+    merged = FID(extractor=OnDevice(64, "pytorch-fid", 4))
+    merged.merge(fid)
+    assert merged.compute() == fid.compute()
+    fid.reset(fake=False)
+    fid.update(Tensor(a), real=True)
+    assert fid.real.n == 9
+    np.testing.assert_array_equal(fid.real.mu, plain.real.mu)
+    fid.load_state_dict(state)
+    assert fid.compute() == copy.compute()
+
+
+def test_pickle_leaves_the_device_behind():
+    fid = FID(dims=64)
+    fid._device_sides[True] = OnDevice(64, "none", 4).device_side("cuda:0")
+    fid._device_sides[True].update(DeviceImages(Tensor(pictures(5, 6))), None)
+    back = pickle.loads(pickle.dumps(fid))
+    assert back._device_sides == {}
+    assert back.real.n == fid.real.n == 5
+    np.testing.assert_array_equal(back.real.mu, fid.real.mu)
+
+
+def test_compute_takes_tensors():
+    extractor = OnDevice(64, "none", 4)
+    a, b = pictures(6, 7), pictures(7, 8) // 2
+    expected = compute_fid(a, b, dims=64, protocol="none", device="cpu")
+    record = compute_fid(Tensor(a), Tensor(b), extractor=extractor, return_info=True)
+    assert record["fid"] == expected
+    assert record["n"] == {"real": 6, "fake": 7}
+    with pytest.raises(ValueError, match=r"uncertainty: needs images on the host; pass images.cpu\(\)"):
+        compute_fid(Tensor(a), Tensor(b), extractor=extractor, uncertainty=True)
+
+
+# --------------------------------------------------------------------------------------------------------- refusals
+
+
+def test_a_tensor_on_a_gpu_is_not_for_the_cpu():
+    tensor = Tensor(pictures(3, 9))
+    sentence = r"images: expected a tensor on cpu, .* got one on cuda:0. Pass images.cpu\(\), or device='cuda:0'"
+    with pytest.raises(ValueError, match=sentence):
+        FID(dims=64, device="cpu").update(tensor, real=True)
+    with pytest.raises(ValueError, match=sentence):
+        compute_statistics(tensor, dims=64, device="cpu")
+
+
+def test_a_tensor_on_another_gpu():
+    fid = FID(extractor=OnDevice(64, "none", 4))
+    for _ in range(2):  # before and after the side exists
+        with pytest.raises(ValueError, match=r"expected a tensor on cuda:0, .* got one on cuda:1"):
+            fid.update(Tensor(pictures(3, 9), device=1), real=True, stream=0)
+        fid.update(Tensor(pictures(3, 9)), real=True, stream=0)
+    assert fid.real.n == 6
+
+
+def test_a_stream_without_a_tensor_for_it():
+    with pytest.raises(ValueError, match="stream: is for tensors on the GPU"):
+        FID(extractor=OnDevice(64, "none", 4)).update(pictures(3, 9), real=True, stream=0)
+
+
+def test_a_subset_of_a_tensor():
+    with pytest.raises(ValueError, match="num: is not for a tensor on a GPU; index the tensor"):
+        open_source(Tensor(pictures(3, 9)), num=2)
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "text"),
+    [
+        (np.zeros((2, 8, 8, 3), np.float32), TypeError, "tensor: expected uint8 images"),
+        (np.zeros((8, 8, 3), np.uint8), ValueError, r"tensor: expected shape \(n, h, w, 3\)"),
+        (np.zeros((2, 8, 8, 4), np.uint8), ValueError, r"tensor: expected RGB images"),
+        (np.zeros((2, 3, 8, 3), np.uint8), ValueError, "tensor: shape .* layout"),
+        (np.zeros((0, 8, 8, 3), np.uint8), ValueError, "tensor: has no images"),
+    ],
+)
+def test_bad_tensors(values, error, text):
+    with pytest.raises(error, match=text):
+        open_source(Tensor(values))
+
+
+def test_an_extension_without_cuda_says_so(monkeypatch):
+    monkeypatch.delattr(_core, "CudaStream", raising=False)
+    with pytest.raises(BackendUnavailable, match="fastfid's own CUDA part"):
+        cuda.CudaMemory(0)
+    extract = InceptionV3(64, device="cpu")
+    extract.device, extract._why_no_memory = "cuda:0", "fastfid's own CUDA part is not built: nvcc was not found"
+    with pytest.raises(BackendUnavailable, match=r"nvcc was not found. Pass images.cpu\(\)"):
+        extract.device_side("cuda:0")
+
+
+def test_what_is_a_tensor_on_a_gpu():
+    assert device_of(Tensor(pictures(1, 0), device=3)) == "cuda:3"
+    for other in (pictures(1, 0), torch.zeros(1), [1], "folder", None):
+        assert device_of(other) is None
+
+
+def test_callers_streams():
+    tensor = Tensor(pictures(1, 0))
+
+    class Speaks:
+        def __cuda_stream__(self):
+            return 0, 41
+
+    class Torchs:
+        cuda_stream = 42
+
+    class Cupys:
+        ptr = 43
+
+    assert callers_stream(tensor) is None
+    assert [callers_stream(tensor, s) for s in (7, Speaks(), Torchs(), Cupys())] == [7, 41, 42, 43]
+    with pytest.raises(TypeError, match="stream: expected a CUDA stream or its handle, got str"):
+        callers_stream(tensor, "stream")
+
+
+# ------------------------------------------------------------------------------------------------------ on a device
+
+needs_cuda = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device for torch"),
+]
+BATCH = 200  # more than three runs of the network
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    crops = [getattr(skimage.data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket")]
+    return np.stack([crop[16 * i : 16 * i + 160, 8 * i : 8 * i + 200] for i in range(8) for crop in crops])
+
+
+@pytest.fixture(scope="module", params=["float32", "tf32", "float16"])
+def on_gpu(request):
+    return InceptionV3(2048, precision=request.param, device="cuda:0")
+
+
+class TestOnADevice:
+    pytestmark = needs_cuda
+
+    def test_features_are_the_cpus(self, on_gpu, photographs):
+        expected = InceptionV3(2048, device="cpu")(photographs)
+        features = on_gpu(photographs)
+        limit = {"float32": 1e-4, "tf32": 5e-2, "float16": 5e-2}[on_gpu.precision]
+        np.testing.assert_allclose(features, expected, rtol=0, atol=limit)
+
+    def test_batch_size_changes_no_bit(self, on_gpu, photographs):
+        whole = on_gpu(photographs)
+        np.testing.assert_array_equal(np.concatenate([on_gpu(photographs[i : i + 1]) for i in range(3)]), whole[:3])
+
+    def test_tensors_give_the_moments_of_the_features(self, on_gpu, photographs):
+        tensor = torch.from_numpy(photographs).cuda()
+        side = on_gpu.device_side("cuda:0")
+        for part in (tensor[:5], tensor[5:6], tensor[6:].permute(0, 3, 1, 2)):
+            side.update(open_source(part), callers_stream(part))
+        expected = Moments(2048)
+        expected.update(on_gpu(photographs))
+        result = side.to_host()
+        np.testing.assert_array_equal(result.rows, expected.rows)
+
+    def test_update_does_not_wait(self, on_gpu, photographs):
+        """Half a second of work is ahead of the images on the caller's stream; update returns before it is done."""
+        fid = FID(extractor=on_gpu)
+        tensor = torch.from_numpy(photographs).cuda()
+        fid.update(tensor, real=True)  # tables, buffers, algorithms
+        fid.real  # noqa: B018 waits
+        done = torch.cuda.Event()
+        torch.cuda._sleep(1_000_000_000)
+        fid.update(tensor, real=True)
+        done.record()
+        assert not done.query()
+        assert fid.real.n == 2 * len(photographs)
+        assert done.query()
+
+    def test_images_may_be_overwritten_at_once(self, on_gpu, photographs):
+        fid = FID(extractor=on_gpu)
+        tensor = torch.from_numpy(photographs).cuda()
+        fid.update(tensor, real=True)
+        tensor.fill_(0)
+        np.testing.assert_array_equal(fid._total(True).rows, on_gpu(photographs))
+
+    def test_two_overlapping_streams(self, on_gpu, photographs):
+        halves = np.split(photographs, 2)
+        expected = [on_gpu(half) for half in halves]
+        streams = [torch.cuda.Stream(), torch.cuda.Stream()]
+        fid = FID(extractor=on_gpu)
+        for part in range(4):
+            for real, stream, half in zip((True, False), streams, halves, strict=True):
+                with torch.cuda.stream(stream):
+                    piece = torch.from_numpy(half[part::4].copy()).cuda(non_blocking=True)
+                    torch.cuda._sleep(10_000_000)
+                    fid.update(piece, real=real)
+                    piece.fill_(255)
+        for real, rows in zip((True, False), expected, strict=True):
+            order = np.concatenate([np.arange(len(rows))[part::4] for part in range(4)])
+            np.testing.assert_array_equal(fid._total(real).rows, rows[order])
+
+    def test_a_tensor_on_the_host_beside(self, on_gpu, photographs):
+        fid = FID(extractor=on_gpu)
+        fid.update(torch.from_numpy(photographs).cuda(), real=True)
+        fid.update(photographs, real=False)
+        assert abs(fid.compute()) < 1e-6
