@@ -1,9 +1,11 @@
 #include "core/crash.hpp"
 
+#include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <mutex>
@@ -15,10 +17,57 @@ namespace {
 constexpr std::array kSignals{SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 std::array<struct sigaction, kSignals.size()> g_previous;
 
-thread_local std::string t_name;
-// Of the initial-exec model: the first look at another thread-local variable of a shared library may allocate, which a
-// signal handler must not.
-thread_local const char* t_image __attribute__((tls_model("initial-exec"))) = nullptr;
+// What each thread is at. Not a thread-local variable: the first look at one may allocate, which a signal handler must
+// not, and the TLS model that never does (initial-exec) leaves no room for the CUDA runtime's own 8 KiB, so that the
+// extension could not be imported. A thread that finds no free slot is not reported.
+struct Slot {
+  std::atomic<bool> is_taken = false;
+  std::atomic<pthread_t> thread;
+  std::atomic<const char*> image = nullptr;
+};
+static_assert(std::atomic<pthread_t>::is_always_lock_free && std::atomic<const char*>::is_always_lock_free);
+std::array<Slot, 256> g_slots;
+
+// This thread's slot, from its first image to its end, and the name that the slot points to.
+class Reporter {
+ public:
+  Reporter() {
+    for (Slot& slot : g_slots) {
+      if (slot.is_taken.exchange(true)) continue;
+      slot.thread = pthread_self();
+      slot_ = &slot;
+      break;
+    }
+  }
+  ~Reporter() {
+    if (slot_ == nullptr) return;
+    slot_->image = nullptr;
+    slot_->is_taken = false;
+  }
+  Reporter(const Reporter&) = delete;
+  Reporter& operator=(const Reporter&) = delete;
+
+  void set(std::string name) {
+    if (slot_ == nullptr) return;
+    slot_->image = nullptr;  // never half a name
+    name_ = std::move(name);
+    if (!name_.empty()) slot_->image = name_.c_str();
+  }
+
+ private:
+  Slot* slot_ = nullptr;
+  std::string name_;
+};
+
+// Of the calling thread; null where it is at none.
+const char* current_image() {
+  const pthread_t self = pthread_self();
+  for (const Slot& slot : g_slots) {
+    const char* const image = slot.image;
+    if (image != nullptr && pthread_equal(slot.thread, self) != 0) return image;
+  }
+  return nullptr;
+}
 
 void say(const char* text) { [[maybe_unused]] const auto written = write(STDERR_FILENO, text, std::strlen(text)); }
 
@@ -26,9 +75,9 @@ void say(const char* text) { [[maybe_unused]] const auto written = write(STDERR_
 // section 2.4.3).
 void on_crash(int number, siginfo_t* info, void*) {
   const int saved = errno;
-  if (t_image != nullptr) {
+  if (const char* const image = current_image(); image != nullptr) {
     say("fastfid: error: ");
-    say(t_image);
+    say(image);
     say(": the process crashed while this image was decoded (");
     say(number == SIGSEGV  ? "SIGSEGV"
         : number == SIGBUS ? "SIGBUS"
@@ -48,9 +97,8 @@ void on_crash(int number, siginfo_t* info, void*) {
 }  // namespace
 
 void set_current_image(std::string name) {
-  t_image = nullptr;  // never half a name
-  t_name = std::move(name);
-  if (!t_name.empty()) t_image = t_name.c_str();
+  thread_local Reporter reporter;
+  reporter.set(std::move(name));
 }
 
 void report_crashes() {
