@@ -1,4 +1,8 @@
-"""A feature extractor whose truth is known: no network, no weights."""
+"""What several test files use: an extractor whose truth is known, and a look at the GIL."""
+
+import sys
+import threading
+import time
 
 import numpy as np
 
@@ -33,3 +37,29 @@ class GridMeans(FeatureExtractor):
 
     def forward(self, batch):
         return np.ascontiguousarray(batch, dtype=np.float32)
+
+
+def counts_during(call):
+    """How far another Python thread counts while `call` runs: not at all if it holds the GIL."""
+    count = 0
+    stop = threading.Event()
+
+    def run():
+        nonlocal count
+        while not stop.is_set():
+            count += 1
+            time.sleep(0)
+
+    interval = sys.getswitchinterval()
+    worker = threading.Thread(target=run)
+    worker.start()
+    try:
+        # No forced switches: the other thread runs only where this one gives the GIL away.
+        sys.setswitchinterval(1000)
+        before = count
+        call()
+        return count - before
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        worker.join()

@@ -4,8 +4,11 @@ import math
 
 import numpy as np
 import pytest
+import scipy.linalg
 
+import fastfid
 from fastfid import _core
+from fastfid.errors import FastfidWarning
 
 
 def of_covariances(x, y, **keywords):
@@ -99,12 +102,65 @@ def test_float32_rows_are_read_exactly():
     assert a.value == b.value
 
 
-def test_offset_of_a_million_loses_no_more_than_the_mean_has():
+@pytest.mark.parametrize("offset", [1e6, -(2.0**20)])
+def test_offset_of_a_million_costs_nothing(offset):
     rng = np.random.default_rng(6)
-    x, y = rng.standard_normal((10, 32)), rng.standard_normal((12, 32))
-    near = of_rows(x, y)
-    far = of_rows(x + 2.0**20, y + 2.0**20)
-    assert far.value == pytest.approx(near.value, rel=1e-8)
+    x, y = rng.standard_normal((10, 32)) + offset, rng.standard_normal((12, 32)) + offset
+    near = of_rows(x - offset, y - offset)  # these subtractions are exact
+    # np.mean rounds the means to 1e-10; the covariance that np.cov makes with them follows.
+    assert of_rows(x, y).value == pytest.approx(near.value, rel=1e-9)
+    assert of_covariances(x, y).value == pytest.approx(near.value, rel=1e-8)
+
+
+class TestFloat32Statistics:
+    """Statistics files of other tools that were saved as float32: singular covariances have become indefinite."""
+
+    @staticmethod
+    def rounded(x):
+        return cov(x).astype(np.float32).astype(np.float64)
+
+    @pytest.mark.parametrize(("n1", "n2", "d"), [(10, 200, 64), (10, 7, 64), (40, 64, 64), (30, 8, 256)])
+    @pytest.mark.parametrize("scale", [1.0, 1e-9, 1e9])
+    def test_the_unrounded_distance_is_within_the_bounds(self, n1, n2, d, scale):
+        rng = np.random.default_rng(n1)
+        deviations = np.logspace(0, -1.5, d) * scale
+        x, y = rng.standard_normal((n1, d)) * deviations, rng.standard_normal((n2, d)) * 1.2 * deviations
+        truth = of_rows(x, y)
+        sigma1, sigma2 = self.rounded(x), self.rounded(y)
+        assert np.linalg.eigvalsh(sigma1)[0] < -1e-10 * scale**2
+        result = _core.frechet_distance(x.mean(axis=0), sigma1, None, y.mean(axis=0), sigma2, None)
+        assert result.lower <= truth.value <= result.upper
+        assert "float32" in result.trace.note
+        assert 0 < result.trace.float32_rounding <= 5e-3 * (result.trace1 + result.trace2)
+        # The bounds are for the worst case; the value itself is as good as the rounding noise allows.
+        assert result.value == pytest.approx(truth.value, abs=1e-4 * result.trace1)
+        root = scipy.linalg.sqrtm(sigma1 / scale**2 @ (sigma2 / scale**2)).real * scale**2
+        of_scipy = result.mean_term + result.trace1 + result.trace2 - 2 * np.trace(root)
+        assert abs(result.value - truth.value) <= abs(of_scipy - truth.value) + 1e-6 * result.trace1
+
+    def test_rank_one(self):
+        v = np.linspace(0.1, 1, 100)
+        sigma = np.outer(v, v).astype(np.float32).astype(np.float64)
+        result = _core.trace_sqrt_product(sigma, np.eye(100))
+        assert result.lower <= np.linalg.norm(v) <= result.upper
+        assert result.value == pytest.approx(np.linalg.norm(v), rel=1e-7)
+
+    def test_more_than_float32_explains_is_an_error(self):
+        sigma = np.diag(np.append(np.ones(15), -(2.0**-20))).astype(np.float32).astype(np.float64)
+        with pytest.raises(_core.NumericalError, match=r"^Imaginary component.*rounding does not explain it"):
+            _core.trace_sqrt_product(sigma, np.eye(16))
+
+    def test_float64_statistics_have_no_such_excuse(self):
+        sigma = np.diag([1.0, -1e-9])
+        assert float(np.float32(-1e-9)) != -1e-9
+        with pytest.raises(_core.NumericalError, match=r"^Imaginary component"):
+            _core.trace_sqrt_product(sigma, np.eye(2))
+
+    def test_users_are_warned(self):
+        x = np.random.default_rng(1).standard_normal((10, 64))
+        sides = [(side.mean(axis=0), self.rounded(side)) for side in (x, 2 * x)]
+        with pytest.warns(FastfidWarning, match=r"float32.*proven to be between"):
+            fastfid.frechet_distance(*sides)
 
 
 @pytest.mark.parametrize("scale", [1e-150, 1e-100, 1e100, 1e150])

@@ -6,6 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
+from stubs import counts_during
 
 from fastfid import _core
 
@@ -137,6 +138,37 @@ def test_factor_residual_is_the_distance_from_the_covariance(n, d):
     got = _core.trace_sqrt_product(sigma, np.eye(d)).factor_residual
     assert got <= 1e-14
     assert expected / 2 <= got <= 2 * expected
+
+
+def reflected(values, vectors):
+    """H diag(values) H^T with H the product of the Householder reflectors of `vectors`: O(d^2) work."""
+    sigma = np.diag(values)
+    for v in vectors:
+        w = sigma @ v
+        w -= (v @ w) * v
+        sigma -= 2 * np.stack([v, w], axis=1) @ np.stack([w, v])
+    return sigma
+
+
+def test_largest_dimension():
+    # Commuting covariances: T is the sum of the roots of the products of their eigenvalues.
+    d = 4096
+    rng = np.random.default_rng(1)
+    vectors = rng.standard_normal((2, d))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    values = np.logspace(0, -4, d), rng.permutation(np.logspace(0, -3, d))
+    result = _core.trace_sqrt_product(*(reflected(v, vectors) for v in values))
+    expected = np.sqrt(values[0] * values[1]).sum()
+    assert result.value == pytest.approx(expected, rel=1e-12)
+    assert result.lower <= expected <= result.upper
+    assert result.upper - result.lower <= 1e-5 * expected
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_other_python_threads_run_meanwhile(method):
+    rng = np.random.default_rng(5)
+    sigma1, sigma2 = covariance(rng, 900, 600, 1), covariance(rng, 700, 600, 1)
+    assert counts_during(lambda: _core.trace_sqrt_product(sigma1, sigma2, method=method)) > 100
 
 
 def test_inputs_are_not_modified():

@@ -148,8 +148,11 @@ rank : int
 factor_residual : float
     The larger of ||Sigma - F^T F||_F / tr Sigma of the two sides, from 64 rows of the difference for d > 64 (all for
     a singular Sigma); 0 for sides given by their rows.
+float32_rounding : float
+    By how much each bound was moved because a covariance was rounded to float32 and is indefinite for it; else 0.
 note : str
-    What there is to know about the result: truncation of a singular covariance, a last resort, a tolerance not met.
+    What there is to know about the result: truncation of a singular covariance, float32 rounding, a last resort, a
+    tolerance not met.
 
 Examples
 --------
@@ -167,6 +170,7 @@ Examples
       .def_readonly("gemms", &TraceResult::gemms)
       .def_readonly("rank", &TraceResult::rank)
       .def_readonly("factor_residual", &TraceResult::factor_residual)
+      .def_readonly("float32_rounding", &TraceResult::float32_rounding)
       .def_readonly("note", &TraceResult::note)
       .def("__repr__", [](const TraceResult& r) {
         return message("TraceResult(value=", r.value, ", lower=", r.lower, ", upper=", r.upper, ", method='", r.method,

@@ -60,10 +60,12 @@ FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, TraceMethod
   FASTFID_EXPECT(std::isfinite(positive), NumericalError,
                  "the distance exceeds the range of float64: |mu1 - mu2|^2 is ", out.mean_term, ", the traces are ",
                  out.trace1, " and ", out.trace2);
+  double rounded = 0;  // in the traces, by float32
+  for (const Factor& factor : factors) rounded += std::scalbn(factor.rounded, 2 * factor.exponent);
   out.trace = trace_sqrt_product(std::move(factors[0]), std::move(factors[1]), method, tol);
   // Rounding of the sums above.
-  const double slack =
-      (static_cast<double>(a.d) + 8) * std::numeric_limits<double>::epsilon() / 2 * (positive + 2 * out.trace.upper);
+  const double slack = rounded + (static_cast<double>(a.d) + 8) * std::numeric_limits<double>::epsilon() / 2 *
+                                     (positive + 2 * out.trace.upper);
   // A squared distance is not negative: where rounding says so, zero is the nearest possible value.
   out.lower = std::max(0.0, positive - 2 * out.trace.upper - slack);
   out.upper = std::max(0.0, positive - 2 * out.trace.lower + slack);

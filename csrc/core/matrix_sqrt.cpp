@@ -77,14 +77,18 @@ struct Scaled {
 };
 
 // The error every tool's users know: pytorch-fid's words first, then what is wrong.
+[[noreturn]] void throw_indefinite(const Scaled& s, const std::vector<double>& eigenvalues) {
+  throw NumericalError(
+      message("Imaginary component ", scaled(std::sqrt(std::max(0.0, -eigenvalues.front())), s.exponent), ": ", s.name,
+              " is not positive semi-definite, so it is no covariance: its smallest eigenvalue is ",
+              scaled(eigenvalues.front(), 2 * s.exponent), ", its largest ", scaled(eigenvalues.back(), 2 * s.exponent),
+              ", and rounding does not explain it. Compute the statistics again in float64, or pass the features"));
+}
+
 [[noreturn]] void throw_indefinite(const Scaled& s) {
   Matrix copy(s.d, s.d);
   s.copy(0, s.d, 0, s.d, copy.data(), s.d);
-  const std::vector<double> values = linalg::symmetric_eigenvalues(copy);
-  throw NumericalError(
-      message("Imaginary component ", scaled(std::sqrt(std::max(0.0, -values.front())), s.exponent), ": ", s.name,
-              " is not positive semi-definite, so it is no covariance: its smallest eigenvalue is ",
-              scaled(values.front(), 2 * s.exponent), ", its largest ", scaled(values.back(), 2 * s.exponent)));
+  throw_indefinite(s, linalg::symmetric_eigenvalues(copy));
 }
 
 // Finite, symmetric, and what brings the trace into [1, 4).
@@ -190,6 +194,39 @@ double sample_residual(const Scaled& s, Factor& factor) {
   return std::sqrt(sum * real(d) / real(sampled));
 }
 
+// The factor of a covariance that is indefinite, but not more than rounding to float32 explains; throws otherwise.
+void factor_rounded(const Scaled& s, Factor& factor) {
+  const std::size_t d = s.d;
+  const bool is_float32 =
+      std::all_of(s.sigma, s.sigma + d * d, [](double x) { return static_cast<double>(static_cast<float>(x)) == x; });
+  if (!is_float32) throw_indefinite(s);
+  Matrix vectors(d, d);
+  s.copy(0, d, 0, d, vectors.data(), d);
+  const double norm = linalg::frobenius_norm(vectors);
+  const std::vector<double> values = linalg::symmetric_eigenvectors(vectors);
+  // ||E||_F for the rounding E of the elements; the last term is that of subnormal float32 numbers.
+  const double rounding = 0x1.001p-24 * norm + real(d) * scaled(0x1p-150, -2 * s.exponent);
+  const double noise = std::max(0.0, -values.front());
+  if (noise > rounding) throw_indefinite(s, values);
+  // What lies within the noise of zero is noise itself, on either side.
+  const auto first = static_cast<std::size_t>(std::upper_bound(values.begin(), values.end(), noise) - values.begin());
+  double left_out = 0;
+  double squares = 0;
+  for (std::size_t i = 0; i < first; ++i) {
+    left_out += std::abs(values[i]);
+    squares += values[i] * values[i];
+  }
+  factor.f = Matrix(d - first, d);
+  for (std::size_t i = first; i < d; ++i) {
+    for (std::size_t j = 0; j < d; ++j) factor.f(i - first, j) = std::sqrt(values[i]) * vectors(i, j);
+  }
+  factor.rank = d - first;
+  factor.residual = std::sqrt(squares) / factor.trace;
+  // In the nuclear norm, with the eigensolver's backward error of d u ||Sigma||_F.
+  factor.rounded = std::sqrt(real(d)) * (rounding + real(d) * kUnitRoundoff * norm) + left_out;
+  factor.flops += 9 * real(d) * real(d) * real(d);
+}
+
 // How far the factor is from its covariance; throws where what a pivoted factorisation left is more than rounding.
 void check_residual(const Scaled& s, Factor& factor) {
   if (s.trace == 0) return;
@@ -203,8 +240,11 @@ void check_residual(const Scaled& s, Factor& factor) {
   factor.residual = norms.frobenius / factor.trace;
   // The largest |element| of a positive semi-definite rest is on its diagonal, where the factorisation stopped at
   // d u max_diagonal. Cholesky's own backward error is of the same order.
-  if (norms.largest > 4 * real(s.d) * kUnitRoundoff * s.max_diagonal) throw_indefinite(s);
-  factor.truncated = norms.diagonal;
+  if (norms.largest > 4 * real(s.d) * kUnitRoundoff * s.max_diagonal) {
+    factor_rounded(s, factor);
+  } else {
+    factor.truncated = norms.diagonal;
+  }
 }
 
 }  // namespace
@@ -329,7 +369,8 @@ void last_resort(Matrix m, double norm_m, TraceResult& out, Bracket& bracket, do
 
 // T <= ||F1||_F ||F2||_F, proven before any iteration and all but attained for identical covariances.
 double factor_bound(const FactorFacts& a, const FactorFacts& b) {
-  return std::sqrt((a.trace + a.truncated) * (b.trace + b.truncated)) * (1 + 8 * real(a.d) * kUnitRoundoff);
+  return std::sqrt((a.trace + a.truncated + a.rounded) * (b.trace + b.truncated + b.rounded)) *
+         (1 + 8 * real(a.d) * kUnitRoundoff);
 }
 
 // From the nuclear norm of M, n columns, to T: rounding in M, what the factors leave out, and the scale.
@@ -346,6 +387,17 @@ void finish(const FactorFacts& a, const FactorFacts& b, std::size_t n, Bracket b
     out.note += message("a covariance is singular (rank ", out.rank, " of ", a.d,
                         "): pivoted Cholesky, whose truncation the upper bound includes");
   }
+  // |T(A, C) - T(B, D)| <= ||A^(1/2) - B^(1/2)||_F ||C^(1/2)||_F + ..., and by Powers and Stormer the first factor is
+  // at most the root of ||A - B||_*.
+  const double rounded = std::sqrt(a.rounded * (b.trace + b.rounded)) + std::sqrt(b.rounded * (a.trace + a.rounded));
+  if (rounded > 0) {
+    bracket.lower = std::max(0.0, bracket.lower - rounded);
+    bracket.upper += rounded;
+    out.note += out.note.empty() ? "" : "; ";
+    out.note +=
+        "a covariance is indefinite, as rounding to float32 makes a singular one: eigenvalues of that size were taken "
+        "as zero, and the bounds hold for every covariance that rounds to it; features or float64 statistics avoid it";
+  }
   if (tol && !bracket.is_within(*tol)) {
     out.note += out.note.empty() ? "" : "; ";
     out.note +=
@@ -356,6 +408,7 @@ void finish(const FactorFacts& a, const FactorFacts& b, std::size_t n, Bracket b
   out.value = scaled(std::clamp(out.value, bracket.lower, bracket.upper), exponent);
   out.lower = scaled(bracket.lower, exponent);
   out.upper = scaled(bracket.upper, exponent);
+  out.float32_rounding = scaled(rounded, exponent);
   for (double& s : out.singular_values) s = scaled(s, exponent);
   out.gemms = flops / (2 * real(a.d) * real(a.d) * real(a.d));
   FASTFID_EXPECT(std::isfinite(out.value), NumericalError,

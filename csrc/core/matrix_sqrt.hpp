@@ -31,6 +31,8 @@ struct FactorFacts {
   double trace = 0;      // of F^T F + E; 0 for a zero covariance
   double truncated = 0;  // bound on tr E, where a pivoted Cholesky factorisation was stopped
   double residual = 0;   // ||E||_F / trace
+  double rounded = 0;    // bound on ||F^T F - S||_* for every S that rounds to the given Sigma in float32, where Sigma
+                         // itself is indefinite by such rounding; else 0
   std::size_t rank = 0;  // numerical rank of F
   double flops = 0;      // of the factorisation and its residual
 };
@@ -55,6 +57,10 @@ struct Covariance {
 // Symmetry is required up to 1e-6 of the largest element (statistics files of other tools are symmetric to float32
 // rounding at worst); the symmetric part is used. Throws InvalidArgument where it is not symmetric, NumericalError for
 // NaN, infinity, or an indefinite matrix; the latter message begins with pytorch-fid's "Imaginary component".
+// A singular covariance that was stored as float32 is indefinite by the rounding of its elements. It is accepted where
+// all elements are float32 numbers and no eigenvalue is below -2^-24 ||Sigma||_F: by Weyl, some positive semi-definite
+// S can round to it. F is then the part of the spectrum above the most negative eigenvalue's magnitude, and `rounded`
+// bounds the distance to any such S.
 // Cost each: d^3/3 flops for Cholesky (one thread) and 16 matrix-vector products to estimate the residual; for a
 // singular one also d^2 r flops for the pivoted factorisation and as many for the exact residual. 8 d^2 bytes for the
 // factor.
@@ -78,6 +84,7 @@ struct TraceResult {
   double gemms = 0;                     // flops of the products, factorisations and solves issued, in units of 2 d^3
   std::size_t rank = 0;                 // the smaller numerical rank of the two factors
   double factor_residual = 0;           // the larger ||Sigma - F^T F||_F / tr Sigma of the two
+  double float32_rounding = 0;          // by how much both bounds were moved for covariances rounded to float32
   std::string note;                     // what the user should know: truncation, a last resort, a tolerance not met
   std::vector<double> singular_values;  // of M, in no particular order, where the route yields them; else empty
 };

@@ -457,13 +457,21 @@ def _distance(
         return (s.mu, s.sigma, None) if s.rows is None else (s.mu, None, s.rows)
 
     try:
-        return _core.frechet_distance(*side(a), *side(b), n1=a.n, n2=b.n, method=method, tol=tol)
+        result = _core.frechet_distance(*side(a), *side(b), n1=a.n, n2=b.n, method=method, tol=tol)
     except ValueError as error:  # NumericalError is one
         if a.name == b.name == Statistics.name:
             raise
         # The core calls the sides sigma1 and sigma2; the user knows them by their names.
         kind = NumericalError if isinstance(error, NumericalError) else ValueError
         raise kind(f"{error} (sigma1: {a.name}; sigma2: {b.name})") from None
+    if result.trace.float32_rounding > 0:
+        warnings.warn(
+            f"{a.name}, {b.name}: {result.trace.note}. The distance is {result.value:g}, proven to be between "
+            f"{result.lower:g} and {result.upper:g}.",
+            FastfidWarning,
+            stacklevel=3,
+        )
+    return result
 
 
 def _record(a: Statistics, b: Statistics, result: FrechetResult) -> dict[str, Any]:
