@@ -433,6 +433,37 @@ def test_a_disk_that_is_full_while_statistics_are_saved(two_files, tmp_path):
     assert os.listdir(tmp_path / "out") == ["s.npz"]
 
 
+SAVING = """
+import sys, time
+import numpy as np
+def slowly(stream, **arrays):
+    stream.write(bytes(5000))
+    stream.flush()
+    print("saving", flush=True)
+    time.sleep(60)
+np.savez_compressed = slowly
+from fastfid.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_while_statistics_are_saved(two_files, tmp_path, number, code):
+    (tmp_path / "out").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", SAVING, "stats", two_files[0], "-o", tmp_path / "out" / "s.npz"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "saving\n"
+    assert len(os.listdir(tmp_path / "out")) == 1  # the temporary file
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    assert process.returncode == code
+    assert os.listdir(tmp_path / "out") == []
+
+
 @pytest.mark.parametrize("delay", [0.1, 0.2, 0.3, 0.4, 0.5, 0.7])
 def test_interrupted_while_it_starts(tmp_path, delay, weights):
     """An interrupt inside an import can come out of it as ImportError."""

@@ -351,7 +351,7 @@ from terminal import on_terminal
 
 class Item(ImageItem):
     def load(self):
-        time.sleep(0.05)
+        time.sleep(float(sys.argv[3]))
         return np.zeros((4, 4, 3), np.uint8)
 
 class Endless(ImageSource):
@@ -371,11 +371,20 @@ extract(Endless(), extractor, lambda features: None, num_workers=2)
 """
 
 
-@pytest.mark.parametrize("concurrency", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_at_once(number, concurrency):
+# "At once": a picture takes 0.05 s. One that hangs, as on a network drive that has gone, is waited for a moment.
+@pytest.mark.parametrize(
+    ("number", "concurrency", "picture_s", "within_s"),
+    [
+        (signal.SIGINT, 1, 0.05, 5),
+        (signal.SIGINT, 2, 0.05, 5),
+        (signal.SIGTERM, 1, 0.05, 5),
+        (signal.SIGTERM, 2, 0.05, 5),
+        (signal.SIGINT, 2, 3600, 15),
+    ],
+)
+def test_a_signal_ends_it_at_once(number, concurrency, picture_s, within_s):
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, str(Path(__file__).parent), str(concurrency)],
+        [sys.executable, "-c", SLOW, str(Path(__file__).parent), str(concurrency), str(picture_s)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
@@ -384,7 +393,7 @@ def test_a_signal_ends_it_at_once(number, concurrency):
         assert process.stdout.readline() == b"begun\n"
         time.sleep(0.3)
         process.send_signal(number)
-        _, stderr = process.communicate(timeout=5)  # "at once": one picture takes 0.05 s
+        _, stderr = process.communicate(timeout=within_s)
         assert process.returncode == -number
         if number == signal.SIGINT:
             assert stderr.rstrip().endswith(b"KeyboardInterrupt")
