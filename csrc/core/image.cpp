@@ -293,11 +293,9 @@ void finish_pixels(const float* pixels, std::ptrdiff_t n, float low, float high,
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-template <class T>
-void check_sides(const View<T>& image, const std::string& name) {
-  FASTFID_EXPECT(image.height >= 1 && image.width >= 1 && image.height <= kMaxSide && image.width <= kMaxSide,
-                 InvalidArgument, name, ": expected an image of 1 to ", kMaxSide, " pixels a side, got height ",
-                 image.height, ", width ", image.width);
+void check_sides(std::ptrdiff_t height, std::ptrdiff_t width, std::string_view name) {
+  FASTFID_EXPECT(height >= 1 && width >= 1 && height <= kMaxSide && width <= kMaxSide, InvalidArgument, name,
+                 ": expected an image of 1 to ", kMaxSide, " pixels a side, got height ", height, ", width ", width);
 }
 
 // True if every row is an array of 3 * width adjacent values of T that can be read in place.
@@ -380,6 +378,13 @@ Filter filter_by_name(std::string_view name) { return find_by_name(kFilters, "fi
 
 const Protocol& protocol_by_name(std::string_view name) { return find_by_name(kProtocols, "protocol", name); }
 
+void expect_size(std::ptrdiff_t height, std::ptrdiff_t width, const Protocol& protocol, std::string_view name) {
+  check_sides(height, width, name);
+  FASTFID_EXPECT(protocol.resizes || (height >= kMinNetworkSide && width >= kMinNetworkSide), InvalidArgument, name,
+                 ": protocol '", protocol.name, "' does not resize and the network needs at least ", kMinNetworkSide,
+                 " pixels a side, got height ", height, ", width ", width);
+}
+
 Taps make_taps(std::ptrdiff_t in, std::ptrdiff_t out, Filter filter) {
   FASTFID_EXPECT(in >= 1 && in <= kMaxSide && out >= 1 && out <= kMaxSide, InvalidArgument, "resize: expected 1 to ",
                  kMaxSide, " pixels, got ", in, " to ", out);
@@ -410,11 +415,8 @@ void preprocess(std::span<const View<std::uint8_t>> images, const Protocol& prot
   std::vector<Task> tasks;
   for (std::size_t i = 0; i < images.size(); ++i) {
     const auto& image = images[i];
-    check_sides(image, message("images[", i, "]"));
+    expect_size(image.height, image.width, protocol, message("images[", i, "]"));
     if (!protocol.resizes) {
-      FASTFID_EXPECT(image.height >= kMinNetworkSide && image.width >= kMinNetworkSide, InvalidArgument, "images[", i,
-                     "]: protocol '", protocol.name, "' does not resize and the network needs at least ",
-                     kMinNetworkSide, " pixels a side, got height ", image.height, ", width ", image.width);
       FASTFID_EXPECT(image.height == images[0].height && image.width == images[0].width, InvalidArgument, "images[", i,
                      "]: protocol '", protocol.name, "' does not resize, so all images must have one size: expected ",
                      images[0].height, " x ", images[0].width, " (height x width), got ", image.height, " x ",
@@ -440,7 +442,7 @@ void preprocess(std::span<const View<std::uint8_t>> images, const Protocol& prot
 
 template <class T>
 void resize(const View<T>& image, std::ptrdiff_t height, std::ptrdiff_t width, Filter filter, bool clip, float* out) {
-  check_sides(image, "image");
+  check_sides(image.height, image.width, "image");
   const Taps vertical = make_taps(image.height, height, filter);
   const Taps horizontal = make_taps(image.width, width, filter);
   const float low = clip ? 0.0F : -kInfinity;

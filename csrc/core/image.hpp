@@ -75,6 +75,10 @@ struct Protocol {
 // The protocol called `name` (design: docs/protocols.md). Throws InvalidArgument, listing the known names.
 const Protocol& protocol_by_name(std::string_view name);
 
+// Throws InvalidArgument for a picture that preprocess() refuses: a side of 0 or above kMaxSide, or, where the protocol
+// does not resize, below kMinNetworkSide. The message calls it `name`.
+void expect_size(std::ptrdiff_t height, std::ptrdiff_t width, const Protocol& protocol, std::string_view name);
+
 // The network's input for `images` under `protocol`, written to out (n, 3, side_y, side_x), float32, C-contiguous: the
 // sides are kNetworkSide, or the pictures' common size where the protocol does not resize.
 // Throws InvalidArgument for a picture with a side of 0 or above kMaxSide, and, where the protocol does not resize, for

@@ -98,6 +98,13 @@ __device__ __forceinline__ float half_to_float(std::uint16_t bits) {
   return value;
 }
 
+// The bits of the IEEE half nearest to a value, ties to even.
+__device__ __forceinline__ std::uint16_t float_to_half(float value) {
+  std::uint16_t bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+}
+
 }  // namespace fastfid::cuda
 
 #endif

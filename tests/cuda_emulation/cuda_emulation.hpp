@@ -373,4 +373,6 @@ inline float half_to_float(std::uint16_t bits) {
   return (bits & 0x8000u) != 0 ? -value : value;
 }
 
+inline std::uint16_t float_to_half(float value) { return std::bit_cast<std::uint16_t>(static_cast<_Float16>(value)); }
+
 }  // namespace fastfid::cuda

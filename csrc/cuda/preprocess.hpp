@@ -1,0 +1,79 @@
+// core/image.hpp on a CUDA device: from uint8 images in device memory to the network's input, by the five protocols.
+//
+// One kernel, one block per output row (and, of very wide images, per segment of it): the input rows of its taps come
+// by 128-bit asynchronous copies into shared memory, whatever their alignment; the vertical sums stay there in float32;
+// the horizontal sums, limits and scale follow, and the row leaves in 128-bit stores. The weights are those of
+// make_taps(), every sum has the CPU's order and is rounded as there, nothing is fused: float32 output is bit-equal to
+// image::preprocess(), float16 output is that, rounded once to nearest even.
+//
+// Predicted on an H100 (3.35 TB/s; copies reach 3.0): an image of 512 x 512 reads 0.8 MB, where every row is a tap, and
+// writes 1.07 MB (float16: 0.54). About 900 instruction slots of a multiprocessor per output row against 1000 in the
+// time that its bytes take: 60 to 80 % of the copy bandwidth, 1.0 us an image; 32 x 32 images are bound by their
+// stores, 0.5 us. Never run on a GPU.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string_view>
+
+#include "core/image.hpp"
+#include "cuda/runtime.hpp"
+
+namespace fastfid::cuda {
+
+// n images (height, width, 3) of one size in device memory; strides in bytes, the pixels of a row adjacent: either
+// channels interleaved (stride_c = 1) or in planes (stride_c is free). Not owned.
+struct ImageBatch {
+  const std::uint8_t* data = nullptr;
+  std::ptrdiff_t n = 0;
+  std::ptrdiff_t height = 0;
+  std::ptrdiff_t width = 0;
+  std::ptrdiff_t stride_n = 0;
+  std::ptrdiff_t stride_y = 0;
+  std::ptrdiff_t stride_c = 0;
+  bool is_interleaved = true;
+};
+
+// One protocol on one device. May be called from several threads and for several streams.
+class Preprocessor {
+ public:
+  // Throws InvalidArgument for an unknown protocol, BackendUnavailable where there is no such device.
+  Preprocessor(std::string_view protocol, int device);
+
+  int device() const { return device_; }
+
+  // (height, width) of what comes out. Throws InvalidArgument for sizes that image::preprocess() refuses, or that need
+  // more shared memory than there is: more than about 400,000 pixels a side.
+  std::pair<std::ptrdiff_t, std::ptrdiff_t> output_size(std::ptrdiff_t height, std::ptrdiff_t width) const;
+
+  // Enqueues the network's input, written to out (n, 3, H, W), C-contiguous, in device memory: float, or the bits of
+  // IEEE halves. n = 0 does nothing. Waits for the device only when a side length is new to this object, to copy its
+  // table of weights (10 to 300 KB, kept for the object's lifetime). Throws as output_size(), and DeviceError.
+  void run(const ImageBatch& images, float* out, Stream stream);
+  void run(const ImageBatch& images, std::uint16_t* out, Stream stream);
+
+ private:
+  // image::Taps in device memory, and where to cut an output row so that its input fits into shared memory.
+  struct Table {
+    std::ptrdiff_t out = 0;
+    std::ptrdiff_t taps = 0;
+    DeviceArray<std::int32_t> first;
+    DeviceArray<float> weights;
+    DeviceArray<std::int32_t> segments;  // segment s: outputs [segments[s], segments[s + 1])
+    std::ptrdiff_t segment_count = 0;
+    std::ptrdiff_t span = 0;     // most input pixels of a segment
+    std::ptrdiff_t longest = 0;  // most outputs of a segment
+  };
+  const Table& table(std::ptrdiff_t side, Stream stream);
+  template <class T>
+  void run_as(const ImageBatch& images, T* out, Stream stream);
+
+  const image::Protocol& protocol_;
+  int device_;
+  std::mutex mutex_;
+  std::map<std::ptrdiff_t, Table> tables_;  // by side; nodes stay where they are
+};
+
+}  // namespace fastfid::cuda
