@@ -17,7 +17,7 @@ from fastfid import _core
 
 ROOT = Path(__file__).resolve().parents[1]
 EMULATION = ROOT / "tests" / "cuda_emulation"
-CORE = ["device", "linalg", "matrix_sqrt", "parallel", "polar"]
+CORE = ["device", "frechet", "linalg", "matrix_sqrt", "parallel", "polar"]
 ORDERS = {"forwards": 0, "backwards": 1, "shuffled": 2}
 LATE = {"device": 0, "float64": 1, "float32": 2}
 
@@ -279,6 +279,43 @@ class TestTrace:
     def test_bad_covariances_raise_what_the_host_raises(self, library, spoil, words):
         a = covariance(60, 12)
         assert words in self.run(library, a, np.ascontiguousarray(spoil(a))).error.decode()
+
+
+class TestDistance:
+    def run(self, library, mu1, side1, mu2, side2):
+        out = np.empty(6)
+        n1, n2 = (0 if side.shape[0] == side.shape[1] else side.shape[0] for side in (side1, side2))
+        library.frechet_distance(
+            pointer(mu1), pointer(side1), n1, pointer(mu2), pointer(side2), n2, len(mu1), pointer(out)
+        )
+        return dict(zip(("value", "lower", "upper", "mean_term", "trace1", "trace2"), out, strict=True))
+
+    @pytest.mark.parametrize("n1", [25, 300])
+    def test_beside_the_cpu(self, library, n1):
+        rows1, rows2 = random(n1, 30), random(200, 30, seed=1) + 0.2
+        mu1, mu2 = rows1.mean(0), rows2.mean(0)
+        sigma2 = np.cov(rows2, rowvar=False)
+        thin = n1 < 30
+        sigma1 = None if thin else np.cov(rows1, rowvar=False)
+        want = _core.frechet_distance(mu1, sigma1, rows1 if thin else None, mu2, sigma2, None)
+        got = self.run(library, mu1, rows1 if thin else sigma1, mu2, sigma2)
+        assert got["lower"] <= want.value <= got["upper"]
+        assert got["value"] == pytest.approx(want.value, rel=1e-6)
+        for name in ("mean_term", "trace1", "trace2"):
+            assert got[name] == pytest.approx(getattr(want, name), rel=1e-13)
+
+
+class TestArguments:
+    def test_a_device_that_is_not_there(self):
+        with pytest.raises(fastfid.BackendUnavailable, match=r"no CUDA device|built without its CUDA part"):
+            fastfid.trace_sqrt_product(np.eye(2), np.eye(2), device="cuda:99")
+        with pytest.raises(fastfid.BackendUnavailable, match=r"no CUDA device|built without its CUDA part"):
+            _core.frechet_distance(np.zeros(2), np.eye(2), None, np.zeros(2), np.eye(2), None, device="cuda:99")
+
+    @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", ""])
+    def test_no_device(self, device):
+        with pytest.raises(ValueError, match="device: expected 'cpu', 'cuda' or 'cuda:N'"):
+            fastfid.trace_sqrt_product(np.eye(2), np.eye(2), device=device)
 
 
 def test_missing_libraries_say_what_to_install(library, tmp_path):

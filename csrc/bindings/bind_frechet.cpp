@@ -17,6 +17,17 @@
 #include "core/polar_table.hpp"
 #include "core/uncertainty.hpp"
 
+#ifdef FASTFID_WITH_CUDA
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
+#include <vector>
+
+#include "bindings/dlpack.hpp"
+#include "cuda/math_libraries.hpp"
+#include "cuda/polar.hpp"
+#endif
+
 namespace py = pybind11;
 
 namespace fastfid::bindings {
@@ -90,8 +101,128 @@ Side parse_side(py::handle mu, py::handle sigma, py::handle rows, std::optional<
   return side;
 }
 
-TraceResult trace_of_arrays(py::handle sigma1, py::handle sigma2, const std::string& method,
-                            std::optional<double> tol) {
+// The number of the CUDA device in "cuda" or "cuda:N"; nothing for "cpu".
+std::optional<int> parse_device(const std::string& device) {
+  if (device == "cpu") return std::nullopt;
+  if (device == "cuda") return 0;
+  const std::string prefix = "cuda:";
+  const std::string digits = device.rfind(prefix, 0) == 0 ? device.substr(prefix.size()) : "";
+  FASTFID_EXPECT(!digits.empty() && digits.size() <= 4 && digits.find_first_not_of("0123456789") == std::string::npos,
+                 InvalidArgument, "device: expected 'cpu', 'cuda' or 'cuda:N', got '", device, "'");
+  return std::stoi(digits);
+}
+
+#ifdef FASTFID_WITH_CUDA
+
+// Where pip and a toolkit put CUDA's libraries.
+std::vector<std::string> math_library_folders() {
+  std::vector<std::string> candidates;
+  for (const py::handle entry : py::module_::import("sys").attr("path")) {
+    if (!py::isinstance<py::str>(entry)) continue;
+    const auto path = py::cast<std::string>(entry);
+    for (const char* folder : {"/nvidia/cu13/lib", "/nvidia/cublas/lib", "/nvidia/cusolver/lib"}) {
+      candidates.push_back(path + folder);
+    }
+  }
+  for (const char* variable : {"CUDA_HOME", "CUDA_PATH"}) {
+    if (const char* root = std::getenv(variable)) candidates.push_back(std::string(root) + "/lib64");
+  }
+  candidates.emplace_back("/usr/local/cuda/lib64");
+  std::erase_if(candidates, [](const std::string& path) {
+    std::error_code ignored;  // what cannot be looked at is not there
+    return !std::filesystem::is_directory(path, ignored);
+  });
+  return candidates;
+}
+
+void expect_polar_method(TraceMethod method) {
+  FASTFID_EXPECT(method != TraceMethod::kEigen, InvalidArgument,
+                 "method: 'eigen' runs on the CPU only; on a CUDA device there is 'newton-schulz', which 'auto' is");
+}
+
+// A covariance on the host or on the device, and what keeps it alive.
+struct DeviceSide {
+  Doubles array;
+  ImportedTensor tensor;
+  cuda::DeviceCovariance covariance;
+};
+
+DeviceSide parse_device_side(py::handle object, const char* name, cuda::Stream stream) {
+  DeviceSide out;
+  out.covariance.name = name;
+  if (py::isinstance<py::array>(object)) {
+    out.array = square_matrix(object, name);
+    out.covariance.sigma = out.array.data();
+    out.covariance.d = static_cast<std::size_t>(out.array.shape(0));
+    return out;
+  }
+  const dlpack::Device where = tensor_device(object, name);
+  out.covariance.is_on_device = where.type != dlpack::kCpu;
+  FASTFID_EXPECT(!out.covariance.is_on_device || where.id == stream.device, InvalidArgument, name,
+                 ": expected a tensor on cuda:", stream.device, " or on the CPU, got one on cuda:", where.id);
+  // For a tensor of the host the stream has no meaning.
+  out.tensor = import_tensor(
+      object, name,
+      out.covariance.is_on_device ? std::optional(reinterpret_cast<std::uintptr_t>(stream.handle)) : std::nullopt);
+  if (!out.tensor.is(dlpack::kFloat, 64) || out.tensor.shape.size() != 2 || !out.tensor.is_contiguous()) {
+    throw py::type_error(
+        message(name, ": expected a contiguous float64 tensor with 2 dimensions, got ", out.tensor.describe()));
+  }
+  FASTFID_EXPECT(out.tensor.shape[0] == out.tensor.shape[1], InvalidArgument, name, ": expected shape (d, d), got ",
+                 out.tensor.describe());
+  out.covariance.sigma = static_cast<const double*>(out.tensor.data);
+  out.covariance.d = static_cast<std::size_t>(out.tensor.shape[0]);
+  return out;
+}
+
+cuda::Stream legacy_stream(int device) {
+  cuda::expect_device(device);
+  cuda::set_math_library_folders(math_library_folders());
+  return {device, reinterpret_cast<CUstream_st*>(std::uintptr_t{1})};
+}
+
+TraceResult trace_on_device(py::handle sigma1, py::handle sigma2, TraceMethod method, std::optional<double> tol,
+                            int device) {
+  expect_polar_method(method);
+  const cuda::Stream stream = legacy_stream(device);
+  const DeviceSide a = parse_device_side(sigma1, "sigma1", stream);
+  const DeviceSide b = parse_device_side(sigma2, "sigma2", stream);
+  FASTFID_EXPECT(a.covariance.d == b.covariance.d, InvalidArgument,
+                 "sigma1 and sigma2 differ in dimension: ", a.covariance.d, " and ", b.covariance.d);
+  // Safe: `a` and `b` keep the memory alive, the call returns when the device is done, no Python object is touched.
+  const py::gil_scoped_release release;
+  auto factors = cuda::factor_covariances({a.covariance, b.covariance}, stream);
+  return cuda::trace_sqrt_product(std::move(factors[0]), std::move(factors[1]), tol, stream);
+}
+
+FrechetResult distance_on_device(const Gaussian& a, const Gaussian& b, TraceMethod method, std::optional<double> tol,
+                                 int device) {
+  expect_polar_method(method);
+  const cuda::Stream stream = legacy_stream(device);
+  // Safe: as on the CPU; the call returns when the device is done.
+  const py::gil_scoped_release release;
+  return cuda::frechet_distance(a, b, tol, stream);
+}
+
+#else
+
+[[noreturn]] void throw_not_built() {
+  throw BackendUnavailable("device: fastfid was built without its CUDA part (" FASTFID_CUDA_STATUS ")");
+}
+TraceResult trace_on_device(py::handle, py::handle, TraceMethod, std::optional<double>, int) { throw_not_built(); }
+FrechetResult distance_on_device(const Gaussian&, const Gaussian&, TraceMethod, std::optional<double>, int) {
+  throw_not_built();
+}
+
+#endif
+
+TraceResult trace_of_arrays(py::handle sigma1, py::handle sigma2, const std::string& method, std::optional<double> tol,
+                            const std::string& device) {
+  if (const auto index = parse_device(device)) {
+    const TraceMethod route = parse_method(method);
+    check_tol(tol);
+    return trace_on_device(sigma1, sigma2, route, tol, *index);
+  }
   const Doubles a = square_matrix(sigma1, "sigma1");
   const Doubles b = square_matrix(sigma2, "sigma2");
   FASTFID_EXPECT(a.shape(0) == b.shape(0), InvalidArgument, "sigma1 and sigma2 differ in dimension: ", a.shape(0),
@@ -109,11 +240,13 @@ TraceResult trace_of_arrays(py::handle sigma1, py::handle sigma2, const std::str
 
 FrechetResult distance_of_arrays(py::handle mu1, py::handle sigma1, py::handle rows1, py::handle mu2, py::handle sigma2,
                                  py::handle rows2, const std::string& method, std::optional<double> tol,
-                                 std::optional<std::size_t> n1, std::optional<std::size_t> n2) {
+                                 std::optional<std::size_t> n1, std::optional<std::size_t> n2,
+                                 const std::string& device) {
   const Side a = parse_side(mu1, sigma1, rows1, n1, 1);
   const Side b = parse_side(mu2, sigma2, rows2, n2, 2);
   const TraceMethod route = parse_method(method);
   check_tol(tol);
+  if (const auto index = parse_device(device)) return distance_on_device(a.gaussian, b.gaussian, route, tol, *index);
   // Safe: the core reads the arrays only, which `a` and `b` keep alive, and touches no Python object.
   const py::gil_scoped_release release;
   return frechet_distance(a.gaussian, b.gaussian, route, tol);
@@ -209,18 +342,22 @@ bias : float or None
       });
 
   module.def("trace_sqrt_product", &trace_of_arrays, py::arg("sigma1"), py::arg("sigma2"), py::kw_only(),
-             py::arg("method") = "auto", py::arg("tol") = py::none(), R"(
+             py::arg("method") = "auto", py::arg("tol") = py::none(), py::arg("device") = "cpu", R"(
 tr((Sigma1 Sigma2)^(1/2)) of two covariances, with proven bounds.
 
 Parameters
 ----------
 sigma1, sigma2 : ndarray of float64, shape (d, d), C-contiguous
-    Symmetric positive semi-definite, of any rank and scale.
+    Symmetric positive semi-definite, of any rank and scale. For a CUDA device also contiguous tensors of torch, CuPy or
+    JAX (DLPack), on that device or on the CPU; what is on the device stays there, unless it is singular.
 method : {"auto", "eigen", "newton-schulz"}
-    "auto" is the fastest on this device; on CPUs that is "eigen".
+    "auto" is the fastest on the device: "eigen" on CPUs, "newton-schulz", the only one there, on CUDA devices.
 tol : float, optional
     Width of the bracket [lower, upper] asked for, relative to the trace. Work is bounded: a bracket that stays wider
     is reported in `note`.
+device : {"cpu", "cuda", "cuda:N"}
+    Where to compute. CUDA needs the wheels nvidia-cublas and nvidia-cusolver, or a toolkit. Works on the legacy default
+    stream and returns when done.
 
 Returns
 -------
@@ -231,9 +368,13 @@ Raises
 TypeError
     Another type, dtype, rank or memory order.
 ValueError
-    Matrices that are not square, of one size and symmetric; an unknown method; tol <= 0.
+    Matrices that are not square, of one size and symmetric; an unknown method or device; tol <= 0.
 NumericalError
     NaN, infinity, an indefinite matrix, a trace beyond float64.
+BackendUnavailable
+    No such device, or no cuBLAS or cuSOLVER for it.
+DeviceError
+    A call of CUDA failed.
 
 Examples
 --------
@@ -244,7 +385,8 @@ Examples
 )");
   module.def("frechet_distance", &distance_of_arrays, py::arg("mu1"), py::arg("sigma1"), py::arg("rows1"),
              py::arg("mu2"), py::arg("sigma2"), py::arg("rows2"), py::kw_only(), py::arg("method") = "auto",
-             py::arg("tol") = py::none(), py::arg("n1") = py::none(), py::arg("n2") = py::none(), R"(
+             py::arg("tol") = py::none(), py::arg("n1") = py::none(), py::arg("n2") = py::none(),
+             py::arg("device") = "cpu", R"(
 Fréchet distance of two Gaussians: |mu1 - mu2|^2 + tr Sigma1 + tr Sigma2 - 2 tr((Sigma1 Sigma2)^(1/2)).
 
 Parameters
@@ -254,8 +396,8 @@ sigma1, sigma2 : ndarray of float64, shape (d, d), or None
 rows1, rows2 : ndarray of float32 or float64, shape (n, d), or None
     Feature rows, not centred, n >= 2: what a side with n <= d has in place of sigma, so that its singular covariance
     is never formed. Exactly one of sigma and rows is given for each side.
-method, tol
-    As for trace_sqrt_product.
+method, tol, device
+    As for trace_sqrt_product; the arguments are NumPy arrays for every device.
 n1, n2 : int, optional
     Samples behind sigma1 and sigma2, for the bias; for sides with rows they are known.
 

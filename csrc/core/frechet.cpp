@@ -31,9 +31,7 @@ std::array<Factor, 2> factor_sides(const Gaussian& a, const Gaussian& b) {
       covariances.push_back({*sigma, sides[i]->d, sigma_names[i]});
       places.push_back(i);
     } else {
-      const auto& rows = std::get<FeatureRows>(sides[i]->covariance);
-      out[i] = std::visit([&](const auto* data) { return factor_rows(data, rows.n, sides[i]->d, rows_names[i]); },
-                          rows.data);
+      out[i] = factor_rows(std::get<FeatureRows>(sides[i]->covariance), sides[i]->d, rows_names[i]);
     }
   }
   auto factors = factor_covariances(covariances);
@@ -43,7 +41,25 @@ std::array<Factor, 2> factor_sides(const Gaussian& a, const Gaussian& b) {
 
 }  // namespace
 
+TraceTerms trace_terms(const FactorFacts& a, const FactorFacts& b) {
+  const auto unscaled = [](double x, const FactorFacts& factor) { return std::scalbn(x, 2 * factor.exponent); };
+  return {unscaled(a.trace, a), unscaled(b.trace, b), unscaled(a.rounded, a) + unscaled(b.rounded, b), {}};
+}
+
+Factor factor_rows(const FeatureRows& rows, std::size_t d, const char* name) {
+  return std::visit([&](const auto* data) { return factor_rows(data, rows.n, d, name); }, rows.data);
+}
+
 FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, TraceMethod method, std::optional<double> tol) {
+  return frechet_distance(a, b, [&] {
+    auto factors = factor_sides(a, b);
+    TraceTerms out = trace_terms(factors[0], factors[1]);
+    out.trace = trace_sqrt_product(std::move(factors[0]), std::move(factors[1]), method, tol);
+    return out;
+  });
+}
+
+FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, const std::function<TraceTerms()>& solve) {
   FASTFID_EXPECT(a.d == b.d, InvalidArgument, "the two sides differ in dimension: ", a.d, " and ", b.d);
   FASTFID_EXPECT(a.d >= 1, InvalidArgument, "expected d >= 1, got d = 0");
   check_mean(a, "mu1");
@@ -53,19 +69,17 @@ FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, TraceMethod
     const double difference = a.mu[i] - b.mu[i];
     out.mean_term += difference * difference;
   }
-  auto factors = factor_sides(a, b);
-  out.trace1 = std::scalbn(factors[0].trace, 2 * factors[0].exponent);
-  out.trace2 = std::scalbn(factors[1].trace, 2 * factors[1].exponent);
+  TraceTerms terms = solve();
+  out.trace1 = terms.trace1;
+  out.trace2 = terms.trace2;
+  out.trace = std::move(terms.trace);
   const double positive = out.mean_term + out.trace1 + out.trace2;
   FASTFID_EXPECT(std::isfinite(positive), NumericalError,
                  "the distance exceeds the range of float64: |mu1 - mu2|^2 is ", out.mean_term, ", the traces are ",
                  out.trace1, " and ", out.trace2);
-  double rounded = 0;  // in the traces, by float32
-  for (const Factor& factor : factors) rounded += std::scalbn(factor.rounded, 2 * factor.exponent);
-  out.trace = trace_sqrt_product(std::move(factors[0]), std::move(factors[1]), method, tol);
   // Rounding of the sums above.
-  const double slack = rounded + (static_cast<double>(a.d) + 8) * std::numeric_limits<double>::epsilon() / 2 *
-                                     (positive + 2 * out.trace.upper);
+  const double slack = terms.rounded + (static_cast<double>(a.d) + 8) * std::numeric_limits<double>::epsilon() / 2 *
+                                           (positive + 2 * out.trace.upper);
   // A squared distance is not negative: where rounding says so, zero is the nearest possible value.
   out.lower = std::max(0.0, positive - 2 * out.trace.upper - slack);
   out.upper = std::max(0.0, positive - 2 * out.trace.lower + slack);

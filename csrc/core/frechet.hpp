@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <optional>
 #include <variant>
 
@@ -43,6 +44,23 @@ struct FrechetResult {
 // Throws InvalidArgument for d = 0, sides of different d, asymmetry; NumericalError for NaN, infinity, an indefinite
 // covariance, or a result beyond float64. Cost and threads: see trace_sqrt_product.
 FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, TraceMethod method, std::optional<double> tol);
+
+// What a device contributes to the distance: the traces of the two covariances, and T with its bounds.
+struct TraceTerms {
+  double trace1 = 0;
+  double trace2 = 0;
+  double rounded = 0;  // bound on the error of the traces where covariances were rounded to float32
+  TraceResult trace;
+};
+
+// All but the last of the terms.
+TraceTerms trace_terms(const FactorFacts& a, const FactorFacts& b);
+
+// The same with `solve()` for the terms.
+FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, const std::function<TraceTerms()>& solve);
+
+// The factor of the covariance of rows.
+Factor factor_rows(const FeatureRows& rows, std::size_t d, const char* name);
 
 // By how much the distance of sample estimates exceeds that of the Gaussians, to second order in Wishart noise:
 //   tr Sigma1 / n1 + tr Sigma2 / n2 + (1/n1 + 1/n2) (sum_ij s_i s_j / (s_i + s_j) + T / 2) / 2

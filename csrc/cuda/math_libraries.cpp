@@ -30,6 +30,10 @@ using Syrk = int(Handle, Fill, Operation, int, int, const T*, const T*, int, con
 class Library {
  public:
   Library(const char* name, const char* package, const std::vector<std::string>& folders) {
+    // One that the process has already, torch's say, before a second copy of it.
+    path_ = name;
+    handle_ = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
+    if (handle_ != nullptr) return;
     for (const std::string& folder : folders) {
       path_ = folder + "/" + name;
       handle_ = dlopen(path_.c_str(), RTLD_NOW | RTLD_LOCAL);

@@ -1,8 +1,9 @@
 // The few cuBLAS and cuSOLVER calls of the polar route, on row-major matrices in device memory.
 //
 // The libraries are found at run time (dlopen) and the build needs neither them nor their headers: libcublas.so.13 and
-// libcusolver.so.12 in the folders of set_math_library_folders() (the `nvidia-*` wheels that torch and onnxruntime-gpu
-// use, a toolkit), else by the loader's own path. Declarations follow cublas_api.h 13.0 and cusolverDn.h 12.0.
+// libcusolver.so.12 that the process has loaded already, else in the folders of set_math_library_folders() (the
+// `nvidia-*` wheels that torch and onnxruntime-gpu use, a toolkit), else by the loader's own path. Declarations follow
+// cublas_api.h 13.0 and cusolverDn.h 12.0.
 //
 // Both are column-major: they see the transpose of a row-major matrix, and its upper triangle as a lower one. That is
 // dealt with here and nowhere else. Every call is enqueued on the stream and waits for nothing. Products are the plain

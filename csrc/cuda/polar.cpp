@@ -311,4 +311,21 @@ TraceResult trace_sqrt_product(DeviceFactor a, DeviceFactor b, std::optional<dou
   return out;
 }
 
+FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, std::optional<double> tol, Stream stream) {
+  return fastfid::frechet_distance(a, b, [&] {
+    const auto factor = [&](const Gaussian& side, const char* sigma_name, const char* rows_name) {
+      if (const auto* rows = std::get_if<FeatureRows>(&side.covariance)) {
+        return to_device(fastfid::factor_rows(*rows, side.d, rows_name), stream);
+      }
+      const DeviceCovariance covariance{std::get<const double*>(side.covariance), false, side.d, sigma_name};
+      return std::move(factor_covariances({covariance}, stream).front());
+    };
+    DeviceFactor first = factor(a, "sigma1", "rows1");
+    DeviceFactor second = factor(b, "sigma2", "rows2");
+    TraceTerms out = trace_terms(first, second);
+    out.trace = trace_sqrt_product(std::move(first), std::move(second), tol, stream);
+    return out;
+  });
+}
+
 }  // namespace fastfid::cuda

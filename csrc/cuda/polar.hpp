@@ -23,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "core/frechet.hpp"
 #include "core/matrix_sqrt.hpp"
 #include "cuda/runtime.hpp"
 
@@ -65,5 +66,9 @@ enum class LatePrecision { kDevice, kFloat64, kFloat32 };
 // of the size of M. Waits for the stream.
 TraceResult trace_sqrt_product(DeviceFactor a, DeviceFactor b, std::optional<double> tol, Stream stream,
                                LatePrecision late = LatePrecision::kDevice);
+
+// fastfid::frechet_distance() for sides in host memory: covariances are copied to the device and factored there, rows
+// are factored on the host. No bias: the route yields no singular values. Throws as the two.
+FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, std::optional<double> tol, Stream stream);
 
 }  // namespace fastfid::cuda

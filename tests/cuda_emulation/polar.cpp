@@ -57,6 +57,18 @@ void trace_sqrt_product(const double* first, int n1, const double* second, int n
   }
 }
 
+// out: value, lower, upper, mean_term, trace1, trace2; sides as above.
+void frechet_distance(const double* mu1, const double* first, int n1, const double* mu2, const double* second, int n2,
+                      int d, double* out) {
+  const auto side = [&](const double* mu, const double* data, int n) {
+    Gaussian gaussian{mu, static_cast<std::size_t>(d), data, std::nullopt};
+    if (n > 0) gaussian.covariance = FeatureRows{data, static_cast<std::size_t>(n)};
+    return gaussian;
+  };
+  const FrechetResult r = cuda::frechet_distance(side(mu1, first, n1), side(mu2, second, n2), std::nullopt, {});
+  std::copy_n(std::vector{r.value, r.lower, r.upper, r.mean_term, r.trace1, r.trace2}.data(), 6, out);
+}
+
 void mirror(double* a, int n) { cuda::mirror_upper(a, n, {}); }
 
 void polynomial(double* y, const double* y2, int n, const double* c, const double* scale) {
