@@ -45,15 +45,13 @@ no such device
 )";
 
 #ifdef FASTFID_WITH_CUDA
+  fastfid::bindings::bind_cuda_image(module);
   fastfid::bindings::bind_cuda_network(module);
 #endif
   fastfid::bindings::bind_dlpack(module);
   fastfid::bindings::bind_features(module);
   fastfid::bindings::bind_frechet(module);
   fastfid::bindings::bind_image(module);
-#ifdef FASTFID_WITH_CUDA
-  fastfid::bindings::bind_cuda_image(module);
-#endif
   fastfid::bindings::bind_raw_moments(module);
   fastfid::bindings::bind_runtime(module);
   fastfid::bindings::bind_moments(module);
