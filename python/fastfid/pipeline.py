@@ -5,7 +5,8 @@ without copying every prepared image (1 MiB) through a pipe, and nothing is left
 
 On the CPU the network is several single-threaded runs side by side, not one run over all cores: measured on 2 cores,
 runs of 4 images side by side are 4.5 % faster, since no core waits for another at the end of each layer, and decoding
-takes its share of the cores without holding up a layer.
+takes its share of the cores without holding up a layer. Nothing spins. `python -m benchmarks --full --stage pipeline`
+compares this with a run less, and with one run over all cores, spinning or not.
 """
 
 import queue
