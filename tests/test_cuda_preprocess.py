@@ -21,7 +21,18 @@ def library(tmp_path_factory):
     out = tmp_path_factory.mktemp("emulation") / "preprocess.so"
     sources = [ROOT / "csrc" / "core" / f"{name}.cpp" for name in ("image", "parallel")]
     sources += [EMULATION / "preprocess.cpp", EMULATION / "runtime.cpp", "-x", "c++", ROOT / "csrc/cuda/preprocess.cu"]
-    flags = ["-std=c++20", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-pthread"]
+    flags = [
+        "-std=c++20",
+        "-O2",
+        "-fPIC",
+        "-shared",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wno-unknown-pragmas",
+        "-ffp-contract=off",
+        "-pthread",
+    ]
     includes = [f"-I{path}" for path in (ROOT / "csrc", EMULATION)]
     subprocess.run(["c++", *flags, *includes, "-DFASTFID_CUDA_EMULATION", "-o", out, *sources], check=True)
     library = ctypes.CDLL(out)

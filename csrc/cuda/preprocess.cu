@@ -108,6 +108,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) resample(J
       if (p >= job.begin && p + kWord <= job.end) {
         copy_async_16(to, p);
       } else {
+#pragma unroll 1
         for (unsigned b = 0; b < kWord; ++b) {
           if (p + b >= job.begin && p + b < job.end) to[b] = p[b];
         }
