@@ -169,12 +169,18 @@ def generator(z):
     return (40 * z[:, :48].reshape(-1, 3, 4, 4) + 128).clamp(0, 255)
 
 
+def draw_of_a_data_loader():
+    """clean-fid reads fdir2 by a DataLoader, which takes one number from the global generator before any z is drawn."""
+    torch.utils.data.DataLoader([0]).__iter__()
+
+
 def test_a_generator_is_fed_standard_normals(fake, capsys):
     torch.manual_seed(3)
     value = fid.compute_fid(
         gen=generator, fdir2=fake, custom_feat_extractor=Means(), num_gen=20, batch_size=8, z_dim=48, device="cpu"
     )
     torch.manual_seed(3)
+    draw_of_a_data_loader()
     resizer = resize.build_resizer("clean")
     images = torch.cat([generator(torch.randn(8, 48)) for _ in range(3)])[:20].permute(0, 2, 3, 1).numpy()
     rows = Means()(torch.from_numpy(np.stack([resizer(image) for image in images])).permute(0, 3, 1, 2)).numpy()
@@ -267,6 +273,7 @@ def test_kid_of_generators_and_folders(fake, folder, monkeypatch, tmp_path, caps
     torch.manual_seed(0)
     generated = fid.compute_kid(gen=generator, fdir2=fake, device="cpu", num_gen=6, batch_size=6, z_dim=48)
     torch.manual_seed(0)
+    draw_of_a_data_loader()
     rows = fid.get_model_features(generator, Means(), z_dim=48, num_gen=6, batch_size=6, verbose=False)
     assert generated == fid.kernel_distance(sides[1], rows)
     np.savez(tmp_path / "ref_clean_custom_na_kid.npz", feats=sides[0])
@@ -274,6 +281,8 @@ def test_kid_of_generators_and_folders(fake, folder, monkeypatch, tmp_path, caps
     assert fid.compute_kid(fake, **reference) == fid.kernel_distance(*sides)
     torch.manual_seed(0)
     value = fid.compute_kid(gen=generator, num_gen=6, batch_size=6, z_dim=48, **reference)
+    torch.manual_seed(0)
+    rows = fid.get_model_features(generator, Means(), z_dim=48, num_gen=6, batch_size=6, verbose=False)
     assert value == fid.kernel_distance(sides[0], rows)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("compute")]
     assert lines == [

@@ -782,7 +782,9 @@ def compute_kid(
         return kernel_distance(reference(), folder(fdir1), seed=seed)
     if gen is not None and fdir2 is not None:
         _say(verbose, "compute KID of a model, using references in fdir2")
-        return kernel_distance(folder(fdir2), generated(), seed=seed)
+        references = folder(fdir2)
+        _draw_like_a_data_loader()
+        return kernel_distance(references, generated(), seed=seed)
     if gen is not None:
         _say(verbose, f"compute KID of a model with {dataset_name}-{dataset_res} statistics")
         return kernel_distance(reference(), generated(), seed=seed)
@@ -892,12 +894,19 @@ def compute_fid(
         _say(verbose, "compute FID of a model, using references in fdir2")
         network = _Network(model, mode, device, batch_size, custom_image_tranform, custom_fn_resize)
         reference = _folder_statistics(fdir2, network, num_workers, verbose)
+        _draw_like_a_data_loader()
         features = get_model_features(gen, model, z_dim=z_dim, num_gen=num_gen, **options)
         return distance(_fit(features, "gen"), reference)
     if gen is not None:
         _say(verbose, f"compute FID of a model with {dataset_name}-{dataset_res} statistics")
         return fid_model(gen, *dataset, z_dim=z_dim, num_gen=num_gen, stats_folder=stats_folder, **options)
     raise ValueError("invalid combination of directories and models entered")
+
+
+def _draw_like_a_data_loader() -> None:
+    """Take from PyTorch's generator what clean-fid's DataLoader of fdir2 takes, so that z is the same for a seed."""
+    torch = require_torch("a generator")
+    torch.empty((), dtype=torch.int64).random_()
 
 
 def _say(verbose: bool, text: str) -> None:
