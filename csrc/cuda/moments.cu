@@ -1,0 +1,356 @@
+#include "cuda/moments.hpp"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "core/errors.hpp"
+#include "cuda/moments.cuh"
+
+namespace fastfid::cuda {
+namespace {
+
+namespace kernels = moments;
+
+constexpr int kFloat32Rows = 256;  // rows that are summed in float32 before float64 takes over
+constexpr int kShiftRows = 256;    // rows whose mean is the shift
+constexpr unsigned kThreads = 256;
+
+int squares_of(int d) { return (d + 2 * kernels::kPanel - 1) / (2 * kernels::kPanel); }
+
+std::size_t tiles_of(int squares) {
+  const auto panels = static_cast<std::size_t>(2 * squares);
+  return panels * (panels + 1) / 2;
+}
+
+Arithmetic resolve(Arithmetic wanted, int device) {
+  if (wanted != Arithmetic::kAuto) return wanted;
+  const DeviceProperties properties = device_properties(device);
+  const bool has_fast_float64 =
+      properties.minor == 0 && (properties.major == 8 || properties.major == 9 || properties.major == 10);
+  return has_fast_float64 ? Arithmetic::kFloat64 : Arithmetic::kFloat32;
+}
+
+int checked_device(int device) {
+  expect_device(device);
+  return device;
+}
+
+unsigned blocks_for(int elements) { return (static_cast<unsigned>(elements) + kThreads - 1) / kThreads; }
+
+// Calls f with a null pointer of the element type.
+template <class F>
+void with_type(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::kFloat32:
+      f(static_cast<const float*>(nullptr));
+      return;
+    case DType::kFloat16:
+      f(static_cast<const kernels::Half*>(nullptr));
+      return;
+    case DType::kBFloat16:
+      f(static_cast<const kernels::BFloat16*>(nullptr));
+      return;
+    case DType::kFloat64:
+      break;
+  }
+  throw InvalidArgument("rows on a device: expected float32, float16 or bfloat16, got float64");
+}
+
+std::size_t element_size(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
+
+template <class T, class How>
+void launch_accumulate(const T* rows, std::int64_t row_stride, int n, int rows_per_copy, int squares, int copies,
+                       const float* shift, double* scatter, double* sums, unsigned long long* first_bad,
+                       unsigned long long first_index, Stream stream) {
+  launch(kernels::accumulate<T, How>,
+         dim3(static_cast<unsigned>(kernels::work_count(squares)), static_cast<unsigned>(copies)),
+         dim3(kernels::kThreads), kernels::shared_bytes<T, How>(), stream, rows, row_stride, n, rows_per_copy, squares,
+         shift, scatter, sums, first_bad, first_index);
+}
+
+}  // namespace
+
+struct DeviceMoments::Sums {
+  double* scatter;
+  double* sums;
+};
+
+DeviceMoments::DeviceMoments(int d, int device, Arithmetic arithmetic)
+    : d_(d), device_(checked_device(device)), arithmetic_(resolve(arithmetic, device)), own_(device), last_(device) {
+  FASTFID_EXPECT(d >= 1 && d <= kMaxDims, InvalidArgument, "d: expected 1 to ", kMaxDims, ", got ", d);
+}
+
+DeviceMoments::~DeviceMoments() {
+  try {
+    last_.wait_on(own_.get());
+  } catch (const DeviceError&) {
+    // The device is broken or the process ends: nobody can use the memory any more.
+  }
+}
+
+std::int64_t DeviceMoments::n() const {
+  const std::lock_guard lock(mutex_);
+  return folded_ + pending_;
+}
+
+std::size_t DeviceMoments::row_length() const { return static_cast<std::size_t>(squares_of(d_)) * 2 * kernels::kPanel; }
+
+void DeviceMoments::begin(Stream stream) {
+  FASTFID_EXPECT(stream.device == device_, InvalidArgument, "stream: expected one of cuda:", device_,
+                 ", got one of cuda:", stream.device);
+  last_.wait_on(stream);
+}
+
+void DeviceMoments::end(Stream stream) { last_.record(stream); }
+
+// Everything is allocated before anything is kept, and zeroed on our own stream, which begin() then orders before the
+// caller's.
+void DeviceMoments::allocate(bool with_sums) {
+  const bool with_buffer = buffer_.is_empty();
+  with_sums = with_sums && scatter_.is_empty();
+  if (!with_buffer && !with_sums) return;
+  const Stream own = own_.get();
+  last_.wait_on(own);
+  const auto zeros = [own]<class T>(DeviceArray<T>& array, std::size_t size, int byte = 0) {
+    array = DeviceArray<T>(size, own);
+    fill_bytes(array.data(), byte, size * sizeof(T), own);
+  };
+  DeviceArray<float> buffer;
+  DeviceArray<unsigned long long> first_bad;
+  DeviceArray<float> shift;
+  DeviceArray<double> scatter;
+  DeviceArray<double> sums;
+  const int squares = squares_of(d_);
+  const auto copies = static_cast<std::size_t>(kernels::copies_for(squares));
+  if (with_buffer) {
+    zeros(buffer, static_cast<std::size_t>(std::max(d_, kBlockRows)) * row_length());
+    zeros(first_bad, 1, 0xff);
+    zeros(shift, row_length());
+  }
+  if (with_sums) {
+    zeros(scatter, copies * tiles_of(squares) * kernels::kTileSize);
+    zeros(sums, copies * row_length());
+  }
+  last_.record(own);
+  if (with_buffer) {
+    buffer_ = std::move(buffer);
+    first_bad_ = std::move(first_bad);
+    shift_ = std::move(shift);
+  }
+  if (with_sums) {
+    scatter_ = std::move(scatter);
+    sums_ = std::move(sums);
+  }
+}
+
+void DeviceMoments::append(const DeviceRows& rows, std::int64_t first, std::int64_t count, Stream stream) {
+  if (count == 0) return;
+  const auto row_length_ = static_cast<std::int64_t>(row_length());
+  with_type(rows.dtype, [&]<class T>(const T*) {
+    launch(kernels::append_rows<T>, dim3(static_cast<unsigned>(count)), dim3(kThreads), 0, stream,
+           static_cast<const T*>(rows.data) + first * rows.row_stride, rows.row_stride, rows.column_stride, d_,
+           buffer_.data() + pending_ * row_length_, row_length_, first_bad_.data(),
+           static_cast<unsigned long long>(folded_ + pending_));
+  });
+  pending_ += count;
+}
+
+template <class T>
+void DeviceMoments::fold(const T* rows, std::int64_t row_stride, std::int64_t count, std::int64_t first_index,
+                         const Sums& sums, Stream stream) {
+  if (first_index == 0) {
+    const auto n = static_cast<int>(std::min<std::int64_t>(count, kShiftRows));
+    launch(kernels::set_shift<T>, dim3(blocks_for(d_)), dim3(kThreads), 0, stream, rows, row_stride, n, d_,
+           shift_.data());
+  }
+  const int squares = squares_of(d_);
+  const int copies = kernels::copies_for(squares);
+  const int rows_at_once = arithmetic_ == Arithmetic::kFloat64 ? kBlockRows : kFloat32Rows * copies;
+  for (std::int64_t first = 0; first < count; first += rows_at_once) {
+    const auto n = static_cast<int>(std::min<std::int64_t>(count - first, rows_at_once));
+    // The same share whatever n is: the bits of a partial block do not matter, those of a whole one may not depend on
+    // it.
+    const int rows_per_copy = std::min(rows_at_once, kBlockRows) / copies;
+    const auto start = arithmetic_ == Arithmetic::kFloat64 ? launch_accumulate<T, kernels::Float64>
+                                                           : launch_accumulate<T, kernels::Float32>;
+    start(rows + first * row_stride, row_stride, n, rows_per_copy, squares, copies, shift_.data(), sums.scatter,
+          sums.sums, first_bad_.data(), static_cast<unsigned long long>(first_index + first), stream);
+  }
+}
+
+void DeviceMoments::fold_buffer(Stream stream) {
+  const auto length = static_cast<std::int64_t>(row_length());
+  std::int64_t done = 0;
+  for (; pending_ - done >= kBlockRows; done += kBlockRows) {
+    fold(buffer_.data() + done * length, length, kBlockRows, folded_ + done, {scatter_.data(), sums_.data()}, stream);
+  }
+  // At most kBlockRows - 1 rows are left: they do not overlap their new place.
+  if (done > 0 && pending_ > done) {
+    copy_on_device(buffer_.data(), buffer_.data() + done * length,
+                   static_cast<std::size_t>((pending_ - done) * length) * sizeof(float), stream);
+  }
+  folded_ += done;
+  pending_ -= done;
+}
+
+bool DeviceMoments::can_read_directly(const DeviceRows& rows) const {
+  return static_cast<std::size_t>(d_) == row_length() && rows.column_stride == 1 &&
+         reinterpret_cast<std::uintptr_t>(rows.data) % 16 == 0 &&
+         static_cast<std::size_t>(rows.row_stride) * element_size(rows.dtype) % 16 == 0;
+}
+
+void DeviceMoments::update(const DeviceRows& rows, Stream stream) {
+  const std::lock_guard lock(mutex_);
+  with_type(rows.dtype, [](const auto*) {});
+  if (rows.n == 0) return;
+  const std::int64_t total = folded_ + pending_ + rows.n;
+  const bool stays_thin = total <= d_;
+  allocate(!stays_thin && pending_ + rows.n >= kBlockRows);
+  begin(stream);
+  std::int64_t first = 0;
+  if (!stays_thin) {
+    fold_buffer(stream);
+    if (pending_ > 0) {
+      const std::int64_t fill = std::min(kBlockRows - pending_, rows.n);
+      append(rows, 0, fill, stream);
+      first = fill;
+      fold_buffer(stream);
+    }
+    for (; rows.n - first >= kBlockRows; first += kBlockRows) {
+      if (can_read_directly(rows)) {
+        with_type(rows.dtype, [&]<class T>(const T*) {
+          fold(static_cast<const T*>(rows.data) + first * rows.row_stride, rows.row_stride, kBlockRows, folded_,
+               {scatter_.data(), sums_.data()}, stream);
+        });
+        folded_ += kBlockRows;
+      } else {
+        append(rows, first, kBlockRows, stream);
+        fold_buffer(stream);
+      }
+    }
+  }
+  append(rows, first, rows.n - first, stream);
+  end(stream);
+}
+
+void DeviceMoments::reset() {
+  const std::lock_guard lock(mutex_);
+  last_.wait_on(own_.get());
+  buffer_.reset();
+  first_bad_.reset();
+  shift_.reset();
+  scatter_.reset();
+  sums_.reset();
+  last_.record(own_.get());
+  folded_ = 0;
+  pending_ = 0;
+}
+
+void DeviceMoments::covariance_locked(double divisor, double* covariance, double* mean, Stream stream) {
+  const int squares = squares_of(d_);
+  const int copies = kernels::copies_for(squares);
+  const auto length = static_cast<std::int64_t>(row_length());
+  // Pending rows are added to a copy of the sums.
+  DeviceArray<double> scatter;
+  DeviceArray<double> sums;
+  Sums all{scatter_.data(), sums_.data()};
+  if (pending_ > 0) {
+    scatter = DeviceArray<double>(static_cast<std::size_t>(copies) * tiles_of(squares) * kernels::kTileSize, stream);
+    sums = DeviceArray<double>(static_cast<std::size_t>(copies) * row_length(), stream);
+    all = {scatter.data(), sums.data()};
+    for (const auto& [to, from] : {std::pair{&scatter, &scatter_}, std::pair{&sums, &sums_}}) {
+      if (folded_ == 0) {
+        fill_bytes(to->data(), 0, to->size() * sizeof(double), stream);
+      } else {
+        copy_on_device(to->data(), from->data(), to->size() * sizeof(double), stream);
+      }
+    }
+    for (std::int64_t first = 0; first < pending_; first += kBlockRows) {
+      fold(buffer_.data() + first * length, length, std::min<std::int64_t>(kBlockRows, pending_ - first),
+           folded_ + first, all, stream);
+    }
+  }
+  const auto n = static_cast<double>(folded_ + pending_);
+  const DeviceArray<double> total(static_cast<std::size_t>(d_), stream);
+  launch(kernels::finish_mean, dim3(blocks_for(d_)), dim3(kThreads), 0, stream, all.sums, copies, squares,
+         shift_.data(), d_, n, total.data(), mean);
+  const auto edge = static_cast<unsigned>((d_ + 31) / 32);
+  launch(kernels::finish_covariance, dim3(edge, edge), dim3(32, 8), 0, stream, all.scatter, copies, squares,
+         total.data(), d_, n, divisor, covariance);
+}
+
+void DeviceMoments::covariance(std::int64_t ddof, double* covariance, double* mean, Stream stream) {
+  const std::lock_guard lock(mutex_);
+  const std::int64_t n = folded_ + pending_;
+  FASTFID_EXPECT(ddof >= 0, InvalidArgument, "ddof: expected 0 or more, got ", ddof);
+  FASTFID_EXPECT(n > ddof, InvalidArgument, "a covariance with ddof = ", ddof, " needs more than ", ddof, " rows, got ",
+                 n);
+  begin(stream);
+  covariance_locked(static_cast<double>(n - ddof), covariance, mean, stream);
+  end(stream);
+}
+
+void DeviceMoments::expect_finite_locked() {
+  if (first_bad_.is_empty()) return;
+  unsigned long long first_bad = 0;
+  begin(own_.get());
+  copy_to_host(&first_bad, first_bad_.data(), sizeof first_bad, own_.get());
+  synchronize(own_.get());
+  FASTFID_EXPECT(first_bad == kernels::kNoBadRow, NumericalError, "row ", first_bad,
+                 " of those given to update(), counted from 0, has NaN or infinity");
+}
+
+void DeviceMoments::expect_finite() {
+  const std::lock_guard lock(mutex_);
+  expect_finite_locked();
+}
+
+std::unique_ptr<Moments> DeviceMoments::to_host() {
+  const std::lock_guard lock(mutex_);
+  const std::int64_t n = folded_ + pending_;
+  if (n == 0) return std::make_unique<Moments>(d_);
+  const Stream own = own_.get();
+  const auto d = static_cast<std::size_t>(d_);
+  MomentsState state;
+  state.d = d_;
+  state.n = n;
+  state.rows = RowBuffer(d_);
+  state.pending = RowBuffer(d_);
+  expect_finite_locked();  // own_ is ordered after all work from here on
+  if (n <= d_) {
+    std::vector<float> rows(static_cast<std::size_t>(n) * row_length());
+    copy_to_host(rows.data(), buffer_.data(), rows.size() * sizeof(float), own);
+    synchronize(own);
+    RowsView view;
+    view.data = reinterpret_cast<const std::byte*>(rows.data());
+    view.n = static_cast<std::size_t>(n);
+    view.row_stride = static_cast<std::ptrdiff_t>(row_length() * sizeof(float));
+    view.column_stride = sizeof(float);
+    state.rows.append(view);
+    return std::make_unique<Moments>(state);
+  }
+  const DeviceArray<double> scatter(d * d, own);
+  const DeviceArray<double> mean(d, own);
+  covariance_locked(1, scatter.data(), mean.data(), own);
+  end(own);
+  std::vector<double> full(d * d);
+  std::vector<float> shift(d);
+  state.shifted_mean.resize(d);
+  copy_to_host(full.data(), scatter.data(), full.size() * sizeof(double), own);
+  copy_to_host(state.shifted_mean.data(), mean.data(), d * sizeof(double), own);
+  copy_to_host(shift.data(), shift_.data(), d * sizeof(float), own);
+  synchronize(own);
+  state.shift.assign(shift.begin(), shift.end());
+  for (std::size_t j = 0; j < d; ++j) state.shifted_mean[j] -= state.shift[j];
+  state.scatter.reserve(d * (d + 1) / 2);
+  for (std::size_t row = 0; row < d; ++row) {
+    state.scatter.insert(state.scatter.end(), full.begin() + static_cast<std::ptrdiff_t>(row * d),
+                         full.begin() + static_cast<std::ptrdiff_t>(row * d + row + 1));
+  }
+  state.counts = {n};
+  state.pending_counts = {0};
+  return std::make_unique<Moments>(state);
+}
+
+}  // namespace fastfid::cuda

@@ -1,0 +1,121 @@
+// Streaming moments of feature rows on a CUDA device: what core/moments.hpp does on the CPU, for rows that are there
+// already. Includes no CUDA header.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+
+#include "core/moments.hpp"
+#include "cuda/runtime.hpp"
+
+namespace fastfid::cuda {
+
+// n rows of d features in device memory, float32, float16 or bfloat16, strides in elements. Does not own.
+struct DeviceRows {
+  const void* data = nullptr;
+  DType dtype = DType::kFloat32;
+  std::int64_t n = 0;
+  std::int64_t row_stride = 0;
+  std::int64_t column_stride = 0;
+};
+
+// How products are summed.
+//   kFloat64: float64 throughout, on the tensor cores.
+//   kFloat32: float32 over 256 rows at a time, these added in float64. For devices whose float64 is a small fraction of
+//     their float32. On Inception features (d = 2048, n > d) the elements of the covariance are off by 1e-7 of its
+//     largest, the FID by less than 1.5e-7; for n <= d nothing is summed at all (see below).
+//   kAuto: kFloat64 where the device has float64 tensor cores at full rate (compute capability 8.0, 9.0, 10.0), else
+//     kFloat32.
+enum class Arithmetic { kAuto, kFloat64, kFloat32 };
+
+// n, mean and covariance of a stream of d-dimensional rows on one device.
+//
+// Rows are collected into blocks of kBlockRows in device memory (float32; float16 and bfloat16 are exact in it). With
+// the mean of the first 256 rows of the stream as shift, a complete block adds to
+//   S = sum (x - shift)(x - shift)^T   and   s = sum (x - shift)
+// in one pass, in float64, of which only 64 x 64 tiles of the lower triangle are kept; then
+//   scatter = S - s s^T / n.
+// Cancellation costs a factor 1 + (shift - mean)^2 / variance of relative accuracy: as the rows behind the shift are of
+// the sample, at most 1 + n / 256, and nothing on rows in random order.
+// Complete blocks of a large aligned update are read from where they are. No temporary is of the size of the input.
+//
+// Blocks, tiles and the order of summation are fixed: the result is the same, bit for bit, however the rows were split
+// into calls, on whichever streams, and on every device of the same arithmetic. While n <= d the rows themselves are
+// the result, as in core.
+//
+// Memory on the device: 4 max(d, kBlockRows) d bytes, and once a block is complete about 4 d^2 bytes (d = 2048: 17 MB
+// each). Time: n d^2 flops.
+//
+// Streams: update() puts its work on the caller's stream and returns; the host never waits in it, nor does it read
+// anything back. Calls on different streams are ordered by events. Thread-safe: every member locks the object.
+class DeviceMoments {
+ public:
+  static constexpr int kBlockRows = 2048;
+  static constexpr int kMaxDims = 1 << 14;
+
+  // Throws InvalidArgument unless 1 <= d <= kMaxDims, BackendUnavailable if there is no such device.
+  DeviceMoments(int d, int device, Arithmetic arithmetic = Arithmetic::kAuto);
+  // Orders the end of the memory after the last work on it; waits for nothing.
+  ~DeviceMoments();
+  DeviceMoments(const DeviceMoments&) = delete;
+  DeviceMoments& operator=(const DeviceMoments&) = delete;
+
+  // Adds the rows, which must stay as they are until the stream has passed this point. Throws InvalidArgument for
+  // float64 rows or a stream of another device; DeviceError if memory runs out, and then nothing has been added. A NaN
+  // or an infinity cannot be seen without waiting: the next member that returns numbers reports it.
+  void update(const DeviceRows& rows, Stream stream);
+
+  // Forgets all rows, non-finite ones too, and frees the memory.
+  void reset();
+
+  int d() const { return d_; }
+  int device() const { return device_; }
+  // kFloat64 or kFloat32: what kAuto came to.
+  Arithmetic arithmetic() const { return arithmetic_; }
+  std::int64_t n() const;
+
+  // Writes covariance (d, d), row-major, exactly symmetric, divisor n - ddof, and mean (d,) to device memory, float64.
+  // Does not wait and hence cannot report a non-finite row: expect_finite() does. Does not disturb later updates.
+  // Throws InvalidArgument if ddof < 0 or n <= ddof.
+  void covariance(std::int64_t ddof, double* covariance, double* mean, Stream stream);
+
+  // Waits for all updates; throws NumericalError, naming the first row with a NaN or an infinity.
+  void expect_finite();
+
+  // Waits for all updates and returns the same moments on the host: rows while n <= d, else n, mean and scatter. Throws
+  // as expect_finite() does.
+  std::unique_ptr<Moments> to_host();
+
+ private:
+  struct Sums;  // S and s
+
+  std::size_t row_length() const;  // of buffer_, elements: d rounded up to whole pairs of tiles, the rest zeros
+  void begin(Stream stream);       // orders what follows on the stream after all that was done before
+  void end(Stream stream);
+  void allocate(bool with_sums);
+  void append(const DeviceRows& rows, std::int64_t first, std::int64_t count, Stream stream);
+  template <class T>
+  void fold(const T* rows, std::int64_t row_stride, std::int64_t count, std::int64_t first_index, const Sums& sums,
+            Stream stream);
+  void fold_buffer(Stream stream);
+  bool can_read_directly(const DeviceRows& rows) const;
+  void covariance_locked(double divisor, double* covariance, double* mean, Stream stream);
+  void expect_finite_locked();
+
+  const int d_;
+  const int device_;
+  const Arithmetic arithmetic_;
+  mutable std::mutex mutex_;
+  std::int64_t folded_ = 0;   // rows in the sums
+  std::int64_t pending_ = 0;  // rows in the buffer; all of them while n <= d
+  OwnedStream own_;           // allocations, copies to the host
+  Event last_;                // after all work so far
+  DeviceArray<float> buffer_;
+  DeviceArray<unsigned long long> first_bad_;  // index of the first non-finite row, or all ones
+  DeviceArray<float> shift_;
+  DeviceArray<double> scatter_;
+  DeviceArray<double> sums_;
+};
+
+}  // namespace fastfid::cuda
