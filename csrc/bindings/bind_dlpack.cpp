@@ -117,6 +117,24 @@ void ImportedTensor::release() noexcept {
   managed_versioned_ = nullptr;
 }
 
+std::uintptr_t callers_stream(py::handle tensor, int device) {
+  // Never imported here: who has made a tensor has imported its library.
+  const py::dict modules = py::module_::import("sys").attr("modules");
+  if (modules.contains("torch")) {
+    const py::object torch = modules["torch"];
+    if (py::isinstance(tensor, torch.attr("Tensor"))) {
+      return py::cast<std::uintptr_t>(torch.attr("cuda").attr("current_stream")(device).attr("cuda_stream"));
+    }
+  }
+  if (modules.contains("cupy")) {
+    const py::object cupy = modules["cupy"];
+    if (py::isinstance(tensor, cupy.attr("ndarray"))) {
+      return py::cast<std::uintptr_t>(cupy.attr("cuda").attr("get_current_stream")(device).attr("ptr"));
+    }
+  }
+  return 1;
+}
+
 dlpack::Device tensor_device(py::handle object, const char* argument) {
   if (!py::hasattr(object, "__dlpack__") || !py::hasattr(object, "__dlpack_device__")) {
     throw py::type_error(

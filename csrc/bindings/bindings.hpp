@@ -5,6 +5,7 @@
 
 namespace fastfid::bindings {
 
+void bind_cuda(pybind11::module_& module);
 void bind_cuda_image(pybind11::module_& module);  // only in builds with CUDA
 void bind_cuda_network(pybind11::module_& module);
 void bind_dlpack(pybind11::module_& module);

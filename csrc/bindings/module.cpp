@@ -55,4 +55,5 @@ no such device
   fastfid::bindings::bind_raw_moments(module);
   fastfid::bindings::bind_runtime(module);
   fastfid::bindings::bind_moments(module);
+  fastfid::bindings::bind_cuda(module);
 }

@@ -25,10 +25,13 @@ std::size_t tiles_of(int squares) {
 
 Arithmetic resolve(Arithmetic wanted, int device) {
   if (wanted != Arithmetic::kAuto) return wanted;
-  const DeviceProperties properties = device_properties(device);
-  const bool has_fast_float64 =
-      properties.minor == 0 && (properties.major == 8 || properties.major == 9 || properties.major == 10);
-  return has_fast_float64 ? Arithmetic::kFloat64 : Arithmetic::kFloat32;
+  return device_properties(device).float32_per_float64 <= 4 ? Arithmetic::kFloat64 : Arithmetic::kFloat32;
+}
+
+int checked_dims(int d) {
+  FASTFID_EXPECT(d >= 1 && d <= DeviceMoments::kMaxDims, InvalidArgument, "d: expected 1 to ",
+                 int{DeviceMoments::kMaxDims}, ", got ", d);
+  return d;
 }
 
 int checked_device(int device) {
@@ -76,10 +79,13 @@ struct DeviceMoments::Sums {
   double* sums;
 };
 
-DeviceMoments::DeviceMoments(int d, int device, Arithmetic arithmetic)
-    : d_(d), device_(checked_device(device)), arithmetic_(resolve(arithmetic, device)), own_(device), last_(device) {
-  FASTFID_EXPECT(d >= 1 && d <= kMaxDims, InvalidArgument, "d: expected 1 to ", kMaxDims, ", got ", d);
-}
+DeviceMoments::DeviceMoments(int d, int device, Arithmetic arithmetic, int block_rows)
+    : d_(checked_dims(d)),
+      device_(checked_device(device)),
+      arithmetic_(resolve(arithmetic, device)),
+      block_rows_(block_rows),
+      own_(device),
+      last_(device) {}
 
 DeviceMoments::~DeviceMoments() {
   try {
@@ -124,7 +130,7 @@ void DeviceMoments::allocate(bool with_sums) {
   const int squares = squares_of(d_);
   const auto copies = static_cast<std::size_t>(kernels::copies_for(squares));
   if (with_buffer) {
-    zeros(buffer, static_cast<std::size_t>(std::max(d_, kBlockRows)) * row_length());
+    zeros(buffer, static_cast<std::size_t>(std::max(d_, block_rows_)) * row_length());
     zeros(first_bad, 1, 0xff);
     zeros(shift, row_length());
   }
@@ -166,12 +172,12 @@ void DeviceMoments::fold(const T* rows, std::int64_t row_stride, std::int64_t co
   }
   const int squares = squares_of(d_);
   const int copies = kernels::copies_for(squares);
-  const int rows_at_once = arithmetic_ == Arithmetic::kFloat64 ? kBlockRows : kFloat32Rows * copies;
+  const int rows_at_once = arithmetic_ == Arithmetic::kFloat64 ? block_rows_ : kFloat32Rows * copies;
   for (std::int64_t first = 0; first < count; first += rows_at_once) {
     const auto n = static_cast<int>(std::min<std::int64_t>(count - first, rows_at_once));
     // The same share whatever n is: the bits of a partial block do not matter, those of a whole one may not depend on
     // it.
-    const int rows_per_copy = std::min(rows_at_once, kBlockRows) / copies;
+    const int rows_per_copy = std::min(rows_at_once, block_rows_) / copies;
     const auto start = arithmetic_ == Arithmetic::kFloat64 ? launch_accumulate<T, kernels::Float64>
                                                            : launch_accumulate<T, kernels::Float32>;
     start(rows + first * row_stride, row_stride, n, rows_per_copy, squares, copies, shift_.data(), sums.scatter,
@@ -182,10 +188,10 @@ void DeviceMoments::fold(const T* rows, std::int64_t row_stride, std::int64_t co
 void DeviceMoments::fold_buffer(Stream stream) {
   const auto length = static_cast<std::int64_t>(row_length());
   std::int64_t done = 0;
-  for (; pending_ - done >= kBlockRows; done += kBlockRows) {
-    fold(buffer_.data() + done * length, length, kBlockRows, folded_ + done, {scatter_.data(), sums_.data()}, stream);
+  for (; pending_ - done >= block_rows_; done += block_rows_) {
+    fold(buffer_.data() + done * length, length, block_rows_, folded_ + done, {scatter_.data(), sums_.data()}, stream);
   }
-  // At most kBlockRows - 1 rows are left: they do not overlap their new place.
+  // At most block_rows_ - 1 rows are left: they do not overlap their new place.
   if (done > 0 && pending_ > done) {
     copy_on_device(buffer_.data(), buffer_.data() + done * length,
                    static_cast<std::size_t>((pending_ - done) * length) * sizeof(float), stream);
@@ -206,26 +212,26 @@ void DeviceMoments::update(const DeviceRows& rows, Stream stream) {
   if (rows.n == 0) return;
   const std::int64_t total = folded_ + pending_ + rows.n;
   const bool stays_thin = total <= d_;
-  allocate(!stays_thin && pending_ + rows.n >= kBlockRows);
+  allocate(!stays_thin && pending_ + rows.n >= block_rows_);
   begin(stream);
   std::int64_t first = 0;
   if (!stays_thin) {
     fold_buffer(stream);
     if (pending_ > 0) {
-      const std::int64_t fill = std::min(kBlockRows - pending_, rows.n);
+      const std::int64_t fill = std::min(block_rows_ - pending_, rows.n);
       append(rows, 0, fill, stream);
       first = fill;
       fold_buffer(stream);
     }
-    for (; rows.n - first >= kBlockRows; first += kBlockRows) {
+    for (; rows.n - first >= block_rows_; first += block_rows_) {
       if (can_read_directly(rows)) {
         with_type(rows.dtype, [&]<class T>(const T*) {
-          fold(static_cast<const T*>(rows.data) + first * rows.row_stride, rows.row_stride, kBlockRows, folded_,
+          fold(static_cast<const T*>(rows.data) + first * rows.row_stride, rows.row_stride, block_rows_, folded_,
                {scatter_.data(), sums_.data()}, stream);
         });
-        folded_ += kBlockRows;
+        folded_ += block_rows_;
       } else {
-        append(rows, first, kBlockRows, stream);
+        append(rows, first, block_rows_, stream);
         fold_buffer(stream);
       }
     }
@@ -266,8 +272,8 @@ void DeviceMoments::covariance_locked(double divisor, double* covariance, double
         copy_on_device(to->data(), from->data(), to->size() * sizeof(double), stream);
       }
     }
-    for (std::int64_t first = 0; first < pending_; first += kBlockRows) {
-      fold(buffer_.data() + first * length, length, std::min<std::int64_t>(kBlockRows, pending_ - first),
+    for (std::int64_t first = 0; first < pending_; first += block_rows_) {
+      fold(buffer_.data() + first * length, length, std::min<std::int64_t>(block_rows_, pending_ - first),
            folded_ + first, all, stream);
     }
   }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastfid._version import __version__
 
 if TYPE_CHECKING:
-    from fastfid._core import Moments, TraceResult, build_info, trace_sqrt_product
+    from fastfid._core import DeviceMoments, Moments, TraceResult, build_info, trace_sqrt_product
     from fastfid.errors import BackendUnavailable, DeviceError, ImageError, NumericalError, WeightsError
     from fastfid.features.base import FeatureExtractor
     from fastfid.features.inception import InceptionV3
@@ -22,6 +22,7 @@ __all__ = [
     "FID",
     "BackendUnavailable",
     "DeviceError",
+    "DeviceMoments",
     "FeatureExtractor",
     "ImageError",
     "InceptionV3",
@@ -42,6 +43,7 @@ __all__ = [
 _HOME = {
     "BackendUnavailable": "errors",
     "DeviceError": "errors",
+    "DeviceMoments": "_core",
     "FID": "fid",
     "FeatureExtractor": "features.base",
     "ImageError": "errors",

@@ -10,6 +10,7 @@
 // host forgives (128-bit ones are checked), and mistakes in the PTX text itself.
 #pragma once
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -70,7 +71,9 @@ enum class Order { kForwards, kBackwards, kShuffled };
 }
 
 struct Fiber {
-  ucontext_t context{};
+  ucontext_t context{};  // where it begins
+  jmp_buf place;         // where it waits
+  bool has_begun = false;
   dim3 thread;
   unsigned linear = 0;
   bool is_done = false;
@@ -93,7 +96,7 @@ struct Block {
   std::vector<std::byte> shared;
   std::byte* shared_begin = nullptr;
   std::size_t shared_bytes = 0;
-  ucontext_t scheduler{};
+  jmp_buf scheduler;
   Fiber* current = nullptr;
   dim3 block_index, block_dim, grid_dim;
   std::uint64_t barrier_arrivals = 0;
@@ -105,9 +108,18 @@ struct Block {
 inline Block* the_block = nullptr;
 inline Order the_order = Order::kForwards;
 
+// Fibers change places by _setjmp and _longjmp, which unlike swapcontext() call no kernel; only the first step into a
+// fiber needs setcontext().
 inline void yield() {
-  Fiber* const self = the_block->current;
-  swapcontext(&self->context, &the_block->scheduler);
+  if (_setjmp(the_block->current->place) == 0) _longjmp(the_block->scheduler, 1);
+}
+
+inline void resume(Fiber& fiber) {
+  the_block->current = &fiber;
+  if (_setjmp(the_block->scheduler) != 0) return;
+  if (fiber.has_begun) _longjmp(fiber.place, 1);
+  fiber.has_begun = true;
+  setcontext(&fiber.context);
 }
 
 inline void fiber_main() {
@@ -171,8 +183,7 @@ inline void run_block(Block& block, std::mt19937& random) {
     for (const std::size_t i : order) {
       Fiber& fiber = block.fibers[i];
       if (fiber.is_done) continue;
-      block.current = &fiber;
-      swapcontext(&block.scheduler, &fiber.context);
+      resume(fiber);
       if (fiber.is_done) ++done;
     }
     if (done < threads && block.progress == before) fail("deadlock: not all threads reach a barrier or a collective");

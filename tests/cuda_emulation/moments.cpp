@@ -27,9 +27,9 @@ extern "C" {
 
 void emulation_order(int order) { emulation::the_order = static_cast<emulation::Order>(order); }
 
-DeviceMoments* moments_new(int d, int is_float32) {
-  return new DeviceMoments(d, 0,
-                           is_float32 != 0 ? fastfid::cuda::Arithmetic::kFloat32 : fastfid::cuda::Arithmetic::kAuto);
+DeviceMoments* moments_new(int d, int is_float32, int block_rows) {
+  using fastfid::cuda::Arithmetic;
+  return new DeviceMoments(d, 0, is_float32 != 0 ? Arithmetic::kFloat32 : Arithmetic::kAuto, block_rows);
 }
 void moments_delete(DeviceMoments* self) { delete self; }
 

@@ -1,0 +1,235 @@
+// What runs on a CUDA device; where it was not built, names that say so.
+#include <pybind11/pybind11.h>
+
+#include "bindings/bindings.hpp"
+#include "bindings/dlpack.hpp"
+#include "core/errors.hpp"
+
+#ifdef FASTFID_WITH_CUDA
+#include <pybind11/stl.h>
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "bindings/arrays.hpp"
+#include "cuda/moments.hpp"
+#endif
+
+namespace py = pybind11;
+
+namespace fastfid::bindings {
+namespace {
+
+constexpr char kDeviceMomentsDoc[] =
+    R"(Number, mean and covariance of a stream of feature rows that are on a CUDA device.
+
+What `Moments` does on the CPU, without the rows ever visiting the host. Sums are in float64 (see `arithmetic`); the
+result is the same, bit for bit, however the rows were split into calls of `update` and whichever streams they came on.
+While n <= d the rows themselves are kept. On the device: 4 max(d, 2048) d bytes, then 4 d^2 more.
+
+Parameters
+----------
+d : int
+    Number of features, 1 to 16384.
+device : int, optional
+    Number of the CUDA device.
+arithmetic : {"auto", "float64", "float32"}, optional
+    How products are summed. "float32": 256 rows at a time in float32, these in float64; for devices whose float64 is
+    slow; elements of the covariance are off by up to 4e-7 of its largest. "auto" chooses by the device.
+
+Raises
+------
+ValueError
+    If d or arithmetic is none of these.
+BackendUnavailable
+    If fastfid was built without CUDA, or there is no such device.
+
+Examples
+--------
+>>> import fastfid
+>>> import torch
+>>> if torch.cuda.is_available():
+...     moments = fastfid.DeviceMoments(2048, device=0)
+...     moments.update(torch.rand(50, 2048, device="cuda"))
+...     moments.n, moments.to_host().mean.shape
+... else:
+...     50, (2048,)
+(50, (2048,))
+)";
+
+#ifdef FASTFID_WITH_CUDA
+
+using cuda::Arithmetic;
+using cuda::DeviceMoments;
+
+Arithmetic parse_arithmetic(const std::string& name) {
+  if (name == "auto") return Arithmetic::kAuto;
+  if (name == "float64") return Arithmetic::kFloat64;
+  if (name == "float32") return Arithmetic::kFloat32;
+  throw InvalidArgument(message("arithmetic: expected 'auto', 'float64' or 'float32', got '", name, "'"));
+}
+
+// The moments, and the tensors that the device may not have read yet. Those are kept until it has: a library that does
+// not know our stream might give their memory to somebody else.
+class TensorMoments {
+ public:
+  TensorMoments(int d, int device, const std::string& arithmetic)
+      : moments_(std::make_unique<DeviceMoments>(d, device, parse_arithmetic(arithmetic))) {}
+
+  ~TensorMoments() {
+    // Waits, outside the GIL, for what is still being read.
+    const py::gil_scoped_release release;
+    for (const auto& [event, tensor] : in_flight_) {
+      try {
+        event.synchronize();
+      } catch (const DeviceError&) {
+        // The device is broken: it reads nothing any more.
+      }
+    }
+  }
+
+  DeviceMoments& get() { return *moments_; }
+
+  void update(const py::object& x, std::optional<std::uintptr_t> stream) {
+    const dlpack::Device where = tensor_device(x, "x");
+    FASTFID_EXPECT(where.type == dlpack::kCuda || where.type == dlpack::kCudaManaged, InvalidArgument,
+                   "x: expected a tensor on cuda:", moments_->device(), ", got one that is not on a CUDA device");
+    FASTFID_EXPECT(where.id == moments_->device(), InvalidArgument, "x: expected a tensor on cuda:", moments_->device(),
+                   ", got one on cuda:", where.id);
+    const std::uintptr_t handle = stream ? *stream : callers_stream(x, moments_->device());
+    ImportedTensor tensor = import_tensor(x, "x", handle);
+    const cuda::DeviceRows rows = as_device_rows(tensor);
+    const cuda::Stream on{moments_->device(), reinterpret_cast<CUstream_st*>(handle)};
+    cuda::Event read(moments_->device());
+    {
+      // Launches only; the object has its own lock, which is never held while the GIL is taken.
+      const py::gil_scoped_release release;
+      moments_->update(rows, on);
+      read.record(on);
+    }
+    in_flight_.emplace_back(std::move(read), std::move(tensor));
+    while (!in_flight_.empty() && in_flight_.front().first.is_done()) in_flight_.pop_front();
+  }
+
+ private:
+  cuda::DeviceRows as_device_rows(const ImportedTensor& tensor) const {
+    cuda::DeviceRows rows;
+    if (tensor.is(dlpack::kFloat, 32)) {
+      rows.dtype = DType::kFloat32;
+    } else if (tensor.is(dlpack::kFloat, 16)) {
+      rows.dtype = DType::kFloat16;
+    } else if (tensor.is(dlpack::kBFloat, 16)) {
+      rows.dtype = DType::kBFloat16;
+    } else {
+      throw py::type_error(message("x: expected float32, float16 or bfloat16, got ", tensor.describe()));
+    }
+    if (tensor.shape.size() != 2) {
+      throw py::type_error(message("x: expected a tensor with 2 dimensions, got ", tensor.describe()));
+    }
+    FASTFID_EXPECT(tensor.shape[1] == moments_->d(), InvalidArgument, "x: expected shape (n, ", moments_->d(),
+                   "), got ", tensor.describe());
+    rows.data = tensor.data;
+    rows.n = tensor.shape[0];
+    rows.row_stride = tensor.strides[0];
+    rows.column_stride = tensor.strides[1];
+    return rows;
+  }
+
+  std::unique_ptr<DeviceMoments> moments_;
+  std::deque<std::pair<cuda::Event, ImportedTensor>> in_flight_;  // guarded by the GIL
+};
+
+void bind_device_moments(py::module_& module) {
+  py::options options;
+  options.disable_function_signatures();
+  py::class_<TensorMoments>(module, "DeviceMoments", kDeviceMomentsDoc)
+      .def(py::init<int, int, const std::string&>(), py::arg("d"), py::kw_only(), py::arg("device") = 0,
+           py::arg("arithmetic") = "auto")
+      .def("update", &TensorMoments::update, py::arg("x"), py::kw_only(), py::arg("stream") = py::none(),
+           R"(Add rows. The host does not wait for the device.
+
+Parameters
+----------
+x : tensor
+    (n, d), float32, float16 or bfloat16, on the object's device, any strides; from torch, CuPy, JAX or whatever speaks
+    DLPack. Not modified; kept until the device has read it.
+stream : int, optional
+    The CUDA stream to work on (cudaStream_t as a number). Default: the current stream of torch or CuPy for their
+    tensors, the legacy default stream for others.
+
+Raises
+------
+TypeError
+    If x is no such tensor.
+ValueError
+    If it has another number of features, or is elsewhere.
+DeviceError
+    If the device's memory is exhausted; nothing has been added then.
+
+Notes
+-----
+A NaN or an infinity cannot be seen without waiting: the next call that returns numbers raises NumericalError.
+)")
+      .def(
+          "to_host",
+          [](TensorMoments& self) {
+            // Waits for the device. The object has its own lock; no Python object is touched.
+            const py::gil_scoped_release release;
+            return self.get().to_host();
+          },
+          R"(Wait for the device and return the same moments on the CPU.
+
+Returns
+-------
+Moments
+    A new object: with the rows while n <= d, else with n, mean and scatter.
+
+Raises
+------
+NumericalError
+    If a row had NaN or infinity; the message names it. `reset` starts anew.
+)")
+      .def(
+          "reset",
+          [](TensorMoments& self) {
+            const py::gil_scoped_release release;  // as in to_host
+            self.get().reset();
+          },
+          "Forget all rows and free the memory.")
+      .def_property_readonly(
+          "d", [](TensorMoments& self) { return self.get().d(); }, "Number of features.")
+      .def_property_readonly(
+          "n",
+          [](TensorMoments& self) {
+            const py::gil_scoped_release release;  // another thread may hold the lock while it waits for the device
+            return self.get().n();
+          },
+          "Number of rows seen.")
+      .def_property_readonly(
+          "device", [](TensorMoments& self) { return self.get().device(); }, "Number of the CUDA device.")
+      .def_property_readonly(
+          "arithmetic",
+          [](TensorMoments& self) { return self.get().arithmetic() == Arithmetic::kFloat64 ? "float64" : "float32"; },
+          "How products are summed: 'float64' or 'float32'.");
+}
+
+#else
+
+void bind_device_moments(py::module_& module) {
+  module.def(
+      "DeviceMoments",
+      [](const py::args&, const py::kwargs&) -> py::object {
+        throw BackendUnavailable("fastfid was built without its CUDA part (" FASTFID_CUDA_STATUS ")");
+      },
+      kDeviceMomentsDoc);
+}
+
+#endif
+
+}  // namespace
+
+void bind_cuda(py::module_& module) { bind_device_moments(module); }
+
+}  // namespace fastfid::bindings

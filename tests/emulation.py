@@ -1,0 +1,35 @@
+"""Compiles device code against the emulation of CUDA in tests/cuda_emulation, into a library for ctypes."""
+
+import ctypes
+import subprocess
+from pathlib import Path
+
+import scipy_openblas32
+
+from fastfid import _core
+
+ROOT = Path(__file__).resolve().parents[1]
+EMULATION = ROOT / "tests" / "cuda_emulation"
+ORDERS = {"forwards": 0, "backwards": 1, "shuffled": 2}  # in which the threads of a block run: emulation::Order
+
+
+def compile_library(out, *, core=(), host=(), emulated=()):
+    """Build `out` from csrc/core/*.cpp, csrc/cuda/*.cpp and *.cu, and files of tests/cuda_emulation; return it loaded.
+
+    `host` names files of csrc/cuda without their suffix .cpp, `emulated` those of tests/cuda_emulation.
+    """
+    lapack = Path(_core.__file__).with_name("libfastfid_lapack.so")
+    folders = (ROOT / "csrc", EMULATION, scipy_openblas32.get_include_dir())
+    sources = [ROOT / "csrc" / "core" / f"{name}.cpp" for name in core]
+    sources += [ROOT / "csrc" / "cuda" / f"{name}.cpp" for name in host]
+    sources += [EMULATION / f"{name}.cpp" for name in (*emulated, "runtime")]
+    subprocess.run(
+        [
+            *("c++", "-std=c++20", "-O1", "-fPIC", "-shared", "-pthread", "-ffp-contract=off"),
+            *("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"),
+            *("-DFASTFID_CUDA_EMULATION", "-DBLAS_SYMBOL_PREFIX=scipy_", *(f"-I{folder}" for folder in folders)),
+            *("-o", out, *sources, lapack, f"-Wl,-rpath,{lapack.parent}", "-ldl"),
+        ],
+        check=True,
+    )
+    return ctypes.CDLL(out)

@@ -1,0 +1,116 @@
+"""Moments on a real CUDA device against the CPU. Skipped where there is none."""
+
+import numpy as np
+import pytest
+import torch
+from cuda_cases import DEVICE, TOLERANCE, MomentsCase
+
+import fastfid
+from fastfid import _core
+
+devices, reason = _core.cuda_driver()
+pytestmark = pytest.mark.cuda
+needs_device = pytest.mark.skipif(not devices, reason=f"no CUDA device: {reason}")
+
+
+def on_device(rows):
+    """A NumPy array as a CUDA tensor of the same strides; NumPy's bfloat16 is carried by its bits."""
+    base = rows if rows.base is None else rows.base
+    start = (rows.ctypes.data - base.ctypes.data) // rows.itemsize
+    bits = torch.from_numpy(np.ascontiguousarray(base).view(np.uint8).copy()).cuda()
+    flat = bits.view(
+        {"float32": torch.float32, "float16": torch.float16}.get(rows.dtype.name, torch.bfloat16)
+    ).flatten()
+    return flat.as_strided(rows.shape, [stride // rows.itemsize for stride in rows.strides], start)
+
+
+@needs_device
+@pytest.mark.parametrize("arithmetic", TOLERANCE)
+@pytest.mark.parametrize("case", DEVICE, ids=str)
+def test_moments_on_the_device_are_those_of_the_cpu(case, arithmetic):
+    moments, cpu = fastfid.DeviceMoments(case.d, arithmetic=arithmetic), fastfid.Moments(case.d)
+    rows = on_device(case.rows())
+    for start in range(0, case.n, case.batch):
+        moments.update(rows[start : start + case.batch])
+    cpu.update(case.rows())
+    host = moments.to_host()
+    assert host.n == moments.n == case.n
+    scale = np.abs(cpu.covariance()).max()
+    assert np.abs(host.covariance() - cpu.covariance()).max() < TOLERANCE[arithmetic] * scale
+    assert np.abs(host.mean - cpu.mean).max() < TOLERANCE[arithmetic] * np.abs(cpu.mean).max()
+    if case.is_thin:
+        np.testing.assert_array_equal(host.rows, cpu.rows)
+
+
+@needs_device
+def test_updates_on_two_streams_that_overlap_are_ordered():
+    case = MomentsCase(2048, 8000)
+    rows = on_device(case.rows())
+    expected = fastfid.DeviceMoments(2048)
+    expected.update(rows)
+    moments = fastfid.DeviceMoments(2048)
+    streams = torch.cuda.Stream(), torch.cuda.Stream()
+    for stream in streams:
+        stream.wait_stream(torch.cuda.current_stream())
+    for i, batch in enumerate(rows.split(123)):
+        with torch.cuda.stream(streams[i % 2]):
+            torch.cuda._sleep(100_000)
+            # Filled on this stream, late: read before that, it would be NaN.
+            late = torch.full_like(batch, float("nan"))
+            torch.cuda._sleep(100_000)
+            late.copy_(batch)
+            moments.update(late)
+            late.fill_(float("inf"))  # after the update, on the same stream
+    np.testing.assert_array_equal(moments.to_host().covariance(), expected.to_host().covariance())
+
+
+@needs_device
+def test_an_update_does_not_wait_for_the_device():
+    moments = fastfid.DeviceMoments(2048)
+    rows = torch.rand(3000, 2048, device="cuda")
+    moments.update(rows)
+    torch.cuda.synchronize()
+    done = torch.cuda.Event()
+    torch.cuda._sleep(2_000_000_000)  # about a second
+    for _ in range(20):
+        moments.update(rows)
+    done.record()
+    assert not done.query()  # all were accepted while the device slept
+    assert moments.to_host().n == 63000
+
+
+@needs_device
+def test_a_nonfinite_row_is_named_later():
+    moments = fastfid.DeviceMoments(64)
+    rows = torch.rand(3000, 64, device="cuda")
+    rows[2999, 1] = float("nan")
+    moments.update(rows)
+    with pytest.raises(fastfid.NumericalError, match="row 2999 of those given to update"):
+        moments.to_host()
+    moments.reset()
+    moments.update(rows[:100])
+    assert moments.to_host().n == 100
+
+
+@needs_device
+@pytest.mark.parametrize(
+    ("x", "error", "text"),
+    [
+        (lambda: torch.rand(3, 64), ValueError, "x: expected a tensor on cuda:0, got one that is not on a CUDA device"),
+        (lambda: torch.rand(3, 63, device="cuda"), ValueError, r"x: expected shape \(n, 64\), got float32 \(3, 63\)"),
+        (lambda: torch.rand(64, device="cuda"), TypeError, "x: expected a tensor with 2 dimensions, got float32"),
+        (lambda: torch.zeros(3, 64, device="cuda", dtype=torch.float64), TypeError, "x: expected float32, float16 or"),
+        (lambda: [1.0], TypeError, "x: expected a tensor that speaks DLPack"),
+    ],
+)
+def test_what_is_refused(x, error, text):
+    with pytest.raises(error, match=text):
+        fastfid.DeviceMoments(64).update(x())
+
+
+@pytest.mark.skipif(bool(devices), reason="there is a CUDA device")
+def test_without_a_device_the_error_says_what_is_missing():
+    with pytest.raises(
+        fastfid.BackendUnavailable, match=r"no CUDA device: no NVIDIA driver|built without its CUDA part"
+    ):
+        fastfid.DeviceMoments(64)
