@@ -51,12 +51,9 @@ Examples
 >>> import fastfid
 >>> import torch
 >>> if torch.cuda.is_available():
-...     moments = fastfid.DeviceMoments(2048, device=0)
+...     moments = fastfid.DeviceMoments(2048)
 ...     moments.update(torch.rand(50, 2048, device="cuda"))
-...     moments.n, moments.to_host().mean.shape
-... else:
-...     50, (2048,)
-(50, (2048,))
+...     assert moments.to_host().n == 50
 )";
 
 #ifdef FASTFID_WITH_CUDA
