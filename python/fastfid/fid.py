@@ -449,7 +449,13 @@ def _uncertainty(a: _Side, b: _Side) -> dict[str, Any]:
 
 
 def _distance(
-    a: Statistics, b: Statistics, *, method: str = "auto", tol: float | None = None, force: bool = False
+    a: Statistics,
+    b: Statistics,
+    *,
+    method: str = "auto",
+    tol: float | None = None,
+    device: str = "cpu",
+    force: bool = False,
 ) -> FrechetResult:
     check_compatible(a, b, force=force)
 
@@ -457,7 +463,7 @@ def _distance(
         return (s.mu, s.sigma, None) if s.rows is None else (s.mu, None, s.rows)
 
     try:
-        result = _core.frechet_distance(*side(a), *side(b), n1=a.n, n2=b.n, method=method, tol=tol)
+        result = _core.frechet_distance(*side(a), *side(b), n1=a.n, n2=b.n, method=method, tol=tol, device=device)
     except ValueError as error:  # NumericalError is one
         if a.name == b.name == Statistics.name:
             raise
@@ -516,12 +522,20 @@ def frechet_distance(
     *,
     method: str = ...,
     tol: float | None = ...,
+    device: str = ...,
     force: bool = ...,
     return_info: Literal[False] = ...,
 ) -> float: ...
 @overload
 def frechet_distance(
-    a: Side, b: Side, *, method: str = ..., tol: float | None = ..., force: bool = ..., return_info: Literal[True]
+    a: Side,
+    b: Side,
+    *,
+    method: str = ...,
+    tol: float | None = ...,
+    device: str = ...,
+    force: bool = ...,
+    return_info: Literal[True],
 ) -> dict[str, Any]: ...
 def frechet_distance(
     a: Side,
@@ -529,6 +543,7 @@ def frechet_distance(
     *,
     method: str = "auto",
     tol: float | None = None,
+    device: str = "cpu",
     force: bool = False,
     return_info: bool = False,
 ) -> float | dict[str, Any]:
@@ -542,6 +557,8 @@ def frechet_distance(
         How the trace of the matrix square root is taken.
     tol : float, optional
         Tighten the certified bounds of the trace to this width.
+    device : {"cpu", "cuda", "cuda:N"}
+        Where the trace is taken; see :func:`trace_sqrt_product`. A CUDA device gives no bias.
     force : bool
         Compare statistics made under different protocols, networks or precisions all the same.
     return_info : bool
@@ -553,6 +570,8 @@ def frechet_distance(
         Shapes or provenance do not fit together.
     fastfid.NumericalError
         A covariance is not positive semi-definite.
+    fastfid.BackendUnavailable
+        There is no such device, or no cuBLAS or cuSOLVER for it.
 
     Examples
     --------
@@ -561,7 +580,7 @@ def frechet_distance(
     2048.0
     """
     left, right = _as_side(a, "a"), _as_side(b, "b")
-    result = _distance(left, right, method=method, tol=tol, force=force)
+    result = _distance(left, right, method=method, tol=tol, device=device, force=force)
     return _record(left, right, result) if return_info else result.value
 
 
