@@ -6,6 +6,7 @@ The least is what the standard library takes for the same names without asking w
 
 import io
 import os
+import shutil
 import tarfile
 import tempfile
 import zipfile
@@ -56,6 +57,8 @@ def _write_tar(path: Path, count: int) -> None:
 
 def run(config: Config) -> Iterator[Result]:
     config.cache.mkdir(parents=True, exist_ok=True)
+    for left in config.cache.glob("listing-*"):  # by a run that was killed
+        shutil.rmtree(left)
     # A million files are made for this run and go with it: elsewhere they would only slow down backups and searches.
     with tempfile.TemporaryDirectory(prefix="listing-", dir=config.cache) as scratch:
         yield _folder(config, Path(scratch) / "names")
