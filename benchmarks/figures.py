@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report
+from benchmarks import gpu_report, report
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MARKER = re.compile(r"(<!-- figures: (?P<name>\S+)(?: (?P<machine>[^\s-]\S*))? -->\n).*?(<!-- /figures -->)", re.DOTALL)
@@ -91,8 +91,13 @@ def _shown(entry: dict[str, Any], quantity: str, unit: str) -> str:
     return report.duration(entry["median"])
 
 
-def summary(results: dict[str, Any], slug: str) -> str:
-    """Return README's table and pictures; `slug` names the machine's files."""
+def machine_results(folder: Path) -> list[Path]:
+    """Return the files of machines; those of cards (gpu_report.py) have another form."""
+    return sorted(path for path in folder.glob("*.json") if not path.name.startswith("gpu-"))
+
+
+def summary(results: dict[str, Any], slug: str, folder: Path = report.RESULTS) -> str:
+    """Return README's table and pictures; `slug` names the machine's files, `folder` holds those of cards."""
     machine = results["machine"]
     rows = ["| what | fastfid | the other | ratio | threads | command |", "|---|---|---|---|---|---|"]
     for line in SUMMARY:
@@ -117,6 +122,7 @@ def summary(results: dict[str, Any], slug: str) -> str:
             command,
         ]
         rows.append("| " + " | ".join(cells) + " |")
+    rows.append(gpu_report.readme_row(folder))
     dates = sorted(stage["started"][:10] for stage in results["stages"].values())
     when = dates[0] if dates[:1] == dates[-1:] else f"{dates[0]} to {dates[-1]}"
     return "\n".join(
@@ -148,7 +154,7 @@ def rewrite(text: str, results_folder: Path) -> str:
     def fill(match: re.Match[str]) -> str:
         name, machine = match["name"], match["machine"]
         if machine is None:
-            measured = sorted(path.stem for path in results_folder.glob("*.json"))
+            measured = [path.stem for path in machine_results(results_folder)]
             if not measured:  # a checkout in which nothing was measured yet
                 return f"{match[1]}{match[4]}"
             if len(measured) > 1:
@@ -160,7 +166,11 @@ def rewrite(text: str, results_folder: Path) -> str:
         results = report.load(path)
         if name != "summary" and name not in results["stages"]:
             raise LookupError(f"marker 'figures: {name} {machine}': no such stage in {path.name}")
-        body = summary(results, machine) if name == "summary" else report.stage_table(results["stages"][name]) + "\n"
+        body = (
+            summary(results, machine, results_folder)
+            if name == "summary"
+            else report.stage_table(results["stages"][name]) + "\n"
+        )
         return f"{match[1]}{body}{match[4]}"
 
     return MARKER.sub(fill, text)
@@ -180,7 +190,7 @@ def main() -> int:
         stale.append(path.relative_to(REPOSITORY).as_posix())
         if not options.check:
             path.write_text(made, encoding="utf-8")
-    for path in sorted(report.RESULTS.glob("*.json")):
+    for path in machine_results(report.RESULTS):
         table = path.with_suffix(".md")
         results = report.load(path)
         if not table.exists() or table.read_text(encoding="utf-8") != report.markdown(results):

@@ -1,4 +1,4 @@
-"""What several test files use: an extractor whose truth is known, and a look at the GIL."""
+"""What several test files use: an extractor whose truth is known, a look at the GIL, a CUDA device that is the host."""
 
 import sys
 import threading
@@ -6,7 +6,9 @@ import time
 
 import numpy as np
 
-from fastfid.features import FeatureExtractor
+from fastfid import Moments, _core
+from fastfid.features import FeatureExtractor, cuda, onnx
+from fastfid.features.inception import InceptionV3
 
 
 class GridMeans(FeatureExtractor):
@@ -63,3 +65,97 @@ def counts_during(call):
         sys.setswitchinterval(interval)
         stop.set()
         worker.join()
+
+
+class HostArray:
+    """What a CudaArray is, on the host."""
+
+    def __init__(self, values):
+        self.values = values
+        self.shape = values.shape
+        self.data = values.ctypes.data
+
+    def rows(self, start, stop):
+        return HostArray(self.values[start:stop])
+
+
+class HostMemory:
+    """cuda.Memory on the host. Fresh memory is poisoned; what a caller's stream would wait for is written down."""
+
+    def __init__(self):
+        self.held = []
+        self.runs = 0
+
+    def array(self, shape, dtype):
+        return HostArray(np.full(shape, np.nan, dtype))
+
+    def fill(self, array, byte):
+        assert byte == 0
+        array.values[...] = 0
+
+    def spatial_mean(self, map, out):
+        self.runs += 1
+        out.values[...] = _core.spatial_mean(map.values)
+        map.values[...] = np.nan
+
+    def preprocess(self, images, start, protocol, out):
+        given = images.tensor.values if isinstance(images.tensor, Tensor) else np.asarray(images.tensor)
+        part = given[start : start + len(out.values)]
+        part = part if images.channels_last else np.moveaxis(part, 1, -1)
+        out.values[...] = _core.preprocess(list(part), protocol)
+
+    def hold(self, caller):
+        self.held.append(caller)
+
+    def moments(self, d):
+        return HostMoments(d)
+
+
+class HostMoments:
+    def __init__(self, d):
+        self._moments = Moments(d)
+
+    def update(self, rows):
+        self._moments.update(rows.values.copy())  # a device would read them before the next run writes them
+
+    def to_host(self):
+        return Moments.from_state(self._moments.state())
+
+
+class Tensor:
+    """Says that it is on a GPU; its values are on the host."""
+
+    def __init__(self, values, device=0):
+        self.values = values
+        self.shape = values.shape
+        self.dtype = values.dtype
+        self._device = device
+
+    def __dlpack_device__(self):
+        return 2, self._device
+
+    def __dlpack__(self, **keywords):
+        raise AssertionError("was copied to the host")
+
+
+class OnDevice(InceptionV3):
+    """The network on the CPU that says it is on cuda:0, and takes its tensors there."""
+
+    def __init__(self, dims, protocol, batch_size):
+        super().__init__(dims, protocol=protocol, device="cpu")
+        self.device = self._network.device = "cuda:0"
+        self._network.bind = self._bind
+        self.memories = []
+        self._rows = batch_size
+
+    def _bind(self, image, shape, map):
+        self._network.device = "cpu"
+        try:
+            return onnx.Network.bind(self._network, image, shape, map)
+        finally:
+            self._network.device = "cuda:0"
+
+    def device_side(self, device):
+        cuda.expect_device(device, self.device)
+        self.memories.append(HostMemory())
+        return cuda.DeviceSide(self._network, self.memories[-1], self.protocol, self._rows)

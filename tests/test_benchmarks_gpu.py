@@ -1,0 +1,371 @@
+"""benchmarks/gpu.py without a GPU: what it says then, its report, and its stages on stand-ins for the device."""
+
+import json
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from stubs import OnDevice
+
+from benchmarks import figures, gpu, gpu_report, report
+from fastfid import Moments, _core
+from fastfid.features import onnx
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+# ------------------------------------------------------------------------------------------------------ command line
+
+
+@pytest.mark.skipif(gpu.missing_device() is None, reason="there is a CUDA device")
+def test_without_a_device_it_says_so_in_one_sentence(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.gpu", "--smoke", "--output", str(tmp_path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("benchmarks.gpu needs a CUDA device and measured nothing: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_options():
+    options = gpu.parse(["--stage", "trace", "moments", "--stage", "network", "--seed", "7", "--no-build"])
+    assert (options.stage, options.seed, options.no_build) == (["trace", "moments", "network"], 7, True)
+    assert gpu.parse([]).output == report.RESULTS
+    with pytest.raises(SystemExit):
+        gpu.parse(["--stage", "nonsense"])
+    assert set(gpu.SMOKE) <= set(gpu.STAGES)
+    assert {target.stage for target in gpu_report.TARGETS} <= set(gpu.STAGES)
+
+
+# ------------------------------------------------------------------------------------------------------------ report
+
+
+def record(**values):
+    made = gpu_report.new_record(
+        card="NVIDIA H200",
+        driver="580.1",
+        memory="1 MiB",
+        mode="full",
+        date="2026-12-01T10:00:00+00:00",
+        commit="abc",
+        command="c",
+        seed=1,
+        versions={"python": "3.12"},
+    )
+    row = {
+        "case": "a | b",
+        "contender": "fastfid",
+        "median": 2e-3,
+        "low": 1e-3,
+        "high": 3e-3,
+        "rate": 5e3,
+        "unit": "x/s",
+    }
+    made["stages"] = {
+        "moments": {"state": "measured", "why": "", "rows": [row]},
+        "network": {"state": "not measured", "why": "no CUDA provider", "rows": []},
+    }
+    made["checks"] = [{"what": "moments", "error": 1e-14, "limit": 1e-12, "ok": True}]
+    made["values"] = values
+    return made
+
+
+def verdicts(made):
+    return {entry["target"].name: entry["verdict"] for entry in gpu_report.judge(made)}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "verdict"),
+    [
+        ("moments_of_dsyrk", 0.6, "met"),
+        ("moments_of_dsyrk", 0.59, "not met"),
+        ("trace_ms", 15.0, "met"),
+        ("trace_ms", 15.1, "not met"),
+        ("fid_change_float16", float("nan"), "not met"),
+        ("sanitizer_errors", 0.0, "met"),
+        ("sanitizer_errors", 1.0, "not met"),
+    ],
+)
+def test_targets(name, value, verdict):
+    assert verdicts(record(**{name: value}))[name] == verdict
+
+
+def test_what_was_not_measured_says_why():
+    found = verdicts(record())
+    assert found["network_float16"] == "not measured: no CUDA provider"
+    assert found["moments_of_dsyrk"] == "not measured: the stage gave no such value"
+    assert found["trace_ms"] == "not measured: not asked for"
+    text = gpu_report.markdown(record(trace_ms=20.0))
+    assert "| certified trace at d = 2048, ms | at most 15 | 20 | **not met** |" in text
+    assert "**not measured: no CUDA provider**" in text
+    assert "| a | b | fastfid | 2 ms (1 ms to 3 ms) | 5,000 x/s |  |" in text
+
+
+def test_failures():
+    made = record()
+    assert gpu_report.failures(made) == []
+    made["checks"].append({"what": "trace", "error": float("nan"), "limit": 1.0, "ok": False})
+    made["stages"]["oracle"] = {"state": "failed", "why": "2 failed", "rows": []}
+    assert gpu_report.failures(made) == ["oracle: 2 failed", "trace: -"]
+
+
+def test_files_and_readmes_line(tmp_path):
+    assert gpu_report.readme_row(tmp_path).startswith(f"| {gpu_report.WHAT} | **never run on a GPU** |")
+    smoke = record(trace_ms=1.0)
+    smoke["mode"] = "smoke"
+    gpu_report.write({**smoke, "card": "Small"}, tmp_path)
+    assert "never run on a GPU" in gpu_report.readme_row(tmp_path)  # a part is not a run
+    path = gpu_report.write(record(trace_ms=1.0, moments_of_dsyrk=0.1), tmp_path)
+    assert path.name == "gpu-nvidia-h200-2026-12-01.json"
+    assert json.loads(path.read_text()) == record(trace_ms=1.0, moments_of_dsyrk=0.1)
+    assert path.with_suffix(".md").read_text() == gpu_report.markdown(record(trace_ms=1.0, moments_of_dsyrk=0.1))
+    line = gpu_report.readme_row(tmp_path)
+    assert "never run" not in line
+    assert "NVIDIA H200, 2026-12-01" in line
+    assert "1 of 10 targets met" in line
+    assert "cuBLAS dsyrk: not met" in line
+    assert line.count("|") == 7  # six cells, as the table's other lines
+
+
+def test_results_of_cards_are_no_machines(tmp_path):
+    gpu_report.write(record(), tmp_path)
+    assert figures.machine_results(tmp_path) == []
+    (tmp_path / "box.json").write_text("{}")
+    assert [path.stem for path in figures.machine_results(tmp_path)] == ["box"]
+
+
+def test_sanitizers_summary():
+    assert gpu.sanitizer_errors("x\n========= ERROR SUMMARY: 0 errors\n") == 0
+    assert gpu.sanitizer_errors("========= ERROR SUMMARY: 1 error\n========= ERROR SUMMARY: 3 errors") == 4
+    assert gpu.sanitizer_errors("========= RACECHECK SUMMARY: 2 hazards displayed (2 errors, 0 warnings)") == 2
+    assert gpu.sanitizer_errors("killed") is None
+
+
+# ------------------------------------------------------------------------------------------------- stages, on stand-ins
+
+
+class Stream:
+    def __init__(self, device=0):
+        self.handle = 11
+
+
+class Array:
+    """A CudaArray in host memory."""
+
+    def __init__(self, shape, dtype, stream):
+        self.values = np.empty(shape, dtype)
+
+    def copy_from(self, source):
+        assert source.flags.c_contiguous
+        self.values[...] = source
+
+    def fill_bytes(self, byte):
+        self.values.view(np.uint8)[...] = byte
+
+    def numpy(self):
+        return self.values.copy()
+
+
+def host(tensor):
+    if isinstance(tensor, Array):
+        return tensor.values
+    return tensor.float().numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
+
+
+class DeviceMoments:
+    arithmetic = "float64"
+    error = 0.0
+
+    def __init__(self, d, *, device):
+        self._moments = Moments(d)
+
+    def update(self, x, *, stream=None):
+        self._moments.update(host(x))
+
+    def to_host(self):
+        return self._moments
+
+
+class Preprocessor:
+    def __init__(self, protocol, device):
+        self._protocol = protocol
+
+    def run(self, images, out, *, channels_last, stream):
+        values = host(images) if channels_last else np.moveaxis(host(images), 1, -1)
+        host(out)[...] = _core.preprocess(np.ascontiguousarray(values), self._protocol)
+
+
+class Event:
+    def __init__(self, enable_timing):
+        assert enable_timing
+
+    def record(self, stream):
+        self.at = time.perf_counter()
+
+    def elapsed_time(self, end):
+        return 1e3 * (end.at - self.at)
+
+
+@pytest.fixture
+def stand_ins(monkeypatch):
+    """Host memory in place of the device's, torch's CPU in place of its GPU, and small sizes."""
+    trace = _core.trace_sqrt_product
+
+    def trace_on_device(a, b, *, device, **options):
+        assert device == "cuda:0"
+        return trace(*(np.asarray(x) if isinstance(x, np.ndarray) else host(x) for x in (a, b)), **options)
+
+    def spatial_mean(map, out):
+        out.values[...] = _core.spatial_mean(map.values.astype(np.float32))
+
+    def preferring_the_host(a, b, **options):
+        return trace_on_device(a, b, **options) if "device" in options else trace(a, b, **options)
+
+    monkeypatch.setattr(_core, "CudaStream", Stream, raising=False)
+    monkeypatch.setattr(_core, "CudaArray", Array, raising=False)
+    monkeypatch.setattr(_core, "DeviceMoments", DeviceMoments, raising=False)
+    monkeypatch.setattr(_core, "CudaPreprocessor", Preprocessor, raising=False)
+    monkeypatch.setattr(_core, "cuda_spatial_mean", spatial_mean, raising=False)
+    monkeypatch.setattr(_core, "trace_sqrt_product", preferring_the_host)
+    for name in ("empty", "full", "randint", "zeros", "rand"):
+        made = getattr(torch, name)
+        monkeypatch.setattr(torch, name, lambda *args, made=made, device=None, **options: made(*args, **options))
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda x, where, to=torch.Tensor.to: x if where == "cuda:0" else to(x, where)
+    )
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, where: module)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda *device: types.SimpleNamespace(cuda_stream=0))
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "ExternalStream", lambda handle: handle)
+    for name, value in (("D", 64), ("IMAGES", 2), ("COPY_BYTES", 1 << 16), ("FLUSH_BYTES", 1 << 10)):
+        monkeypatch.setattr(gpu, name, value)
+    return gpu.Run(gpu_report.new_record(), is_smoke=False, seed=5)
+
+
+def states(run):
+    return {name: (stage["state"], stage["why"]) for name, stage in run.record["stages"].items()}
+
+
+def test_checks_hold_where_the_device_is_right(stand_ins, monkeypatch):
+    monkeypatch.setattr(gpu, "exercise", lambda run, scale, exercise=gpu.exercise: exercise(run, 1))
+    gpu.run_stage(stand_ins, "checks")
+    assert states(stand_ins) == {"checks": ("measured", "")}
+    what = " ".join(check["what"] for check in stand_ins.record["checks"])
+    for subject in ("moments, 2500 x 65", "photographs", "spatial mean", "preprocess clean", "trace, d = 257, device"):
+        assert subject in what
+
+
+@pytest.mark.parametrize("broken", ["covariance", "mean", "preprocess", "nothing written"])
+def test_checks_see_what_is_wrong(stand_ins, monkeypatch, broken):
+    if broken == "covariance":
+        monkeypatch.setattr(DeviceMoments, "update", lambda self, x, stream: self._moments.update(1.0001 * host(x)))
+    elif broken == "mean":
+        monkeypatch.setattr(_core, "cuda_spatial_mean", lambda map, out: out.values.fill(0))
+    elif broken == "preprocess":
+        run = Preprocessor.run
+        monkeypatch.setattr(Preprocessor, "run", lambda *a, **k: [run(*a, **k), host(a[2]).__imul__(1 + 2.0**-9)])
+    else:
+        monkeypatch.setattr(_core, "cuda_spatial_mean", lambda map, out: None)  # NaN stays
+    monkeypatch.setattr(gpu, "check_trace", lambda *_: None)
+    gpu.run_stage(stand_ins, "checks")
+    state, why = states(stand_ins)["checks"]
+    assert state == "failed"
+    assert why.startswith("disagrees with the CPU: ")
+    assert gpu_report.failures(stand_ins.record)
+
+
+def test_moments_and_trace_and_preprocess(stand_ins, monkeypatch):
+    monkeypatch.setattr(gpu, "dsyrk", lambda rows: lambda: rows.t() @ rows)
+    for name in ("moments", "trace", "preprocess"):
+        gpu.run_stage(stand_ins, name)
+    assert states(stand_ins) == dict.fromkeys(("moments", "trace", "preprocess"), ("measured", ""))
+    wanted = {target.name for target in gpu_report.TARGETS if target.stage in stand_ins.record["stages"]}
+    assert wanted <= set(stand_ins.record["values"])
+    # CuPy is not here, and says so; everything else was measured.
+    rows = [row for stage in stand_ins.record["stages"].values() for row in stage["rows"]]
+    absent = [row["contender"] for row in rows if row["note"].startswith("not measured")]
+    assert absent == ["cuSOLVER eigvalsh through CuPy"]
+    assert gpu_report.markdown({**record(), **stand_ins.record})
+
+
+def test_the_network_and_a_training_loop(stand_ins, monkeypatch, weights):
+    import fastfid.features.inception as inception
+    import fastfid.sources.device as device
+    import fastfid.sources.open as opening
+
+    class Extractor(OnDevice):
+        def __init__(self, dims, *, protocol="pytorch-fid", precision="float32", device="auto", weights=None):
+            super().__init__(dims, protocol, 4)
+            self.precision = precision
+
+    monkeypatch.setattr(inception, "InceptionV3", Extractor)
+    for module in (device, opening):
+        monkeypatch.setattr(module, "device_of", lambda x: "cuda:0" if isinstance(x, torch.Tensor) else None)
+    monkeypatch.setattr(gpu, "network_is_missing", lambda: None)
+    monkeypatch.setattr(gpu, "time_extractor", lambda run, extractor, images, case, name: run.row(case, name, [1.0]))
+    monkeypatch.setattr(torch.Tensor, "half", lambda x: x)
+    monkeypatch.setattr(torch.nn.Module, "half", lambda x: x)
+    options = dict(onnx.CUDA_OPTIONS)
+    gpu.run_stage(stand_ins, "network")
+    assert states(stand_ins)["network"] == ("measured", "")
+    assert options == onnx.CUDA_OPTIONS
+    wanted = {target.name for target in gpu_report.TARGETS if target.stage == "network"}
+    assert wanted <= set(stand_ins.record["values"])
+    assert stand_ins.record["values"]["fid_change_float16"] == 0
+
+    monkeypatch.setattr(
+        gpu, "need", lambda *modules: (_ for _ in ()).throw(gpu.NotMeasured("x")) if len(modules) > 1 else None
+    )
+    gpu.run_stage(stand_ins, "whole")
+    assert states(stand_ins)["whole"] == ("measured", "")
+    rows = stand_ins.record["stages"]["whole"]["rows"]
+    assert [row["contender"] for row in rows if "median" in row] == [
+        "fastfid.FID, tf32",
+        "fastfid.FID, tf32, compute alone",
+        "fastfid.FID, float16",
+        "fastfid.FID, float16, compute alone",
+    ]
+
+
+def test_a_stage_whose_needs_are_missing(stand_ins, monkeypatch):
+    monkeypatch.setattr(gpu, "network_is_missing", lambda: "this onnxruntime (1.30.0) has no CUDA provider")
+    gpu.run_stage(stand_ins, "network")
+    gpu.run_stage(stand_ins, "whole")
+    monkeypatch.setattr(gpu.shutil, "which", lambda name: None)
+    gpu.run_stage(stand_ins, "sanitizer")
+    assert states(stand_ins) == {
+        "network": ("not measured", "this onnxruntime (1.30.0) has no CUDA provider"),
+        "whole": ("not measured", "this onnxruntime (1.30.0) has no CUDA provider"),
+        "sanitizer": ("not measured", "compute-sanitizer not found"),
+    }
+    assert gpu_report.failures(stand_ins.record) == []
+
+
+def test_main_writes_what_it_has_and_fails_where_a_stage_does(stand_ins, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(gpu, "missing_device", lambda: None)
+    monkeypatch.setitem(
+        gpu.STAGES, "trace", lambda run: run.row("c", "fastfid", [1.0, 2.0, 3.0], count=4, unit="x/s") and None
+    )
+
+    def broken(run):
+        """It fails."""
+        raise ZeroDivisionError("no")
+
+    monkeypatch.setitem(gpu.STAGES, "whole", broken)
+    for stage in ("trace", "whole"):
+        gpu.STAGES[stage].__doc__ = "What it does."
+    assert gpu.main(["--no-build", "--stage", "trace", "whole", "--seed", "3", "--output", str(tmp_path)]) == 1
+    written = json.loads(next(tmp_path.glob("gpu-*.json")).read_text())
+    assert written["stages"]["trace"]["rows"][0]["rate"] == 2.0
+    assert written["stages"]["whole"]["why"] == "ZeroDivisionError: no"
+    assert (written["mode"], written["seed"]) == ("part", 3)
+    out, err = capsys.readouterr()
+    assert "failed: whole: ZeroDivisionError: no" in err
+    assert "certified trace at d = 2048, ms: not measured: the stage gave no such value" in out
