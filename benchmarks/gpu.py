@@ -37,6 +37,7 @@ DEVICE = "cuda:0"
 D = 2048
 IMAGES = 256  # of 512 x 512 in a call of the preprocessing
 COPY_BYTES = 1 << 30
+UPDATES = 50
 FLUSH_BYTES = 512 << 20  # several times the largest L2 there is
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
 PROTOCOLS = ("pytorch-fid", "tensorflow", "clean", "torchmetrics", "none")
@@ -614,7 +615,7 @@ def stage_network(run: Run) -> None:
     side = extractors["float16"].device_side(DEVICE)
     batch = DeviceImages(images[:64])
     times = []
-    for _ in range(50):
+    for _ in range(UPDATES):
         begin = time.perf_counter()
         side.update(batch, torch.cuda.current_stream().cuda_stream)
         times.append(time.perf_counter() - begin)

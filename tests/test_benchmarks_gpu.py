@@ -244,7 +244,7 @@ def stand_ins(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_stream", lambda *device: types.SimpleNamespace(cuda_stream=0))
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "ExternalStream", lambda handle: handle)
-    for name, value in (("D", 64), ("IMAGES", 2), ("COPY_BYTES", 1 << 16), ("FLUSH_BYTES", 1 << 10)):
+    for name, value in (("D", 64), ("IMAGES", 1), ("COPY_BYTES", 1 << 16), ("FLUSH_BYTES", 1 << 10), ("UPDATES", 2)):
         monkeypatch.setattr(gpu, name, value)
     return gpu.Run(gpu_report.new_record(), is_smoke=False, seed=5)
 
