@@ -115,6 +115,16 @@ def test_full_rank_agrees_with_scipy(d):
         assert result.upper - result.lower <= 1e-8 * result.upper
 
 
+def test_symmetric_part_is_used():
+    # 70 is more than two squares of 32.
+    rng = np.random.default_rng(70)
+    sigma, other = covariance(rng, 200, 70), covariance(rng, 200, 70)
+    crooked = sigma + 1e-9 * np.triu(rng.standard_normal((70, 70)), 1)
+    expected = _core.trace_sqrt_product((crooked + crooked.T) / 2, other).value
+    assert _core.trace_sqrt_product(crooked, other).value == pytest.approx(expected, rel=1e-14)
+    assert _core.trace_sqrt_product(crooked.T.copy(), other).value == pytest.approx(expected, rel=1e-14)
+
+
 def test_thread_count_does_not_change_a_bit():
     rng = np.random.default_rng(3)
     sigma1, sigma2 = covariance(rng, 900, 600, 1), covariance(rng, 700, 600, 1)
@@ -215,6 +225,14 @@ class TestErrors:
         sigma[place] = sigma[place[::-1]] = bad
         with pytest.raises(_core.NumericalError, match="sigma2: contains NaN or infinity"):
             _core.trace_sqrt_product(self.eye, sigma)
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+    @pytest.mark.parametrize("place", [(0, 39), (39, 0), (35, 35)])
+    def test_not_finite_on_one_side_of_the_diagonal(self, bad, place):
+        sigma = np.eye(40)
+        sigma[place] = bad
+        with pytest.raises(_core.NumericalError, match="sigma1: contains NaN or infinity"):
+            _core.trace_sqrt_product(sigma, np.eye(40))
 
     def test_asymmetric(self):
         with pytest.raises(ValueError, match="sigma1: expected a symmetric matrix"):

@@ -89,8 +89,10 @@ double multiply(const Matrix& a, const Matrix& b, Matrix& c);
 // C = A^T B, m x n from (k x m), (k x n).
 double multiply_tn(const Matrix& a, const Matrix& b, Matrix& c);
 
-// C = A^T A, n x n from m x n, both triangles stored: half the cost of multiply_tn.
-double gram(const Matrix& a, Matrix& c);
+// C = A^T A, n x n from m x n: half the cost of multiply_tn. The lower triangle is the upper one's mirror image, or
+// left as it was.
+enum class Fill { kBoth, kUpper };
+double gram(const Matrix& a, Matrix& c, Fill fill = Fill::kBoth);
 
 // Norms of E = S - F^T F for symmetric S.
 struct ResidualNorms {
@@ -119,7 +121,8 @@ Matrix triangular_factor(Matrix& a);
 // B := B R^-1 for upper-triangular R.
 double solve_right(const Matrix& r, Matrix& b);
 
-// Eigenvalues of symmetric A in ascending order; overwrites A. Throws NumericalError where LAPACK does not converge.
+// Eigenvalues of symmetric A in ascending order; reads the upper triangle and overwrites A. Throws NumericalError where
+// LAPACK does not converge.
 std::vector<double> symmetric_eigenvalues(Matrix& a);
 
 // The same, with A replaced by the eigenvectors: row k belongs to eigenvalue k. LAPACK's dsyevd, one thread.

@@ -1,11 +1,15 @@
 #include "core/matrix_sqrt.hpp"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <utility>
 
 #include "core/errors.hpp"
+#include "core/multiversion.hpp"
 #include "core/parallel.hpp"
 
 namespace fastfid {
@@ -50,6 +54,7 @@ struct Scaled {
   int exponent = 0;
   double trace = 0;
   double max_diagonal = 0;
+  bool is_symmetric = false;  // to the last bit
 
   // Halving the sum of the mirror images is exact for symmetric input. 4^-exponent itself may not be representable:
   // two steps.
@@ -59,9 +64,16 @@ struct Scaled {
   // Writes the elements of rows [row, row + n_rows) and columns [col, col + n_cols); `stride` is that of `out`.
   void copy(std::size_t row, std::size_t n_rows, std::size_t col, std::size_t n_cols, double* out,
             std::size_t stride) const {
-    constexpr std::size_t kSquare = 32;  // reads of the mirror image stay in the cache
     const double a = first();
     const double b = second();
+    if (is_symmetric) {  // the same bits without the mirror image
+      for (std::size_t r = 0; r < n_rows; ++r) {
+        const double* const in = sigma + (row + r) * d + col;
+        for (std::size_t c = 0; c < n_cols; ++c) out[r * stride + c] = in[c] * a * b + in[c] * a * b;
+      }
+      return;
+    }
+    constexpr std::size_t kSquare = 32;  // reads of the mirror image stay in the cache
     for (std::size_t r0 = 0; r0 < n_rows; r0 += kSquare) {
       for (std::size_t c0 = 0; c0 < n_cols; c0 += kSquare) {
         for (std::size_t r = r0; r < std::min(r0 + kSquare, n_rows); ++r) {
@@ -91,23 +103,61 @@ struct Scaled {
   throw_indefinite(s, linalg::symmetric_eigenvalues(copy));
 }
 
+// Without its sign bit a double is ordered as an integer is, infinity and then NaN on top.
+constexpr std::uint64_t kMagnitude = ~(std::uint64_t{1} << 63);
+
+// Over n elements and their mirror images: the largest magnitude, and the bits that differ.
+FASTFID_CLONES void survey(const double* elements, const double* mirror, std::size_t n, std::uint64_t& largest,
+                           std::uint64_t& differing) {
+  std::uint64_t top = largest;
+  std::uint64_t apart = differing;
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto here = std::bit_cast<std::uint64_t>(elements[i]);
+    const auto there = std::bit_cast<std::uint64_t>(mirror[i]);
+    top = std::max(top, std::max(here & kMagnitude, there & kMagnitude));
+    apart |= here ^ there;
+  }
+  largest = top;
+  differing = apart;
+}
+
+// Calls f(row, first column, columns, mirror images of these elements) for the pieces of the lower triangle, the
+// squares on the diagonal whole. The images are copied square by square: read down their columns they miss the cache.
+template <class F>
+void for_each_mirrored(const double* sigma, std::size_t d, F&& f) {
+  constexpr std::size_t kSquare = 32;
+  std::array<double, kSquare * kSquare> mirror;
+  for (std::size_t r0 = 0; r0 < d; r0 += kSquare) {
+    const std::size_t rows = std::min(kSquare, d - r0);
+    for (std::size_t c0 = 0; c0 <= r0; c0 += kSquare) {
+      const std::size_t cols = std::min(kSquare, d - c0);
+      for (std::size_t c = 0; c < cols; ++c) {
+        for (std::size_t r = 0; r < rows; ++r) mirror[r * kSquare + c] = sigma[(c0 + c) * d + r0 + r];
+      }
+      for (std::size_t r = 0; r < rows; ++r) f(r0 + r, c0, cols, mirror.data() + r * kSquare);
+    }
+  }
+}
+
 // Finite, symmetric, and what brings the trace into [1, 4).
 Scaled check_covariance(const double* sigma, std::size_t d, const char* name) {
   FASTFID_EXPECT(d >= 1, InvalidArgument, name, ": expected a covariance with d >= 1, got d = 0");
   Scaled s{sigma, d, name};
-  const double largest = largest_magnitude(sigma, d * d);
+  std::uint64_t largest_bits = 0;
+  std::uint64_t differing = 0;
+  for_each_mirrored(sigma, d, [&](std::size_t r, std::size_t c, std::size_t n, const double* mirror) {
+    survey(sigma + r * d + c, mirror, n, largest_bits, differing);
+  });
+  const auto largest = std::bit_cast<double>(largest_bits);
   FASTFID_EXPECT(std::isfinite(largest), NumericalError, name, ": contains NaN or infinity");
   if (largest == 0) return s;
+  s.is_symmetric = differing == 0;
   double asymmetry = 0;
-  constexpr std::size_t kSquare = 32;
-  for (std::size_t r0 = 0; r0 < d; r0 += kSquare) {
-    for (std::size_t c0 = 0; c0 <= r0; c0 += kSquare) {
-      for (std::size_t r = r0; r < std::min(r0 + kSquare, d); ++r) {
-        for (std::size_t c = c0; c < std::min(c0 + kSquare, r); ++c) {
-          asymmetry = std::max(asymmetry, std::abs(sigma[r * d + c] - sigma[c * d + r]));
-        }
-      }
-    }
+  if (!s.is_symmetric) {
+    for_each_mirrored(sigma, d, [&](std::size_t r, std::size_t c, std::size_t n, const double* mirror) {
+      const double* const row = sigma + r * d + c;
+      for (std::size_t i = 0; i < n; ++i) asymmetry = std::max(asymmetry, std::abs(row[i] - mirror[i]));
+    });
   }
   FASTFID_EXPECT(asymmetry <= kAsymmetry * largest, InvalidArgument, name,
                  ": expected a symmetric matrix, but elements and their mirror images differ by up to ", asymmetry,
@@ -325,7 +375,7 @@ struct EigenRoute {
 
 EigenRoute eigen_route(const Matrix& m, double norm_m, Matrix& g, double& flops) {
   EigenRoute out;
-  flops += linalg::gram(m, g);
+  flops += linalg::gram(m, g, linalg::Fill::kUpper);
   const double n = real(m.cols());
   out.singular_values = linalg::symmetric_eigenvalues(g);
   flops += 4.0 / 3.0 * n * n * n;
