@@ -1,7 +1,7 @@
 """The table of cases of the device code: what is computed, of which shape and dtype, and how far off it may be.
 
-It drives the emulated kernels (tests/test_cuda_moments.py), the device against the CPU (tests/test_cuda_device.py), and
-benchmarks of the device. Tolerances are for the largest error of an element, relative to the largest element.
+It drives the emulated kernels and the device beside the CPU (tests/test_cuda_*.py), and benchmarks of the device.
+Tolerances of moments are for the largest error of an element, relative to the largest element.
 """
 
 from dataclasses import dataclass
@@ -96,3 +96,82 @@ def oracle(rows):
     # Products of two float64 halves lose nothing that counts here: centred values are small.
     z = (x - mean).astype(np.float64)
     return mean.astype(np.float64), z.T @ z / (len(x) - 1)
+
+
+# --- Preprocessing: float32 results are the CPU's bits, float16 ones those bits rounded once; no tolerance.
+
+
+@dataclass(frozen=True)
+class ImagesCase:
+    """Images of one size, of noise, and where they lie in memory."""
+
+    protocol: str
+    h: int
+    w: int
+    n: int = 1
+    layout: str = "nhwc"
+    dtype: str = "float32"
+
+    def __str__(self):
+        return f"{self.protocol}-{self.n}x{self.h}x{self.w}-{self.layout}-{self.dtype}"
+
+    def images(self):
+        """(n, h, w, 3) uint8."""
+        return np.random.default_rng((self.h, self.w, self.n)).integers(0, 256, (self.n, self.h, self.w, 3), np.uint8)
+
+    def stored(self):
+        """The same in the case's layout, C-contiguous."""
+        images = self.images()
+        return images if self.layout == "nhwc" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+
+RESIZING = ("pytorch-fid", "tensorflow", "clean", "torchmetrics")
+# One pixel, thin, smaller, the network's own side, larger, many taps (bicubic: 17 rows of 1000), two segments of a row.
+IMAGE_SIZES = ((1, 1), (1, 37), (32, 32), (299, 299), (298, 301), (1000, 513), (3, 3000))
+EMULATED_IMAGES = [
+    *(ImagesCase(protocol, *size) for protocol in RESIZING for size in IMAGE_SIZES),
+    *(ImagesCase(protocol, *size, layout="nchw") for protocol in RESIZING for size in ((1, 1), (50, 71), (640, 411))),
+    *(ImagesCase(p, 80, 60, layout=layout, dtype="float16") for p in RESIZING for layout in ("nhwc", "nchw")),
+    *(ImagesCase(protocol, 20, 31, n=3) for protocol in RESIZING),
+    *(ImagesCase("none", *size, n=2, dtype=t) for size in ((75, 75), (76, 2500)) for t in ("float32", "float16")),
+]
+DEVICE_IMAGES = [
+    *EMULATED_IMAGES,
+    *(ImagesCase(p, *size, n=64) for p in RESIZING for size in ((32, 32), (256, 256), (512, 512), (1024, 768))),
+    ImagesCase("clean", 4000, 3000, n=2),
+    ImagesCase("clean", 3, 200_000),
+    ImagesCase("none", 299, 299, n=64, dtype="float16"),
+]
+
+
+# --- Trace: value and bounds beside the CPU's eigenvalues.
+
+
+@dataclass(frozen=True)
+class TraceCase:
+    """Two covariances of correlated Gaussian samples, and the width of the bracket asked for."""
+
+    d: int
+    n: int
+    tol: float = 1e-9
+
+    def __str__(self):
+        return f"{self.d}-n{self.n}-tol{self.tol:g}"
+
+    def covariances(self):
+        rng = np.random.default_rng(self.d)
+        for _ in range(2):
+            mixing = np.eye(self.d) + rng.standard_normal((self.d, self.d)) / np.sqrt(self.d) / 3
+            yield np.atleast_2d(np.cov(rng.standard_normal((self.n, self.d)) @ mixing, rowvar=False))
+
+
+EMULATED_TRACES = [TraceCase(d, 3 * d + 5) for d in (1, 2, 33, 64)]
+DEVICE_TRACES = [
+    *EMULATED_TRACES,
+    TraceCase(64, 200, tol=1e-6),
+    TraceCase(192, 1000),
+    TraceCase(768, 2000),
+    TraceCase(2048, 5000),
+    TraceCase(2048, 2100, tol=1e-6),  # condition of M beyond 1e3
+    TraceCase(100, 60, tol=1e-3),  # singular: factored on the host
+]

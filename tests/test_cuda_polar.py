@@ -1,24 +1,23 @@
-"""The polar route of csrc/cuda without a GPU: its kernels emulated, cuBLAS and cuSOLVER played by OpenBLAS.
+"""The polar route of csrc/cuda: its kernels emulated, cuBLAS and cuSOLVER played by OpenBLAS; and on a real device.
 
 The truth is NumPy for the kernels and the CPU route, itself tested against closed forms and mpmath, for the whole.
-What this cannot show: speed, NVIDIA's own libraries, and whatever only a GPU does.
+What emulation cannot show: speed, NVIDIA's own libraries, and whatever only a GPU does.
 """
 
 import ctypes
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from cuda_cases import DEVICE_TRACES, EMULATED_TRACES
+from emulation import ORDERS, compile_library
 
 import fastfid
 from fastfid import _core
 
-ROOT = Path(__file__).resolve().parents[1]
-EMULATION = ROOT / "tests" / "cuda_emulation"
-CORE = ["device", "frechet", "linalg", "matrix_sqrt", "parallel", "polar"]
-ORDERS = {"forwards": 0, "backwards": 1, "shuffled": 2}
+devices, reason = _core.cuda_driver()
+
 LATE = {"device": 0, "float64": 1, "float32": 2}
 
 
@@ -35,27 +34,15 @@ class Outcome(ctypes.Structure):
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     """The emulation, compiled, with the two libraries it looks for beside it."""
-    import scipy_openblas32
-
     folder = tmp_path_factory.mktemp("emulation")
-    lapack = Path(_core.__file__).with_name("libfastfid_lapack.so")
-    compiler = ["c++", "-std=c++20", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
-    fake = folder / "libcublas.so.13"
-    link = [str(lapack), f"-Wl,-rpath,{lapack.parent}"]
-    subprocess.run([*compiler, "-o", fake, EMULATION / "fake_math.cpp", *link], check=True)
-    (folder / "libcusolver.so.12").write_bytes(fake.read_bytes())
-    out = folder / "polar.so"
-    sources = [ROOT / "csrc" / "core" / f"{name}.cpp" for name in CORE]
-    sources += [ROOT / "csrc" / "cuda" / f"{name}.cpp" for name in ("polar", "math_libraries")]
-    sources += [EMULATION / "polar.cpp", EMULATION / "runtime.cpp", "-x", "c++", ROOT / "csrc/cuda/polar_kernels.cu"]
-    flags = ["-ffp-contract=off", "-DFASTFID_CUDA_EMULATION", "-DBLAS_SYMBOL_PREFIX=scipy_"]
-    flags += [f"-I{path}" for path in (ROOT / "csrc", EMULATION, scipy_openblas32.get_include_dir())]
-    subprocess.run([*compiler, *flags, "-o", out, *sources, "-x", "none", *link, "-ldl", "-pthread"], check=True)
-    library = ctypes.CDLL(out)
+    compile_library(folder / "libcublas.so.13", emulated=("fake_math",))
+    (folder / "libcusolver.so.12").write_bytes((folder / "libcublas.so.13").read_bytes())
+    core = ("device", "frechet", "linalg", "matrix_sqrt", "parallel", "polar")
+    library = compile_library(folder / "polar.so", core=core, host=("math_libraries", "polar"), emulated=("polar",))
     library.first_scale.restype = ctypes.c_double
     library.set_folder(str(folder).encode())
     yield library
-    library.set_order(0)
+    library.emulation_order(0)
 
 
 def pointer(array):
@@ -81,7 +68,7 @@ SIZES = [1, 2, 31, 32, 33, 70]
 class TestKernels:
     @pytest.fixture(autouse=True)
     def _order(self, library, order):
-        library.set_order(ORDERS[order])
+        library.emulation_order(ORDERS[order])
 
     def symmetric(self, n, seed=0):
         a = random(n, n, seed=seed)
@@ -172,18 +159,18 @@ class TestTrace:
         return out
 
     @pytest.mark.parametrize("order", ORDERS)
-    @pytest.mark.parametrize("d", [1, 2, 33, 64])
-    def test_positive_definite(self, library, d, order):
-        library.set_order(ORDERS[order])
-        a, b = np.atleast_2d(covariance(3 * d + 5, d)), np.atleast_2d(covariance(3 * d + 5, d, seed=1))
+    @pytest.mark.parametrize("case", EMULATED_TRACES, ids=str)
+    def test_positive_definite(self, library, case, order):
+        library.emulation_order(ORDERS[order])
+        a, b = case.covariances()
         want = fastfid.trace_sqrt_product(a, b)
-        got = self.run(library, a, b, tol=1e-9)
+        got = self.run(library, a, b, tol=case.tol)
         assert not got.error
         assert (got.method, got.note) == (b"newton-schulz", b"")
         assert got.lower <= want.value <= got.upper
-        assert got.upper - got.lower <= 1.01e-9 * got.upper
-        assert got.value == pytest.approx(want.value, rel=1e-9)
-        assert got.factor_residual < 1e-14 * d + 1e-15
+        assert got.upper - got.lower <= 1.01 * case.tol * got.upper
+        assert got.value == pytest.approx(want.value, rel=case.tol)
+        assert got.factor_residual < 1e-14 * case.d + 1e-15
 
     def test_same_as_the_host_route(self, library):
         """One algorithm: the operations differ in rounding only."""
@@ -310,7 +297,7 @@ class TestArguments:
         with pytest.raises(fastfid.BackendUnavailable, match=r"no CUDA device|built without its CUDA part"):
             fastfid.trace_sqrt_product(np.eye(2), np.eye(2), device="cuda:99")
         with pytest.raises(fastfid.BackendUnavailable, match=r"no CUDA device|built without its CUDA part"):
-            _core.frechet_distance(np.zeros(2), np.eye(2), None, np.zeros(2), np.eye(2), None, device="cuda:99")
+            fastfid.frechet_distance((np.zeros(2), np.eye(2)), (np.zeros(2), np.eye(2)), device="cuda:99")
 
     @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", ""])
     def test_no_device(self, device):
@@ -333,3 +320,53 @@ print(out.raw.replace(b"\\0", b" ").decode(errors="replace"))
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "needs libcublas.so.13" in printed
     assert "pip install nvidia-cublas" in printed
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not devices, reason=f"no CUDA device: {reason}")
+class TestDevice:
+    """On a real device, with NVIDIA's libraries."""
+
+    @pytest.mark.parametrize("case", DEVICE_TRACES, ids=str)
+    def test_beside_the_cpu(self, case):
+        a, b = case.covariances()
+        want = fastfid.trace_sqrt_product(a, b)
+        got = fastfid.trace_sqrt_product(a, b, device="cuda", tol=case.tol)
+        assert got.lower <= want.upper
+        assert want.lower <= got.upper
+        assert got.upper - got.lower <= 1.01 * case.tol * got.upper
+        assert got.value == pytest.approx(want.value, rel=max(case.tol, 1e-9))
+        assert ("factored on the host" in got.note) == (case.n <= case.d)
+        again = fastfid.trace_sqrt_product(a, b, device="cuda", tol=case.tol)
+        assert (again.value, again.lower, again.upper) == (got.value, got.lower, got.upper)
+
+    def test_covariances_that_are_there_already(self):
+        a, b = DEVICE_TRACES[-3].covariances()
+        stream = _core.CudaStream(0)
+        there = []
+        for sigma in (a, b):
+            there.append(_core.CudaArray(sigma.shape, np.dtype(np.float64), stream))
+            there[-1].copy_from(sigma)
+        got = fastfid.trace_sqrt_product(*there, device="cuda")
+        want = fastfid.trace_sqrt_product(a, b, device="cuda")
+        assert (got.value, got.lower, got.upper) == (want.value, want.lower, want.upper)
+        np.testing.assert_array_equal(there[0].numpy(), a)
+
+    def test_distance(self):
+        rows = random(500, 64), random(300, 64, seed=1) + 0.1
+        sides = [x for r in rows for x in (r.mean(0), np.cov(r, rowvar=False), None)]
+        want = _core.frechet_distance(*sides)
+        got = _core.frechet_distance(*sides, device="cuda")
+        assert got.lower <= want.value <= got.upper
+        assert got.value == pytest.approx(want.value, rel=1e-6)
+
+    def test_bad_arguments(self):
+        a = np.eye(4)
+        with pytest.raises(ValueError, match="'eigen' runs on the CPU only"):
+            fastfid.trace_sqrt_product(a, a, device="cuda", method="eigen")
+        with pytest.raises(TypeError, match="sigma2"):
+            fastfid.trace_sqrt_product(a, a.astype(np.float32), device="cuda")
+        with pytest.raises(ValueError, match="differ in dimension"):
+            fastfid.trace_sqrt_product(a, np.eye(3), device="cuda")
+        with pytest.raises(fastfid.NumericalError, match="contains NaN"):
+            fastfid.trace_sqrt_product(a, a * np.nan, device="cuda")

@@ -1,43 +1,24 @@
-"""The preprocessing kernel of csrc/cuda without a GPU: emulated, beside the CPU's preprocess, bit for bit."""
+"""The preprocessing kernel of csrc/cuda beside the CPU's preprocess, bit for bit: emulated, and on a device."""
 
 import ctypes
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
+from cuda_cases import DEVICE_IMAGES, EMULATED_IMAGES, RESIZING, ImagesCase
+from emulation import ORDERS, compile_library
 
 from fastfid import _core
 
-ROOT = Path(__file__).resolve().parents[1]
-EMULATION = ROOT / "tests" / "cuda_emulation"
-ORDERS = {"forwards": 0, "backwards": 1, "shuffled": 2}
-RESIZING = ["pytorch-fid", "tensorflow", "clean", "torchmetrics"]
+devices, reason = _core.cuda_driver()
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     """The emulation, compiled."""
     out = tmp_path_factory.mktemp("emulation") / "preprocess.so"
-    sources = [ROOT / "csrc" / "core" / f"{name}.cpp" for name in ("image", "parallel")]
-    sources += [EMULATION / "preprocess.cpp", EMULATION / "runtime.cpp", "-x", "c++", ROOT / "csrc/cuda/preprocess.cu"]
-    flags = [
-        "-std=c++20",
-        "-O2",
-        "-fPIC",
-        "-shared",
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        "-Wno-unknown-pragmas",
-        "-ffp-contract=off",
-        "-pthread",
-    ]
-    includes = [f"-I{path}" for path in (ROOT / "csrc", EMULATION)]
-    subprocess.run(["c++", *flags, *includes, "-DFASTFID_CUDA_EMULATION", "-o", out, *sources], check=True)
-    library = ctypes.CDLL(out)
+    library = compile_library(out, core=("image", "parallel"), emulated=("preprocess",))
     yield library
-    library.set_order(0)
+    library.emulation_order(0)
 
 
 def emulate(library, images, protocol, *, layout="nhwc", dtype=np.float32, skew=0):
@@ -83,37 +64,24 @@ def check(library, images, protocol, **options):
     np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("case", EMULATED_IMAGES, ids=str)
+def test_bits_of_the_cpu(library, case):
+    check(library, case.images(), case.protocol, layout=case.layout, dtype=np.dtype(case.dtype).type)
+
+
 @pytest.mark.parametrize("protocol", RESIZING)
-class TestResize:
-    @pytest.mark.parametrize(
-        ("h", "w"),
-        # One pixel, thin, smaller, the network's own side, larger, many taps (bicubic: 17 rows of 1000), two segments
-        [(1, 1), (1, 37), (32, 32), (299, 299), (298, 301), (1000, 513), (3, 3000)],
-    )
-    def test_sizes(self, library, protocol, h, w):
-        check(library, noise(1, h, w, 3), protocol)
+@pytest.mark.parametrize("order", ORDERS)
+def test_any_order_of_threads(library, protocol, order):
+    library.emulation_order(ORDERS[order])
+    check(library, noise(1, 700, 64, 3), protocol)
+    library.emulation_order(0)
 
-    @pytest.mark.parametrize("order", ORDERS)
-    def test_any_order_of_threads(self, library, protocol, order):
-        library.set_order(ORDERS[order])
-        check(library, noise(1, 700, 64, 3), protocol)
-        library.set_order(0)
 
-    @pytest.mark.parametrize(("h", "w"), [(1, 1), (50, 71), (640, 411)])
-    def test_planes(self, library, protocol, h, w):
-        check(library, noise(1, h, w, 3), protocol, layout="nchw")
-
-    @pytest.mark.parametrize("layout", ["nhwc", "nchw"])
-    def test_float16(self, library, protocol, layout):
-        check(library, noise(1, 80, 60, 3), protocol, layout=layout, dtype=np.float16)
-
-    def test_batches(self, library, protocol):
-        check(library, noise(3, 20, 31, 3), protocol)
-
-    def test_extremes_are_limited(self, library, protocol):
-        """Black beside white: bicubic overshoots."""
-        images = (np.indices((40, 40)).sum(0) // 5 % 2 * 255).astype(np.uint8)[None, ..., None].repeat(3, -1)
-        check(library, np.ascontiguousarray(images), protocol)
+@pytest.mark.parametrize("protocol", RESIZING)
+def test_extremes_are_limited(library, protocol):
+    """Black beside white: bicubic overshoots."""
+    images = (np.indices((40, 40)).sum(0) // 5 % 2 * 255).astype(np.uint8)[None, ..., None].repeat(3, -1)
+    check(library, np.ascontiguousarray(images), protocol)
 
 
 @pytest.mark.parametrize("skew", range(0, 16, 3))
@@ -121,12 +89,6 @@ class TestResize:
 def test_any_alignment(library, skew, layout):
     """Rows of 75 and 81 pixels begin at every place of a 16-byte word."""
     check(library, noise(1, 75, 81, 3), "none", layout=layout, skew=skew)
-
-
-@pytest.mark.parametrize(("h", "w"), [(75, 75), (76, 2500)])
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_no_resize(library, h, w, dtype):
-    check(library, noise(2, h, w, 3), "none", dtype=dtype)
 
 
 @pytest.mark.parametrize(
@@ -144,3 +106,58 @@ def test_refused(library, shape, protocol, words):
 
 def test_no_images(library):
     assert emulate(library, np.zeros((0, 20, 20, 3), np.uint8), "clean").shape == (0, 3, 299, 299)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not devices, reason=f"no CUDA device: {reason}")
+class TestDevice:
+    """The same on a real device, from the extension's own arrays: no library of tensors is needed."""
+
+    @pytest.fixture(scope="class")
+    def stream(self):
+        return _core.CudaStream(0)
+
+    def run(self, stream, case, start=0):
+        stored = case.stored()
+        images = _core.CudaArray(stored.shape, np.dtype(np.uint8), stream)
+        images.copy_from(stored)
+        preprocessor = _core.CudaPreprocessor(case.protocol, 0)
+        height, width = preprocessor.output_size(case.h, case.w)
+        out = _core.CudaArray((case.n - start, 3, height, width), np.dtype(case.dtype), stream)
+        out.fill_bytes(0xFF)
+        preprocessor.run(images.rows(start, case.n), out, channels_last=case.layout == "nhwc", stream=stream.handle)
+        np.testing.assert_array_equal(images.numpy(), stored)
+        return out.numpy()
+
+    @pytest.mark.parametrize("case", DEVICE_IMAGES, ids=str)
+    def test_bits_of_the_cpu(self, stream, case):
+        want = _core.preprocess(case.images(), case.protocol).astype(case.dtype)
+        np.testing.assert_array_equal(self.run(stream, case), want)
+
+    @pytest.mark.parametrize("start", range(1, 16, 2))
+    @pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+    def test_any_alignment(self, stream, start, layout):
+        """An image of 75 x 81 is 1 byte more than whole words: the images of a batch begin everywhere."""
+        case = ImagesCase("none", 75, 81, n=16, layout=layout)
+        want = _core.preprocess(case.images()[start:], case.protocol)
+        np.testing.assert_array_equal(self.run(stream, case, start), want)
+
+    def test_bad_arguments(self, stream):
+        preprocessor = _core.CudaPreprocessor("clean", 0)
+        images = _core.CudaArray((2, 20, 20, 3), np.dtype(np.uint8), stream)
+        out = _core.CudaArray((2, 3, 299, 299), np.dtype(np.float32), stream)
+
+        def run(images=images, out=out, channels_last=True):
+            preprocessor.run(images, out, channels_last=channels_last, stream=stream.handle)
+
+        run()
+        with pytest.raises(ValueError, match=r"images: expected shape \(n, 3, h, w\)"):
+            run(channels_last=False)
+        with pytest.raises(TypeError, match="images: expected a uint8 tensor"):
+            run(images=out)
+        with pytest.raises(TypeError, match="out: expected float32 or float16"):
+            run(out=images)
+        with pytest.raises(ValueError, match="out: expected a contiguous tensor"):
+            run(out=out.rows(0, 1))
+        with pytest.raises(ValueError, match="images: expected a tensor on cuda:0, got one elsewhere"):
+            run(images=np.zeros((2, 20, 20, 3), np.uint8))

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "cuda/math_libraries.hpp"
-#include "cuda/polar_kernels.cuh"
+#include "cuda/polar_kernels.cu"
 #include "cuda_emulation.hpp"
 
 using namespace fastfid;
@@ -21,7 +21,7 @@ void put(const std::string& text, char* out) { std::strncpy(out, text.c_str(), 1
 
 extern "C" {
 
-void set_order(int order) { emulation::the_order = static_cast<emulation::Order>(order); }
+void emulation_order(int order) { emulation::the_order = static_cast<emulation::Order>(order); }
 
 void set_folder(const char* folder) { cuda::set_math_library_folders({folder}); }
 

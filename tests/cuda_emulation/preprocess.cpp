@@ -1,5 +1,5 @@
 // csrc/cuda/preprocess.cu, emulated, for ctypes.
-#include "cuda/preprocess.hpp"
+#include "cuda/preprocess.cu"
 
 #include <cstring>
 #include <exception>
@@ -13,7 +13,7 @@ using namespace fastfid;
 
 extern "C" {
 
-void set_order(int order) { emulation::the_order = static_cast<emulation::Order>(order); }
+void emulation_order(int order) { emulation::the_order = static_cast<emulation::Order>(order); }
 
 // strides: n, y, c, in bytes. `error` has room for 1024 bytes.
 void preprocess(const char* protocol, const std::uint8_t* images, const long* shape, const long* strides,
