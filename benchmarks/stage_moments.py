@@ -14,6 +14,7 @@ from benchmarks.harness import Agreement, Config, Measured, Result, Target, comp
 
 THREADS = (1, 2)
 BATCH = 1000  # rows a call of update
+BUDGET_S = 15.0  # a contender and case
 DSYRK = "dsyrk on centred float64 rows"
 COV = "np.cov of float64 rows"
 TORCHMETRICS = "torchmetrics' sums"
@@ -86,6 +87,7 @@ def _whole(config: Config, rows: np.ndarray) -> Result:
         agree=Agreement(absolute=1e-13, relative=1e-12, why="float64 sums in another order"),
         count=n,
         unit="rows/s",
+        budget_s=BUDGET_S,
         targets=[faster("fastfid", than=COV, times=1.6)] if d == 2048 else [],
         facts={"n": n, "d": d},
     )
@@ -115,6 +117,7 @@ def _rate(config: Config, rows: np.ndarray) -> Result:
         agree=None,  # they have seen the rows a different number of times: compared below, per row
         count=n,
         unit="rows/s",
+        budget_s=BUDGET_S,
         targets=[faster("fastfid", than=DSYRK, times=0.92)] if d == 2048 else [],
         facts={"n": n, "d": d},
     )

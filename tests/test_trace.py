@@ -89,6 +89,18 @@ def test_bounds_hold_and_value_is_exact(name, method, tol):
         assert result.upper - result.lower <= tol * result.upper
 
 
+@pytest.mark.parametrize("d", [2, 3, 5, 8])
+def test_margin_of_the_eigen_bracket(d):
+    # Its share for the eigensolver is LAPACK's documented form, not a theorem: docs/numerics.md.
+    for seed in range(12):
+        rng = np.random.default_rng(100 * d + seed)
+        pair = [covariance(rng, int(rng.integers(2 * d, 6 * d)), d, rng.uniform(0, 2.5)) for _ in range(2)]
+        result = _core.trace_sqrt_product(*pair, method="eigen")
+        assert result.method == "eigen"
+        half = (result.upper - result.lower) / 2
+        assert 5 * abs(mpmath.mpf(result.value) - exact_trace(*pair)) <= half <= 1e-6 * result.value
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_closed_forms(method):
     assert _core.trace_sqrt_product(*CASES["d = 1"], method=method).value == pytest.approx(6, rel=1e-15)
