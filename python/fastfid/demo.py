@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fastfid import fid
-from fastfid.statistics import Statistics, atomic_file
+from fastfid.statistics import Statistics, atomic_file, check_writable
 
 __all__ = ["DISTURBANCES", "Disturbance", "clean_crops", "disturbed", "run"]
 
@@ -149,6 +149,7 @@ def run(
     target = Path(output)
     if not target.absolute().parent.is_dir():
         raise FileNotFoundError(f"{target}: there is no folder {target.absolute().parent}")
+    check_writable(target)
     started = time.perf_counter()
     extractor = fid.make_extractor(2048, device=device, weights=weights)
     crops = clean_crops()
