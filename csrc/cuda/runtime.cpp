@@ -1,6 +1,9 @@
 #include "cuda/runtime.hpp"
 
+#include <cstdint>
 #include <cstring>
+#include <map>
+#include <mutex>
 
 #include "core/device.hpp"
 #include "cuda/check.hpp"
@@ -9,6 +12,32 @@ namespace fastfid::cuda {
 namespace {
 
 constexpr int kMinimumMajor = 8;  // cp.async and float64 tensor cores
+
+// What the pool of a device keeps of freed memory. CUDA's default is to give all of it back whenever a stream is
+// synchronised, and to map it anew at the next allocation, which takes longer than the kernels between. A trace at
+// d = 2048 needs 0.3 GiB.
+constexpr std::uint64_t kKeptBytes = std::uint64_t{1} << 30;
+
+// Our own pool of the device: the default one belongs to everybody, and its settings are not ours to change. It is
+// never destroyed: the driver may be gone before us.
+cudaMemPool_t memory_pool(int device) {
+  static std::mutex mutex;
+  static auto* const pools = new std::map<int, cudaMemPool_t>;
+  const std::lock_guard lock(mutex);
+  const auto found = pools->find(device);
+  if (found != pools->end()) return found->second;
+  cudaMemPoolProps properties{};
+  properties.allocType = cudaMemAllocationTypePinned;  // the only kind there is; it is device memory
+  properties.handleTypes = cudaMemHandleTypeNone;
+  properties.location.type = cudaMemLocationTypeDevice;
+  properties.location.id = device;
+  cudaMemPool_t pool = nullptr;
+  FASTFID_CUDA_CHECK(cudaMemPoolCreate(&pool, &properties));
+  std::uint64_t kept = kKeptBytes;
+  FASTFID_CUDA_CHECK(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept));
+  pools->emplace(device, pool);
+  return pool;
+}
 
 }  // namespace
 
@@ -49,12 +78,19 @@ void expect_device(int device) {
 
 DeviceProperties device_properties(int device) {
   expect_device(device);
-  cudaDeviceProp found{};
-  FASTFID_CUDA_CHECK(cudaGetDeviceProperties(&found, device));
+  // Asking CUDA takes up to a millisecond, and a call of ours may ask every time.
+  static std::mutex mutex;
+  static auto* const known = new std::map<int, DeviceProperties>;
+  const std::lock_guard lock(mutex);
+  if (const auto found = known->find(device); found != known->end()) return found->second;
+  cudaDeviceProp read{};
+  FASTFID_CUDA_CHECK(cudaGetDeviceProperties(&read, device));
   int ratio = 1;
   FASTFID_CUDA_CHECK(cudaDeviceGetAttribute(&ratio, cudaDevAttrSingleToDoublePrecisionPerfRatio, device));
-  return {found.name, found.major, found.minor, found.multiProcessorCount, static_cast<std::size_t>(found.l2CacheSize),
-          ratio};
+  const DeviceProperties properties{
+      read.name, read.major, read.minor, read.multiProcessorCount, static_cast<std::size_t>(read.l2CacheSize), ratio};
+  known->emplace(device, properties);
+  return properties;
 }
 
 DeviceGuard::DeviceGuard(int device) {
@@ -72,12 +108,12 @@ DeviceGuard::~DeviceGuard() {
 DeviceBytes::DeviceBytes(std::size_t bytes, Stream stream) : bytes_(bytes), stream_(stream) {
   if (bytes == 0) return;
   const DeviceGuard guard(stream.device);
-  const cudaError_t code = cudaMallocAsync(&data_, bytes, stream.handle);
+  const cudaError_t code = cudaMallocFromPoolAsync(&data_, bytes, memory_pool(stream.device), stream.handle);
   if (code == cudaErrorMemoryAllocation) {
     cudaGetLastError();
     throw DeviceError(message("CUDA device ", stream.device, " has no memory left for ", bytes, " bytes"));
   }
-  check(code, "cudaMallocAsync");
+  check(code, "cudaMallocFromPoolAsync");
 }
 
 void DeviceBytes::reset() noexcept {

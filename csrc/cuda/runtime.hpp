@@ -54,7 +54,8 @@ class DeviceGuard {
   int former_ = -1;  // -1: it was current already
 };
 
-// Device memory that is allocated and freed in the order of a stream (cudaMallocAsync): neither waits for the device.
+// Device memory that is allocated and freed in the order of a stream, from a pool of our own that keeps up to 1 GiB of
+// what is freed: neither waits for the device.
 // Whoever frees it (destructor, reset) names the stream of its last use with set_stream(); default: that of its birth.
 // Movable. The memory is not initialised.
 class DeviceBytes {
