@@ -28,7 +28,10 @@ def tool(name):
     """A program of the wheels nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm, or of a toolkit."""
     folders = [Path(folder) / "nvidia" / "cu13" / "bin" for folder in sys.path]
     folders += [Path(folder) for folder in os.environ["PATH"].split(os.pathsep)]
-    return next(folder / name for folder in folders if os.access(folder / name, os.X_OK))
+    found = next((folder / name for folder in folders if os.access(folder / name, os.X_OK)), None)
+    if found is None:
+        pytest.skip(f"{name} was not found: pip install nvidia-cuda-{name}")
+    return found
 
 
 @pytest.fixture(scope="module")
