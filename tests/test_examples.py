@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +71,22 @@ def test_fid_falls_in_the_training_loop(folders):
 def test_a_generator_is_scored(folders):
     out = run("score_a_generator.py", folders[0], "--images", "10", "--dims", "64")
     assert float(re.search(r"FID of 10 generated images: ([0-9.]+)", out)[1]) > 0
+
+
+def test_every_number_to_expect_names_a_test_beside_the_tool():
+    text = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
+    sections = text.split("\n## ")[1:]
+    assert [section.partition("\n")[0] for section in sections] == [
+        "pytorch-fid",
+        "torchmetrics",
+        "clean-fid",
+        "torch-fidelity",
+    ]
+    for section in sections:
+        source = (ROOT / re.search(r"^Shown in `(tests/peers/\w+\.py)`\.$", section, re.MULTILINE)[1]).read_text()
+        rows = re.findall(r"^\| .* \|$", section, re.MULTILINE)[1:]
+        assert rows
+        for row in rows:
+            test = re.search(r"\| `(test_\w+)` \|$", row)
+            assert test, row
+            assert f"\ndef {test[1]}(" in source, row

@@ -1,4 +1,8 @@
-"""pytorch-fid beside us on the same photographs and weights: same features, numbers, types, texts and command."""
+"""pytorch-fid beside us on the same photographs and weights: same features, numbers, types, texts and command.
+
+NOT_REPRODUCED, at the end, lists what of pytorch-fid is left behind on purpose, with the test that shows ours is
+better.
+"""
 
 import inspect
 import subprocess
@@ -13,7 +17,7 @@ from PIL import Image
 from fastfid.compat.pytorch_fid import fid_score as ours
 from fastfid.compat.pytorch_fid import inception as our_inception
 from fastfid.features.inception_torch import FIDInception, load_weights
-from fastfid.fid import compute_fid
+from fastfid.fid import compute_fid, compute_statistics
 
 CPU = {"device": "cpu", "num_workers": 0}
 
@@ -418,9 +422,32 @@ def test_better_files_passed_over_are_counted(environment, many, few, tmp_path):
         done = command(module, environment, folder, few[1], "--dims", "64", "--device", "cpu")
         assert done.returncode == 0, done.stderr
         assert "4 files with upper-case extensions" in done.stderr
+    (folder / "sub").mkdir()
+    (folder / "000.png").rename(folder / "sub" / "000.png")
+    assert compute_statistics(folder, dims=64, device="cpu", recursive=True, any_case=True).n == 8
 
 
 def test_better_the_device_is_said(environment, few):
     done = command("fastfid", environment, *few, "--dims", "64")
     assert done.returncode == 0, done.stderr
     assert torch.cuda.is_available() or "ran on the CPU: " in done.stderr
+
+
+NOT_REPRODUCED = {
+    "SciPy, and an argument that it removed": test_better_scipy_is_not_needed_nor_its_removed_argument,
+    "a square root that does not know covariances": test_better_equal_sets_have_distance_zero,
+    "two statistics files load (and fetch) the network": test_better_two_statistics_files_need_no_weights,
+    "batch_size=0 for an empty folder": test_better_an_empty_folder_is_named,
+    "Path objects have no endswith": test_better_path_objects_work,
+    "--save-stats out overwrites out.npz": test_better_an_output_without_suffix_is_not_overwritten,
+    "images of mixed sizes": test_better_mixed_sizes_work,
+    "upper-case extensions and sub-folders passed over in silence": test_better_files_passed_over_are_counted,
+    "the CPU in silence": test_better_the_device_is_said,
+    "NaN for one image": test_better_one_image_is_an_error,
+    "InceptionV3() starts in training mode": test_better_the_module_starts_in_evaluation_mode,
+}
+
+
+def test_the_table_of_what_is_not_reproduced_is_whole():
+    named = {name for name in globals() if name.startswith("test_better_")}
+    assert named == {test.__name__ for test in NOT_REPRODUCED.values()}
