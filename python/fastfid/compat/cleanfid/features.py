@@ -176,14 +176,25 @@ def get_reference_statistics(
     >>> mu
     array([0., 0., 0.])
     """
-    path = reference_path(name, res, mode, model_name, split, metric, stats_folder)
     if metric == "KID":
-        return _load_features(path)
-    statistics = Statistics.load(path)
+        return _load_features(_reference_path(name, res, mode, model_name, split, metric, stats_folder))
+    statistics = reference_statistics(name, res, mode, model_name, split, stats_folder)
     return statistics.mu, statistics.sigma
 
 
-def reference_path(
+def reference_statistics(
+    name: str,
+    res: str | int,
+    mode: str,
+    model_name: str,
+    split: str,
+    stats_folder: str | os.PathLike[str] | None,
+) -> Statistics:
+    """Return reference statistics for the FID with their provenance; see :func:`get_reference_statistics`."""
+    return Statistics.load(_reference_path(name, res, mode, model_name, split, "FID", stats_folder))
+
+
+def _reference_path(
     name: str,
     res: str | int,
     mode: str,

@@ -25,7 +25,7 @@ from fastfid.compat.cleanfid.features import (
     build_feature_extractor,
     check_model,
     get_reference_statistics,
-    reference_path,
+    reference_statistics,
     stats_path,
 )
 from fastfid.compat.cleanfid.resize import build_resizer, check_mode
@@ -526,8 +526,7 @@ def fid_folder(
     >>> bool(fid_folder("fake", "mine", 40, "train", means, verbose=False, stats_folder=".") > 0)
     True
     """
-    path = reference_path(dataset_name, dataset_res, mode, model_name, dataset_split, "FID", stats_folder)
-    reference = Statistics.load(path)
+    reference = reference_statistics(dataset_name, dataset_res, mode, model_name, dataset_split, stats_folder)
     model = model or build_feature_extractor(mode, device)
     network = _Network(model, mode, device, batch_size, custom_image_tranform, custom_fn_resize)
     return distance(_folder_statistics(fdir, network, num_workers, verbose), reference)
@@ -563,8 +562,7 @@ def fid_model(
     >>> bool(fid_model(grey, "mine", 40, "train", means, **options) > 0)
     True
     """
-    path = reference_path(dataset_name, dataset_res, mode, model_name, dataset_split, "FID", stats_folder)
-    reference = Statistics.load(path)
+    reference = reference_statistics(dataset_name, dataset_res, mode, model_name, dataset_split, stats_folder)
     features = get_model_features(
         G,
         model or build_feature_extractor(mode, device),
