@@ -41,6 +41,8 @@ def library(tmp_path_factory):
     library = compile_library(folder / "polar.so", core=core, host=("math_libraries", "polar"), emulated=("polar",))
     library.first_scale.restype = ctypes.c_double
     library.set_folder(str(folder).encode())
+    library.cublas = ctypes.CDLL(folder / "libcublas.so.13")
+    library.cusolver = ctypes.CDLL(folder / "libcusolver.so.12")
     yield library
     library.emulation_order(0)
 
@@ -197,6 +199,40 @@ class TestTrace:
         double = self.run(library, a, b)
         assert double.upper - double.lower < got.upper - got.lower
         assert b"float32" not in self.run(library, a, b, tol=1e-9, late="float32").note
+
+    def test_an_inaccurate_solve_widens_the_bounds(self, library):
+        """Nothing is assumed of cuBLAS's triangular solve: a smaller W alone would prove too small an upper bound."""
+        a, b = covariance(200, 40), covariance(150, 40, seed=3)
+        want = fastfid.trace_sqrt_product(a, b).value
+        exact = self.run(library, a, b)
+        library.cublas.spoil(ctypes.c_double(1e-8), 0)
+        try:
+            got = self.run(library, a, b)
+        finally:
+            library.cublas.spoil(ctypes.c_double(0), 0)
+        assert got.lower <= want <= got.upper
+        assert got.upper > exact.upper
+        assert got.upper - got.lower <= 1e-6 * got.upper
+
+    def test_a_covariance_whose_factorisation_fails_goes_to_the_host(self, library):
+        a, b = covariance(200, 40), covariance(150, 40, seed=3)
+        want = fastfid.trace_sqrt_product(a, b).value
+        library.cusolver.spoil(ctypes.c_double(0), 1)
+        got = self.run(library, a, b)
+        assert got.note == b"sigma1 was factored on the host"
+        assert got.lower <= want <= got.upper
+
+    def test_further_shifts(self, library):
+        """Rows need no factorisation: the first is the certificate's. After a failure a larger shift follows."""
+        a, b = random(20, 40), random(30, 40, seed=1)
+        exact = self.run(library, a, b)
+        library.cusolver.spoil(ctypes.c_double(0), 2)
+        got = self.run(library, a, b)
+        assert got.method == b"newton-schulz"
+        assert (got.value, got.lower) == (exact.value, exact.lower)
+        assert exact.upper < got.upper
+        assert got.upper - got.lower <= 1e-6 * got.upper
+        assert got.gemms > exact.gemms  # three trials
 
     @pytest.mark.parametrize(("n1", "n2"), [(20, 200), (200, 20), (12, 20)])
     def test_thin_sides(self, library, n1, n2):

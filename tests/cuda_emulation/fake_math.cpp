@@ -22,6 +22,8 @@ namespace {
 constexpr int kInvalidValue = 7;
 constexpr int kColMajor = 102;
 int handles = 0;
+double solve_error = 0;          // relative error that every element of a triangular solve gets
+int failing_factorisations = 0;  // that many Cholesky factorisations report failure
 
 int trans(int op) { return op == 0 ? 111 : 112; }
 int uplo(int fill) { return fill == 0 ? 122 : 121; }
@@ -49,6 +51,12 @@ int syrk(F f, int fill, int op, int n, int k, const T* alpha, const T* a, int ld
 }  // namespace
 
 extern "C" {
+
+// For tests: what a library could do wrong.
+void spoil(double relative_error_of_solves, int factorisations_that_fail) {
+  solve_error = relative_error_of_solves;
+  failing_factorisations = factorisations_that_fail;
+}
 
 int cublasCreate_v2(void** handle) {
   *handle = &handles;
@@ -80,6 +88,9 @@ int cublasDtrsm_v2(void*, int s, int fill, int op, int unit, int m, int n, const
                    int lda, double* b, int ldb) {
   if (!is_enum(s) || !is_enum(fill) || !is_enum(op) || lda < (s == 0 ? m : n) || ldb < m) return kInvalidValue;
   scipy_cblas_dtrsm(kColMajor, side(s), uplo(fill), trans(op), diag(unit), m, n, *alpha, a, lda, b, ldb);
+  for (int j = 0; j < n; ++j) {
+    for (int i = 0; i < m; ++i) b[i + static_cast<std::size_t>(j) * ldb] *= 1 - solve_error;
+  }
   return 0;
 }
 int cublasDtrmm_v2(void*, int s, int fill, int op, int unit, int m, int n, const double* alpha, const double* a,
@@ -107,6 +118,10 @@ int cusolverDnDpotrf(void*, int fill, int n, double* a, int lda, double* workspa
   std::memset(workspace, 0xff, sizeof(double) * size);
   const char triangle = fill == 0 ? 'L' : 'U';
   scipy_dpotrf_(&triangle, &n, a, &lda, info, 1);
+  if (failing_factorisations > 0) {
+    --failing_factorisations;
+    *info = 1;
+  }
   return 0;
 }
 }

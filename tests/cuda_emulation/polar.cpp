@@ -41,9 +41,11 @@ void trace_sqrt_product(const double* first, int n1, const double* second, int n
       if (n > 0) return cuda::to_device(factor_rows(data, static_cast<std::size_t>(n), dims, name), stream);
       return std::move(cuda::factor_covariances({{data, is_on_device != 0, dims, name}}, stream).front());
     };
-    const TraceResult result = cuda::trace_sqrt_product(side(first, n1, "sigma1"), side(second, n2, "sigma2"),
-                                                        tol < 0 ? std::nullopt : std::optional(tol), stream,
-                                                        static_cast<cuda::LatePrecision>(late));
+    cuda::DeviceFactor a = side(first, n1, "sigma1");
+    cuda::DeviceFactor b = side(second, n2, "sigma2");
+    const TraceResult result =
+        cuda::trace_sqrt_product(std::move(a), std::move(b), tol < 0 ? std::nullopt : std::optional(tol), stream,
+                                 static_cast<cuda::LatePrecision>(late));
     out->value = result.value;
     out->lower = result.lower;
     out->upper = result.upper;
