@@ -676,6 +676,13 @@ def session_options(run: Run, images: Any, case: str) -> None:
     from fastfid.features.inception import InceptionV3
 
     in_use = dict(onnx.CUDA_OPTIONS)
+    for precision in ("tf32", "float16"):
+        name = f"fastfid, {precision}, TensorRT"
+        try:
+            extractor = InceptionV3(D, precision=precision, device=DEVICE, provider="tensorrt")
+            time_extractor(run, extractor, images, case, name)
+        except Exception as error:
+            run.missing(case, name, f"{type(error).__name__}: {error}")
     variants = (
         {"cudnn_conv_algo_search": "EXHAUSTIVE"},
         {"cudnn_conv_algo_search": "HEURISTIC", "prefer_nhwc": "1"},
@@ -724,7 +731,9 @@ def stage_whole(run: Run) -> None:
         elapsed = [time.perf_counter() - begin]
         run.row(case, f"fastfid.FID, {precision}", elapsed, count=2 * n, unit="images/s", note="host clock, one run")
         compute = run.clock(metric.compute, repeats=3)
-        run.row(case, f"fastfid.FID, {precision}, compute alone", compute, note="host clock")
+        run.row(case, f"fastfid.FID, {precision}, compute alone", compute, note="host clock, trace on the CPU")
+        on_device = run.clock(lambda metric=metric: metric.compute(device=DEVICE), repeats=3)
+        run.row(case, f"fastfid.FID, {precision}, compute on the device", on_device, note="host clock")
     name = "torchmetrics FrechetInceptionDistance"
     try:
         need("torchmetrics", "torch_fidelity", "torchvision")

@@ -301,7 +301,9 @@ def test_the_network_and_a_training_loop(stand_ins, monkeypatch, weights):
     import fastfid.sources.open as opening
 
     class Extractor(OnDevice):
-        def __init__(self, dims, *, protocol="pytorch-fid", precision="float32", device="auto", weights=None):
+        def __init__(
+            self, dims, *, protocol="pytorch-fid", precision="float32", device="auto", provider="cuda", weights=None
+        ):
             super().__init__(dims, protocol, 4)
             self.precision = precision
 
@@ -323,14 +325,18 @@ def test_the_network_and_a_training_loop(stand_ins, monkeypatch, weights):
     monkeypatch.setattr(
         gpu, "need", lambda *modules: (_ for _ in ()).throw(gpu.NotMeasured("x")) if len(modules) > 1 else None
     )
+    distance = _core.frechet_distance
+    monkeypatch.setattr(_core, "frechet_distance", lambda *sides, device, **options: distance(*sides, **options))
     gpu.run_stage(stand_ins, "whole")
     assert states(stand_ins)["whole"] == ("measured", "")
     rows = stand_ins.record["stages"]["whole"]["rows"]
     assert [row["contender"] for row in rows if "median" in row] == [
         "fastfid.FID, tf32",
         "fastfid.FID, tf32, compute alone",
+        "fastfid.FID, tf32, compute on the device",
         "fastfid.FID, float16",
         "fastfid.FID, float16, compute alone",
+        "fastfid.FID, float16, compute on the device",
     ]
 
 

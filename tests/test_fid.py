@@ -10,7 +10,7 @@ import scipy.linalg
 from stubs import GridMeans
 
 import fastfid
-from fastfid import FID, Statistics, compute_fid, compute_statistics, frechet_distance
+from fastfid import FID, Statistics, _core, compute_fid, compute_statistics, frechet_distance
 from fastfid.errors import SkippedImagesWarning
 
 
@@ -324,3 +324,12 @@ def test_another_precision_does_not_join():
     assert state["provenance"]["precision"] == "float32"
     with pytest.raises(ValueError, match="precision float16, the state with float32"):
         other.load_state_dict(state)
+
+
+@pytest.mark.skipif(_core.cuda_driver()[0] > 0, reason="there is a CUDA device")
+def test_the_distance_on_a_device_that_is_not_there():
+    fid = filled(images(20, 1), images(25, 2), 10)
+    with pytest.raises(fastfid.BackendUnavailable):
+        fid.compute(device="cuda")
+    with pytest.raises(ValueError, match="device: expected"):
+        fid.compute(device="gpu")

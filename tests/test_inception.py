@@ -204,10 +204,50 @@ def test_what_the_cuda_provider_is_told(precision, use_tf32, monkeypatch, weight
     monkeypatch.setattr(onnx._onnxruntime(), "InferenceSession", Session)
     monkeypatch.setattr(onnx.Network, "_check_fingerprint", lambda self: None)
     onnx.Network(64, weights, "cuda:1", precision)
+    assert "user_compute_stream" not in asked["providers"][0][1]
+    onnx.Network(64, weights, "cuda:1", precision, stream=77)
+    assert asked["providers"][0][1]["user_compute_stream"] == "77"
     name, options = asked["providers"][0]
     assert (name, options["device_id"], options["use_tf32"]) == ("CUDAExecutionProvider", "1", use_tf32)
     suffix = "-float16" if precision == "float16" else ""
     assert asked["model"] == (SKELETONS / f"inception-64{suffix}.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(("precision", "is_half"), [("tf32", "0"), ("float16", "1")])
+def test_what_tensorrt_is_told(precision, is_half, monkeypatch, weights):
+    monkeypatch.setattr(_core, "cuda_driver", lambda: (2, ""))
+    asked = {}
+
+    class Session:
+        def __init__(self, model, options, providers):
+            asked["providers"] = providers
+
+        def get_providers(self):
+            return [asked["got"]]
+
+    monkeypatch.setattr(onnx._onnxruntime(), "InferenceSession", Session)
+    monkeypatch.setattr(onnx.Network, "_check_fingerprint", lambda self: None)
+    asked["got"] = "TensorrtExecutionProvider"
+    onnx.Network(64, weights, "cuda:1", precision, stream=77, provider="tensorrt")
+    expected = {"device_id": "1", "trt_fp16_enable": is_half, "user_compute_stream": "77"}
+    assert asked["providers"] == [("TensorrtExecutionProvider", expected)]
+    asked["got"] = "CUDAExecutionProvider"  # TensorRT is not installed
+    with pytest.raises(BackendUnavailable, match="its session runs on CUDAExecutionProvider"):
+        onnx.Network(64, weights, "cuda:1", precision, provider="tensorrt")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"provider": "openvino"}, "provider: expected one of cuda, tensorrt; got 'openvino'"),
+        ({"provider": "tensorrt", "device": "cpu"}, "'tensorrt' needs a CUDA device, got device 'cpu'"),
+        ({"provider": "tensorrt", "device": "cuda:0"}, "'tensorrt' has no 'float32'; expected precision 'tf32' or"),
+    ],
+)
+def test_providers_that_cannot_be(options, text, monkeypatch):
+    monkeypatch.setattr(_core, "cuda_driver", lambda: (1, ""))
+    with pytest.raises(ValueError, match=text):
+        InceptionV3(64, **options)
 
 
 # ------------------------------------------------------------------------------------------------------------ errors

@@ -709,15 +709,24 @@ class FID:
         total.merge(self._device_sides[real].to_host())
         return total
 
-    def compute(self, *, tol: float | None = None) -> float:
-        """Return the FID of the images so far; more may follow.
+    def compute(self, *, tol: float | None = None, device: str = "cpu") -> float:
+        """Return the FID of the images so far; more may follow. Waits for a GPU that has images of it.
+
+        Parameters
+        ----------
+        tol : float, optional
+            Tighten the certified bounds of the trace term to this width.
+        device : str
+            Where the distance is taken: see :func:`frechet_distance`.
 
         Raises
         ------
         ValueError
             A side has fewer than two images.
+        fastfid.BackendUnavailable
+            There is no such device.
         """
-        return _distance(self.real, self.fake, tol=tol).value
+        return _distance(self.real, self.fake, tol=tol, device=device).value
 
     def merge(self, other: "FID") -> None:
         """Add what another FID (another process's shard, say) has seen; ValueError if it saw it otherwise."""

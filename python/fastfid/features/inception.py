@@ -13,7 +13,7 @@ from fastfid import _core
 from fastfid.errors import BackendUnavailable
 from fastfid.features.base import FeatureExtractor
 from fastfid.features.cuda import CudaMemory, DeviceBatch, DeviceSide, expect_device
-from fastfid.features.onnx import Network, check_precision, choose_device
+from fastfid.features.onnx import Network, check_precision, check_provider, choose_device
 from fastfid.features.weights import DIMS, find_weights
 from fastfid.protocols import get_protocol
 from fastfid.sources import open_source
@@ -50,13 +50,18 @@ class InceptionV3(FeatureExtractor):
         10 bits of mantissa, PyTorch's default there) or ``"float16"``. See docs/precision.md.
     device : str
         ``"auto"`` (CUDA where there is a device), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    provider : str
+        What runs the network on a CUDA device, under ONNX Runtime: ``"cuda"`` (cuDNN), or ``"tensorrt"`` where it is
+        installed, in ``"tf32"`` or ``"float16"``. TensorRT chooses its kernels by racing them: features may differ in
+        their last bits from session to session.
     weights : path-like, optional
         File of weights; else ``FASTFID_WEIGHTS``, the cache, or fetched once (:mod:`fastfid.features.weights`).
 
     Raises
     ------
     ValueError
-        Unknown `dims`, `protocol`, `precision` or `device`; or another precision than ``"float32"`` on the CPU.
+        Unknown `dims`, `protocol`, `precision`, `provider` or `device`; another precision than ``"float32"`` on the
+        CPU; or ``"tensorrt"`` there, or in ``"float32"``.
     fastfid.BackendUnavailable
         The device does not exist or cannot be used.
     fastfid.WeightsError
@@ -77,6 +82,7 @@ class InceptionV3(FeatureExtractor):
         protocol: str = "pytorch-fid",
         precision: str = "float32",
         device: str = "auto",
+        provider: str = "cuda",
         weights: str | os.PathLike[str] | None = None,
     ):
         if dims not in DIMS:
@@ -84,10 +90,11 @@ class InceptionV3(FeatureExtractor):
         get_protocol(protocol)
         chosen = choose_device(device)
         check_precision(precision, chosen)  # before weights are fetched in vain
+        check_provider(provider, precision, chosen)
         found = find_weights(weights)
         self._memory, self._why_no_memory = _memory_of(chosen)
         stream = self._memory.stream.handle if self._memory is not None else 0
-        self._network = Network(dims, found, device, precision, stream)
+        self._network = Network(dims, found, device, precision, stream, provider)
         if self._network.device == "cpu":
             self._memory = None
         self.dims = dims

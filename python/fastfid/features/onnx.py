@@ -22,9 +22,11 @@ from fastfid.features.weights import Weights, convolutions
 __all__ = [
     "CUDA_OPTIONS",
     "PRECISIONS",
+    "PROVIDERS",
     "SKELETON_DTYPES",
     "Network",
     "check_precision",
+    "check_provider",
     "choose_device",
     "fingerprint_input",
     "runtime_facts",
@@ -164,6 +166,27 @@ def choose_device(device: str) -> str:
     return f"cuda:{index}"
 
 
+# ONNX Runtime's names of what runs the graph on a CUDA device.
+PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+
+
+def check_provider(provider: str, precision: str, device: str) -> None:
+    """Refuse an unknown provider, and TensorRT on the CPU or in a precision that it does not keep to.
+
+    Raises
+    ------
+    ValueError
+        It is not in `PROVIDERS`; or it is "tensorrt", and the device the CPU or the precision "float32".
+    """
+    if provider not in PROVIDERS:
+        raise ValueError(f"provider: expected one of {', '.join(PROVIDERS)}; got {provider!r}")
+    if provider == "tensorrt" and device == "cpu":
+        raise ValueError("provider: 'tensorrt' needs a CUDA device, got device 'cpu'")
+    if provider == "tensorrt" and precision == "float32":
+        # Through ONNX Runtime its TF32 cannot be switched off.
+        raise ValueError("provider: 'tensorrt' has no 'float32'; expected precision 'tf32' or 'float16'")
+
+
 def check_precision(precision: str, device: str) -> None:
     """Refuse an unknown precision, and one that `device` ("cpu" or "cuda:N") does not have.
 
@@ -215,6 +238,8 @@ class Network:
     precision : str
         A key of `PRECISIONS`. On the CPU, "float16" rounds what a GPU would round, around sums in float32: that is how
         its error is measured and tested without a GPU; "tf32" does nothing there.
+    provider : str
+        A key of `PROVIDERS`: what runs the graph on a CUDA device.
     stream : int
         Handle of the CUDA stream, on that device, that the session is to use; it must outlive the session. 0: one of
         its own, for :meth:`features` alone.
@@ -234,17 +259,26 @@ class Network:
         The session does not reproduce the fingerprint.
     """
 
-    def __init__(self, dims: int, weights: Weights, device: str = "auto", precision: str = "float32", stream: int = 0):
+    def __init__(
+        self,
+        dims: int,
+        weights: Weights,
+        device: str = "auto",
+        precision: str = "float32",
+        stream: int = 0,
+        provider: str = "cuda",
+    ):
         self.dims = dims
         self.precision = precision
         self.dtype = PRECISIONS[precision].dtype
         self._stream = stream
+        self._provider = provider
         self.device = choose_device(device)
         try:
             self._open(weights)
         except BackendUnavailable as error:
             # Nor has the CPU another precision than float32.
-            if device != "auto" or self.device == "cpu" or precision != "float32":
+            if device != "auto" or self.device == "cpu" or precision != "float32" or provider != "cuda":
                 raise
             # Nobody asked for CUDA by name: the CPU gives the same number, and the warning says what was missed.
             warnings.warn(f"running on the CPU: {error}", FastfidWarning, stacklevel=3)
@@ -280,16 +314,14 @@ class Network:
 
     def _cuda_session(self, model: bytes, options: Any) -> Any:
         ort = _onnxruntime()
-        provider = (
-            "CUDAExecutionProvider",
-            {
-                "device_id": self.device.removeprefix("cuda:"),
-                "use_tf32": str(int(PRECISIONS[self.precision].use_tf32)),  # its own default is 1
-                **CUDA_OPTIONS,
-                # 0 would mean "none given": hence not the default stream.
-                **({"user_compute_stream": str(self._stream)} if self._stream else {}),
-            },
-        )
+        if self._provider == "tensorrt":
+            own = {"trt_fp16_enable": str(int(self.dtype == "float16"))}
+        else:
+            own = {"use_tf32": str(int(PRECISIONS[self.precision].use_tf32)), **CUDA_OPTIONS}  # TF32 is its default
+        # A stream of 0 would mean "none given": hence ours is not the default stream.
+        stream = {"user_compute_stream": str(self._stream)} if self._stream else {}
+        place = {"device_id": self.device.removeprefix("cuda:")}
+        provider = (PROVIDERS[self._provider], {**place, **own, **stream})
         findings = io.StringIO()
         # preload_dlls loads cuBLAS and cuDNN out of the nvidia-* wheels, and prints what it misses to standard output,
         # which belongs to the result. The log of a provider that cannot be loaded is not the session's own.
