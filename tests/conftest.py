@@ -21,6 +21,21 @@ def torchvision_importable():
         peers.install_torchvision_stub()
 
 
+@pytest.fixture(scope="session")
+def emulated_moments(tmp_path_factory):
+    """The library of csrc/cuda/moments.cu on the emulation: C functions, and a Python module _emulated."""
+    from emulation import compile_library
+
+    out = tmp_path_factory.mktemp("emulation") / "_emulated.so"
+    compile_library(
+        out,
+        core=("device", "linalg", "moments", "parallel"),
+        bindings=("bind_cuda", "bind_dlpack"),
+        emulated=("bindings", "moments"),
+    )
+    return out
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """In CI a skip is a failure: a missing peer, weight or picture is no pass. Only a CUDA device may be missing."""

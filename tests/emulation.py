@@ -2,8 +2,10 @@
 
 import ctypes
 import subprocess
+import sysconfig
 from pathlib import Path
 
+import pybind11
 import scipy_openblas32
 
 from fastfid import _core
@@ -13,21 +15,26 @@ EMULATION = ROOT / "tests" / "cuda_emulation"
 ORDERS = {"forwards": 0, "backwards": 1, "shuffled": 2}  # in which the threads of a block run: emulation::Order
 
 
-def compile_library(out, *, core=(), host=(), emulated=()):
+def compile_library(out, *, core=(), host=(), bindings=(), emulated=()):
     """Build `out` from csrc/core/*.cpp, csrc/cuda/*.cpp and *.cu, and files of tests/cuda_emulation; return it loaded.
 
-    `host` names files of csrc/cuda without their suffix .cpp, `emulated` those of tests/cuda_emulation.
+    `host` names files of csrc/cuda without their suffix .cpp, `bindings` those of csrc/bindings, `emulated` those of
+    tests/cuda_emulation. With bindings, C functions are found only if they ask for default visibility.
     """
     lapack = Path(_core.__file__).with_name("libfastfid_lapack.so")
-    folders = (ROOT / "csrc", EMULATION, scipy_openblas32.get_include_dir())
+    folders = [ROOT / "csrc", EMULATION, scipy_openblas32.get_include_dir()]
+    flags = ["-DFASTFID_CUDA_EMULATION", "-DBLAS_SYMBOL_PREFIX=scipy_"]
+    if bindings:
+        folders += [pybind11.get_include(), sysconfig.get_path("include")]
+        flags += ["-DFASTFID_WITH_CUDA", "-fvisibility=hidden"]
     sources = [ROOT / "csrc" / "core" / f"{name}.cpp" for name in core]
     sources += [ROOT / "csrc" / "cuda" / f"{name}.cpp" for name in host]
+    sources += [ROOT / "csrc" / "bindings" / f"{name}.cpp" for name in bindings]
     sources += [EMULATION / f"{name}.cpp" for name in (*emulated, "runtime")]
     subprocess.run(
         [
             *("c++", "-std=c++20", "-O1", "-fPIC", "-shared", "-pthread", "-ffp-contract=off"),
-            *("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"),
-            *("-DFASTFID_CUDA_EMULATION", "-DBLAS_SYMBOL_PREFIX=scipy_", *(f"-I{folder}" for folder in folders)),
+            *("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", *flags, *(f"-I{folder}" for folder in folders)),
             *("-o", out, *sources, lapack, f"-Wl,-rpath,{lapack.parent}", "-ldl"),
         ],
         check=True,

@@ -9,7 +9,7 @@ import itertools
 import numpy as np
 import pytest
 from cuda_cases import EMULATED, TOLERANCE, MomentsCase, oracle
-from emulation import ORDERS, compile_library
+from emulation import ORDERS
 
 import fastfid
 
@@ -50,9 +50,8 @@ class Moments:
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    out = tmp_path_factory.mktemp("emulation") / "moments.so"
-    library = compile_library(out, core=("linalg", "moments", "parallel"), emulated=("moments",))
+def library(emulated_moments):
+    library = ctypes.CDLL(emulated_moments)
     library.moments_new.restype = ctypes.c_void_p
     library.moments_n.restype = ctypes.c_long
     yield library

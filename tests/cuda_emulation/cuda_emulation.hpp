@@ -220,6 +220,10 @@ void run_grid(dim3 grid, dim3 block_dim, std::size_t shared_bytes, const F& f) {
         block.warp_arrivals.assign((threads + 31) / 32, 0);
         block.body = &body;
         run_block(block, random);
+        for (const std::byte* at = block.shared.data(); at != block.shared.data() + block.shared.size(); ++at) {
+          const bool is_outside = at < block.shared_begin || at >= block.shared_begin + shared_bytes;
+          if (is_outside && *at != std::byte{0xff}) fail("a write outside shared memory");
+        }
       }
     }
   }

@@ -23,6 +23,7 @@ int guarded(char* error, F&& f) {
 
 }  // namespace
 
+#pragma GCC visibility push(default)
 extern "C" {
 
 void emulation_order(int order) { emulation::the_order = static_cast<emulation::Order>(order); }
@@ -72,3 +73,4 @@ void work_tiles(int index, int squares, int* tiles, int* panels) {
 }
 int copies_for(int squares) { return kernels::copies_for(squares); }
 }
+#pragma GCC visibility pop

@@ -1,7 +1,8 @@
-// csrc/cuda/runtime.hpp without a device: memory is the host's, streams are done at once. Fresh memory is poisoned, and
-// an allocation is as large as it says: a sanitizer or a wrong result shows what strays.
+// csrc/cuda/runtime.hpp without a device: memory is the host's, streams are done at once. Fresh memory is poisoned,
+// with kGuard bytes more on either side: a write that strays there stops the test, a read shows as NaN.
 #include "cuda/runtime.hpp"
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -18,13 +19,25 @@ DeviceProperties device_properties(int) { return {"emulated", 9, 0, 132, std::si
 DeviceGuard::DeviceGuard(int) {}
 DeviceGuard::~DeviceGuard() = default;
 
+constexpr std::size_t kGuard = 4096;
+
 DeviceBytes::DeviceBytes(std::size_t bytes, Stream stream) : bytes_(bytes), stream_(stream) {
   if (bytes == 0) return;
-  if (posix_memalign(&data_, 256, bytes) != 0) throw DeviceError("no memory");
-  std::memset(data_, 0xff, bytes);
+  void* memory = nullptr;
+  if (posix_memalign(&memory, 256, bytes + 2 * kGuard) != 0) throw DeviceError("no memory");
+  std::memset(memory, 0xff, bytes + 2 * kGuard);
+  data_ = static_cast<unsigned char*>(memory) + kGuard;
 }
 void DeviceBytes::reset() noexcept {
-  std::free(data_);
+  if (data_ == nullptr) return;
+  auto* const begin = static_cast<unsigned char*>(data_) - kGuard;
+  for (std::size_t i = 0; i < kGuard; ++i) {
+    if (begin[i] != 0xff || begin[kGuard + bytes_ + i] != 0xff) {
+      std::fprintf(stderr, "CUDA emulation: a write outside an allocation of %zu bytes\n", bytes_);
+      std::abort();
+    }
+  }
+  std::free(begin);
   data_ = nullptr;
   bytes_ = 0;
 }

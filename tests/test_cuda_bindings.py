@@ -1,0 +1,150 @@
+"""fastfid.DeviceMoments, the Python class, on the emulation: tensors that only say they are on a CUDA device."""
+
+import importlib.util
+import sys
+import threading
+from types import SimpleNamespace
+
+import ml_dtypes
+import numpy as np
+import pytest
+from cuda_cases import MomentsCase
+
+import fastfid
+
+
+@pytest.fixture(scope="module")
+def emulated(emulated_moments):
+    spec = importlib.util.spec_from_file_location("_emulated", emulated_moments)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Tensor:
+    """An array that says it is on a CUDA device, and remembers the streams it was asked for."""
+
+    def __init__(self, array, device=(2, 0)):
+        self.array, self.device, self.streams = array, device, []
+
+    def __dlpack__(self, *, stream=None, max_version=None):
+        self.streams.append(stream)
+        return self.array.__dlpack__()
+
+    def __dlpack_device__(self):
+        return self.device
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_what_comes_back_is_what_the_cpu_makes(emulated, dtype):
+    for n in (50, 100):  # with and without rows
+        rows = MomentsCase(64, n, dtype, layout="strided").rows()
+        moments, cpu = emulated.DeviceMoments(64), fastfid.Moments(64)
+        for start in range(0, n, 30):
+            moments.update(Tensor(rows[start : start + 30]))
+        cpu.update(rows)
+        host = moments.to_host()
+        assert isinstance(host, fastfid.Moments)
+        assert (moments.n, moments.d, moments.device, moments.arithmetic) == (n, 64, 0, "float64")
+        assert host.n == n
+        np.testing.assert_allclose(host.covariance(), cpu.covariance(), rtol=1e-11, atol=1e-15)
+        assert (host.rows is None) == (n > 64)
+        moments.reset()
+        assert (moments.n, moments.to_host().n) == (0, 0)
+
+
+def test_the_arithmetic_is_the_one_asked_for(emulated):
+    assert emulated.DeviceMoments(4, arithmetic="float32").arithmetic == "float32"
+    with pytest.raises(ValueError, match="arithmetic: expected 'auto', 'float64' or 'float32', got 'tf32'"):
+        emulated.DeviceMoments(4, arithmetic="tf32")
+
+
+@pytest.mark.parametrize(("given", "asked"), [(None, 1), (0, 1), (2, 2), (0x7F00_1234_5678, 0x7F00_1234_5678)])
+def test_the_tensor_is_asked_for_the_stream(emulated, given, asked):
+    tensor = Tensor(np.ones((3, 4), np.float32))
+    emulated.DeviceMoments(4).update(tensor, stream=given)
+    assert tensor.streams == [asked]
+
+
+@pytest.mark.parametrize("module", ["torch", "cupy"])
+def test_the_callers_stream_is_that_of_its_library(emulated, module, monkeypatch):
+    cuda = SimpleNamespace(
+        current_stream=lambda device: SimpleNamespace(cuda_stream=1000 + device),
+        get_current_stream=lambda device: SimpleNamespace(ptr=1000 + device),
+    )
+    Library = SimpleNamespace(cuda=cuda, Tensor=Tensor, ndarray=Tensor)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setitem(sys.modules, module, Library)
+    tensor = Tensor(np.ones((3, 4), np.float32))
+    emulated.DeviceMoments(4).update(tensor)
+    assert tensor.streams == [1000]
+
+
+def test_tensors_are_given_back_once_they_have_been_read(emulated):
+    rows = np.ones((3, 4), np.float32)
+    before = sys.getrefcount(rows)
+    moments = emulated.DeviceMoments(4)
+    moments.update(Tensor(rows))  # streams of the emulation are done at once
+    assert sys.getrefcount(rows) == before
+
+
+def test_a_nonfinite_row_is_named_by_the_first_call_that_returns_numbers(emulated):
+    rows = np.ones((7, 4), np.float32)
+    rows[5, 1] = np.nan
+    moments = emulated.DeviceMoments(4)
+    moments.update(Tensor(rows))
+    with pytest.raises(fastfid.NumericalError, match=r"row 5 of those given to update\(\), counted from 0, has NaN or"):
+        moments.to_host()
+    moments.reset()
+    moments.update(Tensor(rows[:5]))
+    assert moments.to_host().n == 5
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "text"),
+    [
+        (
+            np.ones((3, 4), np.float32),
+            ValueError,
+            "x: expected a tensor on cuda:0, got one that is not on a CUDA device",
+        ),
+        (Tensor(np.ones((3, 4), np.float32), (2, 1)), ValueError, "x: expected a tensor on cuda:0, got one on cuda:1"),
+        (Tensor(np.ones((3, 5), np.float32)), ValueError, r"x: expected shape \(n, 4\), got float32 \(3, 5\)"),
+        (Tensor(np.ones(4, np.float32)), TypeError, r"x: expected a tensor with 2 dimensions, got float32 \(4,\)"),
+        (Tensor(np.ones((3, 4))), TypeError, "x: expected float32, float16 or bfloat16, got float64"),
+        (Tensor(np.ones((3, 4), np.uint8)), TypeError, "x: expected float32, float16 or bfloat16, got uint8"),
+        (
+            Tensor(np.ones((3, 4), ml_dtypes.bfloat16)),
+            BufferError,
+            "unsupported|not supported|dtype|only supports",
+        ),  # NumPy cannot export it
+        ([[1.0]], TypeError, "x: expected a tensor that speaks DLPack"),
+    ],
+)
+def test_what_is_refused_changes_nothing(emulated, x, error, text):
+    moments = emulated.DeviceMoments(4)
+    moments.update(Tensor(np.ones((2, 4), np.float32)))
+    with pytest.raises(error, match=text):
+        moments.update(x)
+    assert moments.n == 2
+
+
+def test_devices_that_are_not_there(emulated):
+    for device in (-1, 1):
+        with pytest.raises(fastfid.BackendUnavailable, match=f"no CUDA device {device}: there are 1, counted from 0"):
+            emulated.DeviceMoments(4, device=device)
+    for d in (0, 16385):
+        with pytest.raises(ValueError, match=f"d: expected 1 to 16384, got {d}"):
+            emulated.DeviceMoments(d)
+
+
+def test_calls_from_several_threads_take_turns(emulated):
+    """The emulation runs on one thread at a time by the object's own lock; all rows are counted."""
+    moments = emulated.DeviceMoments(4)
+    rows = [Tensor(np.full((5, 4), i, np.float32)) for i in range(8)]
+    threads = [threading.Thread(target=moments.update, args=(x,)) for x in rows]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert moments.to_host().n == 40
