@@ -76,6 +76,14 @@ def test_network_between_fixed_addresses(network, size):
     np.testing.assert_array_equal(_core.spatial_mean(map), network.features(x))
 
 
+def test_float16_network_between_fixed_addresses(weights):
+    network = onnx.Network(64, weights, "cpu", "float16")
+    x = np.random.default_rng(3).uniform(-1, 1, (2, 3, 75, 80)).astype(np.float16)
+    map = np.full(network.map_shape(x.shape), np.nan, np.float16)
+    network.bind(x.ctypes.data, x.shape, map.ctypes.data)()
+    np.testing.assert_array_equal(_core.spatial_mean(map.astype(np.float32)), network.features(x))
+
+
 # --------------------------------------------------------------------------------------------------- batches and sides
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -205,12 +206,40 @@ def test_what_the_cuda_provider_is_told(precision, use_tf32, monkeypatch, weight
     monkeypatch.setattr(onnx.Network, "_check_fingerprint", lambda self: None)
     onnx.Network(64, weights, "cuda:1", precision)
     assert "user_compute_stream" not in asked["providers"][0][1]
-    onnx.Network(64, weights, "cuda:1", precision, stream=77)
+    onnx.Network(64, weights, "cuda:1", precision, stream=SimpleNamespace(handle=77))
     assert asked["providers"][0][1]["user_compute_stream"] == "77"
     name, options = asked["providers"][0]
     assert (name, options["device_id"], options["use_tf32"]) == ("CUDAExecutionProvider", "1", use_tf32)
     suffix = "-float16" if precision == "float16" else ""
     assert asked["model"] == (SKELETONS / f"inception-64{suffix}.onnx").read_bytes()
+
+
+def test_the_session_ends_before_its_stream(monkeypatch, weights):
+    monkeypatch.setattr(_core, "cuda_driver", lambda: (1, ""))
+    ended = []
+
+    class Stream:
+        handle = 77
+
+        def __del__(self):
+            ended.append("stream")
+
+    class Session:
+        def __init__(self, *_, **__):
+            pass
+
+        def get_providers(self):
+            return ["CUDAExecutionProvider"]
+
+        def __del__(self):
+            ended.append("session")
+
+    monkeypatch.setattr(onnx._onnxruntime(), "InferenceSession", Session)
+    monkeypatch.setattr(onnx.Network, "_check_fingerprint", lambda self: None)
+    network = onnx.Network(64, weights, "cuda:0", stream=Stream())
+    assert ended == []
+    del network
+    assert ended == ["session", "stream"]
 
 
 @pytest.mark.parametrize(("precision", "is_half"), [("tf32", "0"), ("float16", "1")])
@@ -228,7 +257,7 @@ def test_what_tensorrt_is_told(precision, is_half, monkeypatch, weights):
     monkeypatch.setattr(onnx._onnxruntime(), "InferenceSession", Session)
     monkeypatch.setattr(onnx.Network, "_check_fingerprint", lambda self: None)
     asked["got"] = "TensorrtExecutionProvider"
-    onnx.Network(64, weights, "cuda:1", precision, stream=77, provider="tensorrt")
+    onnx.Network(64, weights, "cuda:1", precision, stream=SimpleNamespace(handle=77), provider="tensorrt")
     expected = {"device_id": "1", "trt_fp16_enable": is_half, "user_compute_stream": "77"}
     assert asked["providers"] == [("TensorrtExecutionProvider", expected)]
     asked["got"] = "CUDAExecutionProvider"  # TensorRT is not installed

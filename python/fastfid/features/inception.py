@@ -93,7 +93,7 @@ class InceptionV3(FeatureExtractor):
         check_provider(provider, precision, chosen)
         found = find_weights(weights)
         self._memory, self._why_no_memory = _memory_of(chosen)
-        stream = self._memory.stream.handle if self._memory is not None else 0
+        stream = self._memory.stream if self._memory is not None else None
         self._network = Network(dims, found, device, precision, stream, provider)
         if self._network.device == "cpu":
             self._memory = None

@@ -240,9 +240,8 @@ class Network:
         its error is measured and tested without a GPU; "tf32" does nothing there.
     provider : str
         A key of `PROVIDERS`: what runs the graph on a CUDA device.
-    stream : int
-        Handle of the CUDA stream, on that device, that the session is to use; it must outlive the session. 0: one of
-        its own, for :meth:`features` alone.
+    stream : CudaStream, optional
+        The stream on that device that the session is to use. Default: one of its own, for :meth:`features` alone.
 
     Attributes
     ----------
@@ -265,7 +264,7 @@ class Network:
         weights: Weights,
         device: str = "auto",
         precision: str = "float32",
-        stream: int = 0,
+        stream: "_core.CudaStream | None" = None,
         provider: str = "cuda",
     ):
         self.dims = dims
@@ -318,8 +317,8 @@ class Network:
             own = {"trt_fp16_enable": str(int(self.dtype == "float16"))}
         else:
             own = {"use_tf32": str(int(PRECISIONS[self.precision].use_tf32)), **CUDA_OPTIONS}  # TF32 is its default
-        # A stream of 0 would mean "none given": hence ours is not the default stream.
-        stream = {"user_compute_stream": str(self._stream)} if self._stream else {}
+        # A handle of 0 would mean "none given": hence ours is not the default stream.
+        stream = {"user_compute_stream": str(self._stream.handle)} if self._stream is not None else {}
         place = {"device_id": self.device.removeprefix("cuda:")}
         provider = (PROVIDERS[self._provider], {**place, **own, **stream})
         findings = io.StringIO()
@@ -341,6 +340,10 @@ class Network:
                 f"ONNX Runtime cannot use {self.device} (its session runs on {got}): {_cuda_needs(findings.getvalue())}"
             )
         return session
+
+    def __del__(self) -> None:
+        # The session before the stream, which it may use once more when it ends.
+        self.__dict__.pop("_session", None)
 
     def _check_fingerprint(self) -> None:
         with (_skeletons() / "fingerprint.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
