@@ -1,6 +1,8 @@
 """benchmarks/gpu.py without a GPU: what it says then, its report, and its stages on stand-ins for the device."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 import time
@@ -251,6 +253,51 @@ def stand_ins(monkeypatch):
 
 def states(run):
     return {name: (stage["state"], stage["why"]) for name, stage in run.record["stages"].items()}
+
+
+def test_the_oracle_runs_every_file_with_tests_on_a_device():
+    tests = (REPOSITORY / "tests").glob("test_*.py")
+    marked = [path for path in tests if re.search(r"pytest\.mark\.cuda\b", path.read_text())]
+    assert {f"tests/{path.name}" for path in marked} == {*gpu.ORACLE_TESTS, gpu.NETWORK_TESTS}
+
+
+@pytest.mark.parametrize(("is_smoke", "has_network"), [(False, True), (True, True), (False, False)])
+def test_what_the_oracle_runs(is_smoke, has_network, monkeypatch):
+    calls = []
+    monkeypatch.setattr(gpu, "network_is_missing", lambda: None if has_network else "no weights")
+    monkeypatch.setattr(
+        gpu.subprocess,
+        "run",
+        lambda command, **options: (
+            calls.append((command, options)) or types.SimpleNamespace(stdout="3 passed", returncode=0)
+        ),
+    )
+    run = gpu.Run(gpu_report.new_record(), is_smoke=is_smoke, seed=5)
+    gpu.stage_oracle(run)
+    ((command, options),) = calls
+    assert options["env"]["FASTFID_REQUIRE_CUDA"] == "1"
+    assert (gpu.NETWORK_TESTS in command) == (has_network and not is_smoke)
+    assert [row["note"] for row in run.rows] == [*([] if has_network else ["not measured: no weights"]), "3 passed"]
+
+
+def test_the_oracle_needs_no_more_than_it_says():
+    """Its files are collected, and all their tests on a device skipped, without pytest's plugins and other packages."""
+    hidden = ("hypothesis", "mpmath", "scipy", "skimage", "matplotlib", "torchmetrics", "pytest_timeout", "psutil")
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({hidden}))
+import pytest
+sys.exit(pytest.main([*{gpu.ORACLE_OPTIONS}, *{gpu.ORACLE_TESTS}]))
+"""
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "FASTFID_REQUIRE_CUDA")}
+    environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert " skipped" in last
+    assert "passed" not in last
 
 
 def test_checks_hold_where_the_device_is_right(stand_ins, monkeypatch):

@@ -9,8 +9,11 @@ import fastfid
 from fastfid import _core
 
 devices, reason = _core.cuda_driver()
-pytestmark = pytest.mark.cuda
-needs_device = pytest.mark.skipif(not devices, reason=f"no CUDA device: {reason}")
+
+
+def needs_device(test):
+    """Mark a test that runs on a device, and is skipped where there is none."""
+    return pytest.mark.cuda(pytest.mark.skipif(not devices, reason=f"no CUDA device: {reason}")(test))
 
 
 def on_device(rows):

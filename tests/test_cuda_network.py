@@ -271,13 +271,15 @@ needs_cuda = [
     pytest.mark.cuda,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device for torch"),
 ]
-BATCH = 200  # more than three runs of the network
+BATCH = 200  # more than three runs of the network, so that update itself runs it
 
 
 @pytest.fixture(scope="module")
 def photographs():
     crops = [getattr(skimage.data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket")]
-    return np.stack([crop[16 * i : 16 * i + 160, 8 * i : 8 * i + 200] for i in range(8) for crop in crops])
+    # Each another cut of a picture; all lie within the smallest, 300 x 451.
+    cuts = [crop[y : y + 160, x : x + 200] for y in range(0, 136, 20) for x in range(0, 248, 32) for crop in crops]
+    return np.stack(cuts[:BATCH])
 
 
 @pytest.fixture(scope="module", params=["float32", "tf32", "float16"])
@@ -301,6 +303,7 @@ class TestOnADevice:
     def test_tensors_give_the_moments_of_the_features(self, on_gpu, photographs):
         tensor = torch.from_numpy(photographs).cuda()
         side = on_gpu.device_side("cuda:0")
+        assert len(photographs) >= 3 * on_gpu.batch_size
         for part in (tensor[:5], tensor[5:6], tensor[6:].permute(0, 3, 1, 2)):
             side.update(open_source(part), callers_stream(part))
         expected = Moments(2048)
@@ -310,6 +313,7 @@ class TestOnADevice:
 
     def test_update_does_not_wait(self, on_gpu, photographs):
         """Half a second of work is ahead of the images on the caller's stream; update returns before it is done."""
+        assert len(photographs) >= 3 * on_gpu.batch_size
         fid = FID(extractor=on_gpu)
         tensor = torch.from_numpy(photographs).cuda()
         fid.update(tensor, real=True)  # tables, buffers, algorithms
@@ -330,7 +334,8 @@ class TestOnADevice:
         np.testing.assert_array_equal(fid._total(True).rows, on_gpu(photographs))
 
     def test_two_overlapping_streams(self, on_gpu, photographs):
-        halves = np.split(photographs, 2)
+        halves = photographs, photographs[::-1].copy()
+        assert len(photographs) >= 3 * on_gpu.batch_size
         expected = [on_gpu(half) for half in halves]
         streams = [torch.cuda.Stream(), torch.cuda.Stream()]
         fid = FID(extractor=on_gpu)

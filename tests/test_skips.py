@@ -1,0 +1,40 @@
+"""Which skips tests/conftest.py accepts."""
+
+from types import SimpleNamespace
+
+import conftest
+import pytest
+
+
+def outcome(reason, marks=()):
+    report = SimpleNamespace(skipped=True, outcome="skipped", longrepr=("test_x.py", 3, f"Skipped: {reason}"))
+    item = SimpleNamespace(get_closest_marker=lambda name: name if name in marks else None)
+    hook = conftest.pytest_runtest_makereport(item, None)
+    next(hook)
+    with pytest.raises(StopIteration) as end:
+        hook.send(report)
+    assert end.value.value is report
+    return report.outcome
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason", "marks", "expected"),
+    [
+        ({}, "no peer", (), "skipped"),
+        ({}, "no CUDA device", ("cuda",), "skipped"),
+        ({"CI": "true"}, "no peer", (), "failed"),
+        ({"CI": "true"}, "no CUDA device", ("cuda",), "skipped"),
+        ({"FASTFID_REQUIRE_CUDA": "1"}, "no CUDA device", ("cuda",), "failed"),
+        ({"FASTFID_REQUIRE_CUDA": "1"}, "no peer", (), "skipped"),
+        # About machines without a device, on one that has one.
+        ({"CI": "true"}, "there is a CUDA device", (), "skipped"),
+        ({"CI": "true", "FASTFID_REQUIRE_CUDA": "1"}, "there is a CUDA device", ("cuda",), "skipped"),
+        ({"CI": "true"}, "there is a CUDA device but no peer", (), "failed"),
+    ],
+)
+def test_a_skip_is_accepted_or_a_failure(monkeypatch, environment, reason, marks, expected):
+    for name in ("CI", "FASTFID_REQUIRE_CUDA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert outcome(reason, marks) == expected
