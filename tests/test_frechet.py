@@ -150,6 +150,30 @@ class TestFloat32Statistics:
         with pytest.raises(_core.NumericalError, match=r"^Imaginary component.*rounding does not explain it"):
             _core.trace_sqrt_product(sigma, np.eye(16))
 
+    @pytest.mark.parametrize(
+        "sigma",
+        [
+            np.diag([2.0**30, -1.0]),
+            np.diag([1.0, -(2.0**-25)]),
+            np.array([[2.0**30, 0, 0], [0, 0, 1], [0, 1, 0]]),
+            np.array([[2.0**30, 0, 0], [0, 1, 1 + 2.0**-20], [0, 1 + 2.0**-20, 1]]),
+        ],
+    )
+    def test_what_no_covariance_rounds_to_is_an_error(self, sigma):
+        """No eigenvalue is below -2^-24 ||Sigma||_F, but a variance is negative, or a correlation exceeds 1."""
+        assert np.linalg.eigvalsh(sigma)[0] >= -(2.0**-24) * np.linalg.norm(sigma)
+        with pytest.raises(_core.NumericalError, match=r"^Imaginary component.*rounding does not explain it"):
+            _core.trace_sqrt_product(sigma, np.eye(len(sigma)))
+
+    @pytest.mark.parametrize("scale", [1.0, 2.0**-70, 2.0**-73, 2.0**60])
+    def test_correlations_of_one_are_accepted_also_where_float32_is_subnormal(self, scale):
+        v = np.array([3.0, 5.0, 7.0, 11.0, 13.0]) / 9 * scale
+        sigma = np.outer(v, v).astype(np.float32).astype(np.float64)
+        assert np.linalg.eigvalsh(sigma / scale**2)[0] < -1e-10
+        result = _core.trace_sqrt_product(sigma, np.eye(5) * scale**2)
+        assert "float32" in result.note
+        assert result.lower <= np.linalg.norm(v) * scale <= result.upper
+
     def test_float64_statistics_have_no_such_excuse(self):
         sigma = np.diag([1.0, -1e-9])
         assert float(np.float32(-1e-9)) != -1e-9

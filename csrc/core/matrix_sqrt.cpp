@@ -244,17 +244,41 @@ double sample_residual(const Scaled& s, Factor& factor) {
   return std::sqrt(sum * real(d) / real(sampled));
 }
 
-// The factor of a covariance that is indefinite, but not more than rounding to float32 explains; throws otherwise.
+// Can every element, with the two diagonal elements of its row and column, be those of a positive semi-definite matrix
+// rounded to float32? That matrix has a_ij^2 <= a_ii a_jj; rounding moved an element s by 2^-24 |s| at most, or by half
+// the spacing of subnormal numbers. Necessary, not sufficient.
+bool may_be_float32(const Scaled& s) {
+  const std::size_t d = s.d;
+  const auto error = [](double x) { return std::max(0x1p-24 * std::abs(x), 0x1p-150); };
+  std::vector<double> diagonal(d);  // the largest that rounds to the one given; squares of float32 fit into float64
+  for (std::size_t i = 0; i < d; ++i) {
+    const double x = s.sigma[i * d + i];
+    if (x < 0) return false;
+    diagonal[i] = x + error(x);
+  }
+  for (std::size_t i = 0; i < d; ++i) {
+    for (std::size_t j = 0; j < d; ++j) {
+      const double x = s.sigma[i * d + j];
+      if (static_cast<double>(static_cast<float>(x)) != x) return false;
+      if (i == j) continue;
+      const double least = std::max(0.0, std::abs(x) - error(x));
+      if (least * least > diagonal[i] * diagonal[j] * (1 + 8 * kUnitRoundoff)) return false;
+    }
+  }
+  return true;
+}
+
+// The factor of a covariance that is indefinite, where rounding to float32 is not excluded as the reason; throws where
+// it is.
 void factor_rounded(const Scaled& s, Factor& factor) {
   const std::size_t d = s.d;
-  const bool is_float32 =
-      std::all_of(s.sigma, s.sigma + d * d, [](double x) { return static_cast<double>(static_cast<float>(x)) == x; });
-  if (!is_float32) throw_indefinite(s);
+  if (!may_be_float32(s)) throw_indefinite(s);
   Matrix vectors(d, d);
   s.copy(0, d, 0, d, vectors.data(), d);
   const double norm = linalg::frobenius_norm(vectors);
   const std::vector<double> values = linalg::symmetric_eigenvectors(vectors);
-  // ||E||_F for the rounding E of the elements; the last term is that of subnormal float32 numbers.
+  // ||E||_F for the rounding E of the elements; the last term is that of subnormal float32 numbers. No eigenvalue of a
+  // positive semi-definite matrix falls below -||E||_F by it (Weyl).
   const double rounding = 0x1.001p-24 * norm + real(d) * scaled(0x1p-150, -2 * s.exponent);
   const double noise = std::max(0.0, -values.front());
   if (noise > rounding) throw_indefinite(s, values);
