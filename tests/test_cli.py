@@ -1,12 +1,14 @@
 """The command line: what it prints where, its exit codes, and a sentence for every bad input."""
 
 import errno
+import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 
 import numpy as np
@@ -536,6 +538,39 @@ def test_a_crash_elsewhere_names_no_image(two_files):
     script += "; _core.set_current_image(''); ctypes.string_at(0)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (-signal.SIGSEGV, "")
+
+
+HOSTILE = "é\x1b[31m\nfastfid: ok\x9b\x7f.png"
+SHOWN = r"é\x1b[31m\x0afastfid: ok\x9b\x7f.png"
+
+
+def hostile_tar(path, content):
+    with tarfile.open(path, "w") as archive:
+        for name in (HOSTILE, "ö.png"):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_a_name_in_an_archive_writes_no_line_of_its_own(run, tmp_path, weights):
+    path = hostile_tar(tmp_path / "x.tar", b"no picture")
+    code, out, err = run("stats", path, "-o", tmp_path / "s.npz", "--dims", 64, "--quiet")
+    assert (code, out) == (1, "")
+    assert err.startswith("fastfid: error: ")
+    assert SHOWN in err
+    assert err.count("\n") == 1
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", err)
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "é\x1b" * 300])
+def test_nor_when_the_process_crashes(name):
+    script = "import ctypes, sys; from fastfid import _core; _core.report_crashes()"
+    script += f"; _core.set_current_image({name!r}); ctypes.string_at(0)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    shown = SHOWN if name == HOSTILE else r"é\x1b" * 300
+    line = f"fastfid: error: {shown}: the process crashed while this image was decoded (SIGSEGV)\n"
+    assert (done.returncode, done.stderr.decode()) == (-signal.SIGSEGV, line)
 
 
 def test_main_leaves_the_process_as_it_was(two_files, capsys):

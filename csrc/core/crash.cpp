@@ -71,13 +71,45 @@ const char* current_image() {
 
 void say(const char* text) { [[maybe_unused]] const auto written = write(STDERR_FILENO, text, std::strlen(text)); }
 
+// Control characters, those of UTF-8 included, as \xNN: a name in an archive must neither drive the terminal nor write
+// a line of its own. The rest as it is.
+void say_name(const char* name) {
+  constexpr const char* kDigits = "0123456789abcdef";
+  std::array<char, 512> out;
+  std::size_t n = 0;
+  const auto flush = [&] {
+    out[n] = '\0';
+    say(out.data());
+    n = 0;
+  };
+  for (; *name != '\0'; ++name) {
+    if (n + 5 > out.size()) flush();
+    auto byte = static_cast<unsigned char>(*name);
+    const auto next = static_cast<unsigned char>(name[1]);
+    const bool is_c1 = byte == 0xc2 && next >= 0x80 && next < 0xa0;  // U+0080 to U+009F
+    if (is_c1) {
+      ++name;
+      byte = next;
+    }
+    if (is_c1 || byte < 0x20 || byte == 0x7f) {
+      out[n++] = '\\';
+      out[n++] = 'x';
+      out[n++] = kDigits[byte >> 4];
+      out[n++] = kDigits[byte & 15];
+    } else {
+      out[n++] = static_cast<char>(byte);
+    }
+  }
+  flush();
+}
+
 // Runs in the thread that the signal is for, on whatever state it left: only async-signal-safe calls (POSIX.1-2017,
 // section 2.4.3).
 void on_crash(int number, siginfo_t* info, void*) {
   const int saved = errno;
   if (const char* const image = current_image(); image != nullptr) {
     say("fastfid: error: ");
-    say(image);
+    say_name(image);
     say(": the process crashed while this image was decoded (");
     say(number == SIGSEGV  ? "SIGSEGV"
         : number == SIGBUS ? "SIGBUS"

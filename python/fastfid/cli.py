@@ -15,13 +15,10 @@ import sys
 import threading
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from fastfid._version import __version__
 from fastfid.protocols import PROTOCOLS
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["main"]
 
@@ -422,7 +419,10 @@ def _remark(args: argparse.Namespace, text: str | None) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"fastfid: {text}", file=sys.stderr)
+    # One line. Control characters as \xNN: a name in an archive must neither drive the terminal nor write a line of its
+    # own. csrc/core/crash.cpp does the same.
+    shown = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
+    print(f"fastfid: {shown}", file=sys.stderr)
 
 
 class _Signals:
