@@ -1,6 +1,8 @@
 """tools/carry.py: what is cut here arrives there whole, or not at all."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,20 @@ def test_files_arrive(carry, files, tmp_path, order):
     assert sorted(file.name for file in arrived) == sorted(file.name for file in files)
     for file in files:
         assert (tmp_path / "there" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_loads_hold_something(carry, files, tmp_path):
+    (tmp_path / "loads").mkdir()
+    kept = tmp_path / "loads" / "kept"
+    kept.touch()
+    with pytest.raises(ValueError, match="load_bytes: expected at least 1, got 0"):
+        carry.split(files, tmp_path / "loads", 0)
+    command = [sys.executable, carry.__file__, "split", *files, "--to", tmp_path / "loads", "--mib"]
+    for mib in ("0", "-1", "0.9", "nan"):
+        done = subprocess.run([*command, mib], capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 2
+        assert f"--mib: expected at least 1, got {mib}" in done.stderr
+    assert kept.exists()  # refused before anything goes
 
 
 def test_a_damaged_piece_is_noticed(carry, files, tmp_path):
