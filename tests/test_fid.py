@@ -98,6 +98,9 @@ def test_what_cannot_be_compared_is_refused_before_the_network_runs():
     [
         ({"dims": 100}, ValueError, "dims: expected one of 64, 192, 768, 2048"),
         ({"protocol": "unknown"}, ValueError, "protocol: expected one of"),
+        ({"protocol": ["clean"]}, ValueError, r"protocol: expected one of .* got \['clean'\]"),
+        ({"precision": "bogus"}, ValueError, "precision: expected one of float32, tf32, float16; got 'bogus'"),
+        ({"precision": ["tf32"]}, ValueError, r"precision: expected one of .* got \['tf32'\]"),
         ({"batch_size": 0}, ValueError, "batch_size"),
         ({"nonsense": 1}, TypeError, "nonsense"),
         ({"num_workers": -1}, ValueError, "num_workers"),

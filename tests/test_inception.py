@@ -269,6 +269,7 @@ def test_what_tensorrt_is_told(precision, is_half, monkeypatch, weights):
     ("options", "text"),
     [
         ({"provider": "openvino"}, "provider: expected one of cuda, tensorrt; got 'openvino'"),
+        ({"provider": ["cuda"]}, r"provider: expected one of cuda, tensorrt; got \['cuda'\]"),
         ({"provider": "tensorrt", "device": "cpu"}, "'tensorrt' needs a CUDA device, got device 'cpu'"),
         ({"provider": "tensorrt", "device": "cuda:0"}, "'tensorrt' has no 'float32'; expected precision 'tf32' or"),
     ],

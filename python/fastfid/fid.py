@@ -277,7 +277,7 @@ def compute_statistics(
     >>> statistics.n, statistics.mu.shape, statistics.meta["protocol"]
     (4, (64,), 'pytorch-fid')
     """
-    _check_reading(batch_size, num_workers, on_error, max_errors, protocol, device, options)
+    _check_reading(batch_size, num_workers, on_error, max_errors, protocol, device, precision, options)
     known = load_known(source)
     if known is not None:
         return known
@@ -295,6 +295,7 @@ def _check_reading(
     max_errors: int | None,
     protocol: str,
     device: str,
+    precision: str,
     options: Mapping[str, Any],
 ) -> None:
     """Refuse bad arguments before anything is read, also where statistics make them superfluous."""
@@ -308,6 +309,9 @@ def _check_reading(
         raise ValueError(f"max_errors: expected 0 or more, got {max_errors}")
     get_protocol(protocol)
     check_device(device)
+    from fastfid.features.onnx import check_precision_name
+
+    check_precision_name(precision)
     unknown = set(options) - set(SourceOptions.__annotations__)
     if unknown:
         raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
@@ -375,7 +379,7 @@ def compute_fid(
     (True, {'real': 4, 'fake': 4})
     """
     started = time.perf_counter()
-    _check_reading(batch_size, num_workers, on_error, max_errors, protocol, device, options)
+    _check_reading(batch_size, num_workers, on_error, max_errors, protocol, device, precision, options)
     opened_at = time.time()
     # Whatever can be refused without the network is refused before it runs.
     known = [load_known(source) for source in (real, fake)]

@@ -74,7 +74,6 @@ def get_protocol(name: str) -> Protocol:
     >>> get_protocol("pytorch-fid").scale
     '2 x / 255 - 1'
     """
-    try:
-        return PROTOCOLS[name]
-    except KeyError:
-        raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}; got {name!r}") from None
+    if not isinstance(name, str) or name not in PROTOCOLS:
+        raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}; got {name!r}")
+    return PROTOCOLS[name]

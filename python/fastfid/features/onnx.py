@@ -26,6 +26,7 @@ __all__ = [
     "SKELETON_DTYPES",
     "Network",
     "check_precision",
+    "check_precision_name",
     "check_provider",
     "choose_device",
     "fingerprint_input",
@@ -178,13 +179,19 @@ def check_provider(provider: str, precision: str, device: str) -> None:
     ValueError
         It is not in `PROVIDERS`; or it is "tensorrt", and the device the CPU or the precision "float32".
     """
-    if provider not in PROVIDERS:
+    if not isinstance(provider, str) or provider not in PROVIDERS:
         raise ValueError(f"provider: expected one of {', '.join(PROVIDERS)}; got {provider!r}")
     if provider == "tensorrt" and device == "cpu":
         raise ValueError("provider: 'tensorrt' needs a CUDA device, got device 'cpu'")
     if provider == "tensorrt" and precision == "float32":
         # Through ONNX Runtime its TF32 cannot be switched off.
         raise ValueError("provider: 'tensorrt' has no 'float32'; expected precision 'tf32' or 'float16'")
+
+
+def check_precision_name(precision: str) -> None:
+    """Raise ValueError unless `precision` is in `PRECISIONS`; no device need have it."""
+    if not isinstance(precision, str) or precision not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}; got {precision!r}")
 
 
 def check_precision(precision: str, device: str) -> None:
@@ -195,8 +202,7 @@ def check_precision(precision: str, device: str) -> None:
     ValueError
         It is not in `PRECISIONS`; or the device is the CPU, which has float32 only.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}; got {precision!r}")
+    check_precision_name(precision)
     if device == "cpu" and precision != "float32":
         raise ValueError(f"precision: the CPU has 'float32' only, got {precision!r}; it needs a CUDA device")
 
