@@ -347,7 +347,6 @@ import numpy as np
 from fastfid.pipeline import extract
 from fastfid.sources.base import ImageItem, ImageSource
 from stubs import GridMeans
-from terminal import on_terminal
 
 class Item(ImageItem):
     def load(self):
@@ -425,7 +424,6 @@ import numpy as np
 from fastfid.pipeline import extract
 from fastfid.sources import open_source
 from stubs import GridMeans
-from terminal import on_terminal
 
 class Large(GridMeans):
     batch_size, concurrency = 4, 2
@@ -477,7 +475,6 @@ sys.path.insert(0, sys.argv[1])
 from fastfid.pipeline import extract
 from fastfid.sources import open_source
 from stubs import GridMeans
-from terminal import on_terminal
 extract(open_source(sys.argv[2]), GridMeans(), lambda features: None, progress="auto", description="real")
 """
 
