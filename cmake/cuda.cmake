@@ -52,8 +52,30 @@ function(_fastfid_find_cuda wish)
       -cudart static -o "${probe}" "${probe}.cu"
     OUTPUT_VARIABLE text ERROR_VARIABLE text RESULT_VARIABLE failed)
   if(failed)
+    message(STATUS "fastfid: nvcc ${version} failed to compile and link a kernel:\n${text}")
     string(STRIP "${text}" text)
     set(reason "nvcc ${version} failed to compile and link a kernel: ${text}" PARENT_SCOPE)
+    return()
+  endif()
+  # CMake must know this nvcc too, and how to ask it for C++20. Where it does not, enable_language would end the
+  # configuration; a project of its own fails alone. What has passed once is not asked again.
+  set(asked "${CMAKE_VERSION} ${CMAKE_CUDA_COMPILER} ${version}")
+  if(wish STREQUAL "AUTO" AND NOT FASTFID_CUDA_LANGUAGE STREQUAL asked)
+    file(WRITE "${probe}_project/CMakeLists.txt" "cmake_minimum_required(VERSION 3.26)\n"
+      "project(cuda_probe LANGUAGES CXX CUDA)\nadd_executable(probe \"${probe}.cu\")\n")
+    execute_process(
+      COMMAND "${CMAKE_COMMAND}" -G "${CMAKE_GENERATOR}" "-DCMAKE_MAKE_PROGRAM=${CMAKE_MAKE_PROGRAM}"
+        "-DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER}" "-DCMAKE_CUDA_COMPILER=${CMAKE_CUDA_COMPILER}"
+        "-DCMAKE_CUDA_HOST_COMPILER=${CMAKE_CXX_COMPILER}" -DCMAKE_CUDA_ARCHITECTURES=80-real -DCMAKE_CUDA_STANDARD=20
+        -DCMAKE_CUDA_STANDARD_REQUIRED=ON -DCMAKE_CUDA_EXTENSIONS=OFF -DCMAKE_CUDA_RUNTIME_LIBRARY=Static
+        -S "${probe}_project" -B "${probe}_project/build"
+      OUTPUT_VARIABLE text ERROR_VARIABLE text RESULT_VARIABLE failed)
+    if(failed)
+      message(STATUS "fastfid: CMake ${CMAKE_VERSION} cannot use nvcc ${version}:\n${text}")
+      set(reason "CMake ${CMAKE_VERSION} cannot use nvcc ${version}" PARENT_SCOPE)
+      return()
+    endif()
+    set(FASTFID_CUDA_LANGUAGE "${asked}" CACHE INTERNAL "CMake and nvcc that get on with each other")
   endif()
 endfunction()
 
@@ -79,7 +101,13 @@ else()
     set(FASTFID_CUDA_STATUS "nvcc ${CMAKE_CUDA_COMPILER_VERSION}, sm_80, sm_90, PTX compute_90")
   endif()
 endif()
-# One line, fit for a C++ string.
+# One line, fit for a C++ string on a compiler's command line, whatever nvcc has said: CMake drops definitions with # in
+# them, splits at ; and expands $.
 string(REGEX REPLACE "[\r\n\t ]+" " " FASTFID_CUDA_STATUS "${FASTFID_CUDA_STATUS}")
-string(REGEX REPLACE "[\"\\\\]" "'" FASTFID_CUDA_STATUS "${FASTFID_CUDA_STATUS}")
+string(REGEX REPLACE "[^A-Za-z0-9 _.,:()/+=-]" "'" FASTFID_CUDA_STATUS "${FASTFID_CUDA_STATUS}")
+string(LENGTH "${FASTFID_CUDA_STATUS}" _length)
+if(_length GREATER 300)
+  string(SUBSTRING "${FASTFID_CUDA_STATUS}" 0 297 FASTFID_CUDA_STATUS)
+  string(APPEND FASTFID_CUDA_STATUS "...")
+endif()
 message(STATUS "fastfid: CUDA ${FASTFID_CUDA_STATUS}")
