@@ -43,6 +43,8 @@ def library(tmp_path_factory):
     library.set_folder(str(folder).encode())
     library.cublas = ctypes.CDLL(folder / "libcublas.so.13")
     library.cusolver = ctypes.CDLL(folder / "libcusolver.so.12")
+    for fake in (library.cublas, library.cusolver):
+        fake.ask_for_device(library.emulated_current_device)
     yield library
     library.emulation_order(0)
 
@@ -173,6 +175,21 @@ class TestTrace:
         assert got.upper - got.lower <= 1.01 * case.tol * got.upper
         assert got.value == pytest.approx(want.value, rel=case.tol)
         assert got.factor_residual < 1e-14 * case.d + 1e-15
+
+    def test_the_libraries_find_the_device_current_and_the_caller_what_he_had(self, library):
+        """Each call of the played libraries fails where the current device is not the one of the handle."""
+        before = library.emulated_current_device()
+        assert before == -1
+        assert not self.run(library, covariance(60, 12), covariance(60, 12, seed=1)).error
+        assert library.emulated_current_device() == before
+
+    @pytest.mark.parametrize(("value", "is_refused"), [("1", True), ("yes", True), ("0", False), ("", False)])
+    def test_emulated_float64_is_refused(self, library, value, is_refused, monkeypatch):
+        """cuBLAS would read it, and no bound would hold."""
+        monkeypatch.setenv("CUBLAS_EMULATE_DOUBLE_PRECISION", value)
+        error = self.run(library, covariance(60, 12), covariance(60, 12, seed=1)).error.decode()
+        assert error.startswith(f"the environment variable CUBLAS_EMULATE_DOUBLE_PRECISION is '{value}'") == is_refused
+        assert bool(error) == is_refused
 
     def test_same_as_the_host_route(self, library):
         """One algorithm: the operations differ in rounding only."""

@@ -37,9 +37,11 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t sh
             Arguments... arguments) {
   const DeviceGuard guard(stream.device);
   constexpr std::size_t kWithoutAsking = 48 << 10;
+  // The attribute belongs to the kernel, not to this launch, and another thread may be launching it too: always the
+  // same value, the most that every device of compute capability 8.0 and newer has.
+  constexpr int kMost = 99 << 10;
   if (shared_bytes > kWithoutAsking) {
-    FASTFID_CUDA_CHECK(
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
+    FASTFID_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMost));
   }
   // By value and of exactly the kernel's types; CUDA copies them before the call returns.
   std::tuple<Parameters...> values{Parameters(arguments)...};

@@ -3,8 +3,10 @@
 #include <dlfcn.h>
 
 #include <climits>
+#include <cstdlib>
 #include <map>
 #include <mutex>
+#include <string_view>
 #include <utility>
 
 #include "core/errors.hpp"
@@ -126,6 +128,16 @@ int dim(std::size_t n) {
   return static_cast<int>(n);
 }
 
+// See the header: what the bounds rely on.
+void expect_plain_float64() {
+  constexpr const char* kVariable = "CUBLAS_EMULATE_DOUBLE_PRECISION";
+  const char* const value = std::getenv(kVariable);
+  FASTFID_EXPECT(value == nullptr || std::string_view(value).empty() || std::string_view(value) == "0",
+                 BackendUnavailable, "the environment variable ", kVariable, " is '", value,
+                 "': cuBLAS would emulate float64 products, and the bounds of the trace would prove nothing; unset it, "
+                 "or compute on the CPU");
+}
+
 constexpr double kOne = 1;
 constexpr double kZero = 0;
 constexpr float kOneF = 1;
@@ -165,7 +177,8 @@ std::multimap<int, std::unique_ptr<Handles>>& pool() {
 
 }  // namespace
 
-MathLibraries::MathLibraries(Stream stream) : stream_(stream) {
+MathLibraries::MathLibraries(Stream stream) : guard_(stream.device), stream_(stream) {
+  expect_plain_float64();
   const Functions& f = functions();
   {
     const std::lock_guard lock(mutex);
@@ -174,7 +187,6 @@ MathLibraries::MathLibraries(Stream stream) : stream_(stream) {
       pool<Handles>().erase(found);
     }
   }
-  const DeviceGuard guard(stream.device);
   if (!handles_) {
     handles_ = std::make_unique<Handles>(&f);
     check(f.create(&handles_->blas), "cublasCreate");

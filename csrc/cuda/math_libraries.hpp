@@ -6,9 +6,14 @@
 // cublas_api.h 13.0 and cusolverDn.h 12.0.
 //
 // Both are column-major: they see the transpose of a row-major matrix, and its upper triangle as a lower one. That is
-// dealt with here and nowhere else. Every call is enqueued on the stream and waits for nothing. Products are the plain
-// ones (no TF32, no emulation of float64: cuBLAS's default mathematics mode, set explicitly), and, on one kind of
-// device, the same bits every time.
+// dealt with here and nowhere else. Every call is enqueued on the stream and waits for nothing.
+//
+// What the bounds of the trace rely on: every float64 product (gemm, syrk, trmm) is one of float64 numbers, summed in
+// float64 in any order, so that the componentwise error bound n u |A| |B| holds. That is cuBLAS's default mathematics
+// mode, set explicitly, as long as the environment does not ask for emulated float64 (cuBLAS 13.0 Update 2 and newer,
+// CUBLAS_EMULATE_DOUBLE_PRECISION): no mode is documented to overrule that variable, so where it is set the constructor
+// refuses. Nothing is assumed of solves and factorisations, nor of float32 products. Atomics are not allowed: on one
+// kind of device the bits are the same every time.
 #pragma once
 
 #include <cstddef>
@@ -27,11 +32,12 @@ void set_math_library_folders(std::vector<std::string> folders);
 std::vector<std::string> math_library_paths();
 
 // A cuBLAS and a cuSOLVER handle of one device, borrowed from a pool until destruction (creating them takes
-// milliseconds), working on one stream. One thread at a time.
+// milliseconds), working on one stream. The stream's device is the current one of the thread as long as this lives: the
+// libraries launch on the current device, whatever the handle. Lives and ends in the thread that made it.
 class MathLibraries {
  public:
-  // Throws BackendUnavailable, saying what to install, where a library is not found or lacks a function; DeviceError
-  // where a handle cannot be made.
+  // Throws BackendUnavailable, saying what to install, where a library is not found or lacks a function, and where the
+  // environment asks for emulated float64; DeviceError where a handle cannot be made.
   explicit MathLibraries(Stream stream);
   ~MathLibraries();
   MathLibraries(const MathLibraries&) = delete;
@@ -69,6 +75,7 @@ class MathLibraries {
 
  private:
   struct Handles;
+  const DeviceGuard guard_;
   std::unique_ptr<Handles> handles_;
   Stream stream_;
 };

@@ -57,6 +57,8 @@ class DevicePolar final : public PolarOperations {
     const std::size_t d = a_.d;
     for (auto* matrix : {&m_, &x_, &w_, &t_}) *matrix = DeviceArray<double>(m * n, stream_);
     for (auto* matrix : {&y_, &h_, &c_}) *matrix = DeviceArray<double>(n * n, stream_);
+    // Only its upper triangle is ever written, and libraries may load, though not use, the other one.
+    fill_bytes(c_.data(), 0, n * n * sizeof(double), stream_);
     sums_ = DeviceArray<double>(sum_workspace(), stream_);
     scalars_ = DeviceArray<PolarScalars>(1, stream_);
     fill_bytes(scalars_.data(), 0, sizeof(PolarScalars), stream_);
@@ -267,6 +269,7 @@ std::vector<DeviceFactor> factor_covariances(const std::vector<DeviceCovariance>
     factor.rank = d;
     factor.shape = linalg::Shape::kUpper;
     factor.f = DeviceArray<double>(d * d, stream);
+    fill_bytes(factor.f.data(), 0, d * d * sizeof(double), stream);  // the factorisation may load the lower triangle
     side.scaled = DeviceArray<double>(d * d, stream);
     if (prepared != d) {
       cholesky.emplace(math, factor.f.data(), d, stream);

@@ -22,8 +22,13 @@ namespace {
 constexpr int kInvalidValue = 7;
 constexpr int kColMajor = 102;
 int handles = 0;
-double solve_error = 0;          // relative error that every element of a triangular solve gets
-int failing_factorisations = 0;  // that many Cholesky factorisations report failure
+double solve_error = 0;             // relative error that every element of a triangular solve gets
+int failing_factorisations = 0;     // that many Cholesky factorisations report failure
+int (*current_device)() = nullptr;  // asked in every call
+int device_of_handles = -1;         // the current one when the last handle was made
+
+// As NVIDIA's libraries would launch on another device than the handle's.
+bool is_elsewhere() { return current_device == nullptr || current_device() != device_of_handles; }
 
 int trans(int op) { return op == 0 ? 111 : 112; }
 int uplo(int fill) { return fill == 0 ? 122 : 121; }
@@ -35,7 +40,7 @@ bool is_enum(int value) { return value == 0 || value == 1; }
 template <class T, class F>
 int gemm(F f, int ta, int tb, int m, int n, int k, const T* alpha, const T* a, int lda, const T* b, int ldb,
          const T* beta, T* c, int ldc) {
-  if (!is_enum(ta) || !is_enum(tb) || m < 0 || n < 0 || k < 0) return kInvalidValue;
+  if (is_elsewhere() || !is_enum(ta) || !is_enum(tb) || m < 0 || n < 0 || k < 0) return kInvalidValue;
   if (lda < (ta == 0 ? m : k) || ldb < (tb == 0 ? k : n) || ldc < m) return kInvalidValue;
   f(kColMajor, trans(ta), trans(tb), m, n, k, *alpha, a, lda, b, ldb, *beta, c, ldc);
   return 0;
@@ -43,7 +48,7 @@ int gemm(F f, int ta, int tb, int m, int n, int k, const T* alpha, const T* a, i
 
 template <class T, class F>
 int syrk(F f, int fill, int op, int n, int k, const T* alpha, const T* a, int lda, const T* beta, T* c, int ldc) {
-  if (!is_enum(fill) || !is_enum(op) || lda < (op == 0 ? n : k) || ldc < n) return kInvalidValue;
+  if (is_elsewhere() || !is_enum(fill) || !is_enum(op) || lda < (op == 0 ? n : k) || ldc < n) return kInvalidValue;
   f(kColMajor, uplo(fill), trans(op), n, k, *alpha, a, lda, *beta, c, ldc);
   return 0;
 }
@@ -58,7 +63,12 @@ void spoil(double relative_error_of_solves, int factorisations_that_fail) {
   failing_factorisations = factorisations_that_fail;
 }
 
+// For tests: who knows the current device of the thread.
+void ask_for_device(int (*function)()) { current_device = function; }
+
 int cublasCreate_v2(void** handle) {
+  if (current_device == nullptr || current_device() < 0) return kInvalidValue;
+  device_of_handles = current_device();
   *handle = &handles;
   ++handles;
   return 0;
@@ -86,7 +96,8 @@ int cublasSsyrk_v2(void*, int fill, int op, int n, int k, const float* alpha, co
 }
 int cublasDtrsm_v2(void*, int s, int fill, int op, int unit, int m, int n, const double* alpha, const double* a,
                    int lda, double* b, int ldb) {
-  if (!is_enum(s) || !is_enum(fill) || !is_enum(op) || lda < (s == 0 ? m : n) || ldb < m) return kInvalidValue;
+  if (is_elsewhere() || !is_enum(s) || !is_enum(fill) || !is_enum(op) || lda < (s == 0 ? m : n) || ldb < m)
+    return kInvalidValue;
   scipy_cblas_dtrsm(kColMajor, side(s), uplo(fill), trans(op), diag(unit), m, n, *alpha, a, lda, b, ldb);
   for (int j = 0; j < n; ++j) {
     for (int i = 0; i < m; ++i) b[i + static_cast<std::size_t>(j) * ldb] *= 1 - solve_error;
@@ -95,7 +106,7 @@ int cublasDtrsm_v2(void*, int s, int fill, int op, int unit, int m, int n, const
 }
 int cublasDtrmm_v2(void*, int s, int fill, int op, int unit, int m, int n, const double* alpha, const double* a,
                    int lda, const double* b, int ldb, double* c, int ldc) {
-  if (!is_enum(s) || !is_enum(fill) || !is_enum(op) || lda < (s == 0 ? m : n) || ldb < m || ldc < m) {
+  if (is_elsewhere() || !is_enum(s) || !is_enum(fill) || !is_enum(op) || lda < (s == 0 ? m : n) || ldb < m || ldc < m) {
     return kInvalidValue;
   }
   for (int j = 0; j < n; ++j) {
@@ -109,12 +120,12 @@ int cusolverDnCreate(void** handle) { return cublasCreate_v2(handle); }
 int cusolverDnDestroy(void*) { return 0; }
 int cusolverDnSetStream(void* handle, void* stream) { return cublasSetStream_v2(handle, stream); }
 int cusolverDnDpotrf_bufferSize(void*, int fill, int n, double*, int lda, int* size) {
-  if (!is_enum(fill) || lda < n) return kInvalidValue;
+  if (is_elsewhere() || !is_enum(fill) || lda < n) return kInvalidValue;
   *size = n;
   return 0;
 }
 int cusolverDnDpotrf(void*, int fill, int n, double* a, int lda, double* workspace, int size, int* info) {
-  if (!is_enum(fill) || lda < n || size < n) return kInvalidValue;
+  if (is_elsewhere() || !is_enum(fill) || lda < n || size < n) return kInvalidValue;
   std::memset(workspace, 0xff, sizeof(double) * size);
   const char triangle = fill == 0 ? 'L' : 'U';
   scipy_dpotrf_(&triangle, &n, a, &lda, info, 1);

@@ -16,8 +16,15 @@ void expect_device(int device) {
 }
 DeviceProperties device_properties(int) { return {"emulated", 9, 0, 132, std::size_t{50} << 20}; }
 
-DeviceGuard::DeviceGuard(int) {}
-DeviceGuard::~DeviceGuard() = default;
+namespace {
+thread_local int current_device = -1;  // no device: what needs one has to say so
+}  // namespace
+
+// For tests: what the libraries would find.
+extern "C" __attribute__((visibility("default"))) int emulated_current_device() { return current_device; }
+
+DeviceGuard::DeviceGuard(int device) : former_(current_device) { current_device = device; }
+DeviceGuard::~DeviceGuard() { current_device = former_; }
 
 constexpr std::size_t kGuard = 4096;
 
