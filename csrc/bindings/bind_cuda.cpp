@@ -107,7 +107,11 @@ class TensorMoments {
       read.record(on);
     }
     in_flight_.emplace_back(std::move(read), std::move(tensor));
-    while (!in_flight_.empty() && in_flight_.front().first.is_done()) in_flight_.pop_front();
+    while (!in_flight_.empty() && in_flight_.front().first.is_done()) {
+      // Out of the queue before it is dropped: its deleter may be Python, which may hand the GIL to another update.
+      const auto done = std::move(in_flight_.front());
+      in_flight_.pop_front();
+    }
   }
 
  private:

@@ -2,11 +2,15 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <utility>
 
 #include "bindings/bindings.hpp"
 #include "bindings/dlpack.hpp"
 #include "core/errors.hpp"
+#ifdef FASTFID_WITH_CUDA
+#include "cuda/runtime.hpp"
+#endif
 
 namespace py = pybind11;
 
@@ -63,7 +67,15 @@ std::string dtype_name(dlpack::DataType dtype) {
 }
 
 // Calls __dlpack__ with a version, and again without one where the producer is older than that argument.
-py::object call_dlpack(py::handle object, std::optional<std::uintptr_t> stream) {
+py::object call_dlpack(py::handle object, dlpack::Device device, std::optional<std::uintptr_t> stream) {
+#ifdef FASTFID_WITH_CUDA
+  // torch exports no tensor of another device than the current one. That is the driver's current context, which all
+  // copies of the CUDA runtime in a process share: what is set through ours is what torch sees.
+  std::optional<cuda::DeviceGuard> guard;
+  if (stream && device.id >= 0 && device.id < cuda::device_count()) guard.emplace(device.id);
+#else
+  static_cast<void>(device);
+#endif
   py::dict keywords;
   if (stream) keywords["stream"] = py::int_(*stream);
   py::dict versioned = keywords.attr("copy")();
@@ -154,7 +166,7 @@ ImportedTensor import_tensor(py::handle object, const char* argument, std::optio
                  ": a tensor on a CUDA device needs a stream");
   // 0 is ambiguous in the protocol and not allowed; it is the legacy default stream, whose number is 1.
   if (stream == std::uintptr_t{0}) stream = std::uintptr_t{1};
-  const py::object result = call_dlpack(object, is_cuda ? stream : std::nullopt);
+  const py::object result = call_dlpack(object, device, is_cuda ? stream : std::nullopt);
   PyObject* const capsule = result.ptr();
 
   ImportedTensor out;

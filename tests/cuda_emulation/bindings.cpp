@@ -4,4 +4,9 @@
 
 #include <pybind11/pybind11.h>
 
-PYBIND11_MODULE(_emulated, module) { fastfid::bindings::bind_cuda(module); }
+extern "C" int emulated_current_device();  // runtime.cpp
+
+PYBIND11_MODULE(_emulated, module) {
+  fastfid::bindings::bind_cuda(module);
+  module.def("current_device", &emulated_current_device);
+}

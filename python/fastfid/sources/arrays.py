@@ -55,11 +55,15 @@ def to_host(obj: Any, name: str) -> NDArray[np.uint8]:
     ------
     TypeError
         It is not uint8, and the message says how to convert; or it has a mask.
+    ValueError
+        It has no values.
     """
     expect_unmasked(obj, name)
     expect_uint8(obj, name)
     roots = _roots(obj)
     if "torch" in roots:
+        if obj.device.type == "meta":
+            raise ValueError(f"{name}: is on torch's meta device, where tensors have no values")
         array = obj.detach().cpu().numpy()
     elif "cupy" in roots:
         array = obj.get()

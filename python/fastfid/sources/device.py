@@ -19,7 +19,10 @@ def device_of(images: Any) -> str | None:
     """Return ``cuda:N`` for a tensor on a CUDA device, and None for anything else."""
     if isinstance(images, np.ndarray) or not hasattr(images, "__dlpack_device__") or not hasattr(images, "shape"):
         return None
-    kind, index = images.__dlpack_device__()
+    try:
+        kind, index = images.__dlpack_device__()
+    except (ValueError, BufferError):  # on a device that DLPack has no number for: torch's meta
+        return None
     return f"cuda:{int(index)}" if int(kind) in _DLPACK_CUDA else None
 
 
