@@ -85,6 +85,7 @@ class HostMemory:
     def __init__(self):
         self.held = []
         self.runs = 0
+        self.calls = []  # what has an order: "wait_for" and "hold" with the stream, "preprocess"
 
     def array(self, shape, dtype):
         return HostArray(np.full(shape, np.nan, dtype))
@@ -98,7 +99,11 @@ class HostMemory:
         out.values[...] = _core.spatial_mean(map.values)
         map.values[...] = np.nan
 
+    def wait_for(self, caller):
+        self.calls.append(("wait_for", caller))
+
     def preprocess(self, images, start, protocol, out):
+        self.calls.append(("preprocess", len(out.values)))
         given = images.tensor.values if isinstance(images.tensor, Tensor) else np.asarray(images.tensor)
         part = given[start : start + len(out.values)]
         part = part if images.channels_last else np.moveaxis(part, 1, -1)
@@ -106,6 +111,7 @@ class HostMemory:
 
     def hold(self, caller):
         self.held.append(caller)
+        self.calls.append(("hold", caller))
 
     def moments(self, d):
         return HostMoments(d)

@@ -9,16 +9,30 @@ import ml_dtypes
 import numpy as np
 import pytest
 from cuda_cases import MomentsCase
+from emulation import compile_library
 
 import fastfid
 
 
-@pytest.fixture(scope="module")
-def emulated(emulated_moments):
-    spec = importlib.util.spec_from_file_location("_emulated", emulated_moments)
+def load(name, path):
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def emulated(emulated_moments):
+    return load("_emulated", emulated_moments)
+
+
+@pytest.fixture(scope="module")
+def emulated_image(tmp_path_factory):
+    """The library of csrc/cuda/preprocess.cu on the emulation, as a Python module."""
+    out = tmp_path_factory.mktemp("emulation") / "_emulated_image.so"
+    bindings = ("bind_cuda_image", "bind_dlpack")
+    compile_library(out, core=("image", "parallel"), bindings=bindings, emulated=("bindings_image",))
+    return load("_emulated_image", out)
 
 
 class Tensor:
@@ -86,6 +100,64 @@ def test_tensors_are_given_back_once_they_have_been_read(emulated):
     moments = emulated.DeviceMoments(4)
     moments.update(Tensor(rows))  # streams of the emulation are done at once
     assert sys.getrefcount(rows) == before
+
+
+def test_a_deleter_in_python_may_call_update_again(emulated):
+    """The last reference to the rows is the tensor's: dropping it runs Python, which may run another update."""
+    moments = emulated.DeviceMoments(4)
+    again = []
+
+    class Rows(np.ndarray):
+        def __del__(self):
+            again.append(moments.n)
+            moments.update(Tensor(np.ones((2, 4), np.float32)))
+
+    class GivenAway(Tensor):
+        def __dlpack__(self, **keywords):
+            capsule = super().__dlpack__(**keywords)
+            del self.array
+            return capsule
+
+    moments.update(GivenAway(np.ones((3, 4), np.float32).view(Rows)))
+    assert again == [3]
+    assert moments.n == moments.to_host().n == 5
+
+
+def test_the_tensors_device_is_current_while_it_is_asked(emulated):
+    """Else torch raises BufferError, unless its current device happens to be that one."""
+    current = []
+
+    class Asks(Tensor):
+        def __dlpack__(self, **keywords):
+            current.append(emulated.current_device())
+            return super().__dlpack__(**keywords)
+
+    emulated.DeviceMoments(4).update(Asks(np.ones((3, 4), np.float32)))
+    assert current == [0]
+    assert emulated.current_device() == -1  # the former one: none
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_preprocessing_takes_a_part_of_a_tensor(emulated_image, channels_last):
+    images = np.random.default_rng(1).integers(0, 256, (5, 80, 91, 3), dtype=np.uint8)
+    stored = images if channels_last else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    tensor, preprocessor = Tensor(stored), emulated_image.CudaPreprocessor("none", 0)
+
+    def run(count, **start):
+        out = np.full((count, 3, 80, 91), np.nan, np.float32)
+        preprocessor.run(tensor, Tensor(out), channels_last=channels_last, stream=7, **start)
+        return out
+
+    expected = fastfid._core.preprocess(images, "none")
+    np.testing.assert_array_equal(run(5), expected)
+    for start, count in ((0, 2), (3, 2), (1, 3)):
+        np.testing.assert_array_equal(run(count, start=start), expected[start : start + count])
+    assert set(tensor.streams) == {7}
+    with pytest.raises(ValueError, match="out: expected a contiguous tensor"):
+        run(4)
+    for start in (-1, 4):
+        with pytest.raises(ValueError, match=f"start: expected 0 to 3 for 2 of 5 images, got {start}"):
+            run(2, start=start)
 
 
 def test_a_nonfinite_row_is_named_by_the_first_call_that_returns_numbers(emulated):

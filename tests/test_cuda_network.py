@@ -4,6 +4,9 @@ device."""
 import ctypes
 import pickle
 import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +112,15 @@ def test_any_split_gives_the_bits_of_the_host(splits):
         side.update(DeviceImages(Tensor(images[start : start + n])), caller=17)
         start += n
     assert extractor.memories[0].held == [17] * len(splits)  # each caller waits once, for all its images
+    calls = iter(extractor.memories[0].calls)
+    for n in splits:  # and is waited for, before the first of them is read
+        assert next(calls) == ("wait_for", 17)
+        while n:
+            what, count = next(calls)
+            assert what == "preprocess"
+            n -= count
+        assert next(calls) == ("hold", 17)
+    assert next(calls, None) is None
     assert extractor.memories[0].runs == 2  # full batches only, until somebody asks
     assert_same(side.to_host(), expected)
     assert extractor.memories[0].runs == 3
@@ -116,6 +128,158 @@ def test_any_split_gives_the_bits_of_the_host(splits):
     side.reset()
     side.update(DeviceImages(Tensor(images)), caller=17)
     assert_same(side.to_host(), expected)
+
+
+def test_an_unknown_stream_is_not_waited_for():
+    extractor = OnDevice(64, "none", 3)
+    extractor.device_side("cuda:0").update(DeviceImages(Tensor(pictures(4, 1))), None)
+    assert extractor.memories[0].calls == [("preprocess", 3), ("preprocess", 1), ("hold", None)]
+
+
+class FakeCore:
+    """What CudaMemory asks of the compiled part; it writes down how."""
+
+    def __init__(self, monkeypatch):
+        self.calls = []
+        record = self.calls
+
+        class Stream:
+            def __init__(self, device):
+                self.handle = 11
+
+            def wait_for(self, other):
+                record.append(("wait_for", other))
+
+            def hold(self, other):
+                record.append(("hold", other))
+
+            def synchronize(self):
+                record.append(("synchronize",))
+
+        class Preprocessor:
+            def __init__(self, protocol, device):
+                record.append(("preprocessor", protocol, device))
+
+            def run(self, images, out, *, channels_last, stream, start):
+                record.append(("preprocess", images, out, channels_last, stream, start))
+
+        class DeviceMoments:
+            def __init__(self, d, *, device=0, arithmetic="auto"):
+                record.append(("moments", d, device, arithmetic))
+
+            def update(self, rows, *, stream):
+                record.append(("update", rows, stream))
+
+        for name, stand_in in (
+            ("CudaStream", Stream),
+            ("CudaPreprocessor", Preprocessor),
+            ("DeviceMoments", DeviceMoments),
+        ):
+            monkeypatch.setattr(_core, name, stand_in, raising=False)
+
+
+def test_rows_on_a_device_are_summed_in_float64(monkeypatch):
+    core = FakeCore(monkeypatch)
+    cuda.CudaMemory(1).moments(64).update("rows")
+    assert core.calls == [("moments", 64, 1, "float64"), ("update", "rows", 11)]
+
+
+def test_the_tensor_itself_is_read(monkeypatch):
+    """Not a slice of it: that may be a copy which nobody keeps until the device has read it."""
+    core = FakeCore(monkeypatch)
+
+    class Whole(Tensor):
+        def __getitem__(self, _):
+            raise AssertionError("was sliced")
+
+    memory, images, out = cuda.CudaMemory(1), DeviceImages(Whole(pictures(5, 1), device=1)), "out"
+    memory.wait_for(7)
+    memory.preprocess(images, 3, "clean", out)
+    memory.hold(7)
+    memory.hold(None)
+    assert core.calls == [
+        ("wait_for", 7),
+        ("preprocessor", "clean", 1),
+        ("preprocess", images.tensor, out, True, 11, 3),
+        ("hold", 7),
+        ("synchronize",),
+    ]
+
+
+def test_runs_of_one_network_do_not_overlap():
+    """Two sides and forward(), from three threads, while each run takes a while."""
+    extractor = OnDevice(64, "none", 2)
+    extractor._memory = extractor.device_side("cuda:0")._memory
+    extractor.batch_size = 2
+    extractor._memory.copy_from = lambda array, source: array.values.__setitem__(..., source)
+    extractor._memory.numpy = lambda array: array.values.copy()
+    bind, running, most = extractor._network.bind, [0], [0]
+
+    def slow(*places):
+        run = bind(*places)
+
+        def once():
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+            time.sleep(0.02)
+            run()
+            running[0] -= 1
+
+        return once
+
+    extractor._network.bind = slow
+    images = pictures(6, 3)
+    expected = Moments(64)
+    expected.update(InceptionV3(64, protocol="none", device="cpu")(images))
+    sides = [extractor.device_side("cuda:0") for _ in range(2)]
+    with ThreadPoolExecutor(3) as pool:
+        on_host = pool.submit(extractor, images)
+        updates = [pool.submit(side.update, DeviceImages(Tensor(images)), 1) for side in sides]
+        for update in updates:
+            update.result()
+        features = on_host.result()
+    assert most == [1]
+    for side in sides:
+        assert_same(side.to_host(), expected)
+    np.testing.assert_array_equal(features, expected.rows)
+
+
+def test_first_updates_from_two_threads_share_a_side():
+    extractor = OnDevice(64, "none", 4)
+    both = threading.Barrier(2)
+    make = extractor.device_side
+
+    def slow(device):
+        time.sleep(0.1)  # long enough for the other thread to ask as well
+        return make(device)
+
+    extractor.device_side = slow
+    fid = FID(extractor=extractor)
+
+    def update(seed):
+        both.wait()
+        fid.update(Tensor(pictures(3, seed)), real=True, stream=1)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(update, (1, 2)))
+    assert len(extractor.memories) == 1
+    assert fid.real.n == 6
+
+
+def test_first_updates_from_two_threads_load_one_network(monkeypatch):
+    made = []
+
+    def slow(*arguments):
+        time.sleep(0.1)
+        made.append(OnDevice(64, "none", 4))
+        return made[-1]
+
+    monkeypatch.setattr("fastfid.fid.make_extractor", slow)
+    fid = FID(dims=64, protocol="none")
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda real: fid.update(Tensor(pictures(3, 4)), real=real, stream=1), (True, False)))
+    assert len(made) == 1
+    assert (fid.real.n, fid.fake.n) == (3, 3)
 
 
 def test_layouts_and_mixed_sizes():
@@ -242,8 +406,14 @@ def test_an_extension_without_cuda_says_so(monkeypatch):
 
 def test_what_is_a_tensor_on_a_gpu():
     assert device_of(Tensor(pictures(1, 0), device=3)) == "cuda:3"
-    for other in (pictures(1, 0), torch.zeros(1), [1], "folder", None):
+    for other in (pictures(1, 0), torch.zeros(1), torch.zeros(1, device="meta"), [1], "folder", None):
         assert device_of(other) is None
+
+
+def test_a_tensor_without_values():
+    tensor = torch.zeros((2, 8, 8, 3), dtype=torch.uint8, device="meta")
+    with pytest.raises(ValueError, match=r"array.*: is on torch's meta device, where tensors have no values"):
+        FID(extractor=OnDevice(64, "none", 4)).update(tensor, real=True)
 
 
 def test_callers_streams():

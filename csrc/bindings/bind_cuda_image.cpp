@@ -2,6 +2,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -47,10 +49,18 @@ cuda::ImageBatch as_batch(const ImportedTensor& tensor, bool channels_last) {
   return batch;
 }
 
-void run(cuda::Preprocessor& self, py::handle images, py::handle out, bool channels_last, std::uintptr_t stream) {
+void run(cuda::Preprocessor& self, py::handle images, py::handle out, bool channels_last, std::uintptr_t stream,
+         std::optional<std::int64_t> start) {
   const ImportedTensor from = import_on_device(images, "images", self.device(), stream);
   const ImportedTensor to = import_on_device(out, "out", self.device(), stream);
-  const cuda::ImageBatch batch = as_batch(from, channels_last);
+  cuda::ImageBatch batch = as_batch(from, channels_last);
+  if (start) {
+    const std::int64_t count = to.shape.empty() ? 0 : to.shape[0];
+    FASTFID_EXPECT(0 <= *start && *start <= batch.n - count, InvalidArgument, "start: expected 0 to ", batch.n - count,
+                   " for ", count, " of ", batch.n, " images, got ", *start);
+    batch.data += *start * batch.stride_n;
+    batch.n = count;
+  }
   const auto [height, width] = self.output_size(batch.height, batch.width);
   const bool is_half = to.is(dlpack::kFloat, 16);
   if (!is_half && !to.is(dlpack::kFloat, 32)) {
@@ -73,7 +83,8 @@ void run(cuda::Preprocessor& self, py::handle images, py::handle out, bool chann
 }  // namespace
 
 void bind_cuda_image(py::module_& module) {
-  py::class_<cuda::Preprocessor>(module, "CudaPreprocessor", R"(
+  // Known to this module alone: the tests load another, with the same class on the emulation.
+  py::class_<cuda::Preprocessor>(module, "CudaPreprocessor", py::module_local(), R"(
 `preprocess` on a CUDA device: float32 results are those of the CPU, bit for bit.
 
 Parameters
@@ -92,26 +103,29 @@ BackendUnavailable
 )")
       .def(py::init<const std::string&, int>(), py::arg("protocol"), py::arg("device"))
       .def("run", &run, py::arg("images"), py::arg("out"), py::kw_only(), py::arg("channels_last"), py::arg("stream"),
-           R"(Enqueue the network's input for `images`. Waits only when a side length is new to this object.
+           py::arg("start") = py::none(),
+           R"(Enqueue the network's input for images. Waits only when a side length is new to this object.
 
 Parameters
 ----------
 images : uint8 tensor (n, h, w, 3), or (n, 3, h, w) with channels_last=False
     On the object's device, through DLPack; the pixels of a row side by side, in either memory order. Not modified. Its
     memory must stay until the stream has read it.
-out : float32 or float16 tensor (n, 3, H, W)
+out : float32 or float16 tensor (m, 3, H, W)
     Contiguous, on the same device; H = W = 299, with protocol "none" the images' size. Filled.
 channels_last : bool
     Which axis of `images` the channels are.
 stream : int
     cudaStream_t as a number.
+start : int, optional
+    Take m images from this one on. Default: all images, m = n.
 
 Raises
 ------
 TypeError
     Another dtype or rank.
 ValueError
-    Another shape, order or device; a side of 0 or above 1048576, one that the kernel cannot hold (above some 400,000),
+    Another shape, order or device; too few images; a side of 0 or above 1048576, one that the kernel cannot hold (above some 400,000),
     with protocol "none" one below 75.
 DeviceError
     A CUDA call failed.

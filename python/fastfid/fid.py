@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import threading
 import time
 import warnings
 from collections.abc import Mapping
@@ -638,15 +639,17 @@ class FID:
         self._num_workers = num_workers
         self._moments = {True: Moments(self.dims), False: Moments(self.dims)}
         self._device_sides: dict[bool, DeviceSide] = {}  # of tensors on a GPU; what they hold is not in _moments
+        self._lock = threading.RLock()  # while the network or a side on a GPU is made, which takes long
 
     @property
     def extractor(self) -> FeatureExtractor:
         """The network; loaded when first asked for."""
-        if self._extractor is None:
-            extractor = make_extractor(self.dims, self.protocol, self._device, self._weights, self.precision)
-            check_provenance("this FID", provenance(extractor), "what was merged or loaded", self._adopted)
-            self._extractor = extractor
-        return self._extractor
+        with self._lock:
+            if self._extractor is None:
+                extractor = make_extractor(self.dims, self.protocol, self._device, self._weights, self.precision)
+                check_provenance("this FID", provenance(extractor), "what was merged or loaded", self._adopted)
+                self._extractor = extractor
+            return self._extractor
 
     def update(self, images: Any, real: bool, *, stream: Any = None, **options: Unpack[SourceOptions]) -> None:
         """Add images to one side.
@@ -680,17 +683,21 @@ class FID:
         source = open_source(images, **options)
         for note in source.notes:
             warnings.warn(note, FastfidWarning, stacklevel=2)
-        if isinstance(source, DeviceImages):
-            if bool(real) not in self._device_sides:
-                created = self.extractor.device_side(source.device)
-                if created is not None:
-                    self._device_sides[bool(real)] = created
-            if (side := self._device_sides.get(bool(real))) is not None:
-                side.update(source, callers_stream(images, stream))
-                return
+        if isinstance(source, DeviceImages) and (side := self._device_side(bool(real), source.device)) is not None:
+            side.update(source, callers_stream(images, stream))
+            return
         if stream is not None:
             raise ValueError("stream: is for tensors on the GPU that the network runs on; these images are not")
         extract(source, self.extractor, self._moments[bool(real)].update, num_workers=self._num_workers)
+
+    def _device_side(self, real: bool, device: str) -> "DeviceSide | None":
+        with self._lock:
+            if real not in self._device_sides:
+                created = self.extractor.device_side(device)
+                if created is None:
+                    return None
+                self._device_sides[real] = created
+            return self._device_sides[real]
 
     @property
     def real(self) -> Statistics:
@@ -755,12 +762,17 @@ class FID:
     def __getstate__(self) -> dict[str, Any]:
         """Leave a session of the network behind (it is loaded again when needed), but not what it was."""
         state = dict(self.__dict__)
+        del state["_lock"]
         state["_moments"] = {real: self._total(real) for real in (True, False)}
         state["_device_sides"] = {}
         if not self._is_extractor_given:
             state["_extractor"] = None
             state["_adopted"] = self._provenance()
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that was accumulated, as arrays and plain values; :meth:`load_state_dict` takes it back."""

@@ -10,7 +10,6 @@ the order of its sums, for each size, so that this is what keeps the features of
 at once. Images that do not fill a batch wait in its buffer.
 """
 
-import threading
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -49,6 +48,9 @@ class Memory(Protocol):
 
     def spatial_mean(self, map: Any, out: Any) -> None:
         """Put the mean over the last two axes of `map` into `out`, float32."""
+
+    def wait_for(self, caller: int) -> None:
+        """Let all that is asked for from now on wait for what the caller's stream has been given so far."""
 
     def preprocess(self, images: DeviceImages, start: int, protocol: str, out: Any) -> None:
         """Put the network inputs of the images from `start` on, as many as `out` has rows, into `out`."""
@@ -101,13 +103,17 @@ class CudaMemory:
         """Put the mean over the last two axes of `map` into `out`."""
         _core.cuda_spatial_mean(map, out)
 
+    def wait_for(self, caller: int) -> None:
+        """Let all that is asked for from now on wait for what the stream `caller` has been given so far."""
+        self.stream.wait_for(caller)
+
     def preprocess(self, images: DeviceImages, start: int, protocol: str, out: "_core.CudaArray") -> None:
         """Put the network inputs of ``out.shape[0]`` images, from `start` on, into `out`."""
         preprocessor = self._preprocessors.get(protocol)
         if preprocessor is None:
             preprocessor = self._preprocessors[protocol] = _core.CudaPreprocessor(protocol, self.index)
-        part = images.tensor[start : start + out.shape[0]]
-        preprocessor.run(part, out, channels_last=images.channels_last, stream=self.stream.handle)
+        # The tensor as a whole: a slice of it may be a copy (JAX), whose memory would be free before it has been read.
+        preprocessor.run(images.tensor, out, channels_last=images.channels_last, stream=self.stream.handle, start=start)
 
     def hold(self, caller: int | None) -> None:
         """Let the caller's stream wait for what has been asked for so far; the host, where it is unknown."""
@@ -118,7 +124,9 @@ class CudaMemory:
 
     def moments(self, d: int) -> "_Moments":
         """Return an empty accumulator of rows."""
-        return _Moments(_core.DeviceMoments(d, device=self.index), self.stream.handle)
+        # In float64 on every card: rows on the host are summed so, and a FID does not depend on where they are. That is
+        # slow on workstation cards, but the network before it is slower.
+        return _Moments(_core.DeviceMoments(d, device=self.index, arithmetic="float64"), self.stream.handle)
 
 
 class _Moments:
@@ -182,8 +190,9 @@ class DeviceSide:
 
     Notes
     -----
-    Calls from several threads take turns. An error of the device leaves what was accumulated in doubt: it is raised,
-    and the side is not to be used again.
+    Calls from several threads take turns, also with those of other sides of the same network: its runs must not
+    overlap. An error of the device leaves what was accumulated in doubt: it is raised, and the side is not to be used
+    again.
     """
 
     def __init__(self, network: Network, memory: Memory, protocol: str, batch_size: int):
@@ -195,10 +204,12 @@ class DeviceSide:
         self._size: tuple[int, int] | None = None
         self._waiting = 0  # rows of the batch that hold images without features
         self._moments = memory.moments(network.dims)
-        self._lock = threading.Lock()
 
     def update(self, images: DeviceImages, caller: int | None) -> None:
-        """Add images; `caller` is the stream on which their memory may be written or freed once this returns.
+        """Add images; `caller` is the stream on which they are made, and may be overwritten once this returns.
+
+        Where it is None, the images are what their ``__dlpack__`` says they are, and the host waits until they have
+        been read.
 
         Raises
         ------
@@ -207,12 +218,14 @@ class DeviceSide:
         """
         expect_device(images.device, self._network.device)
         size = (images.height, images.width) if self._protocol == "none" else (299, 299)
-        with self._lock:
+        with self._network.lock:
             if size != self._size:
                 self._flush()
                 self._batch = DeviceBatch(self._network, self._memory, (self._batch_size, *size))
                 self._size = size
             assert self._batch is not None
+            if caller is not None:
+                self._memory.wait_for(caller)
             start = 0
             while start < len(images):
                 count = min(self._batch_size - self._waiting, len(images) - start)
@@ -227,14 +240,15 @@ class DeviceSide:
 
     def to_host(self) -> _core.Moments:
         """Return the moments of all images so far; waits for the device. More may follow."""
-        with self._lock:
+        with self._network.lock:
             self._flush()
-            moments: _core.Moments = self._moments.to_host()
-            return moments
+            on_device = self._moments
+        moments: _core.Moments = on_device.to_host()  # waits: others may go on
+        return moments
 
     def reset(self) -> None:
         """Forget all images."""
-        with self._lock:
+        with self._network.lock:
             self._waiting = 0
             self._moments = self._memory.moments(self._network.dims)
 

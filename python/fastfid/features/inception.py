@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -106,7 +105,6 @@ class InceptionV3(FeatureExtractor):
         # Single-threaded runs side by side: see Network.
         self.concurrency = _core.num_threads() if self.device == "cpu" else 1
         self._batch: DeviceBatch | None = None  # of forward() on a CUDA device
-        self._lock = threading.Lock()
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Turn one image, uint8 (h, w, 3) RGB, into the network's input (3, h', w') under the protocol."""
@@ -140,7 +138,7 @@ class InceptionV3(FeatureExtractor):
         """Run the network in batches of one size; features of rows that are there to fill one are left out."""
         features = np.empty((len(batch), self.dims), np.float32)
         shape = (self.batch_size, *batch.shape[2:])
-        with self._lock:
+        with self._network.lock:
             if self._batch is None or tuple(self._batch.images.shape[2:]) != shape[1:]:
                 self._batch = None  # its memory first
                 self._batch = DeviceBatch(self._network, memory, shape)

@@ -5,6 +5,7 @@ import functools
 import importlib.metadata
 import io
 import re
+import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -255,6 +256,9 @@ class Network:
         ``cpu`` or ``cuda:N``, where it runs.
     dtype : str
         Of the image and the map: ``float32`` or ``float16``.
+    lock : threading.Lock
+        To be held around what :meth:`bind` returns, and around what reads or writes its buffers: a session on a stream
+        reuses what lies between its layers, so runs must be asked for one after the other.
 
     Raises
     ------
@@ -276,6 +280,7 @@ class Network:
         self.dims = dims
         self.precision = precision
         self.dtype = PRECISIONS[precision].dtype
+        self.lock = threading.Lock()
         self._stream = stream
         self._provider = provider
         self.device = choose_device(device)
