@@ -1,6 +1,7 @@
 """The feature extractor: its numbers, its layouts, its devices, its errors."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 
 from fastfid import _core
 from fastfid.errors import BackendUnavailable, FastfidWarning, WeightsError
-from fastfid.features import onnx
+from fastfid.features import inception, onnx
 from fastfid.features.inception import InceptionV3
 from fastfid.features.inception_torch import STAGE_DIMS, FIDInception, convolutions, load_weights
 from fastfid.features.weights import DIMS, IDENTITY
@@ -187,6 +188,36 @@ def test_another_precision_does_not_fall_back_to_the_cpu(monkeypatch):
     monkeypatch.setattr(onnx.Network, "_cuda_session", broken)
     with pytest.raises(BackendUnavailable, match="no cuDNN"):
         InceptionV3(64, device="auto", precision="float16")
+
+
+def test_what_decides_the_last_bits_on_a_device(monkeypatch):
+    assert InceptionV3(64, device="cpu").runtime == ""
+    monkeypatch.setattr(_core, "cuda_device_name", lambda device: {1: "NVIDIA H100"}.get(device, ""))
+    assert inception._runtime("cuda:1", "tensorrt") == "tensorrt on NVIDIA H100"
+    assert inception._runtime("cuda:0", "cuda") == "cuda on cuda:0"
+
+
+DRIVER = """
+#include <string.h>
+int cuInit(unsigned flags) { return flags; }
+int cuDeviceGetCount(int* count) { *count = 2; return 0; }
+int cuDeviceGet(int* device, int index) { *device = 40 + index; return 0; }
+int cuDeviceGetName(char* name, int length, int device) {
+  if (device != 41) return 1;
+  strncpy(name, "NVIDIA H100 80GB HBM3", length);
+  return 0;
+}
+"""
+
+
+def test_the_drivers_name_of_a_device(tmp_path):
+    (tmp_path / "driver.c").write_text(DRIVER)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", tmp_path / "driver.c"], check=True)
+    code = "from fastfid import _core; print(_core.cuda_driver(), [_core.cuda_device_name(i) for i in (-1, 0, 1, 2)])"
+    before = os.environ.get("LD_LIBRARY_PATH")
+    environment = {**os.environ, "LD_LIBRARY_PATH": f"{tmp_path}:{before}" if before else str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "(2, '') ['', '', 'NVIDIA H100 80GB HBM3', '']\n"
 
 
 @pytest.mark.parametrize(("precision", "use_tf32"), [("float32", "0"), ("tf32", "1"), ("float16", "0")])

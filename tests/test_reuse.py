@@ -148,7 +148,14 @@ def test_every_way_of_reading_is_another_entry(folder, settled, options, mode):
 
 @pytest.mark.parametrize(
     "differs",
-    [{"identity": "other"}, {"protocol": "clean"}, {"precision": "float16"}, {"device": "cuda:0"}, {"cells": 3}],
+    [
+        {"identity": "other"},
+        {"protocol": "clean"},
+        {"precision": "float16"},
+        {"device": "cuda:0"},
+        {"runtime": "tensorrt on NVIDIA H100"},
+        {"cells": 3},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("mode", [True, "hashes"])

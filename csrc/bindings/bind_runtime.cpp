@@ -52,6 +52,10 @@ True
         return py::make_tuple(driver.devices, driver.reason);
       },
       "(number of CUDA devices the driver reports, reason why there are none).");
+  module.def("cuda_device_name", &cuda_device_name, py::arg("device"),
+             // Safe without the GIL: it asks the driver and touches nothing of Python's.
+             py::call_guard<py::gil_scoped_release>(),
+             "What the driver calls the CUDA device of that number; empty where there is none.");
 }
 
 }  // namespace fastfid::bindings

@@ -14,4 +14,7 @@ struct CudaDriver {
 // that of the moment: CUDA_VISIBLE_DEVICES counts when the driver is first initialised in the process.
 CudaDriver cuda_driver();
 
+// What the driver calls the device, "NVIDIA H100 80GB HBM3"; empty where there is no such device. Never throws.
+std::string cuda_device_name(int device);
+
 }  // namespace fastfid

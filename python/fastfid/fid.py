@@ -113,7 +113,12 @@ class _Reading:
         """Return the source's place in the cache, if there is to be one; ValueError if it is not made of files."""
         if not self.cache:
             return None
-        decides = {**provenance(self.extractor), "device": self.extractor.device, "options": dict(self.options)}
+        decides = {
+            **provenance(self.extractor),
+            "device": self.extractor.device,
+            "runtime": self.extractor.runtime,
+            "options": dict(self.options),
+        }
         return StatisticsCache(source, decides, by_content=self.cache == "hashes", opened_at=self.opened_at)
 
     def side(self, source: ImageSource, entry: StatisticsCache | None) -> _Side:

@@ -34,6 +34,9 @@ class FeatureExtractor(ABC):
         Arithmetic of the network, e.g. ``"float32"``; statistics of different precisions do not belong together.
     device : str
         Where the network runs: ``"cpu"`` or ``"cuda:N"``.
+    runtime : str
+        What runs it there, as far as the last bits of features depend on it: the statistics cache keeps statistics of
+        different runtimes apart. Default: empty.
     batch_size : int
         Images that the pipeline hands to one :meth:`forward` call, or fewer. It never changes a number.
     concurrency : int
@@ -63,6 +66,7 @@ class FeatureExtractor(ABC):
     protocol: str
     precision: str
     device: str
+    runtime: str = ""
     batch_size: int
     concurrency: int = 1
     mixed_sizes: bool = False

@@ -34,6 +34,13 @@ def _memory_of(device: str) -> tuple[CudaMemory | None, str]:
         return None, str(error)
 
 
+def _runtime(device: str, provider: str) -> str:
+    """Return what chooses the kernels on a CUDA device: the provider, for the card; nothing on the CPU."""
+    if device == "cpu":
+        return ""
+    return f"{provider} on {_core.cuda_device_name(int(device.removeprefix('cuda:'))) or device}"
+
+
 class InceptionV3(FeatureExtractor):
     """The Inception network that defines the FID, up to the features of one layer.
 
@@ -101,6 +108,7 @@ class InceptionV3(FeatureExtractor):
         self.precision = precision
         self.identity = found.identity
         self.device = self._network.device
+        self.runtime = _runtime(self.device, provider)
         self.batch_size = _CHUNK[self.device.partition(":")[0]]
         # Single-threaded runs side by side: see Network.
         self.concurrency = _core.num_threads() if self.device == "cpu" else 1
