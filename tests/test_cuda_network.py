@@ -4,10 +4,12 @@ device."""
 import ctypes
 import pickle
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -416,7 +418,7 @@ def test_a_tensor_without_values():
         FID(extractor=OnDevice(64, "none", 4)).update(tensor, real=True)
 
 
-def test_callers_streams():
+def test_callers_streams(monkeypatch):
     tensor = Tensor(pictures(1, 0))
 
     class Speaks:
@@ -429,6 +431,19 @@ def test_callers_streams():
     class Cupys:
         ptr = 43
 
+    # The current stream of the tensor's own device, also for a class derived from the library's.
+    for package, of_current, device in (
+        ("torch", "current_stream", SimpleNamespace(index=3)),
+        ("cupy", "get_current_stream", SimpleNamespace(id=3)),
+    ):
+        kind = type("Base", (), {"__module__": f"{package}.core", "device": device})
+        handles = {
+            "torch": lambda device: SimpleNamespace(cuda_stream=100 + device.index),
+            "cupy": lambda index: 100 + index,
+        }
+        library = SimpleNamespace(cuda=SimpleNamespace(**{of_current: handles[package]}))
+        monkeypatch.setitem(sys.modules, package, library)
+        assert callers_stream(type("Derived", (kind,), {"__module__": "other"})()) == 103
     assert callers_stream(tensor) is None
     assert [callers_stream(tensor, s) for s in (7, Speaks(), Torchs(), Cupys())] == [7, 41, 42, 43]
     with pytest.raises(TypeError, match="stream: expected a CUDA stream or its handle, got str"):

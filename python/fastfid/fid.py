@@ -673,9 +673,9 @@ class FID:
         Notes
         -----
         A tensor on the GPU that the network runs on never visits the host, and the host does not wait for the GPU: its
-        work is asked for, on a stream of the network's own. `stream` waits until the images have been read, so that
-        they may be overwritten or freed at once. A tensor of another library than torch or CuPy, without `stream`, is
-        waited for.
+        work is asked for, on a stream of the network's own, which waits for what `stream` has been given so far.
+        `stream` waits until the images have been read, so that they may be overwritten or freed at once. A tensor of
+        another library than torch or CuPy, without `stream`, is waited for.
 
         Raises
         ------

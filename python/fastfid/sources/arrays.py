@@ -20,12 +20,13 @@ __all__ = [
     "channels_last",
     "expect_uint8",
     "is_array",
+    "roots",
     "to_host",
     "view_items",
 ]
 
 
-def _roots(obj: Any) -> set[str]:
+def roots(obj: Any) -> set[str]:
     """Return the packages that the object's classes come from, without importing any of them."""
     return {cls.__module__.partition(".")[0] for cls in type(obj).__mro__}
 
@@ -41,7 +42,7 @@ def expect_uint8(obj: Any, name: str) -> None:
     if dtype != "uint8":
         rounded = (
             "(x * 255).round().clamp(0, 255).to(torch.uint8)"
-            if "torch" in _roots(obj)
+            if "torch" in roots(obj)
             else "(x * 255).round().clip(0, 255).astype('uint8')"
         )
         how = f"; values in 0..1 are converted by {rounded}" if "float" in dtype else ""
@@ -60,12 +61,12 @@ def to_host(obj: Any, name: str) -> NDArray[np.uint8]:
     """
     expect_unmasked(obj, name)
     expect_uint8(obj, name)
-    roots = _roots(obj)
-    if "torch" in roots:
+    packages = roots(obj)
+    if "torch" in packages:
         if obj.device.type == "meta":
             raise ValueError(f"{name}: is on torch's meta device, where tensors have no values")
         array = obj.detach().cpu().numpy()
-    elif "cupy" in roots:
+    elif "cupy" in packages:
         array = obj.get()
     elif hasattr(obj, "__array__"):
         array = np.asarray(obj)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastfid.sources.arrays import channels_last, expect_uint8, to_host, view_items
+from fastfid.sources.arrays import channels_last, expect_uint8, roots, to_host, view_items
 from fastfid.sources.base import ImageItem, ImageSource
 
 __all__ = ["DeviceImages", "callers_stream", "device_of"]
@@ -43,11 +43,11 @@ def callers_stream(images: Any, stream: Any = None) -> int | None:
         `stream` is no stream.
     """
     if stream is None:
-        package = type(images).__module__.partition(".")[0]
-        if package == "torch":
+        packages = roots(images)  # of its base classes too: torchvision's images are torch's tensors
+        if "torch" in packages:
             stream = sys.modules["torch"].cuda.current_stream(images.device)
-        elif package == "cupy":
-            stream = sys.modules["cupy"].cuda.get_current_stream()
+        elif "cupy" in packages:
+            stream = sys.modules["cupy"].cuda.get_current_stream(images.device.id)
         else:
             return None
     if isinstance(stream, int):
