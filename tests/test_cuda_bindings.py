@@ -1,5 +1,6 @@
 """fastfid.DeviceMoments, the Python class, on the emulation: tensors that only say they are on a CUDA device."""
 
+import ctypes
 import importlib.util
 import sys
 import threading
@@ -158,6 +159,43 @@ def test_preprocessing_takes_a_part_of_a_tensor(emulated_image, channels_last):
     for start in (-1, 4):
         with pytest.raises(ValueError, match=f"start: expected 0 to 3 for 2 of 5 images, got {start}"):
             run(2, start=start)
+
+
+@pytest.fixture
+def slow_streams(emulated_moments):
+    """A function: nothing seems to be done (True), or everything (False)."""
+    library = ctypes.CDLL(emulated_moments)
+    yield library.emulated_slow_streams
+    library.emulated_slow_streams(0)
+    library.emulation_fail_after(-1)
+
+
+@pytest.mark.parametrize("name", ["to_host", "reset"])
+def test_what_waits_gives_tensors_back_too(emulated, slow_streams, name):
+    rows = np.ones((3, 4), np.float32)
+    before = sys.getrefcount(rows)
+    moments = emulated.DeviceMoments(4)
+    slow_streams(True)
+    moments.update(Tensor(rows))
+    assert sys.getrefcount(rows) > before
+    slow_streams(False)
+    getattr(moments, name)()
+    assert sys.getrefcount(rows) == before
+
+
+def test_a_tensor_is_kept_when_an_update_fails_half_way(emulated, emulated_moments, slow_streams):
+    """What was launched before the failure may be reading it."""
+    rows = np.ones((4100, 64), np.float32)
+    before = sys.getrefcount(rows)
+    moments = emulated.DeviceMoments(64)
+    slow_streams(True)
+    ctypes.CDLL(emulated_moments).emulation_fail_after(1)
+    with pytest.raises(fastfid.DeviceError, match="a launch that was told to fail"):
+        moments.update(Tensor(rows))
+    assert sys.getrefcount(rows) > before
+    slow_streams(False)
+    moments.reset()
+    assert sys.getrefcount(rows) == before
 
 
 def test_a_nonfinite_row_is_named_by_the_first_call_that_returns_numbers(emulated):

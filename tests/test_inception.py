@@ -1,6 +1,7 @@
 """The feature extractor: its numbers, its layouts, its devices, its errors."""
 
 import dataclasses
+import inspect
 import os
 import subprocess
 import sys
@@ -233,6 +234,9 @@ def test_what_the_cuda_provider_is_told(precision, use_tf32, monkeypatch, weight
         def get_providers(self):
             return ["CUDAExecutionProvider"]
 
+        def get_provider_options(self):
+            return dict(asked["providers"])
+
     monkeypatch.setattr(onnx._onnxruntime(), "InferenceSession", Session)
     monkeypatch.setattr(onnx.Network, "_check_fingerprint", lambda self: None)
     onnx.Network(64, weights, "cuda:1", precision)
@@ -255,15 +259,33 @@ def test_the_session_ends_before_its_stream(monkeypatch, weights):
         def __del__(self):
             ended.append("stream")
 
-    class Session:
-        def __init__(self, *_, **__):
+    class Native:
+        """What InferenceSession and IOBinding share: the session behind them."""
+
+        def __del__(self):
+            ended.append("session")
+
+    class Binding:
+        def __init__(self, native):
+            self.native = native
+
+        def bind_input(self, *_):
             pass
+
+        bind_output = bind_input
+
+    class Session:
+        def __init__(self, model, options, providers):
+            self.native, self.options = Native(), dict(providers)
 
         def get_providers(self):
             return ["CUDAExecutionProvider"]
 
-        def __del__(self):
-            ended.append("session")
+        def get_provider_options(self):
+            return self.options
+
+        def io_binding(self):
+            return Binding(self.native)
 
     monkeypatch.setattr(onnx._onnxruntime(), "InferenceSession", Session)
     monkeypatch.setattr(onnx.Network, "_check_fingerprint", lambda self: None)
@@ -271,6 +293,39 @@ def test_the_session_ends_before_its_stream(monkeypatch, weights):
     assert ended == []
     del network
     assert ended == ["session", "stream"]
+    # The binding alone keeps both, and lets them go in the same order.
+    network = onnx.Network(64, weights, "cuda:0", stream=Stream())
+    run = network.bind(1, (1, 3, 75, 75), 1)
+    binding = inspect.getclosurevars(run).nonlocals["binding"]
+    ended.clear()
+    del network, run
+    assert ended == []
+    del binding
+    assert ended == ["session", "stream"]
+
+
+def test_a_provider_that_does_not_take_the_stream_is_refused(monkeypatch, weights):
+    monkeypatch.setattr(_core, "cuda_driver", lambda: (1, ""))
+    reported = []
+
+    class Session:
+        def __init__(self, *_, **__):
+            pass
+
+        def get_providers(self):
+            return ["CUDAExecutionProvider"]
+
+        def get_provider_options(self):
+            return {"CUDAExecutionProvider": reported[-1]}
+
+    monkeypatch.setattr(onnx._onnxruntime(), "InferenceSession", Session)
+    monkeypatch.setattr(onnx.Network, "_check_fingerprint", lambda self: None)
+    for options in ({}, {"user_compute_stream": "0"}):
+        reported.append(options)
+        with pytest.raises(BackendUnavailable, match="CUDAExecutionProvider did not take the stream it was given"):
+            onnx.Network(64, weights, "cuda:0", stream=SimpleNamespace(handle=77))
+    reported.append({"user_compute_stream": "77"})
+    onnx.Network(64, weights, "cuda:0", stream=SimpleNamespace(handle=77))
 
 
 @pytest.mark.parametrize(("precision", "is_half"), [("tf32", "0"), ("float16", "1")])
@@ -284,6 +339,9 @@ def test_what_tensorrt_is_told(precision, is_half, monkeypatch, weights):
 
         def get_providers(self):
             return [asked["got"]]
+
+        def get_provider_options(self):
+            return dict(asked["providers"])
 
     monkeypatch.setattr(onnx._onnxruntime(), "InferenceSession", Session)
     monkeypatch.setattr(onnx.Network, "_check_fingerprint", lambda self: None)

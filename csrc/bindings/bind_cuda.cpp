@@ -9,6 +9,7 @@
 #include <pybind11/stl.h>
 
 #include <deque>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -100,13 +101,24 @@ class TensorMoments {
     const cuda::DeviceRows rows = as_device_rows(tensor);
     const cuda::Stream on{moments_->device(), reinterpret_cast<CUstream_st*>(handle)};
     cuda::Event read(moments_->device());
+    std::exception_ptr failure;
     {
       // Launches only; the object has its own lock, which is never held while the GIL is taken.
       const py::gil_scoped_release release;
-      moments_->update(rows, on);
+      try {
+        moments_->update(rows, on);
+      } catch (...) {
+        failure = std::current_exception();  // what was launched before it may be reading the tensor
+      }
       read.record(on);
     }
     in_flight_.emplace_back(std::move(read), std::move(tensor));
+    give_back();
+    if (failure) std::rethrow_exception(failure);
+  }
+
+  // Drops the tensors that have been read. With the GIL held.
+  void give_back() {
     while (!in_flight_.empty() && in_flight_.front().first.is_done()) {
       // Out of the queue before it is dropped: its deleter may be Python, which may hand the GIL to another update.
       const auto done = std::move(in_flight_.front());
@@ -176,9 +188,14 @@ A NaN or an infinity cannot be seen without waiting: the next call that returns 
       .def(
           "to_host",
           [](TensorMoments& self) {
-            // Waits for the device. The object has its own lock; no Python object is touched.
-            const py::gil_scoped_release release;
-            return self.get().to_host();
+            std::unique_ptr<Moments> moments;
+            {
+              // Waits for the device. The object has its own lock; no Python object is touched.
+              const py::gil_scoped_release release;
+              moments = self.get().to_host();
+            }
+            self.give_back();
+            return moments;
           },
           R"(Wait for the device and return the same moments on the CPU.
 
@@ -195,8 +212,11 @@ NumericalError
       .def(
           "reset",
           [](TensorMoments& self) {
-            const py::gil_scoped_release release;  // as in to_host
-            self.get().reset();
+            {
+              const py::gil_scoped_release release;  // as in to_host
+              self.get().reset();
+            }
+            self.give_back();
           },
           "Forget all rows and free the memory.")
       .def_property_readonly(

@@ -90,7 +90,7 @@ class CudaArray {
 
   void copy_from(const py::array& source) const {
     FASTFID_EXPECT(
-        shape_of(source) == shape_ && source.dtype().is(dtype_) && (source.flags() & py::array::c_style) != 0,
+        shape_of(source) == shape_ && source.dtype().equal(dtype_) && (source.flags() & py::array::c_style) != 0,
         InvalidArgument, "source: expected a C-contiguous array of ", std::string(py::str(dtype_)), " ",
         std::string(py::str(py::tuple(py::cast(shape_)))), ", got ", describe(source));
     const void* const from = source.data();

@@ -1,6 +1,8 @@
 // Build facts, threads, devices, crashes.
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
+
 #include "bindings/bindings.hpp"
 #include "core/crash.hpp"
 #include "core/device.hpp"
@@ -40,6 +42,13 @@ True
              "Remembers the name (bytes or str) of the image that this thread is at, for report_crashes; empty: none.");
   module.def("report_crashes", &report_crashes,
              "From now on a fatal signal in a thread that is at an image writes a line with its name to stderr first.");
+  module.def(
+      "current_cuda_context", [] { return reinterpret_cast<std::uintptr_t>(current_cuda_context()); },
+      "The CUDA context that is current in this thread, as a number; 0: none, or no driver.");
+  module.def(
+      "set_current_cuda_context",
+      [](std::uintptr_t context) { set_current_cuda_context(reinterpret_cast<void*>(context)); }, py::arg("context"),
+      "Makes current in this thread what current_cuda_context() returned; without a driver, nothing.");
   module.def(
       "cuda_driver",
       [] {

@@ -214,6 +214,16 @@ void DeviceMoments::update(const DeviceRows& rows, Stream stream) {
   const bool stays_thin = total <= d_;
   allocate(!stays_thin && pending_ + rows.n >= block_rows_);
   begin(stream);
+  try {
+    add(rows, stays_thin, stream);
+  } catch (...) {
+    end(stream);  // reset() and the destructor wait for what was launched before the failure
+    throw;
+  }
+  end(stream);
+}
+
+void DeviceMoments::add(const DeviceRows& rows, bool stays_thin, Stream stream) {
   std::int64_t first = 0;
   if (!stays_thin) {
     fold_buffer(stream);
@@ -237,7 +247,6 @@ void DeviceMoments::update(const DeviceRows& rows, Stream stream) {
     }
   }
   append(rows, first, rows.n - first, stream);
-  end(stream);
 }
 
 void DeviceMoments::reset() {

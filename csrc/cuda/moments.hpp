@@ -96,6 +96,7 @@ class DeviceMoments {
   void begin(Stream stream);       // orders what follows on the stream after all that was done before
   void end(Stream stream);
   void allocate(bool with_sums);
+  void add(const DeviceRows& rows, bool stays_thin, Stream stream);  // update(), between begin() and end()
   void append(const DeviceRows& rows, std::int64_t first, std::int64_t count, Stream stream);
   template <class T>
   void fold(const T* rows, std::int64_t row_stride, std::int64_t count, std::int64_t first_index, const Sums& sums,

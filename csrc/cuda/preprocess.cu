@@ -224,9 +224,10 @@ Layout layout(std::size_t span, std::size_t longest, std::size_t taps, std::size
 }  // namespace
 
 Preprocessor::Preprocessor(std::string_view protocol, int device)
-    : protocol_(image::protocol_by_name(protocol)), device_(device) {
-  expect_device(device);
-}
+    : protocol_(image::protocol_by_name(protocol)),
+      device_((expect_device(device), device)),
+      own_(device),
+      point_(device) {}
 
 std::pair<std::ptrdiff_t, std::ptrdiff_t> Preprocessor::output_size(std::ptrdiff_t height, std::ptrdiff_t width) const {
   image::expect_size(height, width, protocol_, "images");
@@ -234,7 +235,13 @@ std::pair<std::ptrdiff_t, std::ptrdiff_t> Preprocessor::output_size(std::ptrdiff
   return {image::kNetworkSide, image::kNetworkSide};
 }
 
-const Preprocessor::Table& Preprocessor::table(std::ptrdiff_t side, Stream stream) {
+void Preprocessor::reads_tables(Stream stream) {
+  const std::lock_guard lock(mutex_);
+  point_.record(stream);
+  point_.wait_on(own_.get());
+}
+
+const Preprocessor::Table& Preprocessor::table(std::ptrdiff_t side) {
   const std::lock_guard lock(mutex_);
   const auto found = tables_.find(side);
   if (found != tables_.end()) return found->second;
@@ -255,13 +262,13 @@ const Preprocessor::Table& Preprocessor::table(std::ptrdiff_t side, Stream strea
   close(taps.out);
   out.segment_count = static_cast<std::ptrdiff_t>(segments.size()) - 1;
   const auto upload = [&](auto& to, const auto& from) {
-    to = {from.size(), stream};
-    copy_to_device(to.data(), from.data(), from.size() * sizeof(from[0]), stream);
+    to = {from.size(), own_.get()};
+    copy_to_device(to.data(), from.data(), from.size() * sizeof(from[0]), own_.get());
   };
   upload(out.first, taps.first);
   upload(out.weights, taps.weights);
   upload(out.segments, segments);
-  synchronize(stream);  // from now on any stream may read them, and the sources may go
+  synchronize(own_.get());  // from now on any stream may read them, and the sources may go
   return tables_.emplace(side, std::move(out)).first->second;
 }
 
@@ -269,8 +276,8 @@ template <class T>
 void Preprocessor::run_as(const ImageBatch& images, T* out, Stream stream) {
   const auto [height, width] = output_size(images.height, images.width);
   if (images.n == 0) return;
-  const Table& vertical = table(images.height, stream);
-  const Table& horizontal = table(images.width, stream);
+  const Table& vertical = table(images.height);
+  const Table& horizontal = table(images.width);
   const std::size_t planes = images.is_interleaved ? 1 : 3;
   const Layout shape = layout(static_cast<std::size_t>(horizontal.span), static_cast<std::size_t>(horizontal.longest),
                               static_cast<std::size_t>(vertical.taps), planes, sizeof(T));
@@ -318,6 +325,7 @@ void Preprocessor::run_as(const ImageBatch& images, T* out, Stream stream) {
     } else {
       launch(resample<T, 3>, grid, dim3(kThreads), shape.bytes, stream, job);
     }
+    reads_tables(stream);
   }
 }
 

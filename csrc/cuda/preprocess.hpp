@@ -50,7 +50,8 @@ class Preprocessor {
 
   // Enqueues the network's input, written to out (n, 3, H, W), C-contiguous, in device memory: float, or the bits of
   // IEEE halves. n = 0 does nothing. Waits for the device only when a side length is new to this object, to copy its
-  // table of weights (10 to 300 KB, kept for the object's lifetime). Throws as output_size(), and DeviceError.
+  // table of weights (10 to 300 KB, kept for the object's lifetime, which may end while runs are under way). Throws as
+  // output_size(), and DeviceError.
   void run(const ImageBatch& images, float* out, Stream stream);
   void run(const ImageBatch& images, std::uint16_t* out, Stream stream);
 
@@ -66,13 +67,16 @@ class Preprocessor {
     std::ptrdiff_t span = 0;     // most input pixels of a segment
     std::ptrdiff_t longest = 0;  // most outputs of a segment
   };
-  const Table& table(std::ptrdiff_t side, Stream stream);
+  const Table& table(std::ptrdiff_t side);
+  void reads_tables(Stream stream);  // what the stream has been given so far reads them
   template <class T>
   void run_as(const ImageBatch& images, T* out, Stream stream);
 
   const image::Protocol& protocol_;
   int device_;
-  std::mutex mutex_;
+  std::mutex mutex_;  // of all below
+  OwnedStream own_;   // the tables': waits for whatever reads them, so that they are freed after it
+  Event point_;       // in a caller's stream; a wait refers to the record before it, so one event serves all
   std::map<std::ptrdiff_t, Table> tables_;  // by side; nodes stay where they are
 };
 

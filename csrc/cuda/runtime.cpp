@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <map>
 #include <mutex>
 
@@ -97,12 +98,14 @@ DeviceGuard::DeviceGuard(int device) {
   int current = 0;
   FASTFID_CUDA_CHECK(cudaGetDevice(&current));
   if (current == device) return;
-  FASTFID_CUDA_CHECK(cudaSetDevice(device));
-  former_ = current;
+  void* const context = primary_cuda_context(device);
+  former_ = reinterpret_cast<std::uintptr_t>(current_cuda_context());
+  has_changed_ = true;
+  set_current_cuda_context(context);
 }
 
 DeviceGuard::~DeviceGuard() {
-  if (former_ >= 0) cudaSetDevice(former_);
+  if (has_changed_) set_current_cuda_context(reinterpret_cast<void*>(former_));
 }
 
 DeviceBytes::DeviceBytes(std::size_t bytes, Stream stream) : bytes_(bytes), stream_(stream) {
@@ -118,12 +121,11 @@ DeviceBytes::DeviceBytes(std::size_t bytes, Stream stream) : bytes_(bytes), stre
 
 void DeviceBytes::reset() noexcept {
   if (data_ == nullptr) return;
-  // An error here is one of earlier work, or the end of the process: there is nobody to tell.
-  int former = 0;
-  if (cudaGetDevice(&former) == cudaSuccess) {
-    cudaSetDevice(stream_.device);
+  try {
+    const DeviceGuard guard(stream_.device);
     cudaFreeAsync(data_, stream_.handle);
-    cudaSetDevice(former);
+  } catch (const std::exception&) {
+    // An error here is one of earlier work, or the end of the process: there is nobody to tell.
   }
   data_ = nullptr;
   bytes_ = 0;

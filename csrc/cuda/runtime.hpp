@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <utility>
 
@@ -42,16 +43,19 @@ void expect_device(int device);
 // Throws as expect_device() does.
 DeviceProperties device_properties(int device);
 
-// Makes `device` the current one of this thread, and the former one again at the end.
+// Makes `device` the current one of this thread, and puts back at the end what was current before: another device, a
+// context of the caller's, or none (core/device.hpp).
 class DeviceGuard {
  public:
+  // Throws DeviceError where the device cannot be used.
   explicit DeviceGuard(int device);
   ~DeviceGuard();
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
 
  private:
-  int former_ = -1;  // -1: it was current already
+  bool has_changed_ = false;   // or it was current already
+  std::uintptr_t former_ = 0;  // the former context
 };
 
 // Device memory that is allocated and freed in the order of a stream, from a pool of our own that keeps up to 1 GiB of

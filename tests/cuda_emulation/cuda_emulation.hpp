@@ -26,6 +26,8 @@
 #include <tuple>
 #include <vector>
 
+#include "core/errors.hpp"
+
 #define __global__
 #define __device__
 #define __host__
@@ -107,6 +109,7 @@ struct Block {
 
 inline Block* the_block = nullptr;
 inline Order the_order = Order::kForwards;
+inline int launches_before_failure = -1;  // -1: none fails
 
 // Fibers change places by _setjmp and _longjmp, which unlike swapcontext() call no kernel; only the first step into a
 // fiber needs setcontext().
@@ -311,6 +314,8 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t sh
   if (block.x * block.y * block.z > 1024) ::emulation::fail("more than 1024 threads a block");
   if (shared_bytes > (99 << 10)) ::emulation::fail("more shared memory than compute capability 8.6 and 8.9 have");
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535) ::emulation::fail("bad grid");
+  if (::emulation::launches_before_failure == 0) throw DeviceError("a launch that was told to fail");
+  if (::emulation::launches_before_failure > 0) --::emulation::launches_before_failure;
   const std::tuple<Parameters...> values{Parameters(arguments)...};
   ::emulation::run_grid(grid, block, shared_bytes, [&] { std::apply(kernel, values); });
 }

@@ -28,6 +28,9 @@ extern "C" {
 
 void emulation_order(int order) { emulation::the_order = static_cast<emulation::Order>(order); }
 
+// The launch after that many fails, and all after it; -1: none does.
+void emulation_fail_after(int launches) { emulation::launches_before_failure = launches; }
+
 DeviceMoments* moments_new(int d, int is_float32, int block_rows) {
   using fastfid::cuda::Arithmetic;
   return new DeviceMoments(d, 0, is_float32 != 0 ? Arithmetic::kFloat32 : Arithmetic::kAuto, block_rows);

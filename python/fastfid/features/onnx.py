@@ -7,7 +7,7 @@ import io
 import re
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -94,6 +94,16 @@ def _onnxruntime() -> Any:
     except (ImportError, AttributeError) as error:
         raise BackendUnavailable(f"ONNX Runtime cannot be loaded: {error}. {_remedy()}") from None
     return onnxruntime
+
+
+@contextlib.contextmanager
+def _current_device_kept() -> Iterator[None]:
+    """Leave this thread's current CUDA device as it was: ONNX Runtime sets its own and does not go back."""
+    before = _core.current_cuda_context()
+    try:
+        yield
+    finally:
+        _core.set_current_cuda_context(before)
 
 
 def _installed() -> dict[str, str]:
@@ -317,10 +327,11 @@ class Network:
         options.add_external_initializers(names, values)
 
         model = (_skeletons() / skeleton_name(self.dims, self.dtype)).read_bytes()
-        if self.device == "cpu":
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        else:
-            self._session = self._cuda_session(model, options)
+        with _current_device_kept():
+            if self.device == "cpu":
+                self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            else:
+                self._session = self._cuda_session(model, options)
 
     def _cuda_session(self, model: bytes, options: Any) -> Any:
         ort = _onnxruntime()
@@ -350,11 +361,23 @@ class Network:
             raise BackendUnavailable(
                 f"ONNX Runtime cannot use {self.device} (its session runs on {got}): {_cuda_needs(findings.getvalue())}"
             )
+        if self._stream is not None:
+            # On another stream its runs would not be ordered with what we do on ours, and numbers would be wrong.
+            used = session.get_provider_options()[got].get("user_compute_stream")
+            # TensorRT's provider does not say.
+            is_silent = self._provider == "tensorrt" and used is None
+            if used != stream["user_compute_stream"] and not is_silent:
+                raise BackendUnavailable(
+                    f"ONNX Runtime's {got} did not take the stream it was given (it reports {used!r}, expected"
+                    f" {stream['user_compute_stream']!r}): another version of it is needed"
+                )
         return session
 
     def __del__(self) -> None:
         # The session before the stream, which it may use once more when it ends.
-        self.__dict__.pop("_session", None)
+        if "_session" in self.__dict__:
+            with _current_device_kept():
+                del self.__dict__["_session"]
 
     def _check_fingerprint(self) -> None:
         with (_skeletons() / "fingerprint.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
@@ -374,7 +397,9 @@ class Network:
         """
         image = batch.astype(self.dtype, copy=False)
         # A float16 map is widened: float16 has no spatial mean of its own, and every one of its values is a float32.
-        return _core.spatial_mean(self._session.run(None, {"image": image})[0].astype(np.float32, copy=False))
+        with _current_device_kept():
+            map = self._session.run(None, {"image": image})[0]
+        return _core.spatial_mean(map.astype(np.float32, copy=False))
 
     def map_shape(self, shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
         """Return the shape of the map (n, dims, h', w') of inputs of `shape` (n, 3, h, w)."""
@@ -400,13 +425,22 @@ class Network:
         """
         kind, _, index = self.device.partition(":")
         place = (kind, int(index or 0), np.dtype(self.dtype))
-        binding = self._session.io_binding()
-        binding.bind_input("image", *place, shape, image)
-        binding.bind_output("map", *place, self.map_shape(shape), map)
+        with _current_device_kept():
+            binding = self._session.io_binding()
+            binding.bind_input("image", *place, shape, image)
+            binding.bind_output("map", *place, self.map_shape(shape), map)
+        # The binding holds the session, which may hence end with it, after this object: the stream must still be there.
+        # An object's attributes end in the order in which they were set.
+        binding.stream = self._stream
         options = _onnxruntime().RunOptions()
         # Else every run ends by waiting for the stream.
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        return lambda: self._session.run_with_iobinding(binding, options)
+
+        def run() -> None:
+            with _current_device_kept():
+                self._session.run_with_iobinding(binding, options)
+
+        return run
 
 
 def _map_length(dims: int, length: int) -> int:
