@@ -32,10 +32,12 @@ using Syrk = int(Handle, Fill, Operation, int, int, const T*, const T*, int, con
 class Library {
  public:
   Library(const char* name, const char* package, const std::vector<std::string>& folders) {
+#ifndef FASTFID_CUDA_EMULATION  // there the folder's stand-in is wanted, whatever a torch for CUDA has loaded
     // One that the process has already, torch's say, before a second copy of it.
     path_ = name;
     handle_ = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
     if (handle_ != nullptr) return;
+#endif
     for (const std::string& folder : folders) {
       path_ = folder + "/" + name;
       handle_ = dlopen(path_.c_str(), RTLD_NOW | RTLD_LOCAL);
