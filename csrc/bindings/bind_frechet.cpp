@@ -372,7 +372,7 @@ ValueError
 NumericalError
     NaN, infinity, an indefinite matrix, a trace beyond float64.
 BackendUnavailable
-    No such device, or no cuBLAS or cuSOLVER for it.
+    No such device, or no cuBLAS or cuSOLVER for it; or CUBLAS_EMULATE_DOUBLE_PRECISION is set.
 DeviceError
     A call of CUDA failed.
 
