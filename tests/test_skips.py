@@ -1,9 +1,15 @@
 """Which skips tests/conftest.py accepts."""
 
+import importlib.util
+from pathlib import Path
 from types import SimpleNamespace
 
-import conftest
 import pytest
+
+# By its path: a plain import would find tests/peers/conftest.py where that was loaded first.
+_SPEC = importlib.util.spec_from_file_location("conftest_of_tests", Path(__file__).with_name("conftest.py"))
+conftest = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(conftest)
 
 
 def outcome(reason, marks=()):
