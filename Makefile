@@ -1,6 +1,7 @@
 # One command each, inside an environment made with: pip install ".[test,lint]"
 # `make bench ARGS="--full"`, `make bench ARGS="--stage trace"`, `make figures ARGS=--check`.
 PYTHON ?= python
+CPP = csrc/*/*.?pp csrc/*/*.cu* tests/cuda_emulation/*.?pp
 
 .PHONY: build test test-fast lint lint-examples format sanitize bench figures
 
@@ -17,7 +18,7 @@ lint:
 	ruff check .
 	ruff format --check .
 	mypy
-	clang-format --dry-run --Werror csrc/*/*.?pp
+	clang-format --dry-run --Werror $(CPP)
 
 lint-examples:
 	mypy examples
@@ -25,7 +26,7 @@ lint-examples:
 format:
 	ruff check --fix .
 	ruff format .
-	clang-format -i csrc/*/*.?pp
+	clang-format -i $(CPP)
 
 sanitize:
 	bash tools/sanitize.sh

@@ -450,6 +450,7 @@ def test_the_wrapper(both, tiny, small_networks):
         metric.add_gen_images(tensors[11:])
     expected, found = (metric.calculate_fid(verbose=False) for metric in (peer, ours))
     assert type(found) is type(expected)
+    # n < d: clean-fid's square root of a singular product is off by up to 1e-4.
     assert found == pytest.approx(expected, rel=1e-5, abs=1e-4)
 
 
@@ -462,6 +463,7 @@ def test_fid_of_features(both, n, d, seed):
     x, y = rng.randn(n, d), rng.randn(n, d)
     expected, found = of_both(both, lambda m: m.fid_from_feats(x, y))
     assert type(found) is type(expected)
+    # n <= d: clean-fid's square root of a singular product is off by up to 1e-4; ours takes the rows themselves.
     assert found == pytest.approx(expected, rel=1e-10 if n > d else 1e-6, abs=0 if n > d else 1e-4)
 
 

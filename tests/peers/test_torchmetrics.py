@@ -124,6 +124,7 @@ def test_float64(both, tensors):
 def test_fewer_images_than_dimensions(both, tensors, feature):
     real, fake = (images[:9] for images in tensors)
     expected, found = (distance(metric(feature=feature), real, fake) for metric in both)
+    # As above, and sums of float32 features of two engines.
     assert_same(found, expected, rel=1e-5, abs=1e-4)
 
 
