@@ -186,6 +186,105 @@ def test_largest_dimension():
     assert result.upper - result.lower <= 1e-5 * expected
 
 
+def commuting(d, conditions, seed=0):
+    """Covariances with common eigenvectors, and T: the sum of the roots of the products of their eigenvalues."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((2, d))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    values = [rng.permutation(np.logspace(0, -math.log10(condition), d)) for condition in conditions]
+    return [reflected(v, vectors) for v in values], math.fsum(np.sqrt(values[0]) * np.sqrt(values[1]))
+
+
+class TestRational:
+    """The route that "auto" takes from d = 192 on."""
+
+    def test_table_is_as_good_as_it_says(self):
+        lower_end, error, linear, poles, weights = _core._root_table()
+
+        def ratio(x):  # to the square root
+            return mpmath.sqrt(x) * (linear + mpmath.fsum(w / (x + p) for p, w in zip(poles, weights, strict=True)))
+
+        assert all(w > 0 for w in weights)  # so sums of positive definite terms
+        with mpmath.workdps(40):
+            for x in np.logspace(math.log10(lower_end), 0, 400):
+                # The constants are rounded to float64.
+                assert abs(ratio(mpmath.mpf(x)) - 1) <= error + 2.0**-52
+            for x in np.logspace(-300, math.log10(lower_end), 100):
+                assert 0 <= ratio(mpmath.mpf(x)) <= 1 + error + 2.0**-52
+
+    @pytest.mark.parametrize("d", [192, 193, 223, 256, 300])  # the last band is of every width
+    @pytest.mark.parametrize("condition", [1.0, 1e2, 1e4])
+    def test_bounds_hold_with_a_margin(self, d, condition):
+        # A part of the bracket rests on LAPACK's documented form: docs/numerics.md.
+        for seed, conditions in enumerate([(condition, condition), (condition, 10.0), (1.0, condition)]):
+            sigmas, truth = commuting(d, conditions, seed)
+            result = _core.trace_sqrt_product(*sigmas)
+            assert result.method == "rational"
+            assert result.value == pytest.approx(truth, rel=1e-12)
+            half = (result.upper - result.lower) / 2
+            assert 5 * abs(result.value - truth) <= half <= 1e-6 * truth
+            assert result.rank == d
+
+    @pytest.mark.parametrize("power", [-200, 0, 200])
+    def test_any_scale(self, power):
+        sigmas, truth = commuting(200, (1e3, 1e3))
+        result = _core.trace_sqrt_product(sigmas[0] * 10.0**power, sigmas[1] * 10.0**-power)
+        assert result.method == "rational"
+        assert result.lower <= truth * (1 + 1e-12)
+        assert result.upper >= truth * (1 - 1e-12)
+        assert result.value == pytest.approx(truth, rel=1e-12)
+
+    def test_agrees_with_the_other_routes(self):
+        rng = np.random.default_rng(1)
+        for d in (192, 500):
+            sigmas = covariance(rng, 3 * d, d, 1.6), covariance(rng, 4 * d, d, 1.6)
+            results = [_core.trace_sqrt_product(*sigmas, method=method) for method in METHODS]
+            assert [result.method for result in results] == ["rational", "eigen", "newton-schulz"]
+            certified = _core.trace_sqrt_product(*sigmas, tol=1e-9)
+            assert results[0].value == pytest.approx(results[1].value, rel=1e-13)
+            assert results[0].lower <= certified.lower <= certified.upper <= results[0].upper
+
+    @pytest.mark.parametrize("conditions", [(1e9, 1e9), (1e12, 1.0), (1e16, 1e16)])
+    def test_what_it_cannot_resolve_goes_elsewhere(self, conditions):
+        sigmas, truth = commuting(200, conditions)
+        result = _core.trace_sqrt_product(*sigmas)
+        assert result.method in ("eigen", "svd")
+        assert result.lower <= truth * (1 + 1e-9)
+        assert result.upper >= truth * (1 - 1e-9)
+        assert result.value == pytest.approx(truth, rel=1e-8)
+
+    def test_singular_sides_go_elsewhere(self):
+        rng = np.random.default_rng(2)
+        full, thin = covariance(rng, 900, 200), covariance(rng, 90, 200)
+        for pair in [(full, thin), (thin, full), (thin, thin)]:
+            result = _core.trace_sqrt_product(*pair)
+            assert result.method != "rational"
+            assert result.rank == 89
+
+    @pytest.mark.parametrize("depth", [1e-9, 1e-5, 1e-2])
+    def test_an_indefinite_second_covariance_is_found(self, depth):
+        # It is not factored on this route: the signs of F1 Sigma2 F1^T tell.
+        rng = np.random.default_rng(3)
+        values = np.logspace(0, -3, 200)
+        values[100] = -depth
+        bad, good = rotated(rng, values), covariance(rng, 900, 200)
+        for pair in [(good, bad), (bad, good)]:
+            with pytest.raises(_core.NumericalError, match=r"^Imaginary component.*not positive semi-definite"):
+                _core.trace_sqrt_product(*pair)
+
+    def test_bias_costs_no_bit_of_the_value(self):
+        rng = np.random.default_rng(4)
+        d = 200
+        sigmas = covariance(rng, 3 * d, d, 1), covariance(rng, 4 * d, d, 1)
+        sides = np.zeros(d), sigmas[0], None, np.ones(d), sigmas[1], None
+        plain = _core.frechet_distance(*sides)
+        with_bias = _core.frechet_distance(*sides, n1=3 * d, n2=4 * d)
+        assert plain.bias is None
+        assert (with_bias.value, with_bias.lower, with_bias.upper) == (plain.value, plain.lower, plain.upper)
+        eigen = _core.frechet_distance(*sides, n1=3 * d, n2=4 * d, method="eigen")
+        assert with_bias.bias == pytest.approx(eigen.bias, rel=1e-12)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_other_python_threads_run_meanwhile(method):
     rng = np.random.default_rng(5)

@@ -119,14 +119,14 @@ def trace() -> None:
     sigmas = [np.cov(x, rowvar=False) for x in sides]
     (f1, e1), (f2, e2) = [_core._factor(sigma) for sigma in sigmas]
     exact = float(scipy.linalg.svdvals(f1 @ f2.T).sum()) * 2.0 ** (e1 + e2)
-    for method in ("eigen", "newton-schulz"):
+    for method in ("auto", "eigen", "newton-schulz"):
         result = _core.trace_sqrt_product(*sigmas, method=method)
-        if method == "eigen":
+        if method == "eigen":  # of both factors
             print_row("factors", f"{result.factor_residual:.1e} = ||Sigma - F^T F||_F / tr Sigma")
         width = (result.upper - result.lower) / exact
         off = abs(result.value - exact) / exact
         text = f"{off:.1e} relative, bracket {width:.1e}; {result.iterations} iterations, {result.gemms:.4g} products"
-        print_row(f"T, {method}", text)
+        print_row(f"T, {result.method}", text)
 
     def thin(x: Array, y: Array) -> float:
         return float(_core.frechet_distance(x.mean(0), None, x, y.mean(0), None, y).value)

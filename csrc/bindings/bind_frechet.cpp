@@ -15,6 +15,7 @@
 #include "core/matrix_sqrt.hpp"
 #include "core/moments.hpp"
 #include "core/polar_table.hpp"
+#include "core/root_table.hpp"
 #include "core/uncertainty.hpp"
 
 #ifdef FASTFID_WITH_CUDA
@@ -234,8 +235,7 @@ TraceResult trace_of_arrays(py::handle sigma1, py::handle sigma2, const std::str
   const double* const pb = b.data();
   // Safe: the core reads the two arrays only, which `a` and `b` keep alive, and touches no Python object.
   const py::gil_scoped_release release;
-  auto factors = factor_covariances({{pa, d, "sigma1"}, {pb, d, "sigma2"}});
-  return trace_sqrt_product(std::move(factors[0]), std::move(factors[1]), route, tol);
+  return trace_sqrt_product({pa, d, "sigma1"}, {pb, d, "sigma2"}, route, tol).trace;
 }
 
 FrechetResult distance_of_arrays(py::handle mu1, py::handle sigma1, py::handle rows1, py::handle mu2, py::handle sigma2,
@@ -269,9 +269,10 @@ Attributes
 value : float
     The point estimate; never the midpoint of the bounds.
 lower, upper : float
-    Bounds of the trace for the computed factors of the two covariances.
+    Bounds of the trace for the computed factors of the two covariances; on the route "rational", for the first one's
+    factor and the second covariance itself.
 method : str
-    The route `value` comes from: "eigen", "newton-schulz" or "svd" (the last resort).
+    The route `value` comes from: "rational", "eigen", "newton-schulz" or "svd" (the last resort).
 iterations : int
     Iterations of the polar Newton-Schulz route.
 gemms : float
@@ -351,7 +352,8 @@ sigma1, sigma2 : ndarray of float64, shape (d, d), C-contiguous
     Symmetric positive semi-definite, of any rank and scale. For a CUDA device also contiguous tensors of torch, CuPy or
     JAX (DLPack), on that device or on the CPU; what is on the device stays there, unless it is singular.
 method : {"auto", "eigen", "newton-schulz"}
-    "auto" is the fastest on the device: "eigen" on CPUs, "newton-schulz", the only one there, on CUDA devices.
+    "auto" is the fastest on the device. On CPUs: without `tol` and from d = 192 on a rational approximation of the root
+    for positive definite covariances, otherwise "eigen". On CUDA devices there is "newton-schulz" only.
 tol : float, optional
     Width of the bracket [lower, upper] asked for, relative to the trace. Work is bounded: a bracket that stays wider
     is reported in `note`.
@@ -480,6 +482,10 @@ The sampling bias of the distance is another matter and usually larger: see Frec
         return py::make_tuple(polar::kGuard, stages);
       },
       "(guard, stages): the polynomials of the polar iteration.");
+  module.def(
+      "_root_table",
+      [] { return py::make_tuple(root::kLowerEnd, root::kError, root::kLinear, root::kPoles, root::kWeights); },
+      "(lower end, error, linear, poles, weights): the rational approximation of the square root.");
 }
 
 }  // namespace fastfid::bindings

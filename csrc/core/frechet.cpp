@@ -18,26 +18,23 @@ void check_mean(const Gaussian& side, const char* name) {
   }
 }
 
-// The covariances' factors; two Cholesky factorisations run at the same time.
+// The factors of sides of which one at least is given by its rows.
 std::array<Factor, 2> factor_sides(const Gaussian& a, const Gaussian& b) {
   const std::array<const Gaussian*, 2> sides = {&a, &b};
   const std::array<const char*, 2> sigma_names = {"sigma1", "sigma2"};
   const std::array<const char*, 2> rows_names = {"rows1", "rows2"};
   std::array<Factor, 2> out;
-  std::vector<Covariance> covariances;
-  std::vector<std::size_t> places;
   for (std::size_t i = 0; i < 2; ++i) {
     if (const auto* sigma = std::get_if<const double*>(&sides[i]->covariance)) {
-      covariances.push_back({*sigma, sides[i]->d, sigma_names[i]});
-      places.push_back(i);
+      out[i] = std::move(factor_covariances({{*sigma, sides[i]->d, sigma_names[i]}}).front());
     } else {
       out[i] = factor_rows(std::get<FeatureRows>(sides[i]->covariance), sides[i]->d, rows_names[i]);
     }
   }
-  auto factors = factor_covariances(covariances);
-  for (std::size_t i = 0; i < factors.size(); ++i) out[places[i]] = std::move(factors[i]);
   return out;
 }
+
+bool has_bias(const Gaussian& a, const Gaussian& b) { return a.n && b.n && *a.n > a.d && *b.n > a.d; }
 
 }  // namespace
 
@@ -52,6 +49,14 @@ Factor factor_rows(const FeatureRows& rows, std::size_t d, const char* name) {
 
 FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, TraceMethod method, std::optional<double> tol) {
   return frechet_distance(a, b, [&] {
+    const auto* const sigma1 = std::get_if<const double*>(&a.covariance);
+    const auto* const sigma2 = std::get_if<const double*>(&b.covariance);
+    if (sigma1 != nullptr && sigma2 != nullptr) {
+      auto found = trace_sqrt_product({*sigma1, a.d, "sigma1"}, {*sigma2, b.d, "sigma2"}, method, tol, has_bias(a, b));
+      TraceTerms out = trace_terms(found.a, found.b);
+      out.trace = std::move(found.trace);
+      return out;
+    }
     auto factors = factor_sides(a, b);
     TraceTerms out = trace_terms(factors[0], factors[1]);
     out.trace = trace_sqrt_product(std::move(factors[0]), std::move(factors[1]), method, tol);
@@ -84,8 +89,7 @@ FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, const std::
   out.lower = std::max(0.0, positive - 2 * out.trace.upper - slack);
   out.upper = std::max(0.0, positive - 2 * out.trace.lower + slack);
   out.value = std::clamp(positive - 2 * out.trace.value, out.lower, out.upper);
-  const std::size_t d = a.d;
-  if (a.n && b.n && *a.n > d && *b.n > d && !out.trace.singular_values.empty()) {
+  if (has_bias(a, b) && !out.trace.singular_values.empty()) {
     out.bias = sampling_bias(out.trace.singular_values, out.trace1, out.trace2, *a.n, *b.n);
   }
   return out;

@@ -47,6 +47,9 @@ std::size_t count(std::size_t n, std::size_t width) { return (n + width - 1) / w
 Range range(std::size_t index, std::size_t n, std::size_t width) {
   return {index * width, std::min(width, n - index * width)};
 }
+// Of a task of the Cholesky factorisation.
+constexpr std::size_t kCholeskyColumns = 512;
+
 std::size_t strips(std::size_t n) { return count(n, kStripRows); }
 Range strip(std::size_t index, std::size_t n) { return range(index, n, kStripRows); }
 
@@ -190,6 +193,41 @@ double gram(const Matrix& a, Matrix& c, Fill fill) {
   return product_flops(n, n, k) / 2;
 }
 
+double congruence(const Matrix& f, Matrix& k, Matrix& q) {
+  const std::size_t n = f.rows();
+  // Strips of rows, and in each strips of the columns that are summed over: the products are wide, and only those on
+  // the diagonal contain zeros. Deeper ones are no faster and spend more on zeros.
+  constexpr std::size_t kDepth = kStripRows;
+  q.reshape(n, n);
+  std::vector<double> flops(strips(n));
+  parallel_for(strips(n), [&](std::size_t task) {
+    const Range i = strip(task, n);  // the longest strip first
+    for (std::size_t r = i.begin; r < i.end(); ++r) std::fill_n(q.row(r), n, 0.0);
+    for (std::size_t begin = i.begin; begin < n; begin += kDepth) {
+      const std::size_t depth = std::min(kDepth, n - begin);
+      gemm(Transpose::kNo, Transpose::kNo, dim(i.size), dim(n - begin), dim(depth), 1.0, f.row(i.begin) + begin, dim(n),
+           k.row(begin) + begin, dim(n), 1.0, q.row(i.begin) + begin, dim(n));
+      flops[task] += product_flops(i.size, n - begin, depth);
+    }
+  });
+  Matrix& g = k;
+  parallel_for(strips(n), [&](std::size_t task) {
+    const Range i = strip(task, n);
+    for (std::size_t r = i.begin; r < i.end(); ++r) std::fill_n(g.row(r) + i.begin, n - i.begin, 0.0);
+    for (std::size_t begin = i.begin; begin < n; begin += kDepth) {
+      const std::size_t depth = std::min(kDepth, n - begin);
+      const std::size_t width = begin + depth - i.begin;  // further rows of F and Q are zero in these columns
+      double* const out = g.row(i.begin) + i.begin;
+      gemm(Transpose::kNo, Transpose::kYes, dim(i.size), dim(width), dim(depth), 1.0, q.row(i.begin) + begin, dim(n),
+           f.row(i.begin) + begin, dim(n), 1.0, out, dim(n));
+      gemm(Transpose::kNo, Transpose::kYes, dim(i.size), dim(width), dim(depth), 1.0, f.row(i.begin) + begin, dim(n),
+           q.row(i.begin) + begin, dim(n), 1.0, out, dim(n));
+      flops[task] += 2 * product_flops(i.size, width, depth);
+    }
+  });
+  return std::accumulate(flops.begin(), flops.end(), 0.0);
+}
+
 ResidualNorms residual(const std::function<void(std::size_t, std::size_t, std::size_t, double*)>& fill, const Matrix& f,
                        double& flops) {
   const std::size_t n = f.cols();
@@ -237,12 +275,35 @@ ResidualNorms residual(const std::function<void(std::size_t, std::size_t, std::s
 bool cholesky(Matrix& a) {
   ensure_single_threaded();
   const std::size_t n = a.rows();
-  const lapack_int info = scipy_LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', dim(n), a.data(), dim(n));
-  FASTFID_EXPECT(info >= 0, DeviceError, "LAPACK's dpotrf refused its argument ", -info);
-  if (info > 0) return false;
-  for (std::size_t i = 0; i < n; ++i) {
-    if (!(a(i, i) > 0)) return false;  // dpotrf lets a NaN pivot pass
-    std::fill_n(a.row(i), i, 0.0);
+  // Strip by strip: what the strips above contribute, the factor of the square on the diagonal, and with it the rest.
+  for (std::size_t index = 0; index < strips(n); ++index) {
+    const Range i = strip(index, n);
+    const std::size_t tasks = count(n - i.begin, kCholeskyColumns);
+    const auto columns = [&](std::size_t task) {
+      Range j = range(task, n - i.begin, kCholeskyColumns);
+      j.begin += i.begin;
+      return j;
+    };
+    parallel_for(i.begin == 0 ? 0 : tasks, [&](std::size_t task) {
+      const Range j = columns(task);
+      gemm(Transpose::kYes, Transpose::kNo, dim(i.size), dim(j.size), dim(i.begin), -1.0, a.data() + i.begin, dim(n),
+           a.data() + j.begin, dim(n), 1.0, a.row(i.begin) + j.begin, dim(n));
+    });
+    double* const square = a.row(i.begin) + i.begin;
+    const lapack_int info = scipy_LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', dim(i.size), square, dim(n));
+    FASTFID_EXPECT(info >= 0, DeviceError, "LAPACK's dpotrf refused its argument ", -info);
+    if (info > 0) return false;
+    for (std::size_t r = i.begin; r < i.end(); ++r) {
+      if (!(a(r, r) > 0)) return false;  // dpotrf lets a NaN pivot pass
+      std::fill_n(a.row(r), r, 0.0);
+    }
+    parallel_for(tasks, [&](std::size_t task) {
+      const std::size_t begin = std::max(columns(task).begin, i.end());
+      const std::size_t end = columns(task).end();
+      if (begin >= end) return;
+      scipy_cblas_dtrsm(CblasRowMajor, CblasLeft, CblasUpper, CblasTrans, CblasNonUnit, dim(i.size), dim(end - begin),
+                        1.0, square, dim(n), a.row(i.begin) + begin, dim(n));
+    });
   }
   return true;
 }
@@ -288,18 +349,14 @@ double solve_right(const Matrix& r, Matrix& b) {
   return product_flops(b.rows(), n, n) / 2;
 }
 
-namespace {
-
-// Band width of the first stage, and the size above which two stages pay. At n = 2048, one thread: dsytrd 0.54 s, half
-// of it in matrix-vector products; to a band of 32 0.22 s, all of it in matrix products, and from there 0.08 s.
-constexpr std::size_t kBand = 32;
-constexpr std::size_t kTwoStages = 192;
-
-// Reduces symmetric A (column-major, lower triangle) to the band i - j <= kBand by orthogonal similarity: LAPACK's
-// dsytrd_sy2sb with its two products cut into tiles. For each block of kBand columns the part below the band is
-// factored, Q R with Q = I - V T V^T, and the rest becomes Q^T A Q = A - V W^T - W V^T with
-// W = A V T - V (T^T V^T A V T) / 2.
-void reduce_to_band(Matrix& matrix) {
+// LAPACK's dsytrd_sy2sb on the column-major lower triangle, with its two products cut into tiles. For each block of
+// kBand columns the part below the band is factored, Q R with Q = I - V T V^T, and the rest becomes
+// Q^T A Q = A - V W^T - W V^T with W = A V T - V (T^T V^T A V T) / 2.
+Band reduce_to_band(Matrix& matrix) {
+  // At n = 2048, one thread: dsytrd 0.54 s, half of it in matrix-vector products; to a band of 32 0.22 s, all of it in
+  // matrix products (48 to 96 are as fast, and what follows is not).
+  constexpr std::size_t kBand = 32;
+  ensure_single_threaded();
   const std::size_t n = matrix.rows();
   double* const a = matrix.data();
   const auto at = [&](std::size_t i, std::size_t j) { return a + i + j * n; };
@@ -364,24 +421,25 @@ void reduce_to_band(Matrix& matrix) {
                         vw.data() + i.begin, dim(m), wv.data(), dim(m), 1.0, at(first + i.begin, first), dim(n));
     });
   }
+  Band band{n, kBand, std::vector<double>((kBand + 1) * n)};
+  for (std::size_t j = 0; j < n; ++j) {
+    std::copy_n(at(j, j), std::min(kBand + 1, n - j), band.elements.data() + j * (kBand + 1));
+  }
+  return band;
 }
 
-// Eigenvalues of the band that reduce_to_band leaves: chased to tridiagonal form, then the square-root-free QL method.
-std::vector<double> band_eigenvalues(const Matrix& matrix) {
-  const std::size_t n = matrix.rows();
-  std::vector<double> band((kBand + 1) * n);
-  for (std::size_t j = 0; j < n; ++j) {
-    std::copy_n(matrix.data() + j * n + j, std::min(kBand + 1, n - j), band.data() + j * (kBand + 1));
-  }
-  std::vector<double> values(n);
-  std::vector<double> off_diagonal(n);
-  const lapack_int size = dim(n);
-  const lapack_int width = kBand;
-  const lapack_int stride = kBand + 1;
+// Chased to tridiagonal form, then the square-root-free QL method.
+std::vector<double> symmetric_eigenvalues(Band band) {
+  ensure_single_threaded();
+  std::vector<double> values(band.n);
+  std::vector<double> off_diagonal(band.n);
+  const lapack_int size = dim(band.n);
+  const lapack_int width = dim(band.width);
+  const lapack_int stride = width + 1;
   lapack_int info = 0;
   const auto chase = [&](double* hous, lapack_int lhous, double* work, lapack_int lwork) {
-    scipy_dsytrd_sb2st_("N", "N", "L", &size, &width, band.data(), &stride, values.data(), off_diagonal.data(), hous,
-                        &lhous, work, &lwork, &info, 1, 1, 1);
+    scipy_dsytrd_sb2st_("N", "N", "L", &size, &width, band.elements.data(), &stride, values.data(), off_diagonal.data(),
+                        hous, &lhous, work, &lwork, &info, 1, 1, 1);
     check_lapack("dsytrd_sb2st", info);
   };
   double hous_size = 0;
@@ -394,15 +452,10 @@ std::vector<double> band_eigenvalues(const Matrix& matrix) {
   return values;
 }
 
-}  // namespace
-
 std::vector<double> symmetric_eigenvalues(Matrix& a) {
   ensure_single_threaded();
   const std::size_t n = a.rows();
-  if (n >= kTwoStages) {
-    reduce_to_band(a);
-    return band_eigenvalues(a);
-  }
+  if (n >= kMinBandSize) return symmetric_eigenvalues(reduce_to_band(a));
   std::vector<double> values(n);
   check_lapack("dsyevd", scipy_LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'N', 'L', dim(n), a.data(), dim(n), values.data()));
   return values;

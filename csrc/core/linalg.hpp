@@ -94,6 +94,11 @@ double multiply_tn(const Matrix& a, const Matrix& b, Matrix& c);
 enum class Fill { kBoth, kUpper };
 double gram(const Matrix& a, Matrix& c, Fill fill = Fill::kBoth);
 
+// The upper triangle of G = F S F^T for upper-triangular F and S = K + K^T with upper-triangular K: G = Q F^T + F Q^T,
+// Q = F K, where two thirds of every product would be zeros. What is left of the diagonal in F and K must be stored as
+// zeros. Q is written to `q`, and G takes the place of K. n^3 flops, 1.3 n^3 with those spent on zeros (n = 2048).
+double congruence(const Matrix& f, Matrix& k, Matrix& q);
+
 // Norms of E = S - F^T F for symmetric S.
 struct ResidualNorms {
   double frobenius = 0;
@@ -106,7 +111,7 @@ struct ResidualNorms {
 ResidualNorms residual(const std::function<void(std::size_t, std::size_t, std::size_t, double*)>& fill, const Matrix& f,
                        double& flops);
 
-// Cholesky factorisation A = R^T R in place (one thread): on success the upper triangle holds R and the lower one
+// Cholesky factorisation A = R^T R in place, n^3 / 3 flops: on success the upper triangle holds R and the lower one
 // zeros. Reads the upper triangle only. Returns false where a pivot is not positive or not a number; the contents are
 // then undefined.
 bool cholesky(Matrix& a);
@@ -120,6 +125,25 @@ Matrix triangular_factor(Matrix& a);
 
 // B := B R^-1 for upper-triangular R.
 double solve_right(const Matrix& r, Matrix& b);
+
+// A symmetric band matrix: element (j + i, j), 0 <= i <= width, stands at j (width + 1) + i, also where j + i >= n
+// (then it means nothing).
+struct Band {
+  std::size_t n = 0;
+  std::size_t width = 0;
+  std::vector<double> elements;
+};
+
+// Smallest n at which going by way of a band pays.
+inline constexpr std::size_t kMinBandSize = 192;
+
+// The band matrix with the eigenvalues of symmetric A, n >= kMinBandSize: an orthogonal similarity, 4 n^3 / 3 flops in
+// products. Reads the upper triangle and overwrites A.
+Band reduce_to_band(Matrix& a);
+
+// Eigenvalues of a band from reduce_to_band, in ascending order: one thread, about 6 n^2 width flops in vector
+// operations. Throws NumericalError where LAPACK does not converge.
+std::vector<double> symmetric_eigenvalues(Band band);
 
 // Eigenvalues of symmetric A in ascending order; reads the upper triangle and overwrites A. Throws NumericalError where
 // LAPACK does not converge.

@@ -8,9 +8,11 @@
 #include <limits>
 #include <utility>
 
+#include "core/band_root.hpp"
 #include "core/errors.hpp"
 #include "core/multiversion.hpp"
 #include "core/parallel.hpp"
+#include "core/root_table.hpp"
 
 namespace fastfid {
 
@@ -86,6 +88,31 @@ struct Scaled {
       }
     }
   }
+
+  // What lies below it is undefined.
+  Matrix upper_triangle() const {
+    constexpr std::size_t kRows = 32;
+    Matrix out(d, d);
+    for (std::size_t i = 0; i < d; i += kRows) copy(i, std::min(kRows, d - i), i, d - i, out.row(i) + i, d);
+    return out;
+  }
+
+  double frobenius_norm() const {
+    const double factor = second();  // squared it may not be representable
+    std::vector<double> squares(d);
+    linalg::for_each_row(d, [&](std::size_t i) {
+      for (std::size_t j = 0; j < d; ++j) {
+        const double x = sigma[i * d + j] * factor * factor;
+        squares[i] += x * x;
+      }
+    });
+    double sum = 0;
+    for (const double x : squares) sum += x;
+    return std::sqrt(sum);
+  }
+
+  // Relative to a diagonal element: what rounding may leave of a pivot that is zero.
+  double noise() const { return static_cast<double>(d) * kUnitRoundoff; }
 };
 
 // The error every tool's users know: pytorch-fid's words first, then what is wrong.
@@ -179,36 +206,37 @@ Scaled check_covariance(const double* sigma, std::size_t d, const char* name) {
 
 // A pivot below d u of its own diagonal element has been lost in rounding: the factor would hold noise whose square
 // root enters T. (The ratio does not change when features are scaled, so a diagonal matrix of any condition passes.)
-Factor factor_checked(const Scaled& s) {
-  Factor out;
-  const std::size_t d = s.d;
-  out.d = d;
+std::optional<Matrix> definite_factor(const Scaled& s) {
+  Matrix f = s.upper_triangle();
+  bool is_definite = linalg::cholesky(f);
+  for (std::size_t i = 0; i < s.d && is_definite; ++i) {
+    is_definite = f(i, i) * f(i, i) >= s.noise() * scaled(s.sigma[i * s.d + i], -2 * s.exponent);
+  }
+  if (!is_definite) return std::nullopt;
+  return f;
+}
+
+FactorFacts facts_of(const Scaled& s) {
+  FactorFacts out;
+  out.d = s.d;
   out.exponent = s.exponent;
   out.trace = s.trace;
-  if (s.trace == 0) {
-    out.f = Matrix(0, d);
-    return out;
-  }
-  const double noise = real(d) * kUnitRoundoff;
-  Matrix f(d, d);
-  const auto copy_upper = [&] {
-    for (std::size_t i = 0; i < d; i += 32) {
-      s.copy(i, std::min<std::size_t>(32, d - i), i, d - i, f.row(i) + i, d);
-    }
-  };
-  copy_upper();
-  bool is_definite = linalg::cholesky(f);
-  for (std::size_t i = 0; i < d && is_definite; ++i) {
-    is_definite = f(i, i) * f(i, i) >= noise * scaled(s.sigma[i * d + i], -2 * s.exponent);
-  }
-  out.flops = real(d) * real(d) * real(d) / 3;
-  if (is_definite) {
-    out.f = std::move(f);
+  return out;
+}
+
+double cholesky_flops(std::size_t d) { return real(d) * real(d) * real(d) / 3; }
+
+Factor factor_checked(const Scaled& s) {
+  Factor out{facts_of(s), Matrix(0, s.d)};
+  if (s.trace == 0) return out;
+  out.flops = cholesky_flops(s.d);
+  if (auto f = definite_factor(s)) {
+    out.f = std::move(*f);
     out.shape = Shape::kUpper;
   } else {
-    copy_upper();
-    out.f = linalg::pivoted_cholesky(f, noise * s.max_diagonal);
-    out.flops += real(d) * real(d) * real(out.f.rows());
+    Matrix copy = s.upper_triangle();
+    out.f = linalg::pivoted_cholesky(copy, s.noise() * s.max_diagonal);
+    out.flops += real(s.d) * real(s.d) * real(out.f.rows());
   }
   out.rank = out.f.rows();
   return out;
@@ -321,18 +349,26 @@ void check_residual(const Scaled& s, Factor& factor) {
   }
 }
 
+std::vector<Scaled> check_covariances(const std::vector<Covariance>& covariances) {
+  std::vector<Scaled> out(covariances.size());
+  parallel_for(out.size(), [&](std::size_t i) {
+    out[i] = check_covariance(covariances[i].sigma, covariances[i].d, covariances[i].name);
+  });
+  return out;
+}
+
+std::vector<Factor> factor_all(const std::vector<Scaled>& checked) {
+  std::vector<Factor> out(checked.size());
+  // One thread each; the residual below is cut into strips of its own.
+  parallel_for(out.size(), [&](std::size_t i) { out[i] = factor_checked(checked[i]); });
+  for (std::size_t i = 0; i < out.size(); ++i) check_residual(checked[i], out[i]);
+  return out;
+}
+
 }  // namespace
 
 std::vector<Factor> factor_covariances(const std::vector<Covariance>& covariances) {
-  std::vector<Scaled> checked(covariances.size());
-  std::vector<Factor> out(covariances.size());
-  // One thread each; the residual below is cut into strips of its own.
-  parallel_for(covariances.size(), [&](std::size_t i) {
-    checked[i] = check_covariance(covariances[i].sigma, covariances[i].d, covariances[i].name);
-    out[i] = factor_checked(checked[i]);
-  });
-  for (std::size_t i = 0; i < out.size(); ++i) check_residual(checked[i], out[i]);
-  return out;
+  return factor_all(check_covariances(covariances));
 }
 
 template <class T>
@@ -447,6 +483,15 @@ double factor_bound(const FactorFacts& a, const FactorFacts& b) {
          (1 + 8 * real(a.d) * kUnitRoundoff);
 }
 
+void expect_finite(const TraceResult& out) {
+  FASTFID_EXPECT(std::isfinite(out.value), NumericalError,
+                 "the trace of the matrix square root exceeds the range of float64");
+}
+
+void expect_same_dimension(std::size_t d1, std::size_t d2) {
+  FASTFID_EXPECT(d1 == d2, InvalidArgument, "the two sides differ in dimension: ", d1, " and ", d2);
+}
+
 // From the nuclear norm of M, n columns, to T: rounding in M, what the factors leave out, and the scale.
 void finish(const FactorFacts& a, const FactorFacts& b, std::size_t n, Bracket bracket, double flops,
             std::optional<double> tol, TraceResult& out) {
@@ -485,12 +530,11 @@ void finish(const FactorFacts& a, const FactorFacts& b, std::size_t n, Bracket b
   out.float32_rounding = scaled(rounded, exponent);
   for (double& s : out.singular_values) s = scaled(s, exponent);
   out.gemms = flops / (2 * real(a.d) * real(a.d) * real(a.d));
-  FASTFID_EXPECT(std::isfinite(out.value), NumericalError,
-                 "the trace of the matrix square root exceeds the range of float64");
+  expect_finite(out);
 }
 
 TraceResult begin(const FactorFacts& a, const FactorFacts& b, const char* method) {
-  FASTFID_EXPECT(a.d == b.d, InvalidArgument, "the two sides differ in dimension: ", a.d, " and ", b.d);
+  expect_same_dimension(a.d, b.d);
   TraceResult out;
   out.rank = std::min(a.rank, b.rank);
   out.factor_residual = std::max(a.residual, b.residual);
@@ -500,7 +544,101 @@ TraceResult begin(const FactorFacts& a, const FactorFacts& b, const char* method
 
 constexpr double kPolarTol = 1e-6;
 
+// ||Q||_F and G = F S F^T, its upper triangle, from S = K + K^T, Q = F K.
+struct Congruence {
+  Matrix g;
+  double norm_q = 0;
+  double flops = 0;
+};
+
+Congruence congruence(const Matrix& f, const Scaled& s) {
+  Matrix k = s.upper_triangle();
+  linalg::for_each_row(s.d, [&](std::size_t i) {
+    std::fill_n(k.row(i), i, 0.0);
+    k(i, i) /= 2;
+  });
+  Congruence out;
+  Matrix q;
+  out.flops = linalg::congruence(f, k, q);
+  out.g = std::move(k);
+  out.norm_q = linalg::frobenius_norm(q);
+  return out;
+}
+
+double frobenius_norm(const linalg::Band& band) {
+  double sum = 0;
+  for (std::size_t j = 0; j < band.n; ++j) {
+    const double* const column = band.elements.data() + j * (band.width + 1);
+    sum += column[0] * column[0];
+    for (std::size_t i = 1; i <= std::min(band.width, band.n - 1 - j); ++i) sum += 2 * column[i] * column[i];
+  }
+  return std::sqrt(sum);
+}
+
+// Nothing where the route does not apply.
+std::optional<CovarianceTrace> rational_route(const Scaled& a, const Scaled& b, bool needs_singular_values) {
+  if (a.trace == 0 || b.trace == 0) return std::nullopt;
+  auto f = definite_factor(a);
+  if (!f) return std::nullopt;
+  Factor factor{facts_of(a), std::move(*f), Shape::kUpper};
+  factor.rank = a.d;
+  factor.flops = cholesky_flops(a.d);
+  check_residual(a, factor);
+
+  const double d = real(a.d);
+  Congruence product = congruence(factor.f, b);
+  linalg::Band band = linalg::reduce_to_band(product.g);
+  // Backward errors in the Frobenius norm.
+  // Products: |computed Q - F K| <= d u |F| |K|, which F^T and the sum's two halves take into G, where ||F||_2^2 =
+  // ||S1||_2 <= ||S1||_F and 2 ||K||_F^2 <= ||S2||_F^2; and the sums of 2 d products, d u (|Q| |F^T| + |F| |Q^T|) 2.
+  const double products =
+      std::sqrt(2 * a.trace * a.frobenius_norm()) * b.frobenius_norm() + 4 * std::sqrt(a.trace) * product.norm_q;
+  // Reduction to a band: LAPACK's form p(d) u ||G|| with p(d) = d. Factors of the band: no element of |L| D |L^T| is
+  // above sqrt(b_ii b_jj), so (width + 1) sqrt(2 width + 1) u of the diagonal; as much again for the inverse.
+  const double width = real(band.width);
+  const double reduction = (d + 2 * (width + 1) * std::sqrt(2 * width + 1)) * frobenius_norm(band);
+  const double eta = 1.01 * kUnitRoundoff * (d * products + reduction);
+  const BandRoot root = root_trace(band, 2 * eta);
+  if (!root.is_resolved) return std::nullopt;
+  // As in eigen_route.
+  const double slack =
+      0.6 * eta * std::sqrt(root.reciprocals) + (2 * d * kUnitRoundoff + 2 * root::kError) * root.value;
+
+  CovarianceTrace out{factor, facts_of(b), {}};
+  out.b.rank = b.d;
+  out.trace.method = "rational";
+  out.trace.rank = a.d;
+  out.trace.factor_residual = factor.residual;
+  const int exponent = a.exponent + b.exponent;
+  const double upper = std::min(root.value + slack, factor_bound(out.a, out.b));
+  const double lower = std::max(0.0, root.value - slack);
+  out.trace.value = scaled(std::clamp(root.value, lower, upper), exponent);
+  out.trace.lower = scaled(lower, exponent);
+  out.trace.upper = scaled(upper, exponent);
+  expect_finite(out.trace);
+  const double root_flops = 3 * d * width * width * real(root::kPoleCount);
+  out.trace.gemms = (factor.flops + product.flops + 4.0 / 3.0 * d * d * d + root_flops) / (2 * d * d * d);
+  if (needs_singular_values) {
+    out.trace.singular_values = linalg::symmetric_eigenvalues(std::move(band));
+    for (double& x : out.trace.singular_values) x = scaled(std::sqrt(std::max(0.0, x)), exponent);
+  }
+  return out;
+}
+
 }  // namespace
+
+CovarianceTrace trace_sqrt_product(const Covariance& a, const Covariance& b, TraceMethod method,
+                                   std::optional<double> tol, bool needs_singular_values) {
+  expect_same_dimension(a.d, b.d);
+  const auto checked = check_covariances({a, b});
+  if (method == TraceMethod::kAuto && !tol && a.d >= linalg::kMinBandSize) {
+    if (auto out = rational_route(checked[0], checked[1], needs_singular_values)) return std::move(*out);
+  }
+  auto factors = factor_all(checked);
+  CovarianceTrace out{factors[0], factors[1], {}};
+  out.trace = trace_sqrt_product(std::move(factors[0]), std::move(factors[1]), method, tol);
+  return out;
+}
 
 TraceResult trace_sqrt_product(Factor a, Factor b, TraceMethod method, std::optional<double> tol) {
   TraceResult out = begin(a, b, method == TraceMethod::kNewtonSchulz ? "newton-schulz" : "eigen");

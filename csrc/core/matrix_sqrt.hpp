@@ -5,13 +5,17 @@
 // centred feature rows themselves. The condition number of M is the square root of that of the product, and nothing
 // here is non-symmetric or complex: what makes other FID tools return NaN or imaginary parts cannot arise.
 //
-// Three routes to the nuclear norm:
-//   eigen           eigenvalues of M^T M; the fastest on CPUs
+// Four routes:
+//   rational        for positive definite covariances, the fastest on CPUs: T is the trace of the root of F1 Sigma2
+//   F1^T,
+//                   which has the same eigenvalues; neither F2 nor M is formed, nor is any eigenvalue
+//                   (core/band_root.hpp)
+//   eigen           nuclear norm of M from the eigenvalues of M^T M
 //   newton-schulz   polar iteration X -> X (c0 I + c1 Y + c2 Y^2), Y = X^T X, then a certificate (core/polar.hpp)
 //   svd             singular values of M; several times slower, exact to rounding where M is singular
 //
-// Bounds are about T of the computed factors, F1^T F1 and F2^T F2; `factor_residual` says how far those are from the
-// given covariances. u below is the unit roundoff 2^-53.
+// Bounds are about T of the computed factors, F1^T F1 and F2^T F2 (rational: F1^T F1 and Sigma2 itself);
+// `factor_residual` says how far those are from the given covariances. u below is the unit roundoff 2^-53.
 #pragma once
 
 #include <cstddef>
@@ -61,7 +65,7 @@ struct Covariance {
 // all elements are float32 numbers and no eigenvalue is below -2^-24 ||Sigma||_F: by Weyl, some positive semi-definite
 // S can round to it. F is then the part of the spectrum above the most negative eigenvalue's magnitude, and `rounded`
 // bounds the distance to any such S.
-// Cost each: d^3/3 flops for Cholesky (one thread) and 16 matrix-vector products to estimate the residual; for a
+// Cost each: d^3/3 flops for Cholesky and 64 d^2 flops to estimate the residual; for a
 // singular one also d^2 r flops for the pivoted factorisation and as many for the exact residual. 8 d^2 bytes for the
 // factor.
 std::vector<Factor> factor_covariances(const std::vector<Covariance>& covariances);
@@ -79,7 +83,7 @@ struct TraceResult {
   double value = 0;  // the point estimate, never the midpoint of the bounds
   double lower = 0;
   double upper = 0;
-  std::string method;                   // the route `value` comes from: "eigen", "newton-schulz" or "svd"
+  std::string method;                   // the route `value` comes from: "rational", "eigen", "newton-schulz" or "svd"
   int iterations = 0;                   // polar iterations
   double gemms = 0;                     // flops of the products, factorisations and solves issued, in units of 2 d^3
   std::size_t rank = 0;                 // the smaller numerical rank of the two factors
@@ -88,6 +92,19 @@ struct TraceResult {
   std::string note;                     // what the user should know: truncation, a last resort, a tolerance not met
   std::vector<double> singular_values;  // of M, in no particular order, where the route yields them; else empty
 };
+
+// T of two covariances and what is known about their factors. With kAuto, no `tol` and d >= linalg::kMinBandSize the
+// rational route is tried first; it settles the matter where Sigma1 has a Cholesky factor and F1 Sigma2 F1^T turns out
+// to be positive definite well above rounding, which proves that Sigma2 is (Sylvester's law of inertia). Otherwise both
+// are factored, see below. `needs_singular_values`: the rational route yields them too, at the price of the
+// eigenvalues; the value is the same.
+struct CovarianceTrace {
+  FactorFacts a;
+  FactorFacts b;
+  TraceResult trace;
+};
+CovarianceTrace trace_sqrt_product(const Covariance& a, const Covariance& b, TraceMethod method,
+                                   std::optional<double> tol, bool needs_singular_values = false);
 
 // T of two factors of the same d, whose memory is used up. `tol`: the width of [lower, upper] asked for, relative to T;
 // for kNewtonSchulz 1e-6 if absent, for the others the bracket that comes for free. Work is bounded: at most four

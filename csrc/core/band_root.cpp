@@ -1,0 +1,173 @@
+#include "core/band_root.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <vector>
+
+#include "core/errors.hpp"
+#include "core/multiversion.hpp"
+#include "core/parallel.hpp"
+#include "core/root_table.hpp"
+
+namespace fastfid {
+namespace {
+
+constexpr std::size_t kLanes = 8;
+using Lanes = double __attribute__((vector_size(kLanes * sizeof(double))));  // one value for each of 8 shifts
+
+static_assert(root::kPoleCount % kLanes == 0);
+
+// What a group of shifts shares; rows of `lower` are the columns of L below the diagonal, `width` of them each.
+struct Group {
+  const double* band;  // n columns of width + 1
+  std::size_t n;
+  std::size_t width;
+  const double* shifts;  // kLanes of them
+  Lanes* lower;          // (n, width)
+  Lanes* pivots;         // (n,) D
+  Lanes* scratch;        // (2, width + 1)
+  Lanes* inverse;        // (width, width): Z at the last `width` indices, index i in row and column i mod width
+  double* trace;         // kLanes: tr Z
+  double* product;       // kLanes: tr(B Z)
+};
+
+// B + shift I = L D L^T, column by column from the `width` columns before. Returns whether every pivot is positive.
+FASTFID_CLONES bool factor(const Group& g) {
+  const std::size_t b = g.width;
+  Lanes shift;
+  for (std::size_t lane = 0; lane < kLanes; ++lane) shift[lane] = g.shifts[lane];
+  double least = 1;
+  for (std::size_t j = 0; j < g.n; ++j) {
+    const std::size_t below = std::min(b, g.n - 1 - j);
+    const double* const column = g.band + j * (b + 1);
+    for (std::size_t i = 0; i <= below; ++i) g.scratch[i] = Lanes{} + column[i];
+    g.scratch[0] += shift;
+    for (std::size_t k = j - std::min(b, j); k < j; ++k) {
+      const std::size_t offset = j - k;  // row j of column k
+      const Lanes* const l = g.lower + k * b + (offset - 1);
+      const Lanes weight = l[0] * g.pivots[k];
+      const std::size_t end = std::min(b - offset, below);
+      for (std::size_t i = 0; i <= end; ++i) g.scratch[i] -= l[i] * weight;
+    }
+    for (std::size_t lane = 0; lane < kLanes; ++lane) least = std::min(least, g.scratch[0][lane]);
+    g.pivots[j] = g.scratch[0];
+    const Lanes reciprocal = 1.0 / g.scratch[0];
+    for (std::size_t i = 0; i < below; ++i) g.lower[j * b + i] = g.scratch[i + 1] * reciprocal;
+    for (std::size_t i = below; i < b; ++i) g.lower[j * b + i] = Lanes{};
+  }
+  return least > 0;
+}
+
+// Z = (L D L^T)^-1 inside the band, from Z = D^-1 L^-1 - (L^T - I) Z: column j needs Z at the indices j + 1 to j +
+// width only. Those after the end are there as zeros.
+FASTFID_CLONES void invert(const Group& g) {
+  const std::size_t b = g.width;
+  Lanes* const z = g.scratch + b + 1;
+  std::fill_n(g.inverse, b * b, Lanes{});
+  Lanes trace{};
+  Lanes product{};
+  for (std::size_t j = g.n; j-- > 0;) {
+    const std::size_t slot = j % b;  // of j, so far of j + width, whose turn ends here
+    // Column j of L in the order of the slots: j + 1 + i stands in slot (slot + 1 + i) % b.
+    const Lanes* const l = g.lower + j * b;
+    const std::size_t head = b - 1 - slot;
+    for (std::size_t i = 0; i < head; ++i) g.scratch[slot + 1 + i] = l[i];
+    for (std::size_t i = head; i < b; ++i) g.scratch[i - head] = l[i];
+    // Four rows at once: their sums do not wait for each other.
+    const double* const column = g.band + j * (b + 1);
+    Lanes diagonal = 1.0 / g.pivots[j];
+    for (std::size_t r = 0; r < b; r += 4) {
+      const Lanes* const row = g.inverse + r * b;
+      Lanes s0{}, s1{}, s2{}, s3{};
+      for (std::size_t c = 0; c < b; ++c) {
+        const Lanes x = g.scratch[c];
+        s0 += row[c] * x;
+        s1 += row[b + c] * x;
+        s2 += row[2 * b + c] * x;
+        s3 += row[3 * b + c] * x;
+      }
+      z[r] = -s0;
+      z[r + 1] = -s1;
+      z[r + 2] = -s2;
+      z[r + 3] = -s3;
+    }
+    for (std::size_t c = 0; c < b; ++c) diagonal -= g.scratch[c] * z[c];
+    Lanes off_diagonal{};
+    for (std::size_t i = 0; i < std::min(b, g.n - 1 - j); ++i) off_diagonal += column[i + 1] * z[(slot + 1 + i) % b];
+    trace += diagonal;
+    product += column[0] * diagonal + 2.0 * off_diagonal;
+    for (std::size_t c = 0; c < b; ++c) {
+      g.inverse[slot * b + c] = z[c];
+      g.inverse[c * b + slot] = z[c];
+    }
+    g.inverse[slot * b + slot] = diagonal;
+  }
+  for (std::size_t lane = 0; lane < kLanes; ++lane) {
+    g.trace[lane] = trace[lane];
+    g.product[lane] = product[lane];
+  }
+}
+
+}  // namespace
+
+BandRoot root_trace(const linalg::Band& band, double least) {
+  const std::size_t n = band.n;
+  const std::size_t b = band.width;
+  FASTFID_EXPECT(b % 4 == 0 && b > 0 && n >= b, InvalidArgument, "root_trace: expected n >= width, a multiple of 4");
+  // Gershgorin: no eigenvalue is above the largest sum of magnitudes in a row.
+  std::vector<double> sums(n);
+  double trace = 0;
+  for (std::size_t j = 0; j < n; ++j) {
+    const double* const column = band.elements.data() + j * (b + 1);
+    trace += column[0];
+    sums[j] += std::abs(column[0]);
+    for (std::size_t i = 1; i <= std::min(b, n - 1 - j); ++i) {
+      sums[j] += std::abs(column[i]);
+      sums[j + i] += std::abs(column[i]);
+    }
+  }
+  const double largest = *std::max_element(sums.begin(), sums.end());
+  // Shifts of the groups; the first group only asks whether B - least I is positive definite.
+  constexpr std::size_t kGroups = 1 + root::kPoleCount / kLanes;
+  std::array<double, kGroups * kLanes> shifts;
+  std::fill_n(shifts.begin(), kLanes, -std::max(least, root::kLowerEnd * largest));
+  for (std::size_t k = 0; k < root::kPoleCount; ++k) shifts[kLanes + k] = root::kPoles[k] * largest;
+  std::array<double, shifts.size()> inverse_traces{};
+  std::array<double, shifts.size()> product_traces{};
+  std::array<bool, kGroups> is_definite{};
+  parallel_for(kGroups, [&](std::size_t group) {
+    // Aligned for vectors; what is read was written before.
+    linalg::Matrix memory(n * b + n + 2 * (b + 1) + b * b, kLanes);
+    Group g{};
+    g.band = band.elements.data();
+    g.n = n;
+    g.width = b;
+    g.shifts = shifts.data() + group * kLanes;
+    g.lower = reinterpret_cast<Lanes*>(memory.data());
+    g.pivots = g.lower + n * b;
+    g.scratch = g.pivots + n;
+    g.inverse = g.scratch + 2 * (b + 1);
+    g.trace = inverse_traces.data() + group * kLanes;
+    g.product = product_traces.data() + group * kLanes;
+    is_definite[group] = factor(g);
+    if (group > 0 && is_definite[group]) invert(g);
+  });
+
+  BandRoot out;
+  out.is_resolved = std::all_of(is_definite.begin(), is_definite.end(), [](bool x) { return x; });
+  if (!out.is_resolved) return out;
+  // lambda + p <= lambda (1 + p / lambda) for the smallest pole, p = 0.018 kLowerEnd largest.
+  out.reciprocals = inverse_traces[kLanes] * (1 + root::kPoles[0] / root::kLowerEnd);
+  // The sum of lambda / (lambda + p) as what cancels less: for small p as n - p tr Z, for large p as tr(B Z).
+  const auto count = static_cast<double>(n);
+  for (std::size_t k = root::kPoleCount; k-- > 0;) {
+    const std::size_t at = kLanes + k;
+    const bool is_small = shifts[at] * count < trace;
+    out.value += root::kWeights[k] * (is_small ? count - shifts[at] * inverse_traces[at] : product_traces[at]);
+  }
+  out.value = std::sqrt(largest) * (out.value + root::kLinear * (trace / largest));
+  return out;
+}
+
+}  // namespace fastfid
