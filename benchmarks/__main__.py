@@ -26,6 +26,7 @@ class Stage:
     summary: str
     threads: tuple[int, ...]  # THREADS = (1, 2): run once with each; empty: once with --threads
     on_request: bool  # ON_REQUEST = True: only with --stage
+    resumes: bool  # RESUMES = True: cases of a run that was cut off are kept, and the next run does the others
 
 
 def stages() -> dict[str, Stage]:
@@ -36,28 +37,42 @@ def stages() -> dict[str, Stage]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         constants: dict[str, Any] = {}
         for node in tree.body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("THREADS", "ON_REQUEST"):
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("THREADS", "ON_REQUEST", "RESUMES"):
                 constants[ast.unparse(node.targets[0])] = ast.literal_eval(node.value)
         summary = (ast.get_docstring(tree) or "").partition("\n\n")[0].replace("\n", " ")
         found[name] = Stage(
-            name, summary, tuple(constants.get("THREADS", ())), bool(constants.get("ON_REQUEST", False))
+            name,
+            summary,
+            tuple(constants.get("THREADS", ())),
+            bool(constants.get("ON_REQUEST", False)),
+            bool(constants.get("RESUMES", False)),
         )
     return found
 
 
-def run_stage(stage: Stage, options: argparse.Namespace) -> dict[str, Any]:
-    """Run one stage (once for each of its thread counts) and return its record."""
+def kept_results(stage: Stage, before: dict[str, Any] | None, mode: str) -> list[dict[str, Any]]:
+    """Return the results of the stage's record `before` that this run goes on from."""
+    if before is None or not stage.resumes or not before["error"] or before["mode"] != mode:
+        return []
+    kept: list[dict[str, Any]] = before["results"]
+    return kept
+
+
+def run_stage(stage: Stage, options: argparse.Namespace, before: dict[str, Any] | None) -> dict[str, Any]:
+    """Run one stage (once for each of its thread counts) and return its record; `before` is the last one."""
     cores = machine.available_cores()
+    mode = "full" if options.full else "quick"
+    kept = kept_results(stage, before, mode)
     record: dict[str, Any] = {
         "summary": stage.summary,
         "command": f"python -m benchmarks {'--full' if options.full else '--quick'} --stage {stage.name}",
-        "mode": "full" if options.full else "quick",
+        "mode": mode,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "load_average": list(os.getloadavg()),
         "commit": machine.commit(),
         "versions": machine.versions(),
         "error": "",
-        "results": [],
+        "results": kept,
     }
     wanted = [n for n in stage.threads if n <= cores] or [options.threads or cores]
     for threads in wanted:
@@ -69,6 +84,7 @@ def run_stage(stage: Stage, options: argparse.Namespace) -> dict[str, Any]:
             argv += ["--threads", str(threads), "--cache", str(options.cache)]
             argv += ["--full"] if options.full else []
             argv += ["--data", str(options.data)] if options.data else []
+            argv += [f"--done={result['case']}" for result in kept]
             code = subprocess.run(argv, env=variables, check=False).returncode
             lines = output.read_text(encoding="utf-8").splitlines()
             record["results"] += [json.loads(line) for line in lines]
@@ -121,7 +137,7 @@ def main() -> int:
     failed = []
     for stage in chosen:
         print(f"== {stage.name}: {stage.summary}", flush=True)
-        record = run_stage(stage, options)
+        record = run_stage(stage, options, report.load(path)["stages"].get(stage.name))
         results = report.load(path)
         report.merge(results, machine.describe(), stage.name, record)
         report.write(path, results)

@@ -112,7 +112,7 @@ def summary(results: dict[str, Any], slug: str, folder: Path = report.RESULTS) -
         missed = [t["text"] for t in result["targets"] if not t["met"]]
         verdict += f"; **target missed: {', '.join(missed)}**" if missed else ""
         other = f"{_shown(peer, line.quantity, result['unit'])} ({peer['name']})"
-        command = f"`python -m benchmarks --stage {line.stage}`"
+        command = f"`{results['stages'][line.stage]['command']}`"
         cells = [
             line.what,
             _shown(ours, line.quantity, result["unit"]),

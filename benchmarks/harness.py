@@ -56,6 +56,7 @@ class Config:
     cache: Path = Path("benchmarks/.cache")  # test images, weights, resumable work: may be deleted at any time
     python: str = sys.executable  # the interpreter that has fastfid and the peers
     data: Path | None = None  # --data, for stages that need files nobody can make
+    done: frozenset[str] = frozenset()  # cases that need not be run again, of a stage that resumes
 
     def pick(self, quick: Any, full: Any) -> Any:
         """Return the value for the mode of this run."""

@@ -1,7 +1,8 @@
 """The trace of the matrix square root of a product of covariances, beside what the peers call for it.
 
 `scipy.linalg.sqrtm` is what pytorch-fid, clean-fid and TTUR call; `torch.linalg.eigvals` what torchmetrics and
-torch-fidelity call on the product. "Busy" runs one spinning process per core beside the call.
+torch-fidelity call on the product; `scipy.linalg.eigh`: the root of one covariance by its eigenvectors, then the
+eigenvalues of the symmetric product, the textbook's way. "Busy" runs one spinning process per core beside the call.
 """
 
 import functools
@@ -53,11 +54,18 @@ def product_seconds(sigma1: np.ndarray, sigma2: np.ndarray) -> float:
     return min(timeit.repeat(lambda: sigma1 @ sigma2, number=1, repeat=5))
 
 
+def trace_by_eigh(sigma1: np.ndarray, sigma2: np.ndarray) -> float:
+    """Return tr((S1^(1/2) S2 S1^(1/2))^(1/2))."""
+    values, vectors = scipy.linalg.eigh(sigma1)
+    root = (vectors * np.sqrt(values)) @ vectors.T
+    return float(np.sqrt(scipy.linalg.eigvalsh(root @ sigma2 @ root)).sum())
+
+
 def full_rank(config: Config, d: int, eigvals) -> Result:
     sigma1, sigma2 = covariances(d)
     polar = _core.trace_sqrt_product(sigma1, sigma2, method="newton-schulz", tol=1e-6)
     if not polar.lower <= _core.trace_sqrt_product(sigma1, sigma2).value <= polar.upper:
-        raise AssertionError(f"d = {d}: the certified bracket does not hold the eigen route's value")
+        raise AssertionError(f"d = {d}: the certified bracket does not hold the value of `auto`")
     contenders = {
         "fastfid": lambda: _core.trace_sqrt_product(sigma1, sigma2).value,
         # Its point estimate is as good as the bracket it was asked for.
@@ -65,6 +73,7 @@ def full_rank(config: Config, d: int, eigvals) -> Result:
             _core.trace_sqrt_product(sigma1, sigma2, method="newton-schulz", tol=1e-9 if d <= 64 else 1e-6).value
         ),
         "torch.linalg.eigvals": lambda: eigvals(sigma1, sigma2),
+        "scipy.linalg.eigh": lambda: trace_by_eigh(sigma1, sigma2),
     }
     targets = []
     against = "torch.linalg.eigvals"

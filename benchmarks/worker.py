@@ -22,10 +22,11 @@ def main() -> int:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--done", action="append", default=[])
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
-    config = Config(options.full, options.threads, options.cache, sys.executable, options.data)
+    config = Config(options.full, options.threads, options.cache, sys.executable, options.data, frozenset(options.done))
     stage = importlib.import_module(f"benchmarks.stage_{options.stage}")
     with options.output.open("a", encoding="utf-8") as output:
         for result in stage.run(config):

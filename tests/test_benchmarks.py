@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import figures, report
-from benchmarks.__main__ import stages
+from benchmarks.__main__ import kept_results, stages
 from benchmarks.harness import (
     Agreement,
     Command,
@@ -49,6 +49,16 @@ def test_later_calls_are_checked_too():
     contenders = {"fastfid": lambda: next(calls), "peer": lambda: 1.0}
     with pytest.raises(AssertionError, match="differs by 1"):
         compare(Config(), "case", contenders, against="peer", agree=Agreement(), repeats=1)
+
+
+def test_a_stage_that_resumes_keeps_the_cases_of_a_run_that_was_cut_off():
+    cut_off = {"error": "exit code -9 with 2 threads", "mode": "full", "results": [{"case": "one"}]}
+    cifar = stages()["cifar"]
+    assert kept_results(cifar, cut_off, "full") == cut_off["results"]
+    assert kept_results(cifar, cut_off, "quick") == []
+    assert kept_results(cifar, cut_off | {"error": ""}, "full") == []  # it is whole: a new run is a new run
+    assert kept_results(cifar, None, "full") == []
+    assert kept_results(stages()["trace"], cut_off, "full") == []
 
 
 def test_the_largest_difference_is_kept():
