@@ -77,6 +77,15 @@ def write_tar(path, members, opener=open, form=tarfile.PAX_FORMAT):
 # Folders
 
 
+def test_a_device_among_the_pictures_is_not_read_to_its_end(tmp_path):
+    os.symlink("/dev/zero", tmp_path / "a.png")
+    with pytest.raises(ImageError, match=r"a\.png: is not a regular file"):
+        next(iter(open_source(tmp_path))).load()
+    os.symlink("/proc/self/status", tmp_path / "b.png")  # a regular file that says it has no bytes
+    with pytest.raises(ImageError, match=r"b\.png: cannot be read as a picture"):
+        list(open_source(tmp_path))[1].load()
+
+
 def test_folder_sorted_by_name(folder):
     assert_same(open_source(folder), pictures(), f"{folder}/")
     assert open_source(str(folder)).notes == []

@@ -272,6 +272,23 @@ class TestRational:
             with pytest.raises(_core.NumericalError, match=r"^Imaginary component.*not positive semi-definite"):
                 _core.trace_sqrt_product(*pair)
 
+    def test_the_order_of_the_sides_changes_no_bit(self):
+        rng = np.random.default_rng(6)
+        sigma1, sigma2 = covariance(rng, 900, 250, 1), covariance(rng, 700, 250, 2)
+        one, other = _core.trace_sqrt_product(sigma1, sigma2), _core.trace_sqrt_product(sigma2, sigma1)
+        assert one.method == "rational"
+        assert (one.value, one.lower, one.upper) == (other.value, other.lower, other.upper)
+
+    @pytest.mark.parametrize("spectrum", [np.r_[1.0, np.full(191, 1e-9)], np.logspace(0, -6, 192)])
+    def test_unlike_spectra(self, spectrum):
+        # Diagonal, so that T is known to the last digits.
+        for pair in [(np.eye(192), np.diag(spectrum)), (np.diag(spectrum), np.diag(spectrum[::-1]))]:
+            truth = math.fsum(np.sqrt(pair[0].diagonal() * pair[1].diagonal()))
+            result = _core.trace_sqrt_product(*pair)
+            assert result.lower <= truth <= result.upper
+            assert result.value == pytest.approx(truth, rel=1e-11)
+            assert result.upper - result.lower <= 1e-5 * truth
+
     def test_bias_costs_no_bit_of_the_value(self):
         rng = np.random.default_rng(4)
         d = 200
@@ -322,6 +339,14 @@ class TestErrors:
     def test_indefinite(self, sigma):
         with pytest.raises(_core.NumericalError, match=r"^Imaginary component"):
             _core.trace_sqrt_product(sigma, self.eye)
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_indefinite_by_an_element_that_overflows_once_the_trace_is_one(self, method):
+        sigma = 1e-10 * np.eye(192)
+        sigma[3, 5] = sigma[5, 3] = 1e308
+        for args in [(sigma, np.eye(192)), (np.eye(192), sigma)]:
+            with pytest.raises(_core.NumericalError, match=r"^Imaginary component.*not positive semi-definite"):
+                _core.trace_sqrt_product(*args, method=method)
 
     def test_rounding_below_zero_is_no_error(self):
         result = _core.trace_sqrt_product(np.diag([1.0, -1e-17]), self.eye)

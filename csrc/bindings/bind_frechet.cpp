@@ -269,8 +269,8 @@ Attributes
 value : float
     The point estimate; never the midpoint of the bounds.
 lower, upper : float
-    Bounds of the trace for the computed factors of the two covariances; on the route "rational", for the first one's
-    factor and the second covariance itself.
+    Bounds of the trace for the computed factors of the two covariances; on the route "rational", for the factor of one
+    and the other covariance itself.
 method : str
     The route `value` comes from: "rational", "eigen", "newton-schulz" or "svd" (the last resort).
 iterations : int

@@ -37,7 +37,6 @@ FASTFID_CLONES bool factor(const Group& g) {
   const std::size_t b = g.width;
   Lanes shift;
   for (std::size_t lane = 0; lane < kLanes; ++lane) shift[lane] = g.shifts[lane];
-  double least = 1;
   for (std::size_t j = 0; j < g.n; ++j) {
     const std::size_t below = std::min(b, g.n - 1 - j);
     const double* const column = g.band + j * (b + 1);
@@ -50,13 +49,15 @@ FASTFID_CLONES bool factor(const Group& g) {
       const std::size_t end = std::min(b - offset, below);
       for (std::size_t i = 0; i <= end; ++i) g.scratch[i] -= l[i] * weight;
     }
-    for (std::size_t lane = 0; lane < kLanes; ++lane) least = std::min(least, g.scratch[0][lane]);
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+      if (!(g.scratch[0][lane] > 0)) return false;  // nor a NaN
+    }
     g.pivots[j] = g.scratch[0];
     const Lanes reciprocal = 1.0 / g.scratch[0];
     for (std::size_t i = 0; i < below; ++i) g.lower[j * b + i] = g.scratch[i + 1] * reciprocal;
     for (std::size_t i = below; i < b; ++i) g.lower[j * b + i] = Lanes{};
   }
-  return least > 0;
+  return true;
 }
 
 // Z = (L D L^T)^-1 inside the band, from Z = D^-1 L^-1 - (L^T - I) Z: column j needs Z at the indices j + 1 to j +
@@ -118,55 +119,67 @@ BandRoot root_trace(const linalg::Band& band, double least) {
   // Gershgorin: no eigenvalue is above the largest sum of magnitudes in a row.
   std::vector<double> sums(n);
   double trace = 0;
+  double diagonal_value = 0;
   for (std::size_t j = 0; j < n; ++j) {
     const double* const column = band.elements.data() + j * (b + 1);
     trace += column[0];
+    diagonal_value += std::sqrt(column[0]);
     sums[j] += std::abs(column[0]);
     for (std::size_t i = 1; i <= std::min(b, n - 1 - j); ++i) {
       sums[j] += std::abs(column[i]);
       sums[j + i] += std::abs(column[i]);
     }
   }
-  const double largest = *std::max_element(sums.begin(), sums.end());
-  // Shifts of the groups; the first group only asks whether B - least I is positive definite.
-  constexpr std::size_t kGroups = 1 + root::kPoleCount / kLanes;
-  std::array<double, kGroups * kLanes> shifts;
-  std::fill_n(shifts.begin(), kLanes, -std::max(least, root::kLowerEnd * largest));
-  for (std::size_t k = 0; k < root::kPoleCount; ++k) shifts[kLanes + k] = root::kPoles[k] * largest;
+  bool is_diagonal = true;
+  for (std::size_t j = 0; j < n; ++j) is_diagonal = is_diagonal && sums[j] == std::abs(band.elements[j * (b + 1)]);
+  const double largest = *std::max_element(sums.begin(), sums.end());  // a NaN shows in the factors
+  std::array<double, kLanes> first;
+  first.fill(-std::max(least, root::kLowerEnd * largest));
+  std::array<double, root::kPoleCount> shifts;
+  for (std::size_t k = 0; k < shifts.size(); ++k) shifts[k] = root::kPoles[k] * largest;
   std::array<double, shifts.size()> inverse_traces{};
   std::array<double, shifts.size()> product_traces{};
-  std::array<bool, kGroups> is_definite{};
-  parallel_for(kGroups, [&](std::size_t group) {
+  const auto solve = [&](const double* eight, double* inverse_trace, double* product_trace) {
     // Aligned for vectors; what is read was written before.
     linalg::Matrix memory(n * b + n + 2 * (b + 1) + b * b, kLanes);
     Group g{};
     g.band = band.elements.data();
     g.n = n;
     g.width = b;
-    g.shifts = shifts.data() + group * kLanes;
+    g.shifts = eight;
     g.lower = reinterpret_cast<Lanes*>(memory.data());
     g.pivots = g.lower + n * b;
     g.scratch = g.pivots + n;
     g.inverse = g.scratch + 2 * (b + 1);
-    g.trace = inverse_traces.data() + group * kLanes;
-    g.product = product_traces.data() + group * kLanes;
-    is_definite[group] = factor(g);
-    if (group > 0 && is_definite[group]) invert(g);
-  });
+    g.trace = inverse_trace;
+    g.product = product_trace;
+    const bool is_definite = factor(g);
+    if (is_definite && inverse_trace != nullptr) invert(g);
+    return is_definite;
+  };
 
   BandRoot out;
+  // Alone and first: what is not resolved is to cost little.
+  if (!(std::isfinite(largest) && solve(first.data(), nullptr, nullptr))) return out;
+  std::array<bool, root::kPoleCount / kLanes> is_definite{};
+  parallel_for(is_definite.size(), [&](std::size_t group) {
+    const std::size_t at = group * kLanes;
+    is_definite[group] = solve(&shifts[at], &inverse_traces[at], &product_traces[at]);
+  });
   out.is_resolved = std::all_of(is_definite.begin(), is_definite.end(), [](bool x) { return x; });
   if (!out.is_resolved) return out;
   // lambda + p <= lambda (1 + p / lambda) for the smallest pole, p = 0.018 kLowerEnd largest.
-  out.reciprocals = inverse_traces[kLanes] * (1 + root::kPoles[0] / root::kLowerEnd);
+  out.reciprocals = inverse_traces[0] * (1 + root::kPoles[0] / root::kLowerEnd);
   // The sum of lambda / (lambda + p) as what cancels less: for small p as n - p tr Z, for large p as tr(B Z).
   const auto count = static_cast<double>(n);
   for (std::size_t k = root::kPoleCount; k-- > 0;) {
-    const std::size_t at = kLanes + k;
-    const bool is_small = shifts[at] * count < trace;
-    out.value += root::kWeights[k] * (is_small ? count - shifts[at] * inverse_traces[at] : product_traces[at]);
+    const bool is_small = shifts[k] * count < trace;
+    out.value += root::kWeights[k] * (is_small ? count - shifts[k] * inverse_traces[k] : product_traces[k]);
   }
   out.value = std::sqrt(largest) * (out.value + root::kLinear * (trace / largest));
+  // A diagonal matrix needs no approximation: that of the identity is n, not n (1 + 1e-15), as pytorch-fid's users
+  // test.
+  if (is_diagonal) out.value = diagonal_value;
   return out;
 }
 

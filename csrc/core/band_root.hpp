@@ -21,8 +21,8 @@ struct BandRoot {
 //
 // A factorisation of B - `least` I shows first whether every eigenvalue is above `least` >= 0.
 //
-// B: n >= width. Never throws for finite input but bad_alloc. Cost: about 3 n width^2 flops a pole and thread-parallel
-// over groups of 8 poles; 64 n width bytes for each group under way.
+// B: n >= width, a multiple of 4; else InvalidArgument. NaN and infinity are never resolved. Cost: about 3 n width^2
+// flops a pole and thread-parallel over groups of 8 poles; 64 n width bytes for each group under way.
 BandRoot root_trace(const linalg::Band& band, double least);
 
 }  // namespace fastfid

@@ -278,17 +278,24 @@ bool cholesky(Matrix& a) {
   // Strip by strip: what the strips above contribute, the factor of the square on the diagonal, and with it the rest.
   for (std::size_t index = 0; index < strips(n); ++index) {
     const Range i = strip(index, n);
-    const std::size_t tasks = count(n - i.begin, kCholeskyColumns);
     const auto columns = [&](std::size_t task) {
-      Range j = range(task, n - i.begin, kCholeskyColumns);
-      j.begin += i.begin;
+      Range j = range(task, n - i.end(), kCholeskyColumns);
+      j.begin += i.end();
       return j;
     };
-    parallel_for(i.begin == 0 ? 0 : tasks, [&](std::size_t task) {
-      const Range j = columns(task);
-      gemm(Transpose::kYes, Transpose::kNo, dim(i.size), dim(j.size), dim(i.begin), -1.0, a.data() + i.begin, dim(n),
-           a.data() + j.begin, dim(n), 1.0, a.row(i.begin) + j.begin, dim(n));
-    });
+    const std::size_t tasks = count(n - i.end(), kCholeskyColumns);
+    if (i.begin > 0) {
+      parallel_for(tasks + 1, [&](std::size_t task) {
+        if (task == tasks) {
+          syrk(Transpose::kYes, dim(i.size), dim(i.begin), -1.0, a.data() + i.begin, dim(n), 1.0,
+               a.row(i.begin) + i.begin, dim(n), Triangle::kUpper);
+        } else {
+          const Range j = columns(task);
+          gemm(Transpose::kYes, Transpose::kNo, dim(i.size), dim(j.size), dim(i.begin), -1.0, a.data() + i.begin,
+               dim(n), a.data() + j.begin, dim(n), 1.0, a.row(i.begin) + j.begin, dim(n));
+        }
+      });
+    }
     double* const square = a.row(i.begin) + i.begin;
     const lapack_int info = scipy_LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', dim(i.size), square, dim(n));
     FASTFID_EXPECT(info >= 0, DeviceError, "LAPACK's dpotrf refused its argument ", -info);
@@ -298,11 +305,9 @@ bool cholesky(Matrix& a) {
       std::fill_n(a.row(r), r, 0.0);
     }
     parallel_for(tasks, [&](std::size_t task) {
-      const std::size_t begin = std::max(columns(task).begin, i.end());
-      const std::size_t end = columns(task).end();
-      if (begin >= end) return;
-      scipy_cblas_dtrsm(CblasRowMajor, CblasLeft, CblasUpper, CblasTrans, CblasNonUnit, dim(i.size), dim(end - begin),
-                        1.0, square, dim(n), a.row(i.begin) + begin, dim(n));
+      const Range j = columns(task);
+      scipy_cblas_dtrsm(CblasRowMajor, CblasLeft, CblasUpper, CblasTrans, CblasNonUnit, dim(i.size), dim(j.size), 1.0,
+                        square, dim(n), a.row(i.begin) + j.begin, dim(n));
     });
   }
   return true;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "core/band_root.hpp"
@@ -97,23 +98,43 @@ struct Scaled {
     return out;
   }
 
-  double frobenius_norm() const {
-    const double factor = second();  // squared it may not be representable
-    std::vector<double> squares(d);
-    linalg::for_each_row(d, [&](std::size_t i) {
-      for (std::size_t j = 0; j < d; ++j) {
-        const double x = sigma[i * d + j] * factor * factor;
-        squares[i] += x * x;
-      }
-    });
-    double sum = 0;
-    for (const double x : squares) sum += x;
-    return std::sqrt(sum);
-  }
-
   // Relative to a diagonal element: what rounding may leave of a pivot that is zero.
   double noise() const { return static_cast<double>(d) * kUnitRoundoff; }
 };
+
+// Sums of squares and of magnitudes of n elements times factor^2 (which may itself not be representable), eight partial
+// sums each.
+FASTFID_CLONES void row_norms(const double* row, std::size_t n, double factor, double& squares, double& magnitudes) {
+  constexpr std::size_t kSums = 8;
+  std::array<double, kSums> two{};
+  std::array<double, kSums> one{};
+  for (std::size_t j = 0; j < n; j += kSums) {
+    const std::size_t count = std::min(kSums, n - j);
+    for (std::size_t k = 0; k < count; ++k) {
+      const double x = row[j + k] * factor * factor;
+      two[k] += x * x;
+      one[k] += std::abs(x);
+    }
+  }
+  squares = std::accumulate(two.begin(), two.end(), 0.0);
+  magnitudes = std::accumulate(one.begin(), one.end(), 0.0);
+}
+
+struct Norms {
+  double frobenius = 0;
+  double spectral = 0;  // a bound: the largest sum of magnitudes in a row, or ||S||_F
+};
+
+Norms norms(const Scaled& s) {
+  std::vector<double> squares(s.d);
+  std::vector<double> magnitudes(s.d);
+  linalg::for_each_row(
+      s.d, [&](std::size_t i) { row_norms(s.sigma + i * s.d, s.d, s.second(), squares[i], magnitudes[i]); });
+  Norms out;
+  out.frobenius = std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
+  out.spectral = std::min(out.frobenius, *std::max_element(magnitudes.begin(), magnitudes.end()));
+  return out;
+}
 
 // The error every tool's users know: pytorch-fid's words first, then what is wrong.
 [[noreturn]] void throw_indefinite(const Scaled& s, const std::vector<double>& eigenvalues) {
@@ -196,7 +217,10 @@ Scaled check_covariance(const double* sigma, std::size_t d, const char* name) {
     s.trace += x;
     s.max_diagonal = std::max(s.max_diagonal, x);
   }
-  if (!(s.trace > 0)) throw_indefinite(s);
+  // Of a positive semi-definite matrix no element is larger than the largest on the diagonal. Found here, where the
+  // largest element is near 1: once the trace is, others might overflow.
+  constexpr double kLarger = 1 + 1e-6;  // what rounding to float32 can do
+  if (!(s.trace > 0 && scaled(largest, -2 * s.exponent) <= kLarger * s.max_diagonal)) throw_indefinite(s);
   const int more = power_of_four(s.trace);
   s.exponent += more;
   s.trace = scaled(s.trace, -2 * more);
@@ -357,18 +381,15 @@ std::vector<Scaled> check_covariances(const std::vector<Covariance>& covariances
   return out;
 }
 
-std::vector<Factor> factor_all(const std::vector<Scaled>& checked) {
-  std::vector<Factor> out(checked.size());
-  // One thread each; the residual below is cut into strips of its own.
-  parallel_for(out.size(), [&](std::size_t i) { out[i] = factor_checked(checked[i]); });
-  for (std::size_t i = 0; i < out.size(); ++i) check_residual(checked[i], out[i]);
-  return out;
-}
-
 }  // namespace
 
 std::vector<Factor> factor_covariances(const std::vector<Covariance>& covariances) {
-  return factor_all(check_covariances(covariances));
+  const auto checked = check_covariances(covariances);
+  std::vector<Factor> out(checked.size());
+  // Side by side; with one alone, or for the residual, the threads share its strips.
+  parallel_for(out.size(), [&](std::size_t i) { out[i] = factor_checked(checked[i]); });
+  for (std::size_t i = 0; i < out.size(); ++i) check_residual(checked[i], out[i]);
+  return out;
 }
 
 template <class T>
@@ -575,52 +596,53 @@ double frobenius_norm(const linalg::Band& band) {
   return std::sqrt(sum);
 }
 
-// Nothing where the route does not apply.
-std::optional<CovarianceTrace> rational_route(const Scaled& a, const Scaled& b, bool needs_singular_values) {
-  if (a.trace == 0 || b.trace == 0) return std::nullopt;
-  auto f = definite_factor(a);
-  if (!f) return std::nullopt;
-  Factor factor{facts_of(a), std::move(*f), Shape::kUpper};
-  factor.rank = a.d;
-  factor.flops = cholesky_flops(a.d);
-  check_residual(a, factor);
-
+// T by the rational route from the Cholesky factor of S1 and from S2, with ||S1||_2 <= norm_a and ||S2||_F = norm_b;
+// nothing where it does not settle the matter. What it spent is added to `factor.flops` in either case.
+std::optional<TraceResult> rational_route(const Scaled& a, double norm_a, Factor& factor, const Scaled& b,
+                                          double norm_b, bool needs_singular_values) {
   const double d = real(a.d);
+  // Backward error of the products in the Frobenius norm: |computed Q - F K| <= d u |F| |K|, which F^T and the sum's
+  // two halves take into G, where ||F||_2^2 = ||S1||_2 and 2 ||K||_F^2 <= ||S2||_F^2; and the sums of 2 d products, 2 d
+  // u
+  // (|Q| |F^T| + |F| |Q^T|).
+  const double first = 1.01 * d * kUnitRoundoff * std::sqrt(2 * a.trace * norm_a) * norm_b;
+  // lambda_min(G) <= lambda_min(F F^T) ||S2||_2, and no pivot is below lambda_min(F^T F): then it cannot be resolved.
+  double least_pivot = kInfinity;
+  for (std::size_t i = 0; i < a.d; ++i) least_pivot = std::min(least_pivot, factor.f(i, i) * factor.f(i, i));
+  if (least_pivot * norm_b <= 2 * first) return std::nullopt;
   Congruence product = congruence(factor.f, b);
   linalg::Band band = linalg::reduce_to_band(product.g);
-  // Backward errors in the Frobenius norm.
-  // Products: |computed Q - F K| <= d u |F| |K|, which F^T and the sum's two halves take into G, where ||F||_2^2 =
-  // ||S1||_2 <= ||S1||_F and 2 ||K||_F^2 <= ||S2||_F^2; and the sums of 2 d products, d u (|Q| |F^T| + |F| |Q^T|) 2.
-  const double products =
-      std::sqrt(2 * a.trace * a.frobenius_norm()) * b.frobenius_norm() + 4 * std::sqrt(a.trace) * product.norm_q;
-  // Reduction to a band: LAPACK's form p(d) u ||G|| with p(d) = d. Factors of the band: no element of |L| D |L^T| is
-  // above sqrt(b_ii b_jj), so (width + 1) sqrt(2 width + 1) u of the diagonal; as much again for the inverse.
+  factor.flops += product.flops + 4.0 / 3.0 * d * d * d;
+  const double products = first + 1.01 * d * kUnitRoundoff * 4 * std::sqrt(a.trace) * product.norm_q;
+  // Reduction to a band: LAPACK's form p(d) u ||G|| with p(d) = d. Band: an estimate, of the size of (width + 1) u
+  // sqrt(2 width + 1), what a factorisation L D L^T commits, doubled; what was measured is a sixtieth of it.
   const double width = real(band.width);
-  const double reduction = (d + 2 * (width + 1) * std::sqrt(2 * width + 1)) * frobenius_norm(band);
-  const double eta = 1.01 * kUnitRoundoff * (d * products + reduction);
+  const double norm_g = frobenius_norm(band);
+  const double eta = products + kUnitRoundoff * (d + 2 * (width + 1) * std::sqrt(2 * width + 1)) * norm_g;
   const BandRoot root = root_trace(band, 2 * eta);
-  if (!root.is_resolved) return std::nullopt;
-  // As in eigen_route.
+  if (!(root.is_resolved && std::isfinite(eta))) return std::nullopt;
+  factor.flops += 3 * d * width * width * real(root::kPoleCount);
+  // As in eigen_route. And ||M||_F^2 = tr G, whose error is at most sqrt(d) eta.
   const double slack =
       0.6 * eta * std::sqrt(root.reciprocals) + (2 * d * kUnitRoundoff + 2 * root::kError) * root.value;
+  Bracket bracket{std::max(0.0, root.value - slack), root.value + slack};
+  double trace_g = 0;
+  for (std::size_t j = 0; j < band.n; ++j) trace_g += band.elements[j * (band.width + 1)];
+  const double trace_error = std::sqrt(d) * eta + d * kUnitRoundoff * trace_g;
+  bracket.intersect(std::sqrt(std::max(0.0, trace_g - trace_error)), std::sqrt(d * (trace_g + trace_error)));
+  bracket.upper = std::min(bracket.upper, factor_bound(factor, facts_of(b)));
 
-  CovarianceTrace out{factor, facts_of(b), {}};
-  out.b.rank = b.d;
-  out.trace.method = "rational";
-  out.trace.rank = a.d;
-  out.trace.factor_residual = factor.residual;
+  TraceResult out;
+  out.method = "rational";
+  out.rank = a.d;
   const int exponent = a.exponent + b.exponent;
-  const double upper = std::min(root.value + slack, factor_bound(out.a, out.b));
-  const double lower = std::max(0.0, root.value - slack);
-  out.trace.value = scaled(std::clamp(root.value, lower, upper), exponent);
-  out.trace.lower = scaled(lower, exponent);
-  out.trace.upper = scaled(upper, exponent);
-  expect_finite(out.trace);
-  const double root_flops = 3 * d * width * width * real(root::kPoleCount);
-  out.trace.gemms = (factor.flops + product.flops + 4.0 / 3.0 * d * d * d + root_flops) / (2 * d * d * d);
+  out.value = scaled(std::clamp(root.value, bracket.lower, bracket.upper), exponent);
+  out.lower = scaled(bracket.lower, exponent);
+  out.upper = scaled(bracket.upper, exponent);
+  expect_finite(out);
   if (needs_singular_values) {
-    out.trace.singular_values = linalg::symmetric_eigenvalues(std::move(band));
-    for (double& x : out.trace.singular_values) x = scaled(std::sqrt(std::max(0.0, x)), exponent);
+    out.singular_values = linalg::symmetric_eigenvalues(std::move(band));
+    for (double& x : out.singular_values) x = scaled(std::sqrt(std::max(0.0, x)), exponent);
   }
   return out;
 }
@@ -631,10 +653,36 @@ CovarianceTrace trace_sqrt_product(const Covariance& a, const Covariance& b, Tra
                                    std::optional<double> tol, bool needs_singular_values) {
   expect_same_dimension(a.d, b.d);
   const auto checked = check_covariances({a, b});
-  if (method == TraceMethod::kAuto && !tol && a.d >= linalg::kMinBandSize) {
-    if (auto out = rational_route(checked[0], checked[1], needs_singular_values)) return std::move(*out);
+  std::array<Factor, 2> factors;
+  std::array<bool, 2> is_factored{};
+  if (method == TraceMethod::kAuto && !tol && a.d >= linalg::kMinBandSize && checked[0].trace > 0 &&
+      checked[1].trace > 0) {
+    // The side with the smaller tr S / ||S||_F is factored: the bracket is narrower then.
+    const std::array<Norms, 2> sizes = {norms(checked[0]), norms(checked[1])};
+    const auto spread = [&](std::size_t i) { return checked[i].trace / sizes[i].frobenius; };
+    const std::size_t i = spread(0) <= spread(1) ? 0 : 1;
+    factors[i] = factor_checked(checked[i]);
+    check_residual(checked[i], factors[i]);
+    is_factored[i] = true;
+    if (factors[i].shape == Shape::kUpper) {
+      if (auto found = rational_route(checked[i], sizes[i].spectral, factors[i], checked[1 - i], sizes[1 - i].frobenius,
+                                      needs_singular_values)) {
+        found->factor_residual = factors[i].residual;
+        found->gemms = factors[i].flops / (2 * real(a.d) * real(a.d) * real(a.d));
+        CovarianceTrace out{factors[0], factors[1], std::move(*found)};
+        FactorFacts& other = i == 0 ? out.b : out.a;
+        other = facts_of(checked[1 - i]);
+        other.rank = a.d;
+        return out;
+      }
+    }
   }
-  auto factors = factor_all(checked);
+  parallel_for(2, [&](std::size_t i) {
+    if (!is_factored[i]) factors[i] = factor_checked(checked[i]);
+  });
+  for (std::size_t i = 0; i < 2; ++i) {
+    if (!is_factored[i]) check_residual(checked[i], factors[i]);
+  }
   CovarianceTrace out{factors[0], factors[1], {}};
   out.trace = trace_sqrt_product(std::move(factors[0]), std::move(factors[1]), method, tol);
   return out;

@@ -14,8 +14,8 @@
 //   newton-schulz   polar iteration X -> X (c0 I + c1 Y + c2 Y^2), Y = X^T X, then a certificate (core/polar.hpp)
 //   svd             singular values of M; several times slower, exact to rounding where M is singular
 //
-// Bounds are about T of the computed factors, F1^T F1 and F2^T F2 (rational: F1^T F1 and Sigma2 itself);
-// `factor_residual` says how far those are from the given covariances. u below is the unit roundoff 2^-53.
+// Bounds are about T of the computed factors, F1^T F1 and F2^T F2 (rational: one of them and the other covariance
+// itself); `factor_residual` says how far those are from the given covariances. u below is the unit roundoff 2^-53.
 #pragma once
 
 #include <cstddef>

@@ -414,7 +414,7 @@ def compute_fid(
         for side, images, entry in zip(known, opened, entries, strict=True)
     )
     extracted = time.perf_counter()
-    result = _distance(a.statistics, b.statistics, tol=tol, force=force)
+    result = _distance(a.statistics, b.statistics, tol=tol, force=force, needs_bias=return_info)
     error = _uncertainty(a, b) if uncertainty else None
     if not return_info:
         return result.value
@@ -466,6 +466,7 @@ def _distance(
     tol: float | None = None,
     device: str = "cpu",
     force: bool = False,
+    needs_bias: bool = False,
 ) -> FrechetResult:
     check_compatible(a, b, force=force)
 
@@ -473,7 +474,9 @@ def _distance(
         return (s.mu, s.sigma, None) if s.rows is None else (s.mu, None, s.rows)
 
     try:
-        result = _core.frechet_distance(*side(a), *side(b), n1=a.n, n2=b.n, method=method, tol=tol, device=device)
+        # The bias takes singular values, which the fastest route does not need.
+        n1, n2 = (a.n, b.n) if needs_bias else (None, None)
+        result = _core.frechet_distance(*side(a), *side(b), n1=n1, n2=n2, method=method, tol=tol, device=device)
     except ValueError as error:  # NumericalError is one
         if a.name == b.name == Statistics.name:
             raise
@@ -590,7 +593,7 @@ def frechet_distance(
     2048.0
     """
     left, right = _as_side(a, "a"), _as_side(b, "b")
-    result = _distance(left, right, method=method, tol=tol, device=device, force=force)
+    result = _distance(left, right, method=method, tol=tol, device=device, force=force, needs_bias=return_info)
     return _record(left, right, result) if return_info else result.value
 
 
