@@ -346,3 +346,28 @@ def test_refuses_bad_arguments():
             _core.resize(GOOD, *size, "bilinear")
     with pytest.raises(ValueError, match="expected 1 to 1048576 pixels, got 0 to 9"):
         _core.resize_taps(0, 9, "bilinear")
+
+
+def test_writes_where_it_is_told():
+    images = [noise(13, 17), noise(40, 30)]
+    room = np.full((4, 3, 299, 299), np.nan, np.float32)
+    out = _core.preprocess(images, "clean", room[1:3])
+    assert np.shares_memory(out, room)
+    np.testing.assert_array_equal(room[1:3], _core.preprocess(images, "clean"))
+    assert np.isnan(room[[0, 3]]).all()
+
+
+def test_refuses_a_wrong_place():
+    image = noise(13, 17)
+    read_only = np.zeros((1, 3, 299, 299), np.float32)
+    read_only.flags.writeable = False
+    for place, error in [
+        (np.zeros((1, 3, 299, 299)), TypeError),
+        (np.zeros((1, 3, 299, 598), np.float32)[..., ::2], TypeError),
+        ([0.0], TypeError),
+        (np.zeros((1, 3, 299, 298), np.float32), ValueError),
+        (np.zeros((3, 299, 299), np.float32), ValueError),
+        (read_only, ValueError),
+    ]:
+        with pytest.raises(error, match=r"^out: expected a writeable, C-contiguous float32 array"):
+            _core.preprocess([image], "clean", place)

@@ -53,6 +53,19 @@ class Extractor(GridMeans):
         return super().forward(batch)
 
 
+class InPlace(Extractor):
+    """Has its inputs written into batches, and records which batches it got as they were made."""
+
+    input_shape = (12,)
+
+    def forward(self, batch):
+        assert batch.dtype == np.float32
+        # A stacked copy has no base and no room beyond its rows.
+        self.threads.add("made" if batch.base is not None and len(batch.base) == self.batch_size else "copied")
+        self.sizes.append(len(batch))
+        return np.array(batch)
+
+
 class Item(ImageItem):
     def __init__(self, index, load):
         self.name = f"picture {index}"
@@ -586,3 +599,30 @@ def test_errors_of_prepare_keep_their_words():
 
     with pytest.raises(ValueError, match="can't decode byte"):
         extract(open_source(np.zeros((6, 5, 5, 3), np.uint8)), Picky(), lambda features: None)
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+@pytest.mark.parametrize(("batch_size", "concurrency"), [(1, 1), (4, 1), (4, 2), (32, 1)])
+def test_inputs_written_into_batches_give_the_same_features(folder, workers, batch_size, concurrency):
+    expected, rows = [], []
+    extract(open_source(folder), Extractor(), expected.append, num_workers=0)
+    extractor = InPlace(batch_size, concurrency)
+    report = extract(open_source(folder), extractor, rows.append, num_workers=workers)
+    np.testing.assert_array_equal(np.concatenate(rows), np.concatenate(expected))
+    assert report.n == 25
+    assert sum(extractor.sizes) == 25
+    assert extractor.threads == {"made"}
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_inputs_written_into_batches_with_pictures_left_out(tmp_path, workers):
+    write_pictures(tmp_path)
+    for i in (0, 6, 7, 24):
+        (tmp_path / f"{i:03}.png").write_bytes(b"no picture")
+    expected, rows = [], []
+    extract(open_source(tmp_path), Extractor(), expected.append, on_error="skip")
+    extractor = InPlace(4)
+    report = extract(open_source(tmp_path), extractor, rows.append, num_workers=workers, on_error="skip")
+    np.testing.assert_array_equal(np.concatenate(rows), np.concatenate(expected))
+    assert report.n == 21
+    assert extractor.threads >= {"copied"}

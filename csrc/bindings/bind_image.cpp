@@ -2,6 +2,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -33,7 +34,20 @@ image::View<T> view_of(const py::handle& object, const std::string& name, const 
           array.strides(2)};
 }
 
-py::array_t<float> preprocess(const py::sequence& images, const std::string& protocol_name) {
+// The array that the caller wants the result in.
+py::array expect_place(const py::object& place, const std::vector<py::ssize_t>& shape) {
+  constexpr const char* kExpected = "out: expected a writeable, C-contiguous float32 array of the result's shape, got ";
+  if (!py::isinstance<py::array_t<float, py::array::c_style>>(place)) {
+    throw py::type_error(message(kExpected, describe(place)));
+  }
+  const auto array = py::reinterpret_borrow<py::array>(place);
+  const bool fits = std::equal(shape.begin(), shape.end(), array.shape(), array.shape() + array.ndim());
+  FASTFID_EXPECT(fits && array.writeable(), InvalidArgument, kExpected, describe(place),
+                 array.writeable() ? "" : ", read-only");
+  return array;
+}
+
+py::array preprocess(const py::sequence& images, const std::string& protocol_name, const py::object& place) {
   const auto& protocol = image::protocol_by_name(protocol_name);
   // The references, not `images`, keep the pixels alive: another thread may empty the list meanwhile.
   std::vector<py::object> references;
@@ -45,11 +59,13 @@ py::array_t<float> preprocess(const py::sequence& images, const std::string& pro
   FASTFID_EXPECT(!views.empty(), InvalidArgument, "images: expected at least one image, got none");
   const auto height = protocol.resizes ? image::kNetworkSide : views[0].height;
   const auto width = protocol.resizes ? image::kNetworkSide : views[0].width;
-  py::array_t<float> out({static_cast<py::ssize_t>(views.size()), py::ssize_t{3}, height, width});
-  float* const data = out.mutable_data();
+  const std::vector<py::ssize_t> shape = {static_cast<py::ssize_t>(views.size()), 3, height, width};
+  py::array out = place.is_none() ? py::array(py::array_t<float>(shape)) : expect_place(place, shape);
+  auto* const data = static_cast<float*>(out.mutable_data());
   {
-    // Safe without the GIL: `references` keeps every array, and so its memory, alive, and `out` is not yet known to
-    // anyone else. A thread that writes into an image meanwhile spoils that image's values and nothing else.
+    // Safe without the GIL: `references` and `out` keep every array, and so its memory, alive, and `out` is not yet
+    // known to anyone else or given by the caller to be written to. A thread that writes into an image meanwhile spoils
+    // that image's values and nothing else.
     const py::gil_scoped_release release;
     image::preprocess(views, protocol, data);
   }
@@ -88,7 +104,7 @@ py::tuple resize_taps(py::ssize_t in, py::ssize_t out, const std::string& filter
 }  // namespace
 
 void bind_image(py::module_& module) {
-  module.def("preprocess", &preprocess, py::arg("images"), py::arg("protocol"),
+  module.def("preprocess", &preprocess, py::arg("images"), py::arg("protocol"), py::arg("out") = py::none(),
              R"(Turn uint8 images into the network's input.
 
 Parameters
@@ -97,18 +113,20 @@ images : sequence of uint8 array (h, w, 3)
     RGB; any strides, sizes may differ. Also one array (n, h, w, 3). Never modified.
 protocol : str
     Name of a row of `fastfid.protocols.PROTOCOLS`.
+out : float32 array (n, 3, H, W), optional
+    C-contiguous; where the result goes.
 
 Returns
 -------
 float32 array (n, 3, H, W)
-    H = W = 299; with protocol "none" the images' common size.
+    H = W = 299; with protocol "none" the images' common size. `out` where it is given.
 
 Raises
 ------
 TypeError
-    An image is not a uint8 array of three axes.
+    An image is not a uint8 array of three axes, or `out` is not of its kind.
 ValueError
-    No images, an unknown protocol, a last axis that is not 3, a side of 0 or above 1048576; with protocol "none"
+    `out` of another shape or read-only; no images, an unknown protocol, a last axis that is not 3, a side of 0 or above 1048576; with protocol "none"
     sizes that differ or are below 75.
 )");
   module.def("resize", &resize, py::arg("image"), py::arg("height"), py::arg("width"), py::arg("filter"), py::kw_only(),

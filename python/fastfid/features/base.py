@@ -42,6 +42,9 @@ class FeatureExtractor(ABC):
     concurrency : int
         :meth:`forward` calls that the pipeline makes at once, in threads of its own. 1, the default: one after the
         other, in the calling thread.
+    input_shape : tuple of int, optional
+        The shape of every :meth:`prepare` result, where it is one and they are float32: the pipeline then has them
+        written into the batch itself (:meth:`prepare_into`), which spares a copy. Default: None, not known.
     mixed_sizes : bool
         May the images of one source give inputs of different shapes? Then a batch is cut short where the shape changes;
         otherwise it is an error.
@@ -69,6 +72,7 @@ class FeatureExtractor(ABC):
     runtime: str = ""
     batch_size: int
     concurrency: int = 1
+    input_shape: tuple[int, ...] | None = None
     mixed_sizes: bool = False
 
     @abstractmethod
@@ -77,6 +81,10 @@ class FeatureExtractor(ABC):
 
         Called from worker threads, several at once.
         """
+
+    def prepare_into(self, image: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
+        """Write what :meth:`prepare` returns to `out`, a C-contiguous array of :attr:`input_shape`."""
+        out[...] = self.prepare(image)
 
     @abstractmethod
     def forward(self, batch: NDArray[Any]) -> NDArray[np.float32]:

@@ -105,6 +105,7 @@ class InceptionV3(FeatureExtractor):
             self._memory = None
         self.dims = dims
         self.protocol = protocol
+        self.input_shape = None if protocol == "none" else (3, 299, 299)
         self.precision = precision
         self.identity = found.identity
         self.device = self._network.device
@@ -116,8 +117,15 @@ class InceptionV3(FeatureExtractor):
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Turn one image, uint8 (h, w, 3) RGB, into the network's input (3, h', w') under the protocol."""
+        return self._preprocess(image, None)
+
+    def prepare_into(self, image: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
+        """Write the network's input for one image to `out`, (3, 299, 299)."""
+        self._preprocess(image, out[None])
+
+    def _preprocess(self, image: NDArray[np.uint8], out: NDArray[np.float32] | None) -> NDArray[np.float32]:
         try:
-            prepared: NDArray[np.float32] = _core.preprocess([image], self.protocol)[0]
+            prepared: NDArray[np.float32] = _core.preprocess([image], self.protocol, out)[0]
         except ValueError as error:  # there is but one
             raise ValueError(str(error).removeprefix("images[0]: ")) from None
         return prepared
