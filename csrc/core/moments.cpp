@@ -16,7 +16,7 @@
 namespace fastfid {
 namespace {
 
-constexpr int kStripe = 256;       // columns that one task packs: 255 rows of it fit into the second-level cache
+constexpr int kStripe = 256;       // columns that one task packs: a block of it fits into the second-level cache
 constexpr int kPrefetchRows = 4;   // how far ahead the input is asked for
 constexpr int kMirrorTile = 64;    // edge of the tiles in which a triangle is mirrored
 constexpr int kSmallDims = 128;    // below, a block takes about as long as waking a thread

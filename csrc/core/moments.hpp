@@ -110,9 +110,10 @@ class MomentsAccumulator {
   // Scratch memory of a fold: one packed block. Owned by the caller, to be used again.
   using Workspace = LargeVector;
 
-  // Rows of a block. With the row of the means, k = 256: at most the depth that OpenBLAS's kernels pack at once (256 or
-  // 384; deeper blocks make two passes over the scatter and were 3 % slower), and a multiple of their unrolling.
-  static constexpr int kBlockRows = 255;
+  // Rows of a block. With the row of the means, k = 384: what OpenBLAS's AVX-512 kernels pack at once, and a multiple
+  // of their unrolling. Each block passes over the scatter once: 255 were 2 to 6 % slower, the more the busier the
+  // memory. Kernels that pack 256 at once make two passes of 192.
+  static constexpr int kBlockRows = 383;
 
   explicit MomentsAccumulator(int d) : pending(d, kBlockRows), scatter(d), d_(d) {}
 
