@@ -48,6 +48,7 @@ SUMMARY = (
     Line("decode and resize PNG", "decode", "decode and resize 192 PNG"),
     Line("resize 500 x 375, protocol `clean`", "resize", "clean, 500 x 375"),
     Line("mean and covariance of 5,000 rows, d = 2048", "moments", "from rows to covariance, n = 5000, d = 2048"),
+    Line("the same, 50,000 rows", "moments", "from rows to covariance, n = 50000, d = 2048"),
     Line("trace of the matrix square root, d = 2048", "trace", "d = 2048, full rank", peer="scipy.linalg.sqrtm"),
     Line("the same", "trace", "d = 2048, full rank", peer="torch.linalg.eigvals"),
     Line("the same, one thread", "trace", "d = 2048, full rank", peer="scipy.linalg.sqrtm", threads=1),
@@ -109,7 +110,11 @@ def summary(results: dict[str, Any], slug: str, folder: Path = report.RESULTS) -
         ratio = peer[line.quantity] / ours[line.quantity]
         behind = "slower" if line.quantity == "median" else "more"
         verdict = f"{ratio:.1f} x" if ratio >= 1 else f"**{ratio:.2f} x: {behind}**"
-        missed = [t["text"] for t in result["targets"] if not t["met"]]
+        # A target over a third contender belongs to the row that shows that one.
+        others = {entry["name"] for entry in result["measured"]} - {ours["name"], peer["name"]}
+        missed = [
+            t["text"] for t in result["targets"] if not t["met"] and not any(name in t["text"] for name in others)
+        ]
         verdict += f"; **target missed: {', '.join(missed)}**" if missed else ""
         other = f"{_shown(peer, line.quantity, result['unit'])} ({peer['name']})"
         command = f"`{results['stages'][line.stage]['command']}`"
