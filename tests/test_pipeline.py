@@ -626,3 +626,11 @@ def test_inputs_written_into_batches_with_pictures_left_out(tmp_path, workers):
     np.testing.assert_array_equal(np.concatenate(rows), np.concatenate(expected))
     assert report.n == 21
     assert extractor.threads >= {"copied"}
+
+
+@pytest.mark.parametrize("wrong", [np.zeros(12), np.zeros(1, np.float32), np.zeros((1, 12), np.float32)])
+def test_inputs_that_do_not_fit_their_place_are_refused(folder, wrong):
+    extractor = InPlace()
+    extractor.prepare = lambda image: wrong
+    with pytest.raises(ValueError, match=r"000\.png: InPlace\.prepare: expected float32 \(12,\), its input_shape; got"):
+        extract(open_source(folder), extractor, list)

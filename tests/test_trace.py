@@ -196,7 +196,11 @@ def commuting(d, conditions, seed=0):
 
 
 class TestRational:
-    """The route that "auto" takes from d = 192 on."""
+    """The route that "auto" takes from d = 192 on.
+
+    Tolerances: two routes agree to 1e-13, the rounding of both; a closed form to 1e-12 or 1e-11, since the covariances
+    made from it are themselves rounded, and a root magnifies that for the smallest eigenvalues.
+    """
 
     def test_table_is_as_good_as_it_says(self):
         lower_end, error, linear, poles, weights = _core._root_table()

@@ -6,10 +6,9 @@
 // here is non-symmetric or complex: what makes other FID tools return NaN or imaginary parts cannot arise.
 //
 // Four routes:
-//   rational        for positive definite covariances, the fastest on CPUs: T is the trace of the root of F1 Sigma2
-//   F1^T,
-//                   which has the same eigenvalues; neither F2 nor M is formed, nor is any eigenvalue
-//                   (core/band_root.hpp)
+//   rational        for positive definite covariances, the fastest on CPUs: the trace of the root of F1 Sigma2 F1^T (or
+//                   F2 Sigma1 F2^T), which has the same eigenvalues; the other factor is not formed, nor M, nor an
+//                   eigenvalue (core/band_root.hpp)
 //   eigen           nuclear norm of M from the eigenvalues of M^T M
 //   newton-schulz   polar iteration X -> X (c0 I + c1 Y + c2 Y^2), Y = X^T X, then a certificate (core/polar.hpp)
 //   svd             singular values of M; several times slower, exact to rounding where M is singular
@@ -94,10 +93,10 @@ struct TraceResult {
 };
 
 // T of two covariances and what is known about their factors. With kAuto, no `tol` and d >= linalg::kMinBandSize the
-// rational route is tried first; it settles the matter where Sigma1 has a Cholesky factor and F1 Sigma2 F1^T turns out
-// to be positive definite well above rounding, which proves that Sigma2 is (Sylvester's law of inertia). Otherwise both
-// are factored, see below. `needs_singular_values`: the rational route yields them too, at the price of the
-// eigenvalues; the value is the same.
+// rational route is tried first, from the factor of the side that gives the narrower bracket, say Sigma1; it settles
+// the matter where that has a Cholesky factor and F1 Sigma2 F1^T turns out to be positive definite well above rounding,
+// which proves that Sigma2 is (Sylvester's law of inertia). Otherwise both are factored, see below.
+// `needs_singular_values`: the rational route yields them too, at the price of the eigenvalues; the value is the same.
 struct CovarianceTrace {
   FactorFacts a;
   FactorFacts b;

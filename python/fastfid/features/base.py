@@ -84,7 +84,13 @@ class FeatureExtractor(ABC):
 
     def prepare_into(self, image: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
         """Write what :meth:`prepare` returns to `out`, a C-contiguous array of :attr:`input_shape`."""
-        out[...] = self.prepare(image)
+        prepared = self.prepare(image)
+        if prepared.shape != out.shape or prepared.dtype != out.dtype:  # assigned, it would be broadcast or cast
+            raise ValueError(
+                f"{type(self).__name__}.prepare: expected {out.dtype} {out.shape}, its input_shape;"
+                f" got {prepared.dtype} {prepared.shape}"
+            )
+        out[...] = prepared
 
     @abstractmethod
     def forward(self, batch: NDArray[Any]) -> NDArray[np.float32]:
