@@ -12,6 +12,7 @@
 
 #include "core/errors.hpp"
 #include "core/parallel.hpp"
+#include "core/tiles.hpp"
 
 // LAPACK 3.7's second stage, from a symmetric band to tridiagonal form; lapacke.h does not declare it.
 extern "C" void scipy_dsytrd_sb2st_(const char* stage1, const char* vect, const char* uplo, const lapack_int* n,
@@ -354,77 +355,94 @@ double solve_right(const Matrix& r, Matrix& b) {
   return product_flops(b.rows(), n, n) / 2;
 }
 
-// LAPACK's dsytrd_sy2sb on the column-major lower triangle, with its two products cut into tiles. For each block of
-// kBand columns the part below the band is factored, Q R with Q = I - V T V^T, and the rest becomes
-// Q^T A Q = A - V W^T - W V^T with W = A V T - V (T^T V^T A V T) / 2.
+// As LAPACK's dsytrd_sy2sb does on the column-major lower triangle: for each block of kBand columns the part below the
+// band is factored, Q R with Q = I - V T V^T, and the rest becomes Q^T A Q = A - V W^T - W V^T with
+// W = A V T - V (T^T V^T A V T) / 2. But that update is made when the next block's A V reads the elements, tile by tile,
+// and only in the next block's own columns at once: the matrix goes through the cache once for each block.
 Band reduce_to_band(Matrix& matrix) {
-  // At n = 2048, one thread: dsytrd 0.54 s, half of it in matrix-vector products; to a band of 32 0.22 s, all of it in
-  // matrix products (48 to 96 are as fast, and what follows is not).
-  constexpr std::size_t kBand = 32;
+  constexpr std::size_t kBand = tiles::kVectors;  // 48 to 96 are as fast, and what follows is not
+  static_assert(kStripRows % tiles::kEdge == 0);
   ensure_single_threaded();
   const std::size_t n = matrix.rows();
   double* const a = matrix.data();
   const auto at = [&](std::size_t i, std::size_t j) { return a + i + j * n; };
-  std::vector<double> t(kBand * kBand);
-  std::vector<double> s(kBand * kBand);
-  std::vector<double> z(kBand * kBand);
-  std::vector<double> product(n * kBand);
-  std::vector<double> vw(n * 2 * kBand);  // V and W side by side, then W and V: the update is one product
-  std::vector<double> wv(n * 2 * kBand);
+  const std::size_t rows = tiles::padded(n) + tiles::kEdge;  // Update::without_first_panel reads on for kBand rows
+  Matrix v(rows, kBand);
+  Matrix w(rows, kBand);
+  Matrix left(rows, 2 * kBand);
+  Matrix right(rows, 2 * kBand);
+  // Of each strip, one after the other: what it adds to A V by its elements' mirror images, and its part of V^T W.
+  const auto mirrored_row = [](std::size_t index) { return index * (index + 1) / 2 * kStripRows; };
+  Matrix mirrored(mirrored_row(strips(n)), kBand);
+  Matrix products(strips(n) * kBand, kBand);
+  Matrix t(kBand, kBand);
+  Matrix z(kBand, kBand);
+  std::vector<double> reflectors(kBand * kBand);
+  std::vector<double> work(kBand * kBand);
+  tiles::Update update;  // what is still to be made
   for (std::size_t k = 0; k + kBand < n; k += kBand) {
     const std::size_t first = k + kBand;  // of the rows below the band
     const std::size_t m = n - first;
     const std::size_t b = std::min(m, kBand);
-    double* const v = vw.data();
-    double* const w = vw.data() + m * b;
-    check_lapack("dgeqrt3",
-                 scipy_LAPACKE_dgeqrt3_work(LAPACK_COL_MAJOR, dim(m), dim(b), at(first, k), dim(n), t.data(), kBand));
+    check_lapack("dgeqrt3", scipy_LAPACKE_dgeqrt3_work(LAPACK_COL_MAJOR, dim(m), dim(b), at(first, k), dim(n),
+                                                       reflectors.data(), kBand));
     if (b < kBand) {  // the last block: fewer rows than columns; the columns beyond are only rotated
-      std::vector<double> work(kBand * kBand);
       check_lapack("dgemqrt", scipy_LAPACKE_dgemqrt_work(LAPACK_COL_MAJOR, 'L', 'T', dim(m), dim(kBand - b), dim(b),
-                                                         dim(b), at(first, k), dim(n), t.data(), kBand,
+                                                         dim(b), at(first, k), dim(n), reflectors.data(), kBand,
                                                          at(first, k + b), dim(n), work.data()));
     }
-    for (std::size_t j = 0; j < b; ++j) {
-      double* const column = v + j * m;
-      std::fill_n(column, j, 0.0);
-      column[j] = 1;
-      std::copy_n(at(first + j + 1, k + j), m - j - 1, column + j + 1);
-      std::fill_n(t.data() + j * kBand + j + 1, b - j - 1, 0.0);
+    for (std::size_t i = 0; i < kBand; ++i) {
+      for (std::size_t j = 0; j < kBand; ++j) t(i, j) = i <= j && j < b ? reflectors[i + j * kBand] : 0.0;
     }
-    // W0 = A V T, one strip of rows per task; only the lower triangle of A is stored. Taller strips than elsewhere: the
-    // product is narrow, and what it packs is used for 32 columns only (measured: 8 % at n = 2048).
-    constexpr std::size_t kTall = 384;
-    parallel_for(count(m, kTall), [&](std::size_t task) {
-      const Range i = range(task, m, kTall);
-      const std::size_t below = i.end();
-      double* const y = product.data() + i.begin;
-      scipy_cblas_dsymm(CblasColMajor, CblasLeft, CblasLower, dim(i.size), dim(b), 1.0,
-                        at(first + i.begin, first + i.begin), dim(n), v + i.begin, dim(m), 0.0, y, dim(m));
-      if (i.begin > 0) {
-        scipy_cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, dim(i.size), dim(b), dim(i.begin), 1.0,
-                          at(first + i.begin, first), dim(n), v, dim(m), 1.0, y, dim(m));
+    const auto strip_at = [&](std::size_t index) {
+      const Range i = strip(index, m);
+      return tiles::Strip{at(first, first), n, m, i.begin, i.end()};
+    };
+    // Rows from m on, up to a whole number of tiles, are zeros in all of V, W, left and right.
+    const auto for_each_strip = [&](const auto& body) {
+      parallel_for(strips(m), [&](std::size_t task) {
+        const std::size_t index = strips(m) - 1 - task;  // the longest strip first
+        body(index, strip_at(index), tiles::padded(strip(index, m).end()));
+      });
+    };
+    for_each_strip([&](std::size_t, const tiles::Strip& s, std::size_t end) {
+      for (std::size_t i = s.begin; i < end; ++i) {
+        for (std::size_t j = 0; j < kBand; ++j) {
+          v(i, j) = i > j && i < m && j < b ? *at(first + i, k + j) : 0.0;
+        }
+        if (i < b) v(i, i) = 1;
       }
-      if (below < m) {
-        scipy_cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, dim(i.size), dim(b), dim(m - below), 1.0,
-                          at(first + below, first + i.begin), dim(n), v + below, dim(m), 1.0, y, dim(m));
+    });
+    for_each_strip([&](std::size_t index, const tiles::Strip& s, std::size_t) {
+      tiles::update_and_multiply(s, update, v.data(), w.data(), mirrored.row(mirrored_row(index)));
+    });
+    for_each_strip([&](std::size_t index, const tiles::Strip& s, std::size_t end) {
+      for (std::size_t other = index; other < strips(m); ++other) {
+        const double* const from = mirrored.row(mirrored_row(other));
+        const std::size_t last = std::min(end, tiles::mirrored_rows(strip_at(other)));
+        for (std::size_t e = s.begin * kBand; e < last * kBand; ++e) w.data()[e] += from[e];
       }
-      scipy_cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, dim(i.size), dim(b), dim(b), 1.0, y, dim(m),
-                        t.data(), kBand, 0.0, w + i.begin, dim(m));
+      // A V has been read when its rows are overwritten: a copy of them is in the strip's own part of `mirrored`.
+      double* const y = mirrored.row(mirrored_row(index) + s.begin);
+      std::copy(w.row(s.begin), w.row(end), y);
+      tiles::multiply(tiles::Left::kPlain, end - s.begin, y, t.data(), 0, w.row(s.begin));
+      tiles::multiply(tiles::Left::kTransposed, end - s.begin, v.row(s.begin), w.row(s.begin), 0,
+                      products.row(index * kBand));
     });
-    scipy_cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, dim(b), dim(b), dim(m), 1.0, v, dim(m), w, dim(m), 0.0,
-                      s.data(), kBand);
-    scipy_cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, dim(b), dim(b), dim(b), 1.0, t.data(), kBand, s.data(),
-                      kBand, 0.0, z.data(), kBand);
-    scipy_cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, dim(m), dim(b), dim(b), -0.5, v, dim(m), z.data(),
-                      kBand, 1.0, w, dim(m));
-    std::copy_n(w, m * b, wv.data());
-    std::copy_n(v, m * b, wv.data() + m * b);
-    parallel_for(strips(m), [&](std::size_t task) {
-      const Range i = strip(strips(m) - 1 - task, m);  // the longest strip first
-      scipy_cblas_dgemm(CblasColMajor, CblasNoTrans, CblasTrans, dim(i.size), dim(i.end()), dim(2 * b), -1.0,
-                        vw.data() + i.begin, dim(m), wv.data(), dim(m), 1.0, at(first + i.begin, first), dim(n));
+    for (std::size_t index = 1; index < strips(m); ++index) {
+      for (std::size_t e = 0; e < kBand * kBand; ++e) products.data()[e] += products.row(index * kBand)[e];
+    }
+    tiles::multiply(tiles::Left::kTransposed, kBand, t.data(), products.data(), 0, z.data());
+    for (std::size_t e = 0; e < kBand * kBand; ++e) z.data()[e] *= -0.5;
+    for_each_strip([&](std::size_t, const tiles::Strip& s, std::size_t end) {
+      tiles::multiply(tiles::Left::kPlain, end - s.begin, v.row(s.begin), z.data(), 1, w.row(s.begin));
+      tiles::pack_update(s.begin, end, v.data(), w.data(), left.data(), right.data());
     });
+    std::fill(left.row(tiles::padded(m)), left.row(tiles::padded(m) + kBand), 0.0);
+    std::fill(right.row(tiles::padded(m)), right.row(tiles::padded(m) + kBand), 0.0);
+    update = {left.data(), right.data()};
+    for_each_strip([&](std::size_t, const tiles::Strip& s, std::size_t) { tiles::update_panel(s, update); });
+    update = update.without_first_panel();
   }
   Band band{n, kBand, std::vector<double>((kBand + 1) * n)};
   for (std::size_t j = 0; j < n; ++j) {

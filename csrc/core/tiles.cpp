@@ -1,0 +1,233 @@
+// Compiled with fused multiply-adds where the processor has them: like those of BLAS, the bits depend on the processor.
+#include "core/tiles.hpp"
+
+#include <algorithm>
+
+namespace fastfid::tiles {
+namespace {
+
+constexpr std::size_t kPair = 2 * kVectors;  // columns of [V W]
+
+// A register, and how many of a row are summed at once: with kRows of these sums, as many elements of b and one of a,
+// the registers are full.
+struct Any {
+  using Vector = double __attribute__((vector_size(16), may_alias));
+  static constexpr std::size_t kGroup = 2;
+};
+struct Avx2 {
+  using Vector = double __attribute__((vector_size(32), may_alias));
+  static constexpr std::size_t kGroup = 2;
+};
+struct Avx512 {
+  using Vector = double __attribute__((vector_size(64), may_alias));
+  static constexpr std::size_t kGroup = 4;
+};
+
+// out[r][0 .. kVectors) += sum over k < depth of a[r AR + k AK] b[k][0 .. kVectors), for R rows of `out`, OR apart.
+template <class Set, std::size_t R, std::size_t AR, std::size_t AK, std::size_t OR>
+[[gnu::always_inline]] inline void add_product(std::size_t depth, const double* a, const double* b, double* out) {
+  using Vector = typename Set::Vector;
+  constexpr std::size_t kGroup = Set::kGroup;
+  constexpr std::size_t kLane = sizeof(Vector) / sizeof(double);
+  for (std::size_t first = 0; first < kVectors; first += kLane * kGroup) {
+    Vector sums[R][kGroup];
+#pragma GCC unroll 8
+    for (std::size_t r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (std::size_t g = 0; g < kGroup; ++g) {
+        sums[r][g] = *reinterpret_cast<const Vector*>(out + r * OR + first + g * kLane);
+      }
+    }
+    for (std::size_t k = 0; k < depth; ++k) {
+      Vector x[kGroup];
+#pragma GCC unroll 4
+      for (std::size_t g = 0; g < kGroup; ++g) {
+        x[g] = *reinterpret_cast<const Vector*>(b + k * kVectors + first + g * kLane);
+      }
+#pragma GCC unroll 8
+      for (std::size_t r = 0; r < R; ++r) {
+        const double y = a[r * AR + k * AK];
+#pragma GCC unroll 4
+        for (std::size_t g = 0; g < kGroup; ++g) sums[r][g] += y * x[g];
+      }
+    }
+#pragma GCC unroll 8
+    for (std::size_t r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (std::size_t g = 0; g < kGroup; ++g) {
+        *reinterpret_cast<Vector*>(out + r * OR + first + g * kLane) = sums[r][g];
+      }
+    }
+  }
+}
+
+constexpr std::size_t kRows = 6;  // of `out` at once
+static_assert(kEdge % kRows == 0 && kEdge % kVectors == 0);
+
+// Column by column. What is outside the matrix or above the diagonal is zero.
+void load(const Strip& s, std::size_t row, std::size_t col, std::size_t n_cols, double* tile) {
+  const std::size_t end = std::min(row + kEdge, s.m);
+  for (std::size_t j = 0; j < n_cols; ++j) {
+    double* const out = tile + j * kEdge;
+    const std::size_t first = std::min(std::max(row, col + j), end);
+    std::fill(out, out + (first - row), 0.0);
+    if (col + j < s.m) {
+      std::copy(s.a + first + (col + j) * s.stride, s.a + end + (col + j) * s.stride, out + (first - row));
+      std::fill(out + (end - row), out + kEdge, 0.0);
+    } else {
+      std::fill(out, out + kEdge, 0.0);
+    }
+  }
+}
+
+void store(const Strip& s, std::size_t row, std::size_t col, std::size_t n_cols, const double* tile) {
+  const std::size_t end = std::min(row + kEdge, s.m);
+  for (std::size_t j = 0; j < n_cols && col + j < end; ++j) {
+    const std::size_t first = std::max(row, col + j);
+    std::copy(tile + j * kEdge + (first - row), tile + j * kEdge + (end - row), s.a + first + (col + j) * s.stride);
+  }
+}
+
+// tile += left right^T for n_cols columns; above the diagonal only what lies in a block with what is below it.
+template <class Set>
+[[gnu::always_inline]] inline void update_tile(const Update& u, std::size_t row, std::size_t col, std::size_t n_cols,
+                                               double* tile) {
+  for (std::size_t i = 0; i < kEdge; i += kVectors) {
+    const double* const left = u.left + (row + i) * kPair;
+    const double* const right = u.right + col * kPair;
+    double* const out = tile + i;
+    const std::size_t needed = std::min(n_cols, row + i + kVectors - std::min(col, row + i + kVectors));
+    std::size_t j = 0;
+    for (; j + kRows <= n_cols && j < needed; j += kRows) {
+      add_product<Set, kRows, kPair, 1, kEdge>(kPair, right + j * kPair, left, out + j * kEdge);
+    }
+    for (; j < needed; j += 2) {
+      add_product<Set, 2, kPair, 1, kEdge>(kPair, right + j * kPair, left, out + j * kEdge);
+    }
+  }
+}
+static_assert(kVectors % 2 == 0);
+
+template <class Set>
+[[gnu::always_inline]] inline void update_and_multiply_with(const Strip& s, const Update& u, const double* v,
+                                                            double* direct, double* mirrored) {
+  alignas(64) double tile[kEdge * kEdge];
+  std::fill(direct + s.begin * kVectors, direct + padded(s.end) * kVectors, 0.0);
+  std::fill(mirrored, mirrored + mirrored_rows(s) * kVectors, 0.0);
+  for (std::size_t col = 0; col < s.end; col += kEdge) {
+    for (std::size_t row = std::max(col, s.begin); row < s.end; row += kEdge) {
+      load(s, row, col, kEdge, tile);
+      if (u.left != nullptr) {
+        update_tile<Set>(u, row, col, kEdge, tile);
+        store(s, row, col, kEdge, tile);
+      }
+      if (row == col) {
+        for (std::size_t j = 0; j < kEdge; ++j) {
+          for (std::size_t i = 0; i < j; ++i) tile[i + j * kEdge] = tile[j + i * kEdge];
+        }
+      } else {
+        for (std::size_t j = 0; j < kEdge; j += kRows) {
+          add_product<Set, kRows, kEdge, 1, kVectors>(kEdge, tile + j * kEdge, v + row * kVectors,
+                                                              mirrored + (col + j) * kVectors);
+        }
+      }
+      for (std::size_t i = 0; i < kEdge; i += kRows) {
+        add_product<Set, kRows, 1, kEdge, kVectors>(kEdge, tile + i, v + col * kVectors,
+                                                            direct + (row + i) * kVectors);
+      }
+    }
+  }
+}
+
+template <class Set>
+[[gnu::always_inline]] inline void update_panel_with(const Strip& s, const Update& u) {
+  alignas(64) double tile[kEdge * kVectors];
+  for (std::size_t row = s.begin; row < s.end; row += kEdge) {
+    load(s, row, 0, kVectors, tile);
+    update_tile<Set>(u, row, 0, kVectors, tile);
+    store(s, row, 0, kVectors, tile);
+  }
+}
+
+template <class Set>
+[[gnu::always_inline]] inline void multiply_with(Left left, std::size_t rows, const double* a, const double* b,
+                                                 double beta, double* c) {
+  const std::size_t size = (left == Left::kPlain ? rows : kVectors) * kVectors;
+  if (beta == 0) std::fill(c, c + size, 0.0);
+  if (left == Left::kPlain) {
+    for (std::size_t i = 0; i < rows; i += kRows) {
+      add_product<Set, kRows, kVectors, 1, kVectors>(kVectors, a + i * kVectors, b, c + i * kVectors);
+    }
+  } else {
+    for (std::size_t i = 0; i < kVectors; i += 4) {
+      add_product<Set, 4, 1, kVectors, kVectors>(rows, a + i, b, c + i * kVectors);
+    }
+  }
+}
+
+// The functions above for one instruction set.
+struct Functions {
+  void (*update_and_multiply)(const Strip&, const Update&, const double*, double*, double*);
+  void (*update_panel)(const Strip&, const Update&);
+  void (*multiply)(Left, std::size_t, const double*, const double*, double, double*);
+};
+#define FASTFID_TILES(SET, TARGET)                                                                     \
+  TARGET void update_and_multiply_##SET(const Strip& s, const Update& u, const double* v, double* direct,           \
+                                         double* mirrored) {                                                         \
+    update_and_multiply_with<SET>(s, u, v, direct, mirrored);                                                \
+  }                                                                                                                  \
+  TARGET void update_panel_##SET(const Strip& s, const Update& u) { update_panel_with<SET>(s, u); }         \
+  TARGET void multiply_##SET(Left left, std::size_t rows, const double* a, const double* b, double beta, double* c) { \
+    multiply_with<SET>(left, rows, a, b, beta, c);                                                           \
+  }                                                                                                                  \
+  constexpr Functions k##SET = {update_and_multiply_##SET, update_panel_##SET, multiply_##SET};
+
+FASTFID_TILES(Any, )
+#if defined(__x86_64__)
+FASTFID_TILES(Avx2, __attribute__((target("avx2,fma"))))
+FASTFID_TILES(Avx512, __attribute__((target("avx512f"))))
+#endif
+#undef FASTFID_TILES
+
+const Functions& functions() {
+#if defined(__x86_64__)
+  static const Functions& chosen = __builtin_cpu_supports("avx512f")                                      ? kAvx512
+                                   : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? kAvx2
+                                                                                                     : kAny;
+  return chosen;
+#else
+  return kAny;
+#endif
+}
+
+}  // namespace
+
+Update Update::without_first_panel() const {
+  return left == nullptr ? Update{} : Update{left + kVectors * kPair, right + kVectors * kPair};
+}
+
+void pack_update(std::size_t begin, std::size_t end, const double* v, const double* w, double* left, double* right) {
+  for (std::size_t i = begin; i < end; ++i) {
+    double* const column = left + i / kVectors * kVectors * kPair + i % kVectors;
+    for (std::size_t k = 0; k < kVectors; ++k) {
+      column[k * kVectors] = v[i * kVectors + k];
+      column[(kVectors + k) * kVectors] = w[i * kVectors + k];
+      right[i * kPair + k] = -w[i * kVectors + k];
+      right[i * kPair + kVectors + k] = -v[i * kVectors + k];
+    }
+  }
+}
+
+std::size_t mirrored_rows(const Strip& strip) { return (strip.end - 1) / kEdge * kEdge; }
+
+void update_and_multiply(const Strip& strip, const Update& update, const double* v, double* direct, double* mirrored) {
+  functions().update_and_multiply(strip, update, v, direct, mirrored);
+}
+
+void update_panel(const Strip& strip, const Update& update) { functions().update_panel(strip, update); }
+
+void multiply(Left left, std::size_t rows, const double* a, const double* b, double beta, double* c) {
+  functions().multiply(left, rows, a, b, beta, c);
+}
+
+}  // namespace fastfid::tiles

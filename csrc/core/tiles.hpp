@@ -1,0 +1,54 @@
+// The products of a two-sided reduction to a band, on tiles of a symmetric matrix.
+//
+// A rank-64 update of the matrix and its product with 32 vectors, again and again. BLAS does each in a pass of its own
+// over the whole matrix, and for so few vectors packs about as long as it multiplies. Here a tile is updated and
+// multiplied while it is in the cache.
+#pragma once
+
+#include <cstddef>
+
+namespace fastfid::tiles {
+
+inline constexpr std::size_t kEdge = 96;    // of a tile: it stays in the second-level cache
+inline constexpr std::size_t kVectors = 32;  // columns of V and W, and of the panel
+
+// Rows of memory for m rows. Those beyond m must be zeros in what is read, and are in what is written.
+constexpr std::size_t padded(std::size_t m) { return (m + kEdge - 1) / kEdge * kEdge; }
+
+// An update A := A - V W^T - W V^T that has still to be made. `right` is -[W V] row by row; `left` [V W], of which
+// every 32 rows are stored column by column: (m / 32, 64, 32).
+struct Update {
+  const double* left = nullptr;  // null: none
+  const double* right = nullptr;
+
+  // The same, without its first 32 rows.
+  Update without_first_panel() const;
+};
+
+// Writes rows [begin, end) of `left` and `right`, both multiples of kEdge.
+void pack_update(std::size_t begin, std::size_t end, const double* v, const double* w, double* left, double* right);
+
+// What one task does: rows [begin, end) of the lower triangle of symmetric A (m x m, element (i, j) at i + j stride).
+// `begin` is a multiple of kEdge. All vectors are row-major with kVectors columns.
+struct Strip {
+  double* a;
+  std::size_t stride;
+  std::size_t m;
+  std::size_t begin;
+  std::size_t end;
+};
+
+// Makes the update, and adds up A V as two parts: `direct`, rows [begin, end) of it, and `mirrored`, rows
+// [0, mirrored_rows(strip)), from the elements' mirror images. Both are overwritten.
+void update_and_multiply(const Strip& strip, const Update& update, const double* v, double* direct, double* mirrored);
+std::size_t mirrored_rows(const Strip& strip);
+
+// Makes the update in columns [0, kVectors) only.
+void update_panel(const Strip& strip, const Update& update);
+
+// C = beta C + A B (kNo) for `rows` rows of A, a multiple of kEdge, and square B; C = beta C + A^T B (kYes) for A and B
+// of `rows` rows each, any number.
+enum class Left { kPlain, kTransposed };
+void multiply(Left left, std::size_t rows, const double* a, const double* b, double beta, double* c);
+
+}  // namespace fastfid::tiles
