@@ -1,6 +1,10 @@
 """tr((Sigma1 Sigma2)^(1/2)) and its bounds against closed forms, mpmath in 50 digits, and SciPy."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import mpmath
 import numpy as np
@@ -237,6 +241,41 @@ class TestRational:
         assert result.lower <= truth * (1 + 1e-12)
         assert result.upper >= truth * (1 - 1e-12)
         assert result.value == pytest.approx(truth, rel=1e-12)
+
+    @pytest.mark.parametrize("simd", ["none", "avx2", "avx512"])
+    def test_every_instruction_set(self, simd):
+        """The reduction to a band is compiled for several; this processor's are tried one by one."""
+        code = (
+            "import numpy as np; from fastfid import _core\n"
+            "a, b = np.diag(np.arange(1.0, 301)), np.full((300, 300), 0.5) + 0.5 * np.eye(300)\n"
+            "print(_core.trace_sqrt_product(a, b).value.hex())"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "FASTFID_SIMD": simd},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode and "this processor has no" in done.stderr:
+            flags = Path("/proc/cpuinfo").read_text()
+            assert {"avx2": " fma" not in flags or " avx2" not in flags, "avx512": " avx512f" not in flags}[simd]
+            return
+        assert done.returncode == 0, done.stderr
+        a, b = np.diag(np.arange(1.0, 301)), np.full((300, 300), 0.5) + 0.5 * np.eye(300)
+        truth = np.sqrt(np.linalg.eigvalsh(np.sqrt(a) @ b @ np.sqrt(a))).sum()
+        assert float.fromhex(done.stdout) == pytest.approx(truth, rel=1e-12)
+
+    def test_unknown_instruction_set(self):
+        code = "import numpy as np; from fastfid import _core; _core.trace_sqrt_product(*[np.eye(200)] * 2)"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "FASTFID_SIMD": "sse9"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "FASTFID_SIMD: expected avx512, avx2 or none; got sse9" in done.stderr
 
     def test_agrees_with_the_other_routes(self):
         rng = np.random.default_rng(1)

@@ -94,7 +94,10 @@ struct Scaled {
   Matrix upper_triangle() const {
     constexpr std::size_t kRows = 32;
     Matrix out(d, d);
-    for (std::size_t i = 0; i < d; i += kRows) copy(i, std::min(kRows, d - i), i, d - i, out.row(i) + i, d);
+    parallel_for((d + kRows - 1) / kRows, [&](std::size_t task) {
+      const std::size_t i = task * kRows;
+      copy(i, std::min(kRows, d - i), i, d - i, out.row(i) + i, d);
+    });
     return out;
   }
 

@@ -2,6 +2,10 @@
 #include "core/tiles.hpp"
 
 #include <algorithm>
+#include <cstdlib>
+#include <string>
+
+#include "core/errors.hpp"
 
 namespace fastfid::tiles {
 namespace {
@@ -12,7 +16,11 @@ constexpr std::size_t kPair = 2 * kVectors;  // columns of [V W]
 // the registers are full.
 struct Any {
   using Vector = double __attribute__((vector_size(16), may_alias));
+#if defined(__aarch64__)  // twice as many registers as x86-64
+  static constexpr std::size_t kGroup = 4;
+#else
   static constexpr std::size_t kGroup = 2;
+#endif
 };
 struct Avx2 {
   using Vector = double __attribute__((vector_size(32), may_alias));
@@ -189,15 +197,24 @@ FASTFID_TILES(Avx512, __attribute__((target("avx512f"))))
 #endif
 #undef FASTFID_TILES
 
-const Functions& functions() {
+// FASTFID_SIMD=avx512, avx2 or none asks for less than the processor has, to see another machine's results on this one.
+const Functions& choose() {
+  const char* const variable = std::getenv("FASTFID_SIMD");
+  const std::string asked = variable == nullptr ? "" : variable;
+  FASTFID_EXPECT(asked.empty() || asked == "avx512" || asked == "avx2" || asked == "none", InvalidArgument,
+                 "FASTFID_SIMD: expected avx512, avx2 or none; got ", asked);
 #if defined(__x86_64__)
-  static const Functions& chosen = __builtin_cpu_supports("avx512f")                                      ? kAvx512
-                                   : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? kAvx2
-                                                                                                     : kAny;
-  return chosen;
-#else
-  return kAny;
+  if (__builtin_cpu_supports("avx512f") && (asked.empty() || asked == "avx512")) return kAvx512;
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (has_avx2 && (asked.empty() || asked == "avx2")) return kAvx2;
 #endif
+  FASTFID_EXPECT(asked.empty() || asked == "none", InvalidArgument, "FASTFID_SIMD: this processor has no ", asked);
+  return kAny;
+}
+
+const Functions& functions() {
+  static const Functions& chosen = choose();
+  return chosen;
 }
 
 }  // namespace
