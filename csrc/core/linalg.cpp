@@ -194,39 +194,134 @@ double gram(const Matrix& a, Matrix& c, Fill fill) {
   return product_flops(n, n, k) / 2;
 }
 
-double congruence(const Matrix& f, Matrix& k, Matrix& q) {
+namespace {
+
+using tiles::kPanel;
+
+// A triangular matrix in panels of kPanel columns, each with the rows that are not all zeros, in blocks of kPanel rows.
+class Panels {
+ public:
+  // kLower: panel p has the blocks p, p + 1, ...; kUpper: the blocks 0 to p.
+  Panels(Triangle triangle, std::size_t count)
+      : triangle_(triangle), count_(count), data_(count * (count + 1) / 2 * kPanel, kPanel) {}
+
+  double* at(std::size_t panel, std::size_t block) { return data_.row(index(panel, block) * kPanel); }
+  const double* at(std::size_t panel, std::size_t block) const { return data_.row(index(panel, block) * kPanel); }
+  const Matrix& data() const { return data_; }
+
+ private:
+  std::size_t index(std::size_t panel, std::size_t block) const {
+    return triangle_ == Triangle::kUpper ? panel * (panel + 1) / 2 + block
+                                         : panel * count_ - panel * (panel + 1) / 2 + block;
+  }
+
+  Triangle triangle_;
+  std::size_t count_;
+  Matrix data_;
+};
+
+// Tasks of kTaskPanels x kTaskPanels panels: their results and kPanelDepth rows of what they are made of stay in the
+// second-level cache.
+constexpr std::size_t kTaskPanels = 12;
+constexpr std::size_t kDepthBlocks = tiles::kPanelDepth / kPanel;
+
+// f(first block, number of blocks) for the blocks [begin, end), at most kDepthBlocks at a time.
+template <class F>
+void for_each_depth(std::size_t begin, std::size_t end, F&& f) {
+  for (std::size_t k = begin; k < end; k += kDepthBlocks) f(k, std::min(kDepthBlocks, end - k));
+}
+
+}  // namespace
+
+Congruence congruence(const Matrix& f, const FillElements& fill) {
   const std::size_t n = f.rows();
-  // Strips of rows, and in each strips of the columns that are summed over: the products are wide, and only those on
-  // the diagonal contain zeros. Deeper ones are no faster and spend more on zeros.
-  constexpr std::size_t kDepth = kStripRows;
-  q.reshape(n, n);
-  std::vector<double> flops(strips(n));
-  parallel_for(strips(n), [&](std::size_t task) {
-    const Range i = strip(task, n);  // the longest strip first
-    for (std::size_t r = i.begin; r < i.end(); ++r) std::fill_n(q.row(r), n, 0.0);
-    for (std::size_t begin = i.begin; begin < n; begin += kDepth) {
-      const std::size_t depth = std::min(kDepth, n - begin);
-      gemm(Transpose::kNo, Transpose::kNo, dim(i.size), dim(n - begin), dim(depth), 1.0, f.row(i.begin) + begin, dim(n),
-           k.row(begin) + begin, dim(n), 1.0, q.row(i.begin) + begin, dim(n));
-      flops[task] += product_flops(i.size, n - begin, depth);
+  const std::size_t panels = count(n, kPanel);
+  // Beyond row and column n there are zeros.
+  Panels ft(Triangle::kLower, panels);  // F^T
+  Panels k(Triangle::kUpper, panels);
+  Panels qt(Triangle::kLower, panels);  // Q^T
+  parallel_for(panels, [&](std::size_t p) {
+    const Range columns = range(p, n, kPanel);
+    double* out = ft.at(p, p);
+    for (std::size_t j = columns.begin; j < panels * kPanel; ++j, out += kPanel) {
+      for (std::size_t i = 0; i < kPanel; ++i) out[i] = i < columns.size && j < n ? f(columns.begin + i, j) : 0.0;
+    }
+    double* const panel = k.at(p, 0);
+    if (columns.size < kPanel) std::fill_n(panel, (p + 1) * kPanel * kPanel, 0.0);
+    fill(0, columns.end(), columns.begin, columns.size, panel, kPanel);
+    double* const square = k.at(p, p);
+    for (std::size_t i = 0; i < columns.size; ++i) {
+      std::fill_n(square + i * kPanel, i, 0.0);
+      square[i * kPanel + i] /= 2;
     }
   });
-  Matrix& g = k;
-  parallel_for(strips(n), [&](std::size_t task) {
-    const Range i = strip(task, n);
-    for (std::size_t r = i.begin; r < i.end(); ++r) std::fill_n(g.row(r) + i.begin, n - i.begin, 0.0);
-    for (std::size_t begin = i.begin; begin < n; begin += kDepth) {
-      const std::size_t depth = std::min(kDepth, n - begin);
-      const std::size_t width = begin + depth - i.begin;  // further rows of F and Q are zero in these columns
-      double* const out = g.row(i.begin) + i.begin;
-      gemm(Transpose::kNo, Transpose::kYes, dim(i.size), dim(width), dim(depth), 1.0, q.row(i.begin) + begin, dim(n),
-           f.row(i.begin) + begin, dim(n), 1.0, out, dim(n));
-      gemm(Transpose::kNo, Transpose::kYes, dim(i.size), dim(width), dim(depth), 1.0, f.row(i.begin) + begin, dim(n),
-           q.row(i.begin) + begin, dim(n), 1.0, out, dim(n));
-      flops[task] += 2 * product_flops(i.size, width, depth);
+
+  const std::size_t edge = count(panels, kTaskPanels);
+  std::vector<Block> tasks;  // (panels of F, panels of K), those that sum over most blocks first
+  for (std::size_t apart = edge; apart-- > 0;) {
+    for (std::size_t i = 0; i + apart < edge; ++i) {
+      tasks.push_back({range(i, panels, kTaskPanels), range(i + apart, panels, kTaskPanels)});
+    }
+  }
+  std::vector<double> blocks_multiplied(tasks.size());
+  parallel_for(tasks.size(), [&](std::size_t task) {
+    const auto [i, j] = tasks[task];
+    for (std::size_t p = i.begin; p < i.end(); ++p) {
+      for (std::size_t q = std::max(p, j.begin); q < j.end(); ++q) std::fill_n(qt.at(p, q), kPanel * kPanel, 0.0);
+    }
+    for_each_depth(i.begin, j.end(), [&](std::size_t first, std::size_t blocks) {
+      for (std::size_t p = i.begin; p < i.end(); ++p) {
+        for (std::size_t q = std::max(p, j.begin); q < j.end(); ++q) {
+          const std::size_t begin = std::max(first, p);
+          const std::size_t end = std::min(first + blocks, q + 1);
+          if (begin >= end) continue;
+          tiles::multiply_panels((end - begin) * kPanel, k.at(q, begin), ft.at(p, begin), qt.at(p, q));
+          blocks_multiplied[task] += static_cast<double>(end - begin);
+        }
+      }
+    });
+  });
+
+  Congruence out;
+  out.norm_q = frobenius_norm(qt.data());
+  out.g.reshape(n, n);
+  std::sort(tasks.begin(), tasks.end(), [](const Block& a, const Block& b) {
+    return std::pair(a.j.begin, a.i.begin) < std::pair(b.j.begin, b.i.begin);
+  });
+  parallel_for(tasks.size(), [&](std::size_t task) {
+    const auto [i, j] = tasks[task];
+    Matrix g(i.size * j.size * kPanel, kPanel);
+    const auto block = [&](std::size_t p, std::size_t q) {
+      return g.row(((p - i.begin) * j.size + (q - j.begin)) * kPanel);
+    };
+    std::fill_n(g.data(), g.rows() * g.cols(), 0.0);
+    const auto add = [&](const Panels& left, const Panels& right) {
+      for_each_depth(j.begin, panels, [&](std::size_t first, std::size_t blocks) {
+        for (std::size_t q = j.begin; q < std::min(j.end(), first + blocks); ++q) {
+          const std::size_t begin = std::max(first, q);
+          const std::size_t depth = first + blocks - begin;
+          for (std::size_t p = i.begin; p < std::min(i.end(), q + 1); ++p) {
+            tiles::multiply_panels(depth * kPanel, left.at(p, begin), right.at(q, begin), block(p, q));
+            blocks_multiplied[task] += static_cast<double>(depth);
+          }
+        }
+      });
+    };
+    add(qt, ft);
+    add(ft, qt);
+    for (std::size_t p = i.begin; p < i.end(); ++p) {
+      const Range rows = range(p, n, kPanel);
+      for (std::size_t q = std::max(p, j.begin); q < j.end(); ++q) {
+        const Range columns = range(q, n, kPanel);
+        for (std::size_t r = 0; r < rows.size; ++r) {
+          std::copy_n(block(p, q) + r * kPanel, columns.size, out.g.row(rows.begin + r) + columns.begin);
+        }
+      }
     }
   });
-  return std::accumulate(flops.begin(), flops.end(), 0.0);
+  out.flops =
+      product_flops(kPanel, kPanel, kPanel) * std::accumulate(blocks_multiplied.begin(), blocks_multiplied.end(), 0.0);
+  return out;
 }
 
 ResidualNorms residual(const std::function<void(std::size_t, std::size_t, std::size_t, double*)>& fill, const Matrix& f,
@@ -357,8 +452,8 @@ double solve_right(const Matrix& r, Matrix& b) {
 
 // As LAPACK's dsytrd_sy2sb does on the column-major lower triangle: for each block of kBand columns the part below the
 // band is factored, Q R with Q = I - V T V^T, and the rest becomes Q^T A Q = A - V W^T - W V^T with
-// W = A V T - V (T^T V^T A V T) / 2. But that update is made when the next block's A V reads the elements, tile by tile,
-// and only in the next block's own columns at once: the matrix goes through the cache once for each block.
+// W = A V T - V (T^T V^T A V T) / 2. But that update is made when the next block's A V reads the elements, tile by
+// tile, and only in the next block's own columns at once: the matrix goes through the cache once for each block.
 Band reduce_to_band(Matrix& matrix) {
   constexpr std::size_t kBand = tiles::kVectors;  // 48 to 96 are as fast, and what follows is not
   static_assert(kStripRows % tiles::kEdge == 0);

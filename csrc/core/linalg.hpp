@@ -94,10 +94,19 @@ double multiply_tn(const Matrix& a, const Matrix& b, Matrix& c);
 enum class Fill { kBoth, kUpper };
 double gram(const Matrix& a, Matrix& c, Fill fill = Fill::kBoth);
 
-// The upper triangle of G = F S F^T for upper-triangular F and S = K + K^T with upper-triangular K: G = Q F^T + F Q^T,
-// Q = F K, where two thirds of every product would be zeros. What is left of the diagonal in F and K must be stored as
-// zeros. Q is written to `q`, and G takes the place of K. n^3 flops, 1.3 n^3 with those spent on zeros (n = 2048).
-double congruence(const Matrix& f, Matrix& k, Matrix& q);
+// `fill(row, n_rows, col, n_cols, out, stride)` writes these elements of a matrix, row-major, rows `stride` apart.
+using FillElements = std::function<void(std::size_t, std::size_t, std::size_t, std::size_t, double*, std::size_t)>;
+
+// G = F S F^T for upper-triangular F, what is left of its diagonal stored as zeros, and symmetric S: its upper triangle
+// (what lies below is undefined), and the norm of Q = F K, where S = K + K^T with upper-triangular K and
+// G = Q F^T + F Q^T. Two thirds of every product would be zeros: n^3 flops, 1.04 n^3 with those spent on zeros
+// (n = 2048).
+struct Congruence {
+  Matrix g;
+  double norm_q = 0;
+  double flops = 0;
+};
+Congruence congruence(const Matrix& f, const FillElements& fill);
 
 // Norms of E = S - F^T F for symmetric S.
 struct ResidualNorms {

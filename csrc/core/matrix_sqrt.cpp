@@ -568,27 +568,6 @@ TraceResult begin(const FactorFacts& a, const FactorFacts& b, const char* method
 
 constexpr double kPolarTol = 1e-6;
 
-// ||Q||_F and G = F S F^T, its upper triangle, from S = K + K^T, Q = F K.
-struct Congruence {
-  Matrix g;
-  double norm_q = 0;
-  double flops = 0;
-};
-
-Congruence congruence(const Matrix& f, const Scaled& s) {
-  Matrix k = s.upper_triangle();
-  linalg::for_each_row(s.d, [&](std::size_t i) {
-    std::fill_n(k.row(i), i, 0.0);
-    k(i, i) /= 2;
-  });
-  Congruence out;
-  Matrix q;
-  out.flops = linalg::congruence(f, k, q);
-  out.g = std::move(k);
-  out.norm_q = linalg::frobenius_norm(q);
-  return out;
-}
-
 double frobenius_norm(const linalg::Band& band) {
   double sum = 0;
   for (std::size_t j = 0; j < band.n; ++j) {
@@ -613,7 +592,9 @@ std::optional<TraceResult> rational_route(const Scaled& a, double norm_a, Factor
   double least_pivot = kInfinity;
   for (std::size_t i = 0; i < a.d; ++i) least_pivot = std::min(least_pivot, factor.f(i, i) * factor.f(i, i));
   if (least_pivot * norm_b <= 2 * first) return std::nullopt;
-  Congruence product = congruence(factor.f, b);
+  linalg::Congruence product = linalg::congruence(
+      factor.f, [&](std::size_t row, std::size_t n_rows, std::size_t col, std::size_t n_cols, double* out,
+                    std::size_t stride) { b.copy(row, n_rows, col, n_cols, out, stride); });
   linalg::Band band = linalg::reduce_to_band(product.g);
   factor.flops += product.flops + 4.0 / 3.0 * d * d * d;
   const double products = first + 1.01 * d * kUnitRoundoff * 4 * std::sqrt(a.trace) * product.norm_q;

@@ -12,58 +12,60 @@ namespace {
 
 constexpr std::size_t kPair = 2 * kVectors;  // columns of [V W]
 
-// A register, and how many of a row are summed at once: with kRows of these sums, as many elements of b and one of a,
-// the registers are full.
+// A register, and the blocks of sums that fill the registers with what they are made of: kRows rows of kGroup registers
+// for the band, kPanelRows of kPanelGroup for panels.
 struct Any {
   using Vector = double __attribute__((vector_size(16), may_alias));
-#if defined(__aarch64__)  // twice as many registers as x86-64
-  static constexpr std::size_t kGroup = 4;
-#else
   static constexpr std::size_t kGroup = 2;
-#endif
+  static constexpr std::size_t kPanelRows = 4;
 };
 struct Avx2 {
   using Vector = double __attribute__((vector_size(32), may_alias));
   static constexpr std::size_t kGroup = 2;
+  static constexpr std::size_t kPanelRows = 4;
 };
 struct Avx512 {
   using Vector = double __attribute__((vector_size(64), may_alias));
   static constexpr std::size_t kGroup = 4;
+  static constexpr std::size_t kPanelRows = 8;
 };
+constexpr std::size_t kPanelGroup = 3;
 
-// out[r][0 .. kVectors) += sum over k < depth of a[r AR + k AK] b[k][0 .. kVectors), for R rows of `out`, OR apart.
-template <class Set, std::size_t R, std::size_t AR, std::size_t AK, std::size_t OR>
-[[gnu::always_inline]] inline void add_product(std::size_t depth, const double* a, const double* b, double* out) {
+// out[r][0 .. Width) += sum over k < depth of a[r AR + k AK] b[k][0 .. Width), for R rows of `out`, out_stride apart.
+// Group registers of a row are summed at once.
+template <class Set, std::size_t R, std::size_t Group, std::size_t Width, std::size_t AR, std::size_t AK>
+[[gnu::always_inline]] inline void add_product(std::size_t depth, const double* a, const double* b, double* out,
+                                               std::size_t out_stride) {
   using Vector = typename Set::Vector;
-  constexpr std::size_t kGroup = Set::kGroup;
   constexpr std::size_t kLane = sizeof(Vector) / sizeof(double);
-  for (std::size_t first = 0; first < kVectors; first += kLane * kGroup) {
-    Vector sums[R][kGroup];
+  static_assert(Width % (kLane * Group) == 0);
+  for (std::size_t first = 0; first < Width; first += kLane * Group) {
+    Vector sums[R][Group];
 #pragma GCC unroll 8
     for (std::size_t r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-      for (std::size_t g = 0; g < kGroup; ++g) {
-        sums[r][g] = *reinterpret_cast<const Vector*>(out + r * OR + first + g * kLane);
+      for (std::size_t g = 0; g < Group; ++g) {
+        sums[r][g] = *reinterpret_cast<const Vector*>(out + r * out_stride + first + g * kLane);
       }
     }
     for (std::size_t k = 0; k < depth; ++k) {
-      Vector x[kGroup];
+      Vector x[Group];
 #pragma GCC unroll 4
-      for (std::size_t g = 0; g < kGroup; ++g) {
-        x[g] = *reinterpret_cast<const Vector*>(b + k * kVectors + first + g * kLane);
+      for (std::size_t g = 0; g < Group; ++g) {
+        x[g] = *reinterpret_cast<const Vector*>(b + k * Width + first + g * kLane);
       }
 #pragma GCC unroll 8
       for (std::size_t r = 0; r < R; ++r) {
         const double y = a[r * AR + k * AK];
 #pragma GCC unroll 4
-        for (std::size_t g = 0; g < kGroup; ++g) sums[r][g] += y * x[g];
+        for (std::size_t g = 0; g < Group; ++g) sums[r][g] += y * x[g];
       }
     }
 #pragma GCC unroll 8
     for (std::size_t r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-      for (std::size_t g = 0; g < kGroup; ++g) {
-        *reinterpret_cast<Vector*>(out + r * OR + first + g * kLane) = sums[r][g];
+      for (std::size_t g = 0; g < Group; ++g) {
+        *reinterpret_cast<Vector*>(out + r * out_stride + first + g * kLane) = sums[r][g];
       }
     }
   }
@@ -107,10 +109,10 @@ template <class Set>
     const std::size_t needed = std::min(n_cols, row + i + kVectors - std::min(col, row + i + kVectors));
     std::size_t j = 0;
     for (; j + kRows <= n_cols && j < needed; j += kRows) {
-      add_product<Set, kRows, kPair, 1, kEdge>(kPair, right + j * kPair, left, out + j * kEdge);
+      add_product<Set, kRows, Set::kGroup, kVectors, kPair, 1>(kPair, right + j * kPair, left, out + j * kEdge, kEdge);
     }
     for (; j < needed; j += 2) {
-      add_product<Set, 2, kPair, 1, kEdge>(kPair, right + j * kPair, left, out + j * kEdge);
+      add_product<Set, 2, Set::kGroup, kVectors, kPair, 1>(kPair, right + j * kPair, left, out + j * kEdge, kEdge);
     }
   }
 }
@@ -135,13 +137,13 @@ template <class Set>
         }
       } else {
         for (std::size_t j = 0; j < kEdge; j += kRows) {
-          add_product<Set, kRows, kEdge, 1, kVectors>(kEdge, tile + j * kEdge, v + row * kVectors,
-                                                              mirrored + (col + j) * kVectors);
+          add_product<Set, kRows, Set::kGroup, kVectors, kEdge, 1>(kEdge, tile + j * kEdge, v + row * kVectors,
+                                                                   mirrored + (col + j) * kVectors, kVectors);
         }
       }
       for (std::size_t i = 0; i < kEdge; i += kRows) {
-        add_product<Set, kRows, 1, kEdge, kVectors>(kEdge, tile + i, v + col * kVectors,
-                                                            direct + (row + i) * kVectors);
+        add_product<Set, kRows, Set::kGroup, kVectors, 1, kEdge>(kEdge, tile + i, v + col * kVectors,
+                                                                 direct + (row + i) * kVectors, kVectors);
       }
     }
   }
@@ -164,12 +166,22 @@ template <class Set>
   if (beta == 0) std::fill(c, c + size, 0.0);
   if (left == Left::kPlain) {
     for (std::size_t i = 0; i < rows; i += kRows) {
-      add_product<Set, kRows, kVectors, 1, kVectors>(kVectors, a + i * kVectors, b, c + i * kVectors);
+      add_product<Set, kRows, Set::kGroup, kVectors, kVectors, 1>(kVectors, a + i * kVectors, b, c + i * kVectors,
+                                                                  kVectors);
     }
   } else {
     for (std::size_t i = 0; i < kVectors; i += 4) {
-      add_product<Set, 4, 1, kVectors, kVectors>(rows, a + i, b, c + i * kVectors);
+      add_product<Set, 4, Set::kGroup, kVectors, 1, kVectors>(rows, a + i, b, c + i * kVectors, kVectors);
     }
+  }
+}
+
+template <class Set>
+[[gnu::always_inline]] inline void multiply_panels_with(std::size_t depth, const double* a, const double* b,
+                                                        double* c) {
+  static_assert(kPanel % Set::kPanelRows == 0);
+  for (std::size_t i = 0; i < kPanel; i += Set::kPanelRows) {
+    add_product<Set, Set::kPanelRows, kPanelGroup, kPanel, 1, kPanel>(depth, a + i, b, c + i * kPanel, kPanel);
   }
 }
 
@@ -178,17 +190,21 @@ struct Functions {
   void (*update_and_multiply)(const Strip&, const Update&, const double*, double*, double*);
   void (*update_panel)(const Strip&, const Update&);
   void (*multiply)(Left, std::size_t, const double*, const double*, double, double*);
+  void (*multiply_panels)(std::size_t, const double*, const double*, double*);
 };
-#define FASTFID_TILES(SET, TARGET)                                                                     \
-  TARGET void update_and_multiply_##SET(const Strip& s, const Update& u, const double* v, double* direct,           \
-                                         double* mirrored) {                                                         \
-    update_and_multiply_with<SET>(s, u, v, direct, mirrored);                                                \
-  }                                                                                                                  \
-  TARGET void update_panel_##SET(const Strip& s, const Update& u) { update_panel_with<SET>(s, u); }         \
+#define FASTFID_TILES(SET, TARGET)                                                                                    \
+  TARGET void update_and_multiply_##SET(const Strip& s, const Update& u, const double* v, double* direct,             \
+                                        double* mirrored) {                                                           \
+    update_and_multiply_with<SET>(s, u, v, direct, mirrored);                                                         \
+  }                                                                                                                   \
+  TARGET void update_panel_##SET(const Strip& s, const Update& u) { update_panel_with<SET>(s, u); }                   \
   TARGET void multiply_##SET(Left left, std::size_t rows, const double* a, const double* b, double beta, double* c) { \
-    multiply_with<SET>(left, rows, a, b, beta, c);                                                           \
-  }                                                                                                                  \
-  constexpr Functions k##SET = {update_and_multiply_##SET, update_panel_##SET, multiply_##SET};
+    multiply_with<SET>(left, rows, a, b, beta, c);                                                                    \
+  }                                                                                                                   \
+  TARGET void multiply_panels_##SET(std::size_t depth, const double* a, const double* b, double* c) {                 \
+    multiply_panels_with<SET>(depth, a, b, c);                                                                        \
+  }                                                                                                                   \
+  constexpr Functions k##SET = {update_and_multiply_##SET, update_panel_##SET, multiply_##SET, multiply_panels_##SET};
 
 FASTFID_TILES(Any, )
 #if defined(__x86_64__)
@@ -245,6 +261,10 @@ void update_panel(const Strip& strip, const Update& update) { functions().update
 
 void multiply(Left left, std::size_t rows, const double* a, const double* b, double beta, double* c) {
   functions().multiply(left, rows, a, b, beta, c);
+}
+
+void multiply_panels(std::size_t depth, const double* a, const double* b, double* c) {
+  functions().multiply_panels(depth, a, b, c);
 }
 
 }  // namespace fastfid::tiles

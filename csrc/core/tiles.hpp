@@ -1,15 +1,26 @@
-// The products of a two-sided reduction to a band, on tiles of a symmetric matrix.
+// Products of triangular and symmetric matrices, tile by tile.
 //
-// A rank-64 update of the matrix and its product with 32 vectors, again and again. BLAS does each in a pass of its own
-// over the whole matrix, and for so few vectors packs about as long as it multiplies. Here a tile is updated and
-// multiplied while it is in the cache.
+// Where most of a matrix is zeros, or its products are narrow, BLAS multiplies zeros and packs for about as long as it
+// multiplies. Triangular matrices are packed here once, in panels whose products begin and end where the zeros do. And
+// the two products of a reduction to a band, a rank-64 update of the matrix and its product with 32 vectors, are made
+// while a tile is in the cache; BLAS needs a pass over the whole matrix for each.
 #pragma once
 
 #include <cstddef>
 
 namespace fastfid::tiles {
 
-inline constexpr std::size_t kEdge = 96;    // of a tile: it stays in the second-level cache
+// ---- Panels.
+
+inline constexpr std::size_t kPanel = 24;        // columns
+inline constexpr std::size_t kPanelDepth = 96;  // rows that stay in the first-level cache: more at a time is slower
+
+// C += A^T B for panels A and B (depth, kPanel) and C (kPanel, kPanel), all row-major.
+void multiply_panels(std::size_t depth, const double* a, const double* b, double* c);
+
+// ---- The reduction to a band.
+
+inline constexpr std::size_t kEdge = 96;     // of a tile: it stays in the second-level cache
 inline constexpr std::size_t kVectors = 32;  // columns of V and W, and of the panel
 
 // Rows of memory for m rows. Those beyond m must be zeros in what is read, and are in what is written.
