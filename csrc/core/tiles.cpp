@@ -98,11 +98,12 @@ void store(const Strip& s, std::size_t row, std::size_t col, std::size_t n_cols,
   }
 }
 
-// tile += left right^T for n_cols columns; above the diagonal only what lies in a block with what is below it.
+// tile += left right^T for n_rows rows (or some more) and n_cols columns; above the diagonal only what lies in a block
+// with what is below it.
 template <class Set>
-[[gnu::always_inline]] inline void update_tile(const Update& u, std::size_t row, std::size_t col, std::size_t n_cols,
-                                               double* tile) {
-  for (std::size_t i = 0; i < kEdge; i += kVectors) {
+[[gnu::always_inline]] inline void update_tile(const Update& u, std::size_t row, std::size_t n_rows, std::size_t col,
+                                               std::size_t n_cols, double* tile) {
+  for (std::size_t i = 0; i < n_rows; i += kVectors) {
     const double* const left = u.left + (row + i) * kPair;
     const double* const right = u.right + col * kPair;
     double* const out = tile + i;
@@ -126,9 +127,11 @@ template <class Set>
   std::fill(mirrored, mirrored + mirrored_rows(s) * kVectors, 0.0);
   for (std::size_t col = 0; col < s.end; col += kEdge) {
     for (std::size_t row = std::max(col, s.begin); row < s.end; row += kEdge) {
+      const std::size_t n_rows = std::min(kEdge, s.m - row);  // further ones are zeros
+      const std::size_t n_cols = std::min(kEdge, s.m - col);
       load(s, row, col, kEdge, tile);
       if (u.left != nullptr) {
-        update_tile<Set>(u, row, col, kEdge, tile);
+        update_tile<Set>(u, row, n_rows, col, kEdge, tile);
         store(s, row, col, kEdge, tile);
       }
       if (row == col) {
@@ -137,12 +140,12 @@ template <class Set>
         }
       } else {
         for (std::size_t j = 0; j < kEdge; j += kRows) {
-          add_product<Set, kRows, Set::kGroup, kVectors, kEdge, 1>(kEdge, tile + j * kEdge, v + row * kVectors,
+          add_product<Set, kRows, Set::kGroup, kVectors, kEdge, 1>(n_rows, tile + j * kEdge, v + row * kVectors,
                                                                    mirrored + (col + j) * kVectors, kVectors);
         }
       }
-      for (std::size_t i = 0; i < kEdge; i += kRows) {
-        add_product<Set, kRows, Set::kGroup, kVectors, 1, kEdge>(kEdge, tile + i, v + col * kVectors,
+      for (std::size_t i = 0; i < n_rows; i += kRows) {
+        add_product<Set, kRows, Set::kGroup, kVectors, 1, kEdge>(n_cols, tile + i, v + col * kVectors,
                                                                  direct + (row + i) * kVectors, kVectors);
       }
     }
@@ -154,7 +157,7 @@ template <class Set>
   alignas(64) double tile[kEdge * kVectors];
   for (std::size_t row = s.begin; row < s.end; row += kEdge) {
     load(s, row, 0, kVectors, tile);
-    update_tile<Set>(u, row, 0, kVectors, tile);
+    update_tile<Set>(u, row, std::min(kEdge, s.m - row), 0, kVectors, tile);
     store(s, row, 0, kVectors, tile);
   }
 }

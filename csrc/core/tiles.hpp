@@ -12,7 +12,7 @@ namespace fastfid::tiles {
 
 // ---- Panels.
 
-inline constexpr std::size_t kPanel = 24;        // columns
+inline constexpr std::size_t kPanel = 24;       // columns
 inline constexpr std::size_t kPanelDepth = 96;  // rows that stay in the first-level cache: more at a time is slower
 
 // C += A^T B for panels A and B (depth, kPanel) and C (kPanel, kPanel), all row-major.
