@@ -432,7 +432,22 @@ Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const char* name
   out.exponent += more;
   out.trace = linalg::inner_product(out.f, out.f);
   out.rank = std::min(n - 1, d);
-  if (n > d) {  // no thin side: a triangle of d rows stands for the n
+  if (n <= d) {
+    // The rows sum to zero, and so M would have a singular value that is zero, which is what costs most. A Householder
+    // reflection takes the vector of ones to the first axis: the first row becomes that sum and is left out. With
+    // v = (1 + 1/sqrt n, 1/sqrt n, ...) the others lose (x_1 + sum / sqrt n) / (sqrt n + 1).
+    const double root = std::sqrt(real(n));
+    std::vector<double> shift(d);
+    for (std::size_t i = 0; i < n; ++i) {
+      for (std::size_t j = 0; j < d; ++j) shift[j] += out.f(i, j);
+    }
+    for (std::size_t j = 0; j < d; ++j) shift[j] = (out.f(0, j) + shift[j] / root) / (root + 1);
+    Matrix reflected(n - 1, d);
+    for (std::size_t i = 1; i < n; ++i) {
+      for (std::size_t j = 0; j < d; ++j) reflected(i - 1, j) = out.f(i, j) - shift[j];
+    }
+    out.f = std::move(reflected);
+  } else {  // no thin side: a triangle of d rows stands for the n
     out.f = linalg::triangular_factor(out.f);
     out.shape = Shape::kUpper;
     out.flops = 2 * real(n) * real(d) * real(d) - 2.0 / 3.0 * real(d) * real(d) * real(d);

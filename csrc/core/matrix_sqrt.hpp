@@ -2,7 +2,7 @@
 //
 // With Sigma_i = F_i^T F_i the non-zero eigenvalues of Sigma1 Sigma2 are those of M^T M, M = F1 F2^T, so T is the
 // nuclear norm of M: the sum of its singular values. A factor is either a Cholesky factor or, for few samples, the
-// centred feature rows themselves. The condition number of M is the square root of that of the product, and nothing
+// centred feature rows themselves (n - 1 of them, after a reflection). The condition number of M is the square root of that of the product, and nothing
 // here is non-symmetric or complex: what makes other FID tools return NaN or imaginary parts cannot arise.
 //
 // Four routes:
@@ -70,7 +70,8 @@ struct Covariance {
 std::vector<Factor> factor_covariances(const std::vector<Covariance>& covariances);
 
 // The factor of the sample covariance (divisor n - 1) of n >= 2 feature rows (n, d), C-contiguous: the rows less their
-// mean, divided by sqrt(n - 1); for n > d their triangular QR factor. The mean is taken in float64 in two passes.
+// mean, divided by sqrt(n - 1), after a reflection that makes one of them zero and leaves it out; for n > d their
+// triangular QR factor. The mean is taken in float64 in two passes.
 // Throws InvalidArgument for n < 2, NumericalError for NaN or infinity. Memory: 8 n d bytes. Cost for n > d: 2 n d^2
 // flops.
 template <class T>
