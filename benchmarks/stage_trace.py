@@ -131,6 +131,7 @@ def thin(config: Config, n: int, d: int) -> Result:
         against="scipy.linalg.sqrtm",
         agree=Agreement(absolute=tools.THIN.absolute, reference="fastfid", why=tools.THIN.why),
         repeats=config.pick(1, 2),
+        budget_s=BUDGET_S,
         facts={"d": d, "n": n},
     )
 

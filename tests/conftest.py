@@ -29,7 +29,7 @@ def emulated_moments(tmp_path_factory):
     out = tmp_path_factory.mktemp("emulation") / "_emulated.so"
     compile_library(
         out,
-        core=("device", "linalg", "moments", "parallel"),
+        core=("device", "linalg", "moments", "parallel", "tiles"),
         bindings=("bind_cuda", "bind_dlpack"),
         emulated=("bindings", "moments"),
     )

@@ -37,7 +37,7 @@ def library(tmp_path_factory):
     folder = tmp_path_factory.mktemp("emulation")
     compile_library(folder / "libcublas.so.13", emulated=("fake_math",))
     (folder / "libcusolver.so.12").write_bytes((folder / "libcublas.so.13").read_bytes())
-    core = ("band_root", "device", "frechet", "linalg", "matrix_sqrt", "parallel", "polar")
+    core = ("band_root", "device", "frechet", "linalg", "matrix_sqrt", "parallel", "polar", "tiles")
     library = compile_library(folder / "polar.so", core=core, host=("math_libraries", "polar"), emulated=("polar",))
     library.first_scale.restype = ctypes.c_double
     library.set_folder(str(folder).encode())

@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import mpmath
@@ -27,6 +28,17 @@ def rotated(rng, values):
     q = np.linalg.qr(rng.standard_normal((len(values), len(values))))[0]
     s = (q * values) @ q.T
     return (s + s.T) / 2
+
+
+def with_simd(simd, code, *arguments):
+    """Run Python code in a process of its own, FASTFID_SIMD set."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "FASTFID_SIMD": simd},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def make_cases():
@@ -242,40 +254,67 @@ class TestRational:
         assert result.upper >= truth * (1 - 1e-12)
         assert result.value == pytest.approx(truth, rel=1e-12)
 
-    @pytest.mark.parametrize("simd", ["none", "avx2", "avx512"])
-    def test_every_instruction_set(self, simd):
-        """The reduction to a band is compiled for several; this processor's are tried one by one."""
-        code = (
-            "import numpy as np; from fastfid import _core\n"
-            "a, b = np.diag(np.arange(1.0, 301)), np.full((300, 300), 0.5) + 0.5 * np.eye(300)\n"
-            "print(_core.trace_sqrt_product(a, b).value.hex())"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "FASTFID_SIMD": simd},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode and "this processor has no" in done.stderr:
-            flags = Path("/proc/cpuinfo").read_text()
-            assert {"avx2": " fma" not in flags or " avx2" not in flags, "avx512": " avx512f" not in flags}[simd]
-            return
-        assert done.returncode == 0, done.stderr
-        a, b = np.diag(np.arange(1.0, 301)), np.full((300, 300), 0.5) + 0.5 * np.eye(300)
-        truth = np.sqrt(np.linalg.eigvalsh(np.sqrt(a) @ b @ np.sqrt(a))).sum()
-        assert float.fromhex(done.stdout) == pytest.approx(truth, rel=1e-12)
+    def test_every_instruction_set(self):
+        """The products of csrc/core/tiles.cpp are compiled for several: each, beside LAPACK's eigenvalues."""
+        sizes = [*range(193, 420, 17), 420]  # every width of the last strip, tile and panel
+
+        def pair(d):
+            rng = np.random.default_rng(d)
+            return covariance(rng, 3 * d, d, 1), covariance(rng, 2 * d, d)
+
+        truths = []
+        for sigma1, sigma2 in map(pair, sizes):
+            factor = np.linalg.cholesky(sigma1)
+            truths.append(np.sqrt(np.linalg.eigvalsh(factor.T @ sigma2 @ factor)).sum())
+        code = """
+import sys, numpy as np
+from fastfid import _core
+for name in sys.argv[1:]:
+    with np.load(name) as pair:
+        print(_core.trace_sqrt_product(pair["a"], pair["b"]).value.hex())
+print(_core.build_info()["blas"])
+"""
+        flags = Path("/proc/cpuinfo").read_text().split()
+        has = {"none": True, "avx2": {"avx2", "fma"} <= set(flags), "avx512": "avx512f" in flags}
+        values = {}
+        with tempfile.TemporaryDirectory() as folder:
+            names = [str(Path(folder) / f"{d}.npz") for d in sizes]
+            for name, (sigma1, sigma2) in zip(names, map(pair, sizes), strict=True):
+                np.savez(name, a=sigma1, b=sigma2)
+            for simd in has:
+                done = with_simd(simd, code, *names)
+                if not has[simd]:
+                    assert f"FASTFID_SIMD: this processor has no {simd}" in done.stderr
+                    continue
+                assert done.returncode == 0, done.stderr
+                *found, blas = done.stdout.splitlines()
+                assert blas.endswith({"none": "for Any", "avx2": "for Avx2", "avx512": "for Avx512"}[simd])
+                values[simd] = [float.fromhex(value) for value in found]
+                assert values[simd] == pytest.approx(truths, rel=1e-13)
+        # Without fused multiply-adds some bits differ: another code did run.
+        assert len(values) == 1 or values["none"] != values["avx2"]
 
     def test_unknown_instruction_set(self):
-        code = "import numpy as np; from fastfid import _core; _core.trace_sqrt_product(*[np.eye(200)] * 2)"
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "FASTFID_SIMD": "sse9"},
-            capture_output=True,
-            text=True,
-            check=False,
+        done = with_simd(
+            "sse9", "import numpy; from fastfid import _core; _core.trace_sqrt_product(*[numpy.eye(200)] * 2)"
         )
         assert "FASTFID_SIMD: expected avx512, avx2 or none; got sse9" in done.stderr
+
+    def test_small_stack(self):
+        """A thread with a stack of 64 KiB, as embedded interpreters give: tiles are not kept on it."""
+        code = """
+import threading, numpy
+from fastfid import _core
+threading.stack_size(64 * 1024)
+values = []
+thread = threading.Thread(target=lambda: values.append(_core.trace_sqrt_product(*[numpy.eye(200)] * 2).value))
+thread.start()
+thread.join()
+print(values[0])
+"""
+        done = with_simd("", code)
+        assert done.returncode == 0, done.stderr
+        assert float(done.stdout) == 200
 
     def test_agrees_with_the_other_routes(self):
         rng = np.random.default_rng(1)

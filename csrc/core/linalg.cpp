@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <new>
 #include <numeric>
@@ -92,7 +93,8 @@ void check_lapack(const char* routine, lapack_int info) {
 }  // namespace
 
 std::string blas_description() {
-  return std::string(scipy_openblas_get_config()) + ", running " + scipy_openblas_get_corename();
+  return std::string(scipy_openblas_get_config()) + ", running " + scipy_openblas_get_corename() +
+         "; own products for " + tiles::instruction_set();
 }
 
 void syrk(Transpose trans, int n, int k, double alpha, const double* a, int lda, double beta, double* c, int ldc,
@@ -236,12 +238,17 @@ void for_each_depth(std::size_t begin, std::size_t end, F&& f) {
 void prefetch(const double* next, std::size_t part) {
   constexpr std::size_t kPart = kDepthBlocks * kPanel * kPanel / kTaskPanels;
   static_assert(kPart % 8 == 0);
-  for (std::size_t e = part * kPart; e < (part + 1) * kPart; e += 8) __builtin_prefetch(next + e, 0, 2);
+  // As a number: the last of them may lie beyond the memory of the panels, which no pointer may, and are not read.
+  const auto address = reinterpret_cast<std::uintptr_t>(next) + part * kPart * sizeof(double);
+  for (std::size_t byte = 0; byte < kPart * sizeof(double); byte += 64) {
+    __builtin_prefetch(reinterpret_cast<const void*>(address + byte), 0, 2);
+  }
 }
 
 }  // namespace
 
 Congruence congruence(const Matrix& f, const FillElements& fill) {
+  tiles::instruction_set();
   const std::size_t n = f.rows();
   const std::size_t panels = count(n, kPanel);
   // Beyond row and column n there are zeros.
@@ -273,7 +280,8 @@ Congruence congruence(const Matrix& f, const FillElements& fill) {
   }
   std::vector<double> blocks_multiplied(tasks.size());
   parallel_for(tasks.size(), [&](std::size_t task) {
-    const auto [i, j] = tasks[task];
+    const Range i = tasks[task].i;
+    const Range j = tasks[task].j;
     for (std::size_t p = i.begin; p < i.end(); ++p) {
       for (std::size_t q = std::max(p, j.begin); q < j.end(); ++q) std::fill_n(qt.at(p, q), kPanel * kPanel, 0.0);
     }
@@ -283,8 +291,10 @@ Congruence congruence(const Matrix& f, const FillElements& fill) {
           const std::size_t begin = std::max(first, p);
           const std::size_t end = std::min(first + blocks, q + 1);
           if (begin >= end) continue;
-          prefetch(k.at(q, first + blocks), p - i.begin);
-          prefetch(ft.at(p, first + blocks), q - j.begin);
+          if (end <= q) {
+            prefetch(k.at(q, end), p - i.begin);
+            prefetch(ft.at(p, end), q - j.begin);
+          }
           tiles::multiply_panels((end - begin) * kPanel, k.at(q, begin), ft.at(p, begin), qt.at(p, q));
           blocks_multiplied[task] += static_cast<double>(end - begin);
         }
@@ -299,7 +309,8 @@ Congruence congruence(const Matrix& f, const FillElements& fill) {
     return std::pair(a.j.begin, a.i.begin) < std::pair(b.j.begin, b.i.begin);
   });
   parallel_for(tasks.size(), [&](std::size_t task) {
-    const auto [i, j] = tasks[task];
+    const Range i = tasks[task].i;
+    const Range j = tasks[task].j;
     Matrix g(i.size * j.size * kPanel, kPanel);
     const auto block = [&](std::size_t p, std::size_t q) {
       return g.row(((p - i.begin) * j.size + (q - j.begin)) * kPanel);
@@ -311,8 +322,10 @@ Congruence congruence(const Matrix& f, const FillElements& fill) {
           const std::size_t begin = std::max(first, q);
           const std::size_t depth = first + blocks - begin;
           for (std::size_t p = i.begin; p < std::min(i.end(), q + 1); ++p) {
-            prefetch(left.at(p, first + blocks), q - j.begin);
-            prefetch(right.at(q, first + blocks), p - i.begin);
+            if (first + blocks < panels) {
+              prefetch(left.at(p, first + blocks), q - j.begin);
+              prefetch(right.at(q, first + blocks), p - i.begin);
+            }
             tiles::multiply_panels(depth * kPanel, left.at(p, begin), right.at(q, begin), block(p, q));
             blocks_multiplied[task] += static_cast<double>(depth);
           }
@@ -470,6 +483,7 @@ Band reduce_to_band(Matrix& matrix) {
   constexpr std::size_t kBand = tiles::kVectors;  // 48 to 96 are as fast, and what follows is not
   static_assert(kStripRows % tiles::kEdge == 0);
   ensure_single_threaded();
+  tiles::instruction_set();
   const std::size_t n = matrix.rows();
   double* const a = matrix.data();
   const auto at = [&](std::size_t i, std::size_t j) { return a + i + j * n; };
@@ -482,6 +496,7 @@ Band reduce_to_band(Matrix& matrix) {
   const auto mirrored_row = [](std::size_t index) { return index * (index + 1) / 2 * kStripRows; };
   Matrix mirrored(mirrored_row(strips(n)), kBand);
   Matrix products(strips(n) * kBand, kBand);
+  Matrix scratch(strips(n), tiles::kEdge * tiles::kEdge);
   Matrix t(kBand, kBand);
   Matrix z(kBand, kBand);
   std::vector<double> reflectors(kBand * kBand);
@@ -503,7 +518,7 @@ Band reduce_to_band(Matrix& matrix) {
     }
     const auto strip_at = [&](std::size_t index) {
       const Range i = strip(index, m);
-      return tiles::Strip{at(first, first), n, m, i.begin, i.end()};
+      return tiles::Strip{at(first, first), n, m, i.begin, i.end(), scratch.row(index)};
     };
     // Rows from m on, up to a whole number of tiles, are zeros in all of V, W, left and right.
     const auto for_each_strip = [&](const auto& body) {
@@ -532,17 +547,20 @@ Band reduce_to_band(Matrix& matrix) {
       // A V has been read when its rows are overwritten: a copy of them is in the strip's own part of `mirrored`.
       double* const y = mirrored.row(mirrored_row(index) + s.begin);
       std::copy(w.row(s.begin), w.row(end), y);
-      tiles::multiply(tiles::Left::kPlain, end - s.begin, y, t.data(), 0, w.row(s.begin));
-      tiles::multiply(tiles::Left::kTransposed, end - s.begin, v.row(s.begin), w.row(s.begin), 0,
+      std::fill(w.row(s.begin), w.row(end), 0.0);
+      tiles::multiply(tiles::Left::kPlain, end - s.begin, y, t.data(), w.row(s.begin));
+      std::fill(products.row(index * kBand), products.row((index + 1) * kBand), 0.0);
+      tiles::multiply(tiles::Left::kTransposed, end - s.begin, v.row(s.begin), w.row(s.begin),
                       products.row(index * kBand));
     });
     for (std::size_t index = 1; index < strips(m); ++index) {
       for (std::size_t e = 0; e < kBand * kBand; ++e) products.data()[e] += products.row(index * kBand)[e];
     }
-    tiles::multiply(tiles::Left::kTransposed, kBand, t.data(), products.data(), 0, z.data());
+    std::fill(z.row(0), z.row(kBand), 0.0);
+    tiles::multiply(tiles::Left::kTransposed, kBand, t.data(), products.data(), z.data());
     for (std::size_t e = 0; e < kBand * kBand; ++e) z.data()[e] *= -0.5;
     for_each_strip([&](std::size_t, const tiles::Strip& s, std::size_t end) {
-      tiles::multiply(tiles::Left::kPlain, end - s.begin, v.row(s.begin), z.data(), 1, w.row(s.begin));
+      tiles::multiply(tiles::Left::kPlain, end - s.begin, v.row(s.begin), z.data(), w.row(s.begin));
       tiles::pack_update(s.begin, end, v.data(), w.data(), left.data(), right.data());
     });
     std::fill(left.row(tiles::padded(m)), left.row(tiles::padded(m) + kBand), 0.0);

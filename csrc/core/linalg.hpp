@@ -18,7 +18,8 @@ namespace fastfid::linalg {
 enum class Transpose { kNo, kYes };
 enum class Triangle { kLower, kUpper };
 
-// OpenBLAS's description of itself: version, options and the kernel it chose for this processor.
+// OpenBLAS's description of itself: version, options and the kernel it chose for this processor; and what was chosen of
+// our own (core/tiles.hpp).
 std::string blas_description();
 
 // C = alpha A A^T + beta C (trans kNo, A is n x k) or C = alpha A^T A + beta C (kYes, A is k x n): one triangle of the
@@ -99,7 +100,7 @@ using FillElements = std::function<void(std::size_t, std::size_t, std::size_t, s
 
 // G = F S F^T for upper-triangular F, what is left of its diagonal stored as zeros, and symmetric S: its upper triangle
 // (what lies below is undefined), and the norm of Q = F K, where S = K + K^T with upper-triangular K and
-// G = Q F^T + F Q^T. Two thirds of every product would be zeros: n^3 flops, 1.04 n^3 with those spent on zeros
+// G = Q F^T + F Q^T. Two thirds of every product would be zeros: n^3 flops, 1.06 n^3 with those spent on zeros
 // (n = 2048).
 struct Congruence {
   Matrix g;

@@ -2,8 +2,9 @@
 //
 // With Sigma_i = F_i^T F_i the non-zero eigenvalues of Sigma1 Sigma2 are those of M^T M, M = F1 F2^T, so T is the
 // nuclear norm of M: the sum of its singular values. A factor is either a Cholesky factor or, for few samples, the
-// centred feature rows themselves (n - 1 of them, after a reflection). The condition number of M is the square root of that of the product, and nothing
-// here is non-symmetric or complex: what makes other FID tools return NaN or imaginary parts cannot arise.
+// centred feature rows themselves (n - 1 of them, after a reflection). The condition number of M is the square root of
+// that of the product, and nothing here is non-symmetric or complex: what makes other FID tools return NaN or imaginary
+// parts cannot arise.
 //
 // Four routes:
 //   rational        for positive definite covariances, the fastest on CPUs: the trace of the root of F1 Sigma2 F1^T (or

@@ -122,7 +122,7 @@ static_assert(kVectors % 2 == 0);
 template <class Set>
 [[gnu::always_inline]] inline void update_and_multiply_with(const Strip& s, const Update& u, const double* v,
                                                             double* direct, double* mirrored) {
-  alignas(64) double tile[kEdge * kEdge];
+  double* const tile = s.tile;
   std::fill(direct + s.begin * kVectors, direct + padded(s.end) * kVectors, 0.0);
   std::fill(mirrored, mirrored + mirrored_rows(s) * kVectors, 0.0);
   for (std::size_t col = 0; col < s.end; col += kEdge) {
@@ -154,7 +154,7 @@ template <class Set>
 
 template <class Set>
 [[gnu::always_inline]] inline void update_panel_with(const Strip& s, const Update& u) {
-  alignas(64) double tile[kEdge * kVectors];
+  double* const tile = s.tile;
   for (std::size_t row = s.begin; row < s.end; row += kEdge) {
     load(s, row, 0, kVectors, tile);
     update_tile<Set>(u, row, std::min(kEdge, s.m - row), 0, kVectors, tile);
@@ -164,9 +164,7 @@ template <class Set>
 
 template <class Set>
 [[gnu::always_inline]] inline void multiply_with(Left left, std::size_t rows, const double* a, const double* b,
-                                                 double beta, double* c) {
-  const std::size_t size = (left == Left::kPlain ? rows : kVectors) * kVectors;
-  if (beta == 0) std::fill(c, c + size, 0.0);
+                                                 double* c) {
   if (left == Left::kPlain) {
     for (std::size_t i = 0; i < rows; i += kRows) {
       add_product<Set, kRows, Set::kGroup, kVectors, kVectors, 1>(kVectors, a + i * kVectors, b, c + i * kVectors,
@@ -190,24 +188,26 @@ template <class Set>
 
 // The functions above for one instruction set.
 struct Functions {
+  const char* name;
   void (*update_and_multiply)(const Strip&, const Update&, const double*, double*, double*);
   void (*update_panel)(const Strip&, const Update&);
-  void (*multiply)(Left, std::size_t, const double*, const double*, double, double*);
+  void (*multiply)(Left, std::size_t, const double*, const double*, double*);
   void (*multiply_panels)(std::size_t, const double*, const double*, double*);
 };
-#define FASTFID_TILES(SET, TARGET)                                                                                    \
-  TARGET void update_and_multiply_##SET(const Strip& s, const Update& u, const double* v, double* direct,             \
-                                        double* mirrored) {                                                           \
-    update_and_multiply_with<SET>(s, u, v, direct, mirrored);                                                         \
-  }                                                                                                                   \
-  TARGET void update_panel_##SET(const Strip& s, const Update& u) { update_panel_with<SET>(s, u); }                   \
-  TARGET void multiply_##SET(Left left, std::size_t rows, const double* a, const double* b, double beta, double* c) { \
-    multiply_with<SET>(left, rows, a, b, beta, c);                                                                    \
-  }                                                                                                                   \
-  TARGET void multiply_panels_##SET(std::size_t depth, const double* a, const double* b, double* c) {                 \
-    multiply_panels_with<SET>(depth, a, b, c);                                                                        \
-  }                                                                                                                   \
-  constexpr Functions k##SET = {update_and_multiply_##SET, update_panel_##SET, multiply_##SET, multiply_panels_##SET};
+#define FASTFID_TILES(SET, TARGET)                                                                        \
+  TARGET void update_and_multiply_##SET(const Strip& s, const Update& u, const double* v, double* direct, \
+                                        double* mirrored) {                                               \
+    update_and_multiply_with<SET>(s, u, v, direct, mirrored);                                             \
+  }                                                                                                       \
+  TARGET void update_panel_##SET(const Strip& s, const Update& u) { update_panel_with<SET>(s, u); }       \
+  TARGET void multiply_##SET(Left left, std::size_t rows, const double* a, const double* b, double* c) {  \
+    multiply_with<SET>(left, rows, a, b, c);                                                              \
+  }                                                                                                       \
+  TARGET void multiply_panels_##SET(std::size_t depth, const double* a, const double* b, double* c) {     \
+    multiply_panels_with<SET>(depth, a, b, c);                                                            \
+  }                                                                                                       \
+  constexpr Functions k##SET = {#SET, update_and_multiply_##SET, update_panel_##SET, multiply_##SET,      \
+                                multiply_panels_##SET};
 
 FASTFID_TILES(Any, )
 #if defined(__x86_64__)
@@ -216,7 +216,7 @@ FASTFID_TILES(Avx512, __attribute__((target("avx512f"))))
 #endif
 #undef FASTFID_TILES
 
-// FASTFID_SIMD=avx512, avx2 or none asks for less than the processor has, to see another machine's results on this one.
+// FASTFID_SIMD=avx512, avx2 or none asks for less than the processor has: so each set can be tested on one machine.
 const Functions& choose() {
   const char* const variable = std::getenv("FASTFID_SIMD");
   const std::string asked = variable == nullptr ? "" : variable;
@@ -237,6 +237,8 @@ const Functions& functions() {
 }
 
 }  // namespace
+
+const char* instruction_set() { return functions().name; }
 
 Update Update::without_first_panel() const {
   return left == nullptr ? Update{} : Update{left + kVectors * kPair, right + kVectors * kPair};
@@ -262,8 +264,8 @@ void update_and_multiply(const Strip& strip, const Update& update, const double*
 
 void update_panel(const Strip& strip, const Update& update) { functions().update_panel(strip, update); }
 
-void multiply(Left left, std::size_t rows, const double* a, const double* b, double beta, double* c) {
-  functions().multiply(left, rows, a, b, beta, c);
+void multiply(Left left, std::size_t rows, const double* a, const double* b, double* c) {
+  functions().multiply(left, rows, a, b, c);
 }
 
 void multiply_panels(std::size_t depth, const double* a, const double* b, double* c) {

@@ -10,10 +10,14 @@
 
 namespace fastfid::tiles {
 
+// The one chosen for this process: "Avx512", "Avx2" or "Any". Throws InvalidArgument where the environment variable
+// FASTFID_SIMD asks for one that there is not. Call it before a parallel region: the first call reads the environment.
+const char* instruction_set();
+
 // ---- Panels.
 
 inline constexpr std::size_t kPanel = 24;       // columns
-inline constexpr std::size_t kPanelDepth = 96;  // rows that stay in the first-level cache: more at a time is slower
+inline constexpr std::size_t kPanelDepth = 96;  // rows at a time: two panels of so many stay in the first-level cache
 
 // C += A^T B for panels A and B (depth, kPanel) and C (kPanel, kPanel), all row-major.
 void multiply_panels(std::size_t depth, const double* a, const double* b, double* c);
@@ -47,6 +51,7 @@ struct Strip {
   std::size_t m;
   std::size_t begin;
   std::size_t end;
+  double* tile;  // kEdge x kEdge, of this task alone: a stack may be small
 };
 
 // Makes the update, and adds up A V as two parts: `direct`, rows [begin, end) of it, and `mirrored`, rows
@@ -57,9 +62,9 @@ std::size_t mirrored_rows(const Strip& strip);
 // Makes the update in columns [0, kVectors) only.
 void update_panel(const Strip& strip, const Update& update);
 
-// C = beta C + A B (kNo) for `rows` rows of A, a multiple of kEdge, and square B; C = beta C + A^T B (kYes) for A and B
-// of `rows` rows each, any number.
+// C += A B (kPlain) for `rows` rows of A, a multiple of kEdge, and square B; C += A^T B (kTransposed) for A and B of
+// `rows` rows each, any number.
 enum class Left { kPlain, kTransposed };
-void multiply(Left left, std::size_t rows, const double* a, const double* b, double beta, double* c);
+void multiply(Left left, std::size_t rows, const double* a, const double* b, double* c);
 
 }  // namespace fastfid::tiles
