@@ -81,9 +81,13 @@ def test_a_device_among_the_pictures_is_not_read_to_its_end(tmp_path):
     os.symlink("/dev/zero", tmp_path / "a.png")
     with pytest.raises(ImageError, match=r"a\.png: is not a regular file"):
         next(iter(open_source(tmp_path))).load()
+    os.mkfifo(tmp_path / "pipe")
+    os.symlink(tmp_path / "pipe", tmp_path / "aa.png")  # nobody writes to it
+    with pytest.raises(ImageError, match=r"aa\.png: is not a regular file"):
+        list(open_source(tmp_path))[1].load()
     os.symlink("/proc/self/status", tmp_path / "b.png")  # a regular file that says it has no bytes
     with pytest.raises(ImageError, match=r"b\.png: cannot be read as a picture"):
-        list(open_source(tmp_path))[1].load()
+        list(open_source(tmp_path))[2].load()
 
 
 def test_folder_sorted_by_name(folder):
