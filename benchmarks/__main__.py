@@ -98,7 +98,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--quick", action="store_true", help="5 minutes in all (default)")
-    mode.add_argument("--full", action="store_true", help="about an hour")
+    mode.add_argument("--full", action="store_true", help="an hour to an hour and a half on 2 cores")
     parser.add_argument("--stage", nargs="+", metavar="NAME", action="extend", help="only these")
     parser.add_argument("--list", action="store_true", help="name the stages and stop")
     parser.add_argument(

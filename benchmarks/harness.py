@@ -51,7 +51,7 @@ Answer = Any  # float or array-like; every contender of a case gives the same ki
 class Config:
     """What the command line asked for; every stage gets one."""
 
-    full: bool = False  # --full: about an hour in total; otherwise --quick, 5 minutes
+    full: bool = False  # --full: an hour or more in total; otherwise --quick, 5 minutes
     threads: int = 1  # BLAS, torch and fastfid threads; the process is bound to as many cores
     cache: Path = Path("benchmarks/.cache")  # test images, weights, resumable work: may be deleted at any time
     python: str = sys.executable  # the interpreter that has fastfid and the peers

@@ -248,7 +248,7 @@ void prefetch(const double* next, std::size_t part) {
 }  // namespace
 
 Congruence congruence(const Matrix& f, const FillElements& fill) {
-  tiles::instruction_set();
+  tiles::instruction_set();  // chosen before the threads need it
   const std::size_t n = f.rows();
   const std::size_t panels = count(n, kPanel);
   // Beyond row and column n there are zeros.
@@ -349,8 +349,7 @@ Congruence congruence(const Matrix& f, const FillElements& fill) {
   return out;
 }
 
-ResidualNorms residual(const std::function<void(std::size_t, std::size_t, std::size_t, double*)>& fill, const Matrix& f,
-                       double& flops) {
+ResidualNorms residual(const FillElements& fill, const Matrix& f, double& flops) {
   const std::size_t n = f.cols();
   struct Partial {
     double squares = 0;
@@ -364,7 +363,7 @@ ResidualNorms residual(const std::function<void(std::size_t, std::size_t, std::s
     const Range i = strip(index, n);
     Partial& partial = partials[index];
     Matrix e(i.size, i.end());
-    fill(i.begin, i.size, i.end(), e.data());
+    fill(i.begin, i.size, 0, i.end(), e.data(), i.end());
     gemm(Transpose::kYes, Transpose::kNo, dim(i.size), dim(i.end()), dim(f.rows()), -1.0, f.data() + i.begin, dim(n),
          f.data(), dim(n), 1.0, e.data(), dim(i.end()));
     partial.flops = product_flops(i.size, i.end(), f.rows());
@@ -483,7 +482,7 @@ Band reduce_to_band(Matrix& matrix) {
   constexpr std::size_t kBand = tiles::kVectors;  // 48 to 96 are as fast, and what follows is not
   static_assert(kStripRows % tiles::kEdge == 0);
   ensure_single_threaded();
-  tiles::instruction_set();
+  tiles::instruction_set();  // chosen before the threads need it
   const std::size_t n = matrix.rows();
   double* const a = matrix.data();
   const auto at = [&](std::size_t i, std::size_t j) { return a + i + j * n; };

@@ -50,6 +50,9 @@ class Matrix {
   // the kernel 10 ms to clear.
   void reshape(std::size_t rows, std::size_t cols);
 
+  // Leaves the first `rows` of them, as they are.
+  void keep_rows(std::size_t rows) { rows_ = rows; }
+
   std::size_t rows() const { return rows_; }
   std::size_t cols() const { return cols_; }
   double* data() { return data_.get(); }
@@ -95,7 +98,8 @@ double multiply_tn(const Matrix& a, const Matrix& b, Matrix& c);
 enum class Fill { kBoth, kUpper };
 double gram(const Matrix& a, Matrix& c, Fill fill = Fill::kBoth);
 
-// `fill(row, n_rows, col, n_cols, out, stride)` writes these elements of a matrix, row-major, rows `stride` apart.
+// fill(row, n_rows, col, n_cols, out, stride) writes these elements of a matrix to `out`, row-major, rows `stride`
+// apart.
 using FillElements = std::function<void(std::size_t, std::size_t, std::size_t, std::size_t, double*, std::size_t)>;
 
 // G = F S F^T for upper-triangular F, what is left of its diagonal stored as zeros, and symmetric S: its upper triangle
@@ -116,10 +120,9 @@ struct ResidualNorms {
   double diagonal = 0;  // sum |E_ii|
 };
 
-// `fill(rows, n_rows, n_cols, out)` writes S(rows + i, j) for i < n_rows, j < n_cols = rows + n_rows to out, row-major:
-// the lower triangle of S strip by strip. F is (r x n). E is never stored. Adds the flops issued to `flops`.
-ResidualNorms residual(const std::function<void(std::size_t, std::size_t, std::size_t, double*)>& fill, const Matrix& f,
-                       double& flops);
+// `fill` is asked for the lower triangle of S strip by strip. F is (r x n). E is never stored. Adds the flops issued to
+// `flops`.
+ResidualNorms residual(const FillElements& fill, const Matrix& f, double& flops);
 
 // Cholesky factorisation A = R^T R in place, n^3 / 3 flops: on success the upper triangle holds R and the lower one
 // zeros. Reads the upper triangle only. Returns false where a pivot is not positive or not a number; the contents are

@@ -90,6 +90,11 @@ struct Scaled {
     }
   }
 
+  linalg::FillElements elements() const {
+    return [this](std::size_t row, std::size_t n_rows, std::size_t col, std::size_t n_cols, double* out,
+                  std::size_t stride) { copy(row, n_rows, col, n_cols, out, stride); };
+  }
+
   // What lies below it is undefined.
   Matrix upper_triangle() const {
     constexpr std::size_t kRows = 32;
@@ -363,9 +368,7 @@ void check_residual(const Scaled& s, Factor& factor) {
     factor.residual = sample_residual(s, factor) / factor.trace;
     return;
   }
-  const auto norms = linalg::residual([&](std::size_t row, std::size_t n_rows, std::size_t n_cols,
-                                          double* out) { s.copy(row, n_rows, 0, n_cols, out, n_cols); },
-                                      factor.f, factor.flops);
+  const auto norms = linalg::residual(s.elements(), factor.f, factor.flops);
   factor.residual = norms.frobenius / factor.trace;
   // The largest |element| of a positive semi-definite rest is on its diagonal, where the factorisation stopped at
   // d u max_diagonal. Cholesky's own backward error is of the same order.
@@ -434,19 +437,18 @@ Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const char* name
   out.rank = std::min(n - 1, d);
   if (n <= d) {
     // The rows sum to zero, and so M would have a singular value that is zero, which is what costs most. A Householder
-    // reflection takes the vector of ones to the first axis: the first row becomes that sum and is left out. With
-    // v = (1 + 1/sqrt n, 1/sqrt n, ...) the others lose (x_1 + sum / sqrt n) / (sqrt n + 1).
+    // reflection takes the vector of ones to the last axis: the last row becomes that sum and is left out. With
+    // v = (1/sqrt n, ..., 1/sqrt n, 1 + 1/sqrt n) the others lose (x_n + sum / sqrt n) / (sqrt n + 1).
     const double root = std::sqrt(real(n));
     std::vector<double> shift(d);
     for (std::size_t i = 0; i < n; ++i) {
       for (std::size_t j = 0; j < d; ++j) shift[j] += out.f(i, j);
     }
-    for (std::size_t j = 0; j < d; ++j) shift[j] = (out.f(0, j) + shift[j] / root) / (root + 1);
-    Matrix reflected(n - 1, d);
-    for (std::size_t i = 1; i < n; ++i) {
-      for (std::size_t j = 0; j < d; ++j) reflected(i - 1, j) = out.f(i, j) - shift[j];
+    for (std::size_t j = 0; j < d; ++j) shift[j] = (out.f(n - 1, j) + shift[j] / root) / (root + 1);
+    out.f.keep_rows(n - 1);
+    for (std::size_t i = 0; i < n - 1; ++i) {
+      for (std::size_t j = 0; j < d; ++j) out.f(i, j) -= shift[j];
     }
-    out.f = std::move(reflected);
   } else {  // no thin side: a triangle of d rows stands for the n
     out.f = linalg::triangular_factor(out.f);
     out.shape = Shape::kUpper;
@@ -607,9 +609,7 @@ std::optional<TraceResult> rational_route(const Scaled& a, double norm_a, Factor
   double least_pivot = kInfinity;
   for (std::size_t i = 0; i < a.d; ++i) least_pivot = std::min(least_pivot, factor.f(i, i) * factor.f(i, i));
   if (least_pivot * norm_b <= 2 * first) return std::nullopt;
-  linalg::Congruence product = linalg::congruence(
-      factor.f, [&](std::size_t row, std::size_t n_rows, std::size_t col, std::size_t n_cols, double* out,
-                    std::size_t stride) { b.copy(row, n_rows, col, n_cols, out, stride); });
+  linalg::Congruence product = linalg::congruence(factor.f, b.elements());
   linalg::Band band = linalg::reduce_to_band(product.g);
   factor.flops += product.flops + 4.0 / 3.0 * d * d * d;
   const double products = first + 1.01 * d * kUnitRoundoff * 4 * std::sqrt(a.trace) * product.norm_q;

@@ -240,9 +240,7 @@ const Functions& functions() {
 
 const char* instruction_set() { return functions().name; }
 
-Update Update::without_first_panel() const {
-  return left == nullptr ? Update{} : Update{left + kVectors * kPair, right + kVectors * kPair};
-}
+Update Update::without_first_panel() const { return {left + kVectors * kPair, right + kVectors * kPair}; }
 
 void pack_update(std::size_t begin, std::size_t end, const double* v, const double* w, double* left, double* right) {
   for (std::size_t i = begin; i < end; ++i) {

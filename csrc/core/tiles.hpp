@@ -17,7 +17,7 @@ const char* instruction_set();
 // ---- Panels.
 
 inline constexpr std::size_t kPanel = 24;       // columns
-inline constexpr std::size_t kPanelDepth = 96;  // rows at a time: two panels of so many stay in the first-level cache
+inline constexpr std::size_t kPanelDepth = 96;  // rows at a time: two panels of so many take 36 KiB of a 48 KiB cache
 
 // C += A^T B for panels A and B (depth, kPanel) and C (kPanel, kPanel), all row-major.
 void multiply_panels(std::size_t depth, const double* a, const double* b, double* c);
@@ -33,7 +33,7 @@ constexpr std::size_t padded(std::size_t m) { return (m + kEdge - 1) / kEdge * k
 // An update A := A - V W^T - W V^T that has still to be made. `right` is -[W V] row by row; `left` [V W], of which
 // every 32 rows are stored column by column: (m / 32, 64, 32).
 struct Update {
-  const double* left = nullptr;  // null: none
+  const double* left = nullptr;  // null: no update
   const double* right = nullptr;
 
   // The same, without its first 32 rows.
