@@ -361,6 +361,8 @@ from fastfid.pipeline import extract
 from fastfid.sources.base import ImageItem, ImageSource
 from stubs import GridMeans
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born deaf to Ctrl-C
+
 class Item(ImageItem):
     def load(self):
         time.sleep(float(sys.argv[3]))

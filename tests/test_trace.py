@@ -286,8 +286,9 @@ print(_core.build_info()["blas"])
             values[simd] = [float.fromhex(value) for value in found]
             # Two routes to the same eigenvalues, in float64 both: their rounding, measured below 1e-14.
             assert values[simd] == pytest.approx(truths, rel=1e-13)
-        # Without fused multiply-adds some bits differ: another code did run.
-        assert len(values) == 1 or values["none"] != values["avx2"]
+        # Without fused multiply-adds some bits differ: another code did run. (-O1, of the sanitizers, fuses none.)
+        if len(values) > 1 and not _core.build_info()["sanitizers"]:
+            assert values["none"] != values["avx2"]
 
     def test_unknown_instruction_set(self):
         done = with_simd(
