@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def kept_results(stage: Stage, before: dict[str, Any] | None, mode: str) -> list
 def run_stage(stage: Stage, options: argparse.Namespace, before: dict[str, Any] | None) -> dict[str, Any]:
     """Run one stage (once for each of its thread counts) and return its record; `before` is the last one."""
     cores = machine.available_cores()
+    began = time.monotonic()
     mode = "full" if options.full else "quick"
     kept = kept_results(stage, before, mode)
     record: dict[str, Any] = {
@@ -90,6 +92,7 @@ def run_stage(stage: Stage, options: argparse.Namespace, before: dict[str, Any] 
             record["results"] += [json.loads(line) for line in lines]
         if code:
             record["error"] = f"exit code {code} with {threads} threads"
+    record["minutes"] = round((time.monotonic() - began) / 60, 1)
     return record
 
 
@@ -98,7 +101,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--quick", action="store_true", help="5 minutes in all (default)")
-    mode.add_argument("--full", action="store_true", help="an hour to an hour and a half on 2 cores")
+    mode.add_argument("--full", action="store_true", help="about an hour on 2 cores")
     parser.add_argument("--stage", nargs="+", metavar="NAME", action="extend", help="only these")
     parser.add_argument("--list", action="store_true", help="name the stages and stop")
     parser.add_argument(
@@ -135,16 +138,18 @@ def main() -> int:
     chosen = [known[n] for n in options.stage] if options.stage else [s for s in known.values() if not s.on_request]
     path = options.output / f"{machine.slug()}.json"
     failed = []
+    minutes = 0.0
     for stage in chosen:
         print(f"== {stage.name}: {stage.summary}", flush=True)
         record = run_stage(stage, options, report.load(path)["stages"].get(stage.name))
         results = report.load(path)
         report.merge(results, machine.describe(), stage.name, record)
         report.write(path, results)
+        minutes += record["minutes"]
         if record["error"]:
             failed.append(stage.name)
     plots.draw(report.load(path), options.output / "plots" / path.stem)
-    print(f"written: {path} and {path.with_suffix('.md').name}")
+    print(f"written: {path} and {path.with_suffix('.md').name}, after {minutes:.0f} minutes")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

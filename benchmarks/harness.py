@@ -40,6 +40,7 @@ __all__ = [
     "compare",
     "compare_commands",
     "faster",
+    "keeps_up",
     "probe",
     "run_command",
 ]
@@ -51,7 +52,7 @@ Answer = Any  # float or array-like; every contender of a case gives the same ki
 class Config:
     """What the command line asked for; every stage gets one."""
 
-    full: bool = False  # --full: an hour or more in total; otherwise --quick, 5 minutes
+    full: bool = False  # --full: about an hour in total; otherwise --quick, 5 minutes
     threads: int = 1  # BLAS, torch and fastfid threads; the process is bound to as many cores
     cache: Path = Path("benchmarks/.cache")  # test images, weights, resumable work: may be deleted at any time
     python: str = sys.executable  # the interpreter that has fastfid and the peers
@@ -101,6 +102,21 @@ def faster(name: str, *, than: str, times: float) -> Check:
     def check(measured: Mapping[str, Measured]) -> Target:
         ratio = measured[than].median / measured[name].median
         return Target(f"at least {times:g} x as fast as {than}", ratio, times, ratio >= times)
+
+    return check
+
+
+def keeps_up(name: str, *, with_: str, share: float) -> Check:
+    """Target: `name` runs at `share` of the speed of `with_` at least, by the median of the rounds' ratios.
+
+    Both run in each round, shortly after one another: what a machine's own speed does within minutes cancels out, which
+    it does not in a ratio of medians where a few per cent are asked for.
+    """
+
+    def check(measured: Mapping[str, Measured]) -> Target:
+        rounds = zip(measured[with_].seconds, measured[name].seconds, strict=False)  # one may have run out of budget
+        ratio = statistics.median(theirs / ours for theirs, ours in rounds)
+        return Target(f"at least {share:g} of the speed of {with_}, round by round", ratio, share, ratio >= share)
 
     return check
 

@@ -108,6 +108,8 @@ def markdown(results: dict[str, Any]) -> str:
             f"commit {stage['commit'] or 'unknown'}",
             f"load average at start {stage['load_average'][0]:.2f}",
         ]
+        if "minutes" in stage:
+            run.append(f"{stage['minutes']:.1f} minutes")
         if stage["error"]:
             run.append(f"**stopped: {stage['error']}**")
         lines += [f"## {name}", "", stage["summary"], "", ", ".join(run) + ".", "", stage_table(stage), ""]

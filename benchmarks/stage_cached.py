@@ -25,7 +25,7 @@ def run(config: Config) -> Iterator[Result]:
         },
         against="pytorch-fid",
         agree=tools.THIN,
-        warm_up=config.pick(0, 1),
+        warm_up=0,
         repeats=3,
         budget_s=config.pick(10.0, 300.0),
         facts={"n": count, "dims": 2048},

@@ -39,7 +39,7 @@ def run(config: Config) -> Iterator[Result]:
                 against="pytorch-fid",
                 agree=tools.THIN,
                 warm_up=0,
-                repeats=config.pick(1, 2 if n <= 128 else 1),
+                repeats=1,
                 threads=threads,
                 count=n + 32,
                 unit="images/s",

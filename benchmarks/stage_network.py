@@ -64,7 +64,7 @@ def run(config: Config) -> Iterator[Result]:
             {"fastfid": lambda ours=ours, inputs=inputs: ours.forward(inputs), "pytorch-fid (eager PyTorch)": eager},
             against="pytorch-fid (eager PyTorch)",
             agree=Agreement(absolute=1e-5, relative=1e-5, why="features, float32 through 94 convolutions"),
-            repeats=config.pick(3, 9),
+            repeats=config.pick(3, 5),
             count=count,
             unit="images/s",
             facts={"dims": dims},
