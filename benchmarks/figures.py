@@ -48,7 +48,7 @@ SUMMARY = (
     Line("decode and resize PNG", "decode", "decode and resize 192 PNG"),
     Line("resize 500 x 375, protocol `clean`", "resize", "clean, 500 x 375"),
     Line("mean and covariance of 5,000 rows, d = 2048", "moments", "from rows to covariance, n = 5000, d = 2048"),
-    Line("the same, 50,000 rows", "moments", "from rows to covariance, n = 50000, d = 2048"),
+    Line("the same, 20,000 rows", "moments", "from rows to covariance, n = 20000, d = 2048"),
     Line("trace of the matrix square root, d = 2048", "trace", "d = 2048, full rank", peer="scipy.linalg.sqrtm"),
     Line("the same", "trace", "d = 2048, full rank", peer="torch.linalg.eigvals"),
     Line("the same, one thread", "trace", "d = 2048, full rank", peer="scipy.linalg.sqrtm", threads=1),
