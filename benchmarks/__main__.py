@@ -25,7 +25,7 @@ class Stage:
 
     name: str
     summary: str
-    threads: tuple[int, ...]  # THREADS = (1, 2): run once with each; empty: once with --threads
+    threads: tuple[int, ...]  # THREADS = (1, 2): run once with each (--quick: the largest); empty: once with --threads
     on_request: bool  # ON_REQUEST = True: only with --stage
     resumes: bool  # RESUMES = True: cases of a run that was cut off are kept, and the next run does the others
 
@@ -77,6 +77,8 @@ def run_stage(stage: Stage, options: argparse.Namespace, before: dict[str, Any] 
         "results": kept,
     }
     wanted = [n for n in stage.threads if n <= cores] or [options.threads or cores]
+    if not options.full:
+        wanted = wanted[-1:]
     for threads in wanted:
         variables = {**os.environ, **thread_environment(threads)}
         with tempfile.TemporaryDirectory(prefix="fastfid-bench-") as folder:

@@ -10,7 +10,7 @@ from benchmarks.images import png_folder
 
 def run(config: Config) -> Iterator[Result]:
     environment = use_peers(config, weights=True)
-    count = config.pick(48, 192)
+    count = config.pick(24, 192)
     real, fake = png_folder(config.cache, 192, 1), png_folder(config.cache, count, 2)
     # Written by pytorch-fid and read by both: the file is the exchange format.
     reference = config.cache / "reference-png256-192-seed1.npz"

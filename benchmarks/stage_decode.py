@@ -47,6 +47,7 @@ def run(config: Config) -> Iterator[Result]:
         settings: dict[str, Any] = {
             "against": peer,
             "repeats": config.pick(2, 7),
+            "warm_up": config.pick(0, 1),
             "count": COUNT,
             "unit": "images/s",
             "facts": {"n": COUNT, "kind": kind},

@@ -13,7 +13,8 @@ def run(config: Config) -> Iterator[Result]:
     # pytorch-fid has used up its seconds after one run (full: two); ours runs on. No warm-up: a command starts anew.
     main = {"warm_up": 0, "repeats": 3, "budget_s": config.pick(20.0, 150.0)}
     others = {**main, "repeats": 1}  # of --full only
-    png = [png_folder(config.cache, 192, seed) for seed in (1, 2)]
+    count = config.pick(64, 192)
+    png = [png_folder(config.cache, count, seed) for seed in (1, 2)]
 
     # The other tools beside these two belong to the same protocol, so that all answers must agree.
     contenders = {
@@ -26,18 +27,18 @@ def run(config: Config) -> Iterator[Result]:
         clocked["pytorch-fid"] = tools.pytorch_fid_parts(config, environment, *png)
     yield compare_commands(
         config,
-        "192 + 192 PNG of 256 x 256",
+        f"{count} + {count} PNG of 256 x 256",
         contenders,
         against="pytorch-fid",
         agree=tools.THIN,
         **main,
         clocked=clocked,
         targets=[faster("fastfid", than="pytorch-fid", times=2.5)],
-        facts={"n": 192, "dims": 2048, "protocol": "pytorch-fid"},
+        facts={"n": count, "dims": 2048, "protocol": "pytorch-fid"},
     )
     yield compare_commands(
         config,
-        "192 + 192 PNG of 256 x 256, --dims 64",
+        f"{count} + {count} PNG of 256 x 256, --dims 64",
         {
             "fastfid": tools.fastfid(config, *png, "--dims", "64"),
             "pytorch-fid": tools.pytorch_fid(config, environment, *png, "--dims", "64"),
@@ -46,7 +47,7 @@ def run(config: Config) -> Iterator[Result]:
         agree=tools.FULL,
         **{**main, "repeats": config.pick(3, 2)},
         targets=[faster("fastfid", than="pytorch-fid", times=2)],
-        facts={"n": 192, "dims": 64, "protocol": "pytorch-fid"},
+        facts={"n": count, "dims": 64, "protocol": "pytorch-fid"},
     )
     if not config.full:
         return

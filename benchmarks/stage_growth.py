@@ -24,10 +24,10 @@ def run(config: Config) -> Iterator[Result]:
     cores = sorted({1, 2, config.threads} & set(range(1, available_cores() + 1)))
     first: dict[int, float] = {}
     dims = config.pick(64, 2048)  # quick: the shallowest layer, for the peer's sake
-    for n in config.pick((32, 256), (100, 300, 1000)):
+    for n in config.pick((32, 128), (100, 300, 1000)):
         folder = png_folder(config.cache, n, 1)
         other = png_folder(config.cache, 32, 2)
-        for threads in cores if n <= 300 else [config.threads]:
+        for threads in cores if n <= config.pick(32, 300) else [config.threads]:
             targets = [] if threads not in first else [_flat(first[threads], "fastfid", 64)]
             result = compare_commands(
                 config,

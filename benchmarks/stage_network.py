@@ -40,7 +40,7 @@ def run(config: Config) -> Iterator[Result]:
     from fastfid.features.inception import InceptionV3
 
     torch.set_num_threads(config.threads)
-    count = config.pick(16, 32)
+    count = config.pick(8, 32)
     files = sorted(png_folder(config.cache, 192, 1).iterdir())[:count]
     images = [np.array(Image.open(file).convert("RGB")) for file in files]
     # What one core does at best in the network's arithmetic: a product of matrices that fit the caches' blocking well.

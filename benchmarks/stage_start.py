@@ -10,7 +10,7 @@ from benchmarks.harness import Command, Config, Result, at_most, compare_command
 def run(config: Config) -> Iterator[Result]:
     environment = use_peers(config, weights=False)
     python = config.python
-    repeats = config.pick(3, 7)
+    repeats = config.pick(1, 7)
     yield compare_commands(
         config,
         "--help",
@@ -22,6 +22,7 @@ def run(config: Config) -> Iterator[Result]:
         against="pytorch-fid",
         agree=None,
         repeats=repeats,
+        warm_up=config.pick(0, 1),
         targets=[at_most("fastfid", "median", 0.4)],
     )
     yield compare_commands(
@@ -38,4 +39,5 @@ def run(config: Config) -> Iterator[Result]:
         against="pytorch-fid",
         agree=None,
         repeats=repeats,
+        warm_up=config.pick(0, 1),
     )
