@@ -21,6 +21,7 @@ from benchmarks.harness import (
     compare,
     compare_commands,
     faster,
+    keeps_up,
     probe,
     run_command,
 )
@@ -121,6 +122,18 @@ def test_probe_measures_growth(monkeypatch):
     found = probe(Config(python=sys.executable), grow, mib=150)
     assert found.answer == 1.0
     assert 140 < found.grew_mib < 165
+
+
+def test_a_share_is_judged_round_by_round():
+    # The machine slows down by half in the third round, and the peer has no time left for a fourth.
+    measured = {
+        "fastfid": Measured("fastfid", [1.0, 1.0, 2.0, 9.0]),
+        "peer": Measured("peer", [0.9, 0.95, 1.9]),
+    }
+    target = keeps_up("fastfid", with_="peer", share=0.95)(measured)
+    assert target.measured == pytest.approx(0.95)
+    assert target.met
+    assert not keeps_up("fastfid", with_="peer", share=0.96)(measured).met
 
 
 def _results(seconds_ours, seconds_peer):
