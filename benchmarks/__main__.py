@@ -94,6 +94,7 @@ def run_stage(stage: Stage, options: argparse.Namespace, before: dict[str, Any] 
             record["results"] += [json.loads(line) for line in lines]
         if code:
             record["error"] = f"exit code {code} with {threads} threads"
+    # Of this run alone, where it went on from one that was cut off.
     record["minutes"] = round((time.monotonic() - began) / 60, 1)
     return record
 
@@ -102,7 +103,7 @@ def main() -> int:
     """Return 0 where every stage ran to its end and every answer agreed; 1 otherwise. A missed target is no failure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--quick", action="store_true", help="5 minutes in all (default)")
+    mode.add_argument("--quick", action="store_true", help="about 5 minutes in all (default)")
     mode.add_argument("--full", action="store_true", help="about an hour on 2 cores")
     parser.add_argument("--stage", nargs="+", metavar="NAME", action="extend", help="only these")
     parser.add_argument("--list", action="store_true", help="name the stages and stop")

@@ -100,7 +100,7 @@ def machine_results(folder: Path) -> list[Path]:
 def summary(results: dict[str, Any], slug: str, folder: Path = report.RESULTS) -> str:
     """Return README's table and pictures; `slug` names the machine's files, `folder` holds those of cards."""
     machine = results["machine"]
-    rows = ["| what | fastfid | the other | ratio | threads | command |", "|---|---|---|---|---|---|"]
+    rows = ["| what | fastfid | the other | ratio | threads | runs | command |", "|---|---|---|---|---|---|---|"]
     for line in SUMMARY:
         result = _find(results, line)
         if result is None:
@@ -113,7 +113,9 @@ def summary(results: dict[str, Any], slug: str, folder: Path = report.RESULTS) -
         # A target over a third contender belongs to the row that shows that one.
         others = {entry["name"] for entry in result["measured"]} - {ours["name"], peer["name"]}
         missed = [
-            t["text"] for t in result["targets"] if not t["met"] and not any(name in t["text"] for name in others)
+            f"{t['text']} (came: {report.number(t['measured'])})"
+            for t in result["targets"]
+            if not t["met"] and not any(name in t["text"] for name in others)
         ]
         verdict += f"; **target missed: {', '.join(missed)}**" if missed else ""
         other = f"{_shown(peer, line.quantity, result['unit'])} ({peer['name']})"
@@ -124,6 +126,7 @@ def summary(results: dict[str, Any], slug: str, folder: Path = report.RESULTS) -
             other,
             verdict,
             str(result["threads"]),
+            f"{len(ours['seconds'])}, {len(peer['seconds'])}",
             command,
         ]
         rows.append("| " + " | ".join(cells) + " |")
@@ -133,7 +136,7 @@ def summary(results: dict[str, Any], slug: str, folder: Path = report.RESULTS) -
     return "\n".join(
         [
             f"{machine['cpu']}, {machine['cores']} cores, {when}. Medians of interleaved runs on real photographs;",
-            "every answer was checked against the peer's in the same run.",
+            "every answer was checked against the peer's in the same run. Runs: how many of fastfid's, of the other's.",
             "",
             *rows,
             "",

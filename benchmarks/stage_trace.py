@@ -144,7 +144,7 @@ def beside_a_busy_process(config: Config, d: int) -> Result:
         "fastfid newton-schulz": lambda: _core.trace_sqrt_product(sigma1, sigma2, method="newton-schulz").value,
     }
     agree = Agreement(relative=1e-6, why="Newton-Schulz stops at a bracket of 1e-6")
-    repeats = 3
+    repeats = config.pick(3, 5)
     case = f"d = {d}, quiet and beside one busy process per core"
     quiet = compare(config, case, contenders, against="fastfid", agree=agree, repeats=repeats)
     with busy(config.threads):
