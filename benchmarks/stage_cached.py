@@ -27,6 +27,6 @@ def run(config: Config) -> Iterator[Result]:
         agree=tools.THIN,
         warm_up=0,
         repeats=3,
-        budget_s=config.pick(10.0, 300.0),
+        budget_s=config.pick(10.0, 100.0),
         facts={"n": count, "dims": 2048},
     )

@@ -149,7 +149,7 @@ def _memory(config: Config, n: int, d: int) -> Result:
 
 
 def run(config: Config) -> Iterator[Result]:
-    for n, d in config.pick([(5000, 2048)], [(5000, 2048), (20_000, 2048), (50_000, 768), (200_000, 64)]):
+    for n, d in config.pick([(5000, 2048)], [(5000, 2048), (20_000, 2048), (20_000, 768), (200_000, 64)]):
         rows = features(n, d)
         yield _whole(config, rows)
         yield _rate(config, rows)

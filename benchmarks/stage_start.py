@@ -10,7 +10,7 @@ from benchmarks.harness import Command, Config, Result, at_most, compare_command
 def run(config: Config) -> Iterator[Result]:
     environment = use_peers(config, weights=False)
     python = config.python
-    repeats = config.pick(1, 7)
+    repeats = config.pick(1, 5)
     yield compare_commands(
         config,
         "--help",
