@@ -14,7 +14,7 @@ from benchmarks.harness import Agreement, Config, Measured, Result, Target, comp
 
 THREADS = (1, 2)
 BATCH = 1000  # rows a call of update
-BUDGET_S = 15.0  # a contender and case
+BUDGET_S = 10.0  # a contender and case
 DSYRK = "dsyrk on centred float64 rows"
 COV = "np.cov of float64 rows"
 TORCHMETRICS = "torchmetrics' sums"

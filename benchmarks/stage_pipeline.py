@@ -94,7 +94,7 @@ def _steady_state(config: Config) -> Iterator[Result]:
     from fastfid.features.inception import InceptionV3
 
     network = InceptionV3(device="cpu")
-    pictures, rounds = config.pick((50, 3), (200, 7))
+    pictures, rounds = config.pick((50, 3), (200, 6))
     for kind, folder in (
         ("PNG of 256 x 256", png_folder(config.cache, pictures, 1)),
         ("JPEG of 500 x 375", jpeg_folder(config.cache, pictures, 1, 500, 375)),
