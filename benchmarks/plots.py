@@ -141,7 +141,8 @@ def _growth(results: dict[str, Any], folder: Path) -> None:
         for name, threads, xs, ys, _ in _series(stage, "n", value):
             cores = f"{threads} core{'s' if threads > 1 else ''}"
             most = threads == max(r["threads"] for r in stage["results"])
-            look: dict[str, Any] = {} if most else {"linestyle": "--", "markerfacecolor": "white"}
+            line = "-" if most else "--" if len(xs) > 1 else ""
+            look = {"linestyle": line, **({} if most else {"markerfacecolor": "white"})}
             axes.plot(xs, ys, marker="o", **look, color=_colour(name, others), label=f"{name}, {cores}")
             top = max(top, *ys)
         axes.set_xscale("log")

@@ -475,8 +475,8 @@ def test_interrupted_while_it_starts(tmp_path, delay, weights):
     out, err = process.communicate(timeout=30)
     assert out == ""
     if err.rstrip().endswith("fastfid: interrupted"):
-        # An interrupt inside an exec() of a string, as namedtuple and dataclass have them, is remembered by Python however
-        # well it was caught: `python -m` then ends by the signal itself, which a shell shows as 130 too.
+        # Python remembers an interrupt inside an exec() of a string (namedtuple, dataclass) however well it was caught:
+        # `python -m` then ends by the signal itself, which a shell shows as 130 too.
         assert process.returncode in (130, -signal.SIGINT)
         assert "Traceback" not in err
     else:  # before main() is reached: Python itself ends the process, or the system does while Python starts
