@@ -425,6 +425,15 @@ def _say(text: str) -> None:
     print(f"fastfid: {shown}", file=sys.stderr)
 
 
+class _Interrupted(KeyboardInterrupt):
+    """What a signal raises.
+
+    Python remembers a bare KeyboardInterrupt that ends an exec() of a string, as namedtuple and dataclass have them,
+    however it is caught later: `python -m fastfid` would end by the signal and not with its exit code. The interpreter
+    does not take a subclass for one.
+    """
+
+
 class _Signals:
     """SIGINT and SIGTERM end the block, and are remembered.
 
@@ -439,7 +448,7 @@ class _Signals:
     def _handle(self, number: int, frame: object) -> NoReturn:
         self.received = number
         # Both unwind: workers end, temporary files go.
-        raise KeyboardInterrupt
+        raise _Interrupted
 
     def __enter__(self) -> "_Signals":
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
