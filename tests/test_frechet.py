@@ -102,6 +102,26 @@ def test_float32_rows_are_read_exactly():
     assert a.value == b.value
 
 
+@pytest.mark.parametrize(
+    ("weak", "size", "method"),
+    [(0, 1, "eigen"), (1, 1e-7, "eigen"), (1, 1e-9, "eigen"), (2, 0, "svd"), (30, 1e-9, "svd"), (30, 0, "svd")],
+)
+def test_few_lost_singular_values_are_left_to_the_eigenvalues(weak, size, method):
+    # Rows nearly as many as features have one by chance; the error of its root is nothing beside the trace.
+    n, d = 240, 256
+    rng = np.random.default_rng(7)
+    x, y = rng.standard_normal((2, n, d))
+    xc, yc = x - x.mean(axis=0), y - y.mean(axis=0)
+    directions = np.linalg.qr(xc[:weak].T)[0]  # seen through them, M is `size` as large
+    yc -= (1 - size) * (yc @ directions) @ directions.T
+    result = of_rows(xc, yc)
+    truth = np.linalg.svd(xc @ yc.T, compute_uv=False).sum() / (n - 1)
+    assert result.trace.method == method
+    assert result.trace.value == pytest.approx(truth, rel=1e-9 if method == "eigen" else 1e-12)
+    assert result.trace.lower <= truth <= result.trace.upper
+    assert result.trace.upper - result.trace.lower <= 1e-6 * truth
+
+
 @pytest.mark.parametrize("offset", [1e6, -(2.0**20)])
 def test_offset_of_a_million_costs_nothing(offset):
     rng = np.random.default_rng(6)

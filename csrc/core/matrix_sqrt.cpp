@@ -470,9 +470,12 @@ struct EigenRoute {
   double value = 0;
   double lower = 0;
   double upper = 0;
-  bool is_resolved = true;  // no eigenvalue in the noise, where its root would be half of the digits wrong
+  bool is_resolved = false;  // few eigenvalues in the noise, where a root has half of its digits wrong
   std::vector<double> singular_values;
 };
+
+// Relative error of the value above which the singular values of M are taken instead, which cost five times as much.
+constexpr double kEigenError = 1e-9;
 
 EigenRoute eigen_route(const Matrix& m, double norm_m, Matrix& g, double& flops) {
   EigenRoute out;
@@ -482,11 +485,16 @@ EigenRoute eigen_route(const Matrix& m, double norm_m, Matrix& g, double& flops)
   flops += 4.0 / 3.0 * n * n * n;
   const double largest = std::max(0.0, out.singular_values.back());
   const double eta = (real(m.rows()) + n) * kUnitRoundoff * norm_m * norm_m;
+  // What rounding may do to a small eigenvalue, and through the roots to the value: an estimate, not a bound (at
+  // n = 2000 the smallest were off by 0.03 u ||G||, the largest by 65).
+  const double noise = std::sqrt(n) * kUnitRoundoff * largest;
+  double error = 0;
   double reciprocals = 0;
   for (double& value : out.singular_values) {
     const double lambda = value;
     value = std::sqrt(std::max(0.0, lambda));
     out.value += value;
+    error += lambda > noise ? noise / (2 * value) : std::sqrt(noise);
     if (lambda > 2 * eta) {
       out.lower += value;
       out.upper += value;
@@ -495,9 +503,8 @@ EigenRoute eigen_route(const Matrix& m, double norm_m, Matrix& g, double& flops)
       out.lower += std::sqrt(std::max(0.0, lambda - eta));
       out.upper += std::sqrt(std::max(0.0, lambda + eta));
     }
-    // Condition 1e6 of M: above it the error of one root, u ||M||^2 / (2 sigma), passes 1e-10 ||M||.
-    out.is_resolved &= lambda >= 1e-12 * largest;
   }
+  out.is_resolved = error <= kEigenError * out.value;
   const double slack = 0.6 * eta * std::sqrt(reciprocals) + 2 * n * kUnitRoundoff * out.upper;
   out.lower -= slack;
   out.upper += slack;
