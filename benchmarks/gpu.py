@@ -206,6 +206,7 @@ def exercise(run: Run, scale: int = 1) -> None:
     check_spatial_mean(run, stream)
     check_preprocess(run, stream)
     check_trace(run, stream, scale)
+    check_distance(run, stream, scale)
 
 
 def check_moments(run: Run, stream: Any, scale: int) -> None:
@@ -300,6 +301,32 @@ def check_trace(run: Run, stream: Any, scale: int) -> None:
             run.check(f"{case}: brackets that do not meet", outside / expected.value, 0)
             width = (found.upper - found.lower) / expected.value
             run.check(f"{case}: width of the certified bracket", width if width >= 0 else float("nan"), 1e-6)
+
+
+def check_distance(run: Run, stream: Any, scale: int) -> None:
+    """Of moments that stay on the device, thin and full; and of one side there, one on the host."""
+    from fastfid import Moments, _core
+
+    larger = ((D, 1000, 1000), (D, 3 * D, 1000)) if scale > 1 else ()
+    for k, (d, n1, n2) in enumerate(((64, 40, 50), (65, 300, 40), (64, 300, 500), *larger)):
+        there, here = [], []
+        for side, n in enumerate((n1, n2)):
+            rows = features_like(run.rng(7, k, side), n, d)
+            moments, on_device = Moments(d), _core.DeviceMoments(d, device=0, arithmetic="float64")
+            moments.update(rows)
+            on_device.update(device_array(rows, stream), stream=stream.handle)
+            thin = n <= d
+            here.append((moments.mean, None if thin else moments.covariance(), moments.rows))
+            there.append((on_device, None, None))
+        expected = _core.frechet_distance(*here[0], *here[1])
+        size = expected.trace1 + expected.trace2
+        for kind, sides in (("device and device", there), ("device and host", (there[0], here[1]))):
+            found = _core.frechet_distance(*sides[0], *sides[1], tol=1e-9, device=DEVICE)
+            case = f"distance, {n1} x {d} and {n2} x {d}, {kind}"
+            run.check(f"{case}: value", abs(found.value - expected.value) / size, 1e-8)
+            run.check(f"{case}: |mu1 - mu2|^2", abs(found.mean_term - expected.mean_term) / size, 1e-12)
+            outside = max(found.lower - expected.upper, expected.lower - found.upper, 0.0)
+            run.check(f"{case}: brackets that do not meet", outside / size, 0)
 
 
 # ------------------------------------------------------------------------------------------------------------ stages
@@ -468,6 +495,16 @@ def stage_trace(run: Run) -> None:
     note = f"bracket {width:.1e}, {result.gemms:.1f} products; host clock"
     median = run.row(case, "fastfid, certified", run.clock(ours, repeats=20), note=note)
     run.record["values"]["trace_ms"] = median * 1e3
+
+    for n in (D // 2, 3 * D):
+        sides = []
+        for side in (0, 1):
+            moments = _core.DeviceMoments(D, device=0, arithmetic="float64")
+            moments.update(torch.from_numpy(features_like(run.rng(8, n, side), n, D)).to(DEVICE))
+            sides += [moments, None, None]
+        times = run.clock(lambda sides=sides: _core.frechet_distance(*sides, device=DEVICE), repeats=20)
+        note = "whole distance, nothing but the means comes to the host; host clock"
+        run.row(f"moments of {n} + {n} rows on the device, d = {D}", "fastfid, certified", times, note=note)
 
     def eigvals() -> float:
         return float(torch.linalg.eigvals(sigma1 @ sigma2).sqrt().real.sum())

@@ -23,14 +23,17 @@ def torchvision_importable():
 
 @pytest.fixture(scope="session")
 def emulated_moments(tmp_path_factory):
-    """The library of csrc/cuda/moments.cu on the emulation: C functions, and a Python module _emulated."""
+    """Moments and distance of csrc/cuda on the emulation: C functions of the former, and a Python module _emulated."""
     from emulation import compile_library
 
     out = tmp_path_factory.mktemp("emulation") / "_emulated.so"
+    numerics = ("band_root", "frechet", "linalg", "matrix_sqrt", "moments", "polar", "tiles", "uncertainty")
     compile_library(
         out,
-        core=("device", "linalg", "moments", "parallel", "tiles"),
-        bindings=("bind_cuda", "bind_dlpack"),
+        core=("device", "parallel", *numerics),
+        host=("math_libraries", "polar"),
+        kernels=("polar_kernels",),
+        bindings=("bind_cuda", "bind_dlpack", "bind_frechet"),
         emulated=("bindings", "moments"),
     )
     return out

@@ -15,11 +15,12 @@ EMULATION = ROOT / "tests" / "cuda_emulation"
 ORDERS = {"forwards": 0, "backwards": 1, "shuffled": 2}  # in which the threads of a block run: emulation::Order
 
 
-def compile_library(out, *, core=(), host=(), bindings=(), emulated=()):
+def compile_library(out, *, core=(), host=(), kernels=(), bindings=(), emulated=()):
     """Build `out` from csrc/core/*.cpp, csrc/cuda/*.cpp and *.cu, and files of tests/cuda_emulation; return it loaded.
 
-    `host` names files of csrc/cuda without their suffix .cpp, `bindings` those of csrc/bindings, `emulated` those of
-    tests/cuda_emulation. With bindings, C functions are found only if they ask for default visibility.
+    `host` names files of csrc/cuda without their suffix .cpp, `kernels` those with .cu, `bindings` those of
+    csrc/bindings, `emulated` those of tests/cuda_emulation. With bindings, C functions are found only if they ask for
+    default visibility.
     """
     lapack = Path(_core.__file__).with_name("libfastfid_lapack.so")
     folders = [ROOT / "csrc", EMULATION, scipy_openblas32.get_include_dir()]
@@ -31,11 +32,12 @@ def compile_library(out, *, core=(), host=(), bindings=(), emulated=()):
     sources += [ROOT / "csrc" / "cuda" / f"{name}.cpp" for name in host]
     sources += [ROOT / "csrc" / "bindings" / f"{name}.cpp" for name in bindings]
     sources += [EMULATION / f"{name}.cpp" for name in (*emulated, "runtime")]
+    device = [ROOT / "csrc" / "cuda" / f"{name}.cu" for name in kernels]
     subprocess.run(
         [
             *("c++", "-std=c++20", "-O1", "-fPIC", "-shared", "-pthread", "-ffp-contract=off"),
             *("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", *flags, *(f"-I{folder}" for folder in folders)),
-            *("-o", out, *sources, lapack, f"-Wl,-rpath,{lapack.parent}", "-ldl"),
+            *("-o", out, *sources, "-x", "c++", *device, "-x", "none", lapack, f"-Wl,-rpath,{lapack.parent}", "-ldl"),
         ],
         check=True,
     )

@@ -182,9 +182,8 @@ def host(tensor):
 
 class DeviceMoments:
     arithmetic = "float64"
-    error = 0.0
 
-    def __init__(self, d, *, device):
+    def __init__(self, d, *, device, arithmetic="float64"):
         self._moments = Moments(d)
 
     def update(self, x, *, stream=None):
@@ -223,6 +222,21 @@ def stand_ins(monkeypatch):
         assert device == "cuda:0"
         return trace(*(np.asarray(x) if isinstance(x, np.ndarray) else host(x) for x in (a, b)), **options)
 
+    distance = _core.frechet_distance
+
+    def of_moments(*sides, device=None, **options):
+        arguments = []
+        for mu, sigma, rows in (sides[:3], sides[3:]):
+            if isinstance(mu, np.ndarray):
+                arguments += [mu, sigma, rows]
+                continue
+            assert device == "cuda:0"
+            assert sigma is rows is None
+            moments = mu if isinstance(mu, Moments) else mu.to_host()
+            thin = moments.n <= moments.d
+            arguments += [moments.mean, None if thin else moments.covariance(), moments.rows]
+        return distance(*arguments, **options)
+
     def spatial_mean(map, out):
         out.values[...] = _core.spatial_mean(map.values.astype(np.float32))
 
@@ -235,6 +249,7 @@ def stand_ins(monkeypatch):
     monkeypatch.setattr(_core, "CudaPreprocessor", Preprocessor, raising=False)
     monkeypatch.setattr(_core, "cuda_spatial_mean", spatial_mean, raising=False)
     monkeypatch.setattr(_core, "trace_sqrt_product", preferring_the_host)
+    monkeypatch.setattr(_core, "frechet_distance", of_moments)
     for name in ("empty", "full", "randint", "zeros", "rand"):
         made = getattr(torch, name)
         monkeypatch.setattr(torch, name, lambda *args, made=made, device=None, **options: made(*args, **options))
@@ -305,7 +320,8 @@ def test_checks_hold_where_the_device_is_right(stand_ins, monkeypatch):
     gpu.run_stage(stand_ins, "checks")
     assert states(stand_ins) == {"checks": ("measured", "")}
     what = " ".join(check["what"] for check in stand_ins.record["checks"])
-    for subject in ("moments, 2500 x 65", "photographs", "spatial mean", "preprocess clean", "trace, d = 257, device"):
+    expected = ("moments, 2500 x 65", "photographs", "spatial mean", "preprocess clean", "trace, d = 257, device")
+    for subject in (*expected, "device and host"):
         assert subject in what
 
 
@@ -372,8 +388,6 @@ def test_the_network_and_a_training_loop(stand_ins, monkeypatch, weights):
     monkeypatch.setattr(
         gpu, "need", lambda *modules: (_ for _ in ()).throw(gpu.NotMeasured("x")) if len(modules) > 1 else None
     )
-    distance = _core.frechet_distance
-    monkeypatch.setattr(_core, "frechet_distance", lambda *sides, device, **options: distance(*sides, **options))
     gpu.run_stage(stand_ins, "whole")
     assert states(stand_ins)["whole"] == ("measured", "")
     rows = stand_ins.record["stages"]["whole"]["rows"]

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from cuda_cases import MomentsCase
 from emulation import compile_library
+from stubs import HostMemory, OnDevice
+from stubs import Tensor as GpuTensor
 
 import fastfid
 
@@ -258,3 +260,154 @@ def test_calls_from_several_threads_take_turns(emulated):
     for thread in threads:
         thread.join()
     assert moments.to_host().n == 40
+
+
+# ------------------------------------------------------------------------------------------------------- the distance
+
+
+@pytest.fixture
+def libraries(emulated, emulated_moments, tmp_path, monkeypatch):
+    """cuBLAS and cuSOLVER, played by OpenBLAS, where pip would put them."""
+    folder = emulated_moments.parent / "packages" / "nvidia" / "cu13" / "lib"
+    if not folder.exists():  # they are loaded once a process
+        folder.mkdir(parents=True)
+        compile_library(folder / "libcublas.so.13", emulated=("fake_math",))
+        (folder / "libcusolver.so.12").write_bytes((folder / "libcublas.so.13").read_bytes())
+    monkeypatch.syspath_prepend(str(folder.parents[2]))
+    asked = ctypes.CDLL(emulated.__file__).emulated_current_device
+    for name in ("libcublas.so.13", "libcusolver.so.12"):
+        ctypes.CDLL(folder / name).ask_for_device(asked)
+
+
+def on_device(emulated, rows):
+    moments = emulated.DeviceMoments(rows.shape[1])
+    moments.update(Tensor(rows))
+    return moments
+
+
+def host_side(rows):
+    moments = fastfid.Moments(rows.shape[1])
+    moments.update(rows)
+    thin = len(rows) <= rows.shape[1]
+    return moments.mean, None if thin else moments.covariance(), moments.rows
+
+
+def some_rows(n, d, seed):
+    return (3 + np.random.default_rng((seed, n, d)).standard_normal((n, d))).astype(np.float32)
+
+
+@pytest.mark.parametrize(("n1", "n2"), [(100, 200), (100, 20), (20, 64), (2, 65)])
+@pytest.mark.parametrize("kinds", ["device device", "device host", "host device"])
+def test_distance_of_moments_that_stay_on_the_device(emulated, libraries, n1, n2, kinds):
+    rows = some_rows(n1, 64, 1), 0.9 * some_rows(n2, 64, 2)
+    want = fastfid._core.frechet_distance(*host_side(rows[0]), *host_side(rows[1]), tol=1e-8)
+    sides = []
+    for kind, given in zip(kinds.split(), rows, strict=True):
+        sides += (on_device(emulated, given), None, None) if kind == "device" else host_side(given)
+    got = emulated.frechet_distance(*sides, tol=1e-8, device="cuda:0")
+    assert got.mean_term == pytest.approx(want.mean_term, rel=1e-13)
+    assert (got.trace1, got.trace2) == pytest.approx((want.trace1, want.trace2), rel=1e-13)
+    assert got.lower <= want.upper
+    assert want.lower <= got.upper
+    assert got.upper - got.lower <= 2e-7 * want.trace1
+    assert got.value == pytest.approx(want.value, abs=1e-8 * want.trace1)
+    assert got.trace.rank == want.trace.rank
+    assert got.trace.note == ""  # nothing was factored on the host
+
+
+def test_the_moments_may_grow_on(emulated, libraries):
+    rows = some_rows(90, 32, 3)
+    grown = on_device(emulated, rows[:20])
+    other = on_device(emulated, some_rows(50, 32, 4))
+    for stop in (20, 60, 90):
+        if stop > 20:
+            grown.update(Tensor(rows[grown.n : stop]))
+        sides = grown, None, None, other, None, None
+        fresh = on_device(emulated, rows[:stop]), None, None, other, None, None
+        found, expected = (emulated.frechet_distance(*each, device="cuda") for each in (sides, fresh))
+        assert (found.value, found.lower, found.upper) == (expected.value, expected.lower, expected.upper)
+
+
+def test_rows_that_are_all_alike(emulated, libraries):
+    alike = on_device(emulated, np.full((5, 8), 7.0, np.float32))
+    other = some_rows(6, 8, 5)
+    got = emulated.frechet_distance(alike, None, None, *host_side(other), device="cuda")
+    centred = other.astype(np.float64) - other.mean(0, dtype=np.float64)
+    want = np.sum((other.mean(0, dtype=np.float64) - 7) ** 2) + np.sum(centred**2) / 5
+    assert got.value == pytest.approx(want, rel=1e-12)
+
+
+def test_sides_that_are_refused(emulated, libraries):
+    moments, one = on_device(emulated, some_rows(9, 4, 6)), on_device(emulated, some_rows(1, 4, 6))
+    bad = on_device(emulated, np.where(np.eye(9, 4) > 0, np.nan, 1).astype(np.float32))
+    host = host_side(some_rows(9, 4, 7))
+
+    def distance(*sides, **keywords):
+        return emulated.frechet_distance(*sides, **{"device": "cuda", **keywords})
+
+    with pytest.raises(ValueError, match="rows2: expected at least 2 samples, got 1"):
+        distance(moments, None, None, one, None, None)
+    with pytest.raises(ValueError, match="rows1: expected at least 2 samples, got 0"):
+        distance(emulated.DeviceMoments(4), None, None, moments, None, None)
+    with pytest.raises(fastfid.NumericalError, match="row 0 of those given"):
+        distance(bad, None, None, *host)
+    with pytest.raises(ValueError, match="the two sides differ in dimension: 4 and 5"):
+        distance(moments, None, None, *host_side(some_rows(9, 5, 8)))
+    with pytest.raises(ValueError, match="side 2: expected neither sigma nor rows beside moments"):
+        distance(*host, moments, host[1], None)
+    with pytest.raises(ValueError, match="'eigen' runs on the CPU only"):
+        distance(moments, None, None, moments, None, None, method="eigen")
+    with pytest.raises(TypeError, match="mu1"):
+        distance(moments, None, None, *host, device="cpu")
+
+
+def test_fid_takes_its_distance_where_the_images_came(emulated, libraries, monkeypatch):
+    """FID.compute(device="cuda"), and frechet_distance of one's own moments."""
+    calls = []
+
+    class Accumulator:  # of cuda.Memory; the rows are HostArrays
+        def __init__(self, d):
+            self.on_device = emulated.DeviceMoments(d)
+
+        def update(self, rows):
+            self.on_device.update(Tensor(rows.values.copy()))
+
+        def to_host(self):
+            calls.append("to_host")
+            return self.on_device.to_host()
+
+    monkeypatch.setattr(HostMemory, "moments", lambda self, d: Accumulator(d))
+    images = np.random.default_rng(9).integers(0, 256, (2, 7, 80, 80, 3), dtype=np.uint8)
+    images[1] //= 2
+    fid = fastfid.FID(extractor=OnDevice(64, "none", 4))
+    for real, side in ((True, images[0]), (False, images[1])):
+        fid.update(GpuTensor(side), real=real, stream=5)
+    want = fid.compute()
+    assert calls == ["to_host", "to_host"]
+    monkeypatch.setattr(fastfid._core, "frechet_distance", emulated.frechet_distance)
+    for device in ("cuda", "cuda:0"):
+        assert fid.compute(device=device, tol=1e-9) == pytest.approx(want, rel=1e-7)
+    assert len(calls) == 2
+    fid.reset(fake=False)
+    with pytest.raises(ValueError, match="real: a covariance needs at least 2 images, got 0"):
+        fid.compute(device="cuda")
+    fid.update(GpuTensor(images[0][:1]), real=True, stream=5)
+    with pytest.raises(ValueError, match="real: a covariance needs at least 2 images, got 1"):
+        fid.compute(device="cuda")
+    fid.update(images[0][1:], real=True)  # from the host: then the side is put together there
+    calls.clear()
+    assert fid.compute(device="cuda", tol=1e-9) == pytest.approx(want, rel=1e-7)
+    assert calls == ["to_host"]
+
+    monkeypatch.setattr(fastfid.fid, "DeviceMoments", emulated.DeviceMoments)
+    moments, own = on_device(emulated, some_rows(70, 16, 1)), fastfid.Moments(16)
+    own.update(some_rows(90, 16, 2))
+    statistics = fastfid.Statistics.from_moments(own)
+    record = fastfid.frechet_distance(moments, statistics, device="cuda", return_info=True)
+    assert (record["n"], record["dims"], record["method"]) == ({"real": 70, "fake": 90}, 16, "newton-schulz")
+    expected = fastfid.frechet_distance(fastfid.Statistics.from_moments(moments.to_host()), statistics)
+    assert record["fid"] == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(ValueError, match=r"a: moments on cuda:0 need device='cuda:0', got 'cpu'"):
+        fastfid.frechet_distance(moments, statistics)
+    with pytest.raises(ValueError, match="has 16 dims"):
+        fastfid.frechet_distance(moments, ([0.0], [[1.0]]), device="cuda")

@@ -83,6 +83,29 @@ def test_an_update_does_not_wait_for_the_device():
 
 
 @needs_device
+@pytest.mark.parametrize(("n1", "n2"), [(900, 1200), (200, 300), (1000, 200), (2, 700)])
+def test_distance_of_moments_that_stay_on_the_device(n1, n2):
+    rows = [MomentsCase(512, n, "float32").rows() + 0.1 * k for k, n in enumerate((n1, n2))]
+    moments, statistics = [], []
+    for x in rows:
+        x = np.ascontiguousarray(x, np.float32)
+        moments.append(fastfid.DeviceMoments(512, arithmetic="float64"))
+        moments[-1].update(on_device(x))
+        there = fastfid.Moments(512)
+        there.update(x)
+        statistics.append(fastfid.Statistics.from_moments(there))
+    want = fastfid.frechet_distance(*statistics, return_info=True)
+    size = want["trace1"] + want["trace2"]
+    for sides in (moments, (moments[0], statistics[1]), (statistics[0], moments[1])):
+        got = fastfid.frechet_distance(*sides, device="cuda", tol=1e-9, return_info=True)
+        assert got["fid"] == pytest.approx(want["fid"], abs=1e-8 * size)
+        assert got["lower"] <= want["upper"]
+        assert want["lower"] <= got["upper"]
+        assert got["note"] == ""
+        assert got["mean_term"] == pytest.approx(want["mean_term"], rel=1e-12)
+
+
+@needs_device
 def test_a_nonfinite_row_is_named_later():
     moments = fastfid.DeviceMoments(64)
     rows = torch.rand(3000, 64, device="cuda")

@@ -37,8 +37,10 @@ def library(tmp_path_factory):
     folder = tmp_path_factory.mktemp("emulation")
     compile_library(folder / "libcublas.so.13", emulated=("fake_math",))
     (folder / "libcusolver.so.12").write_bytes((folder / "libcublas.so.13").read_bytes())
-    core = ("band_root", "device", "frechet", "linalg", "matrix_sqrt", "parallel", "polar", "tiles")
-    library = compile_library(folder / "polar.so", core=core, host=("math_libraries", "polar"), emulated=("polar",))
+    core = ("band_root", "device", "frechet", "linalg", "matrix_sqrt", "moments", "parallel", "polar", "tiles")
+    host = ("math_libraries", "polar")
+    out = folder / "polar.so"
+    library = compile_library(out, core=core, host=host, kernels=("moments",), emulated=("polar",))
     library.first_scale.restype = ctypes.c_double
     library.set_folder(str(folder).encode())
     library.cublas = ctypes.CDLL(folder / "libcublas.so.13")
@@ -127,6 +129,22 @@ class TestKernels:
         y2 = self.symmetric(n)
         alpha = min(1.0, np.linalg.norm(y2) ** 0.25) * (1 + 1e-12)
         assert library.first_scale(pointer(upper_only(y2)), n) == pytest.approx(1 / alpha, rel=1e-14)
+
+    @pytest.mark.parametrize("d", [1, 33, 70])
+    def test_rows_become_a_factor(self, library, n, d):
+        n += 1
+        rows = (random(n, d + 5) + 1e4).astype(np.float32)  # longer than wide: what lies between is not read
+        rows[:, d:] = np.nan
+        f, mean = np.full((n, d), np.nan), np.full(d, np.nan)
+        library.centre_rows(pointer(rows), d + 5, n, d, pointer(f), pointer(mean))
+        x = rows[:, :d].astype(np.longdouble)
+        centred = x - x.mean(axis=0)
+        np.testing.assert_allclose(mean, x.mean(axis=0).astype(float), rtol=1e-15)
+        np.testing.assert_allclose(f, centred.astype(float), atol=2e-12)
+        library.reflect_rows(pointer(f), n, d, ctypes.c_double(2.0))
+        # F^T F / 4 is the scatter matrix, with one row less.
+        scatter = (centred.T @ centred).astype(float)
+        np.testing.assert_allclose(4 * f[:-1].T @ f[:-1], scatter, rtol=1e-9, atol=1e-9)
 
     def test_facts(self, library, n):
         s = random(n, n)

@@ -1,6 +1,8 @@
 // What runs on a CUDA device; where it was not built, names that say so.
 #include <pybind11/pybind11.h>
 
+#include <memory>
+
 #include "bindings/bindings.hpp"
 #include "bindings/dlpack.hpp"
 #include "core/errors.hpp"
@@ -8,14 +10,11 @@
 #ifdef FASTFID_WITH_CUDA
 #include <pybind11/stl.h>
 
-#include <deque>
 #include <exception>
-#include <memory>
-#include <optional>
 #include <utility>
 
 #include "bindings/arrays.hpp"
-#include "cuda/moments.hpp"
+#include "bindings/tensor_moments.hpp"
 #endif
 
 namespace py = pybind11;
@@ -69,97 +68,14 @@ Arithmetic parse_arithmetic(const std::string& name) {
   throw InvalidArgument(message("arithmetic: expected 'auto', 'float64' or 'float32', got '", name, "'"));
 }
 
-// The moments, and the tensors that the device may not have read yet. Those are kept until it has: a library that does
-// not know our stream might give their memory to somebody else.
-class TensorMoments {
- public:
-  TensorMoments(int d, int device, const std::string& arithmetic)
-      : moments_(std::make_unique<DeviceMoments>(d, device, parse_arithmetic(arithmetic))) {}
-
-  ~TensorMoments() {
-    // Waits, outside the GIL, for what is still being read.
-    const py::gil_scoped_release release;
-    for (const auto& [event, tensor] : in_flight_) {
-      try {
-        event.synchronize();
-      } catch (const DeviceError&) {
-        // The device is broken: it reads nothing any more.
-      }
-    }
-  }
-
-  DeviceMoments& get() { return *moments_; }
-
-  void update(const py::object& x, std::optional<std::uintptr_t> stream) {
-    const dlpack::Device where = tensor_device(x, "x");
-    FASTFID_EXPECT(where.type == dlpack::kCuda || where.type == dlpack::kCudaManaged, InvalidArgument,
-                   "x: expected a tensor on cuda:", moments_->device(), ", got one that is not on a CUDA device");
-    FASTFID_EXPECT(where.id == moments_->device(), InvalidArgument, "x: expected a tensor on cuda:", moments_->device(),
-                   ", got one on cuda:", where.id);
-    const std::uintptr_t handle = stream ? *stream : callers_stream(x, moments_->device());
-    ImportedTensor tensor = import_tensor(x, "x", handle);
-    const cuda::DeviceRows rows = as_device_rows(tensor);
-    const cuda::Stream on{moments_->device(), reinterpret_cast<CUstream_st*>(handle)};
-    cuda::Event read(moments_->device());
-    std::exception_ptr failure;
-    {
-      // Launches only; the object has its own lock, which is never held while the GIL is taken.
-      const py::gil_scoped_release release;
-      try {
-        moments_->update(rows, on);
-      } catch (...) {
-        failure = std::current_exception();  // what was launched before it may be reading the tensor
-      }
-      read.record(on);
-    }
-    in_flight_.emplace_back(std::move(read), std::move(tensor));
-    give_back();
-    if (failure) std::rethrow_exception(failure);
-  }
-
-  // Drops the tensors that have been read. With the GIL held.
-  void give_back() {
-    while (!in_flight_.empty() && in_flight_.front().first.is_done()) {
-      // Out of the queue before it is dropped: its deleter may be Python, which may hand the GIL to another update.
-      const auto done = std::move(in_flight_.front());
-      in_flight_.pop_front();
-    }
-  }
-
- private:
-  cuda::DeviceRows as_device_rows(const ImportedTensor& tensor) const {
-    cuda::DeviceRows rows;
-    if (tensor.is(dlpack::kFloat, 32)) {
-      rows.dtype = DType::kFloat32;
-    } else if (tensor.is(dlpack::kFloat, 16)) {
-      rows.dtype = DType::kFloat16;
-    } else if (tensor.is(dlpack::kBFloat, 16)) {
-      rows.dtype = DType::kBFloat16;
-    } else {
-      throw py::type_error(message("x: expected float32, float16 or bfloat16, got ", tensor.describe()));
-    }
-    if (tensor.shape.size() != 2) {
-      throw py::type_error(message("x: expected a tensor with 2 dimensions, got ", tensor.describe()));
-    }
-    FASTFID_EXPECT(tensor.shape[1] == moments_->d(), InvalidArgument, "x: expected shape (n, ", moments_->d(),
-                   "), got ", tensor.describe());
-    rows.data = tensor.data;
-    rows.n = tensor.shape[0];
-    rows.row_stride = tensor.strides[0];
-    rows.column_stride = tensor.strides[1];
-    return rows;
-  }
-
-  std::unique_ptr<DeviceMoments> moments_;
-  std::deque<std::pair<cuda::Event, ImportedTensor>> in_flight_;  // guarded by the GIL
-};
-
 void bind_device_moments(py::module_& module) {
   py::options options;
   options.disable_function_signatures();
   py::class_<TensorMoments>(module, "DeviceMoments", kDeviceMomentsDoc)
-      .def(py::init<int, int, const std::string&>(), py::arg("d"), py::kw_only(), py::arg("device") = 0,
-           py::arg("arithmetic") = "auto")
+      .def(py::init([](int d, int device, const std::string& arithmetic) {
+             return std::make_unique<TensorMoments>(d, device, parse_arithmetic(arithmetic));
+           }),
+           py::arg("d"), py::kw_only(), py::arg("device") = 0, py::arg("arithmetic") = "auto")
       .def("update", &TensorMoments::update, py::arg("x"), py::kw_only(), py::arg("stream") = py::none(),
            R"(Add rows. The host does not wait for the device.
 
@@ -238,18 +154,92 @@ NumericalError
 
 #else
 
+// There are none, but the class is there, to ask whether something is one.
+class DeviceMoments {};
+
 void bind_device_moments(py::module_& module) {
-  module.def(
-      "DeviceMoments",
-      [](const py::args&, const py::kwargs&) -> py::object {
+  py::class_<DeviceMoments>(module, "DeviceMoments", kDeviceMomentsDoc)
+      .def(py::init([](const py::args&, const py::kwargs&) -> std::unique_ptr<DeviceMoments> {
         throw BackendUnavailable("fastfid was built without its CUDA part (" FASTFID_CUDA_STATUS ")");
-      },
-      kDeviceMomentsDoc);
+      }));
 }
 
 #endif
 
 }  // namespace
+
+#ifdef FASTFID_WITH_CUDA
+
+TensorMoments::~TensorMoments() {
+  const py::gil_scoped_release release;
+  for (const auto& [event, tensor] : in_flight_) {
+    try {
+      event.synchronize();
+    } catch (const DeviceError&) {
+      // The device is broken: it reads nothing any more.
+    }
+  }
+}
+
+void TensorMoments::update(const py::object& x, std::optional<std::uintptr_t> stream) {
+  const dlpack::Device where = tensor_device(x, "x");
+  FASTFID_EXPECT(where.type == dlpack::kCuda || where.type == dlpack::kCudaManaged, InvalidArgument,
+                 "x: expected a tensor on cuda:", moments_->device(), ", got one that is not on a CUDA device");
+  FASTFID_EXPECT(where.id == moments_->device(), InvalidArgument, "x: expected a tensor on cuda:", moments_->device(),
+                 ", got one on cuda:", where.id);
+  const std::uintptr_t handle = stream ? *stream : callers_stream(x, moments_->device());
+  ImportedTensor tensor = import_tensor(x, "x", handle);
+  const cuda::DeviceRows rows = as_device_rows(tensor);
+  const cuda::Stream on{moments_->device(), reinterpret_cast<CUstream_st*>(handle)};
+  cuda::Event read(moments_->device());
+  std::exception_ptr failure;
+  {
+    // Launches only; the object has its own lock, which is never held while the GIL is taken.
+    const py::gil_scoped_release release;
+    try {
+      moments_->update(rows, on);
+    } catch (...) {
+      failure = std::current_exception();  // what was launched before it may be reading the tensor
+    }
+    read.record(on);
+  }
+  in_flight_.emplace_back(std::move(read), std::move(tensor));
+  give_back();
+  if (failure) std::rethrow_exception(failure);
+}
+
+void TensorMoments::give_back() {
+  while (!in_flight_.empty() && in_flight_.front().first.is_done()) {
+    // Out of the queue before it is dropped: its deleter may be Python, which may hand the GIL to another update.
+    const auto done = std::move(in_flight_.front());
+    in_flight_.pop_front();
+  }
+}
+
+cuda::DeviceRows TensorMoments::as_device_rows(const ImportedTensor& tensor) const {
+  cuda::DeviceRows rows;
+  if (tensor.is(dlpack::kFloat, 32)) {
+    rows.dtype = DType::kFloat32;
+  } else if (tensor.is(dlpack::kFloat, 16)) {
+    rows.dtype = DType::kFloat16;
+  } else if (tensor.is(dlpack::kBFloat, 16)) {
+    rows.dtype = DType::kBFloat16;
+  } else {
+    throw py::type_error(message("x: expected float32, float16 or bfloat16, got ", tensor.describe()));
+  }
+  if (tensor.shape.size() != 2) {
+    throw py::type_error(message("x: expected a tensor with 2 dimensions, got ", tensor.describe()));
+  }
+  FASTFID_EXPECT(tensor.shape[1] == moments_->d(), InvalidArgument, "x: expected shape (n, ", moments_->d(), "), got ",
+                 tensor.describe());
+  rows.data = tensor.data;
+  rows.n = tensor.shape[0];
+  rows.row_stride = tensor.strides[0];
+  rows.column_stride = tensor.strides[1];
+  return rows;
+}
+
+#endif
 
 void bind_cuda(py::module_& module) { bind_device_moments(module); }
 

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "bindings/dlpack.hpp"
+#include "bindings/tensor_moments.hpp"
 #include "cuda/math_libraries.hpp"
 #include "cuda/polar.hpp"
 #endif
@@ -62,7 +63,17 @@ struct Side {
   Gaussian gaussian;
 };
 
-Side parse_side(py::handle mu, py::handle sigma, py::handle rows, std::optional<std::size_t> n, int number) {
+// A side as the caller gives it.
+struct SideArguments {
+  py::handle mu;
+  py::handle sigma;
+  py::handle rows;
+  std::optional<std::size_t> n;
+  int number;
+};
+
+Side parse_side(const SideArguments& given) {
+  const auto& [mu, sigma, rows, n, number] = given;
   const std::string suffix = std::to_string(number);
   const std::string mu_name = "mu" + suffix;
   const std::string sigma_name = "sigma" + suffix;
@@ -196,13 +207,38 @@ TraceResult trace_on_device(py::handle sigma1, py::handle sigma2, TraceMethod me
   return cuda::trace_sqrt_product(std::move(factors[0]), std::move(factors[1]), tol, stream);
 }
 
-FrechetResult distance_on_device(const Gaussian& a, const Gaussian& b, TraceMethod method, std::optional<double> tol,
-                                 int device) {
+// A side in host memory, or moments on the device, which the caller keeps alive.
+struct AnySide {
+  std::optional<Side> host;
+  cuda::DeviceMoments* moments = nullptr;
+
+  cuda::Side get() const { return moments != nullptr ? cuda::Side(moments) : cuda::Side(&host->gaussian); }
+};
+
+AnySide parse_any_side(const SideArguments& given, int device) {
+  AnySide out;
+  if (!py::isinstance<TensorMoments>(given.mu)) {
+    out.host = parse_side(given);
+    return out;
+  }
+  out.moments = &py::cast<TensorMoments&>(given.mu).get();
+  FASTFID_EXPECT(out.moments->device() == device, InvalidArgument, "side ", given.number,
+                 ": expected moments on cuda:", device,
+                 ", where the distance is taken, got moments on cuda:", out.moments->device());
+  FASTFID_EXPECT(given.sigma.is_none() && given.rows.is_none(), InvalidArgument, "side ", given.number,
+                 ": expected neither sigma nor rows beside moments");
+  return out;
+}
+
+FrechetResult distance_on_device(const SideArguments& first, const SideArguments& second, TraceMethod method,
+                                 std::optional<double> tol, int device) {
   expect_polar_method(method);
   const cuda::Stream stream = legacy_stream(device);
-  // Safe: as on the CPU; the call returns when the device is done.
+  const AnySide a = parse_any_side(first, device);
+  const AnySide b = parse_any_side(second, device);
+  // Safe: as on the CPU; moments on the device lock themselves. The call returns when the device is done.
   const py::gil_scoped_release release;
-  return cuda::frechet_distance(a, b, tol, stream);
+  return cuda::frechet_distance(a.get(), b.get(), tol, stream);
 }
 
 #else
@@ -211,7 +247,7 @@ FrechetResult distance_on_device(const Gaussian& a, const Gaussian& b, TraceMeth
   throw BackendUnavailable("device: fastfid was built without its CUDA part (" FASTFID_CUDA_STATUS ")");
 }
 TraceResult trace_on_device(py::handle, py::handle, TraceMethod, std::optional<double>, int) { throw_not_built(); }
-FrechetResult distance_on_device(const Gaussian&, const Gaussian&, TraceMethod, std::optional<double>, int) {
+FrechetResult distance_on_device(const SideArguments&, const SideArguments&, TraceMethod, std::optional<double>, int) {
   throw_not_built();
 }
 
@@ -242,11 +278,13 @@ FrechetResult distance_of_arrays(py::handle mu1, py::handle sigma1, py::handle r
                                  py::handle rows2, const std::string& method, std::optional<double> tol,
                                  std::optional<std::size_t> n1, std::optional<std::size_t> n2,
                                  const std::string& device) {
-  const Side a = parse_side(mu1, sigma1, rows1, n1, 1);
-  const Side b = parse_side(mu2, sigma2, rows2, n2, 2);
+  const SideArguments first{mu1, sigma1, rows1, n1, 1};
+  const SideArguments second{mu2, sigma2, rows2, n2, 2};
   const TraceMethod route = parse_method(method);
   check_tol(tol);
-  if (const auto index = parse_device(device)) return distance_on_device(a.gaussian, b.gaussian, route, tol, *index);
+  if (const auto index = parse_device(device)) return distance_on_device(first, second, route, tol, *index);
+  const Side a = parse_side(first);
+  const Side b = parse_side(second);
   // Safe: the core reads the arrays only, which `a` and `b` keep alive, and touches no Python object.
   const py::gil_scoped_release release;
   return frechet_distance(a.gaussian, b.gaussian, route, tol);
@@ -260,7 +298,7 @@ linalg::Matrix to_matrix(const Doubles& array) {
 
 }  // namespace
 
-void bind_frechet(py::module_& module) {
+void bind_frechet_results(py::module_& module) {
   py::class_<TraceResult>(module, "TraceResult", R"(
 The trace of the matrix square root of a product of covariances, with proven bounds.
 
@@ -341,7 +379,9 @@ bias : float or None
       .def("__repr__", [](const FrechetResult& r) {
         return message("FrechetResult(value=", r.value, ", lower=", r.lower, ", upper=", r.upper, ")");
       });
+}
 
+void bind_frechet(py::module_& module) {
   module.def("trace_sqrt_product", &trace_of_arrays, py::arg("sigma1"), py::arg("sigma2"), py::kw_only(),
              py::arg("method") = "auto", py::arg("tol") = py::none(), py::arg("device") = "cpu", R"(
 tr((Sigma1 Sigma2)^(1/2)) of two covariances, with proven bounds.
@@ -394,12 +434,13 @@ Fréchet distance of two Gaussians: |mu1 - mu2|^2 + tr Sigma1 + tr Sigma2 - 2 tr
 Parameters
 ----------
 mu1, mu2 : ndarray of float64, shape (d,)
+    For a CUDA device also DeviceMoments on it, without sigma and rows: what they hold stays there.
 sigma1, sigma2 : ndarray of float64, shape (d, d), or None
 rows1, rows2 : ndarray of float32 or float64, shape (n, d), or None
     Feature rows, not centred, n >= 2: what a side with n <= d has in place of sigma, so that its singular covariance
     is never formed. Exactly one of sigma and rows is given for each side.
 method, tol, device
-    As for trace_sqrt_product; the arguments are NumPy arrays for every device.
+    As for trace_sqrt_product; arrays are NumPy's for every device.
 n1, n2 : int, optional
     Samples behind sigma1 and sigma2, for the bias; for sides with rows they are known.
 

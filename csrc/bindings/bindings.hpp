@@ -11,6 +11,7 @@ void bind_cuda_network(pybind11::module_& module);
 void bind_dlpack(pybind11::module_& module);
 void bind_features(pybind11::module_& module);
 void bind_frechet(pybind11::module_& module);
+void bind_frechet_results(pybind11::module_& module);  // the classes that bind_frechet's functions return
 void bind_image(pybind11::module_& module);
 void bind_moments(pybind11::module_& module);
 void bind_raw_moments(pybind11::module_& module);

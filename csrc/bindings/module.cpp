@@ -50,6 +50,7 @@ no such device
 #endif
   fastfid::bindings::bind_dlpack(module);
   fastfid::bindings::bind_features(module);
+  fastfid::bindings::bind_frechet_results(module);
   fastfid::bindings::bind_frechet(module);
   fastfid::bindings::bind_image(module);
   fastfid::bindings::bind_raw_moments(module);

@@ -321,6 +321,26 @@ void DeviceMoments::expect_finite() {
   expect_finite_locked();
 }
 
+DeviceSnapshot DeviceMoments::snapshot(Stream stream) {
+  const std::lock_guard lock(mutex_);
+  expect_finite_locked();
+  DeviceSnapshot out;
+  out.n = folded_ + pending_;
+  out.row_stride = static_cast<std::int64_t>(row_length());
+  begin(stream);
+  if (out.n <= d_) {
+    out.rows = DeviceArray<float>(static_cast<std::size_t>(out.n) * row_length(), stream);
+    copy_on_device(out.rows.data(), buffer_.data(), out.rows.size() * sizeof(float), stream);
+  } else {
+    const auto d = static_cast<std::size_t>(d_);
+    out.mean = DeviceArray<double>(d, stream);
+    out.covariance = DeviceArray<double>(d * d, stream);
+    covariance_locked(static_cast<double>(out.n - 1), out.covariance.data(), out.mean.data(), stream);
+  }
+  end(stream);
+  return out;
+}
+
 std::unique_ptr<Moments> DeviceMoments::to_host() {
   const std::lock_guard lock(mutex_);
   const std::int64_t n = folded_ + pending_;

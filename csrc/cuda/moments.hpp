@@ -30,6 +30,15 @@ struct DeviceRows {
 //     kFloat32.
 enum class Arithmetic { kAuto, kFloat64, kFloat32 };
 
+// What DeviceMoments had seen at one moment, in device memory.
+struct DeviceSnapshot {
+  std::int64_t n = 0;
+  DeviceArray<float> rows;  // (n, row_stride), of which d columns count; only while n <= d, else:
+  std::int64_t row_stride = 0;
+  DeviceArray<double> mean;        // (d,)
+  DeviceArray<double> covariance;  // (d, d), row-major, divisor n - 1
+};
+
 // n, mean and covariance of a stream of d-dimensional rows on one device.
 //
 // Rows are collected into blocks of kBlockRows in device memory (float32; float16 and bfloat16 are exact in it). With
@@ -84,6 +93,10 @@ class DeviceMoments {
 
   // Waits for all updates; throws NumericalError, naming the first row with a NaN or an infinity.
   void expect_finite();
+
+  // Waits for all updates and returns them as they are, without a copy to the host; the arrays are the stream's. Does
+  // not disturb later updates. Throws as expect_finite() does.
+  DeviceSnapshot snapshot(Stream stream);
 
   // Waits for all updates and returns the same moments on the host: rows while n <= d, else n, mean and scatter. Throws
   // as expect_finite() does.

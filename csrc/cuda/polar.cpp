@@ -1,6 +1,7 @@
 #include "cuda/polar.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <utility>
 
@@ -221,14 +222,14 @@ DeviceFactor to_device(const Factor& factor, Stream stream) {
 }
 
 std::vector<DeviceFactor> factor_covariances(const std::vector<DeviceCovariance>& covariances, Stream stream) {
-  struct Side {
+  struct Matrices {
     DeviceArray<double> upload;  // of a covariance in host memory
     const double* sigma = nullptr;
     DeviceArray<double> scaled;  // the upper triangle of what is factored
     bool is_regular = true;
   };
   const std::size_t count = covariances.size();
-  std::vector<Side> sides(count);
+  std::vector<Matrices> sides(count);
   std::vector<DeviceFactor> out(count);
   DeviceArray<double> sums(sum_workspace(), stream);
   DeviceArray<SymmetricFacts> facts(count, stream);
@@ -236,7 +237,7 @@ std::vector<DeviceFactor> factor_covariances(const std::vector<DeviceCovariance>
     const auto& [sigma, is_on_device, d, name] = covariances[i];
     FASTFID_EXPECT(d >= 1 && d <= kMaxDims, InvalidArgument, name, ": expected a covariance with 1 <= d <= ", kMaxDims,
                    ", got d = ", d);
-    Side& side = sides[i];
+    Matrices& side = sides[i];
     side.sigma = sigma;
     if (!is_on_device) {
       side.upload = DeviceArray<double>(d * d, stream);
@@ -256,7 +257,7 @@ std::vector<DeviceFactor> factor_covariances(const std::vector<DeviceCovariance>
   for (std::size_t i = 0; i < count; ++i) {
     const SymmetricFacts& fact = found[i];
     DeviceFactor& factor = out[i];
-    Side& side = sides[i];
+    Matrices& side = sides[i];
     const std::size_t d = covariances[i].d;
     factor.d = d;
     side.is_regular = fact.trace > 0 && std::isfinite(fact.trace) &&
@@ -298,6 +299,28 @@ std::vector<DeviceFactor> factor_covariances(const std::vector<DeviceCovariance>
   return out;
 }
 
+DeviceFactor factor_rows(const float* rows, std::size_t stride, std::size_t n, std::size_t d, double* mean,
+                         const char* name, Stream stream) {
+  FASTFID_EXPECT(n >= 2, InvalidArgument, name, ": expected at least 2 samples, got ", n);
+  FASTFID_EXPECT(n <= d, InvalidArgument, name, ": expected at most d = ", d, " rows, got ", n);
+  DeviceFactor out;
+  out.d = d;
+  out.f = DeviceArray<double>(n * d, stream);
+  const DeviceArray<double> sums(sum_workspace(), stream);
+  const DeviceArray<double> norm(1, stream);
+  centre_rows(rows, stride, n, d, out.f.data(), mean, stream);
+  frobenius_norm(out.f.data(), n * d, sums.data(), norm.data(), stream);
+  const double scatter = std::pow(read(norm, stream).front(), 2);
+  if (scatter == 0) return out;
+  const double trace = scatter / real(n - 1);
+  out.exponent = power_of_four(trace);
+  out.trace = std::scalbn(trace, -2 * out.exponent);
+  out.rows = n - 1;
+  out.rank = n - 1;
+  reflect_rows(out.f.data(), n, d, std::sqrt(real(n - 1)) * std::scalbn(1.0, out.exponent), stream);
+  return out;
+}
+
 TraceResult trace_sqrt_product(DeviceFactor a, DeviceFactor b, std::optional<double> tol, Stream stream,
                                LatePrecision late) {
   if (a.rows < b.rows) std::swap(a, b);
@@ -314,19 +337,63 @@ TraceResult trace_sqrt_product(DeviceFactor a, DeviceFactor b, std::optional<dou
   return out;
 }
 
-FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, std::optional<double> tol, Stream stream) {
-  return fastfid::frechet_distance(a, b, [&] {
-    const auto factor = [&](const Gaussian& side, const char* sigma_name, const char* rows_name) {
-      if (const auto* rows = std::get_if<FeatureRows>(&side.covariance)) {
-        return to_device(fastfid::factor_rows(*rows, side.d, rows_name), stream);
-      }
-      const DeviceCovariance covariance{std::get<const double*>(side.covariance), false, side.d, sigma_name};
-      return std::move(factor_covariances({covariance}, stream).front());
-    };
-    DeviceFactor first = factor(a, "sigma1", "rows1");
-    DeviceFactor second = factor(b, "sigma2", "rows2");
-    TraceTerms out = trace_terms(first, second);
-    out.trace = trace_sqrt_product(std::move(first), std::move(second), tol, stream);
+namespace {
+
+// A side of the distance, up to the factor of its covariance.
+struct Prepared {
+  Gaussian gaussian;         // of moments on the device: mean and dimension alone
+  std::vector<double> mean;  // of these
+  DeviceSnapshot snapshot;
+  std::optional<DeviceFactor> factor;
+  std::optional<DeviceCovariance> covariance;  // where there is none yet
+};
+
+Prepared prepare(const Side& side, const char* sigma_name, const char* rows_name, Stream stream) {
+  Prepared out;
+  if (const auto* const given = std::get_if<const Gaussian*>(&side)) {
+    out.gaussian = **given;
+    if (const auto* const sigma = std::get_if<const double*>(&out.gaussian.covariance)) {
+      out.covariance = DeviceCovariance{*sigma, false, out.gaussian.d, sigma_name};
+    } else {
+      const auto& rows = std::get<FeatureRows>(out.gaussian.covariance);
+      out.factor = to_device(fastfid::factor_rows(rows, out.gaussian.d, rows_name), stream);
+    }
+    return out;
+  }
+  DeviceMoments& moments = *std::get<DeviceMoments*>(side);
+  const auto d = static_cast<std::size_t>(moments.d());
+  out.snapshot = moments.snapshot(stream);
+  DeviceSnapshot& snapshot = out.snapshot;
+  if (snapshot.n <= moments.d()) {
+    snapshot.mean = DeviceArray<double>(d, stream);
+    out.factor = factor_rows(snapshot.rows.data(), static_cast<std::size_t>(snapshot.row_stride),
+                             static_cast<std::size_t>(snapshot.n), d, snapshot.mean.data(), rows_name, stream);
+  } else {
+    out.covariance = DeviceCovariance{snapshot.covariance.data(), true, d, sigma_name};
+  }
+  out.mean = read(snapshot.mean, stream);
+  out.gaussian = {out.mean.data(), d, static_cast<const double*>(nullptr), std::nullopt};
+  return out;
+}
+
+}  // namespace
+
+FrechetResult frechet_distance(const Side& a, const Side& b, std::optional<double> tol, Stream stream) {
+  std::array<Prepared, 2> sides = {prepare(a, "sigma1", "rows1", stream), prepare(b, "sigma2", "rows2", stream)};
+  return fastfid::frechet_distance(sides[0].gaussian, sides[1].gaussian, [&] {
+    std::vector<DeviceCovariance> covariances;
+    for (const Prepared& side : sides) {
+      if (side.covariance) covariances.push_back(*side.covariance);
+    }
+    // Together: each call waits twice, however many there are.
+    std::vector<DeviceFactor> factors;
+    if (!covariances.empty()) factors = factor_covariances(covariances, stream);
+    auto next = factors.begin();
+    for (Prepared& side : sides) {
+      if (side.covariance) side.factor = std::move(*next++);
+    }
+    TraceTerms out = trace_terms(*sides[0].factor, *sides[1].factor);
+    out.trace = trace_sqrt_product(std::move(*sides[0].factor), std::move(*sides[1].factor), tol, stream);
     return out;
   });
 }

@@ -21,10 +21,12 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "core/frechet.hpp"
 #include "core/matrix_sqrt.hpp"
+#include "cuda/moments.hpp"
 #include "cuda/runtime.hpp"
 
 namespace fastfid::cuda {
@@ -54,6 +56,11 @@ inline constexpr std::size_t kMaxDims = 32768;
 // twice.
 std::vector<DeviceFactor> factor_covariances(const std::vector<DeviceCovariance>& covariances, Stream stream);
 
+// As fastfid::factor_rows() for n <= d rows of d float32 features in device memory, `stride` elements apart; their
+// mean, (d,), is written to device memory. Throws InvalidArgument for n < 2. Waits for the stream once.
+DeviceFactor factor_rows(const float* rows, std::size_t stride, std::size_t n, std::size_t d, double* mean,
+                         const char* name, Stream stream);
+
 // A factor made on the host, copied to the device.
 DeviceFactor to_device(const Factor& factor, Stream stream);
 
@@ -67,8 +74,12 @@ enum class LatePrecision { kDevice, kFloat64, kFloat32 };
 TraceResult trace_sqrt_product(DeviceFactor a, DeviceFactor b, std::optional<double> tol, Stream stream,
                                LatePrecision late = LatePrecision::kDevice);
 
-// fastfid::frechet_distance() for sides in host memory: covariances are copied to the device and factored there, rows
-// are factored on the host. No bias: the route yields no singular values. Throws as the two.
-FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, std::optional<double> tol, Stream stream);
+// One side of the distance: in host memory, or its moments on the stream's device.
+using Side = std::variant<const Gaussian*, DeviceMoments*>;
+
+// fastfid::frechet_distance(). From host memory covariances are copied to the device and factored there, rows are
+// factored on the host; of moments on the device nothing comes to the host but their mean and a few scalars. No bias:
+// the route yields no singular values. Throws as the two.
+FrechetResult frechet_distance(const Side& a, const Side& b, std::optional<double> tol, Stream stream);
 
 }  // namespace fastfid::cuda

@@ -329,6 +329,50 @@ struct CheckFactor : Added {
   }
 };
 
+// --- Column by column ----------------------------------------------------------------------------------------------
+
+// A block of (kTile, kTileRows) threads has kTile columns; neighbouring threads read neighbouring columns.
+constexpr std::size_t kColumnBytes = kTileRows * kTile * sizeof(double);
+
+__device__ Index own_column() { return blockIdx.x * kTile + threadIdx.x; }
+
+// The sum of value(i), i < n, for the column of each thread; all threads of the block call it. The order is fixed.
+template <class Value>
+__device__ double column_sum(Index n, bool has_column, Value value) {
+  double* const shared = reinterpret_cast<double*>(shared_memory());  // (kTileRows, kTile)
+  double sum = 0;
+  if (has_column) {
+    for (Index i = threadIdx.y; i < n; i += kTileRows) sum += value(i);
+  }
+  shared[threadIdx.y * kTile + threadIdx.x] = sum;
+  __syncthreads();
+  double total = 0;
+  for (unsigned r = 0; r < kTileRows; ++r) total += shared[r * kTile + threadIdx.x];
+  __syncthreads();  // all have read it before the next sum overwrites it
+  return total;
+}
+
+__global__ void centre_columns(const float* x, Index stride, Index n, Index d, double* f, double* mean) {
+  const Index j = own_column();
+  const bool has_column = j < d;
+  const auto element = [&](Index i) { return static_cast<double>(x[i * stride + j]); };
+  const double first = column_sum(n, has_column, element) / n;
+  // The mean of what is left is the rounding error of the first.
+  const double rest = column_sum(n, has_column, [&](Index i) { return element(i) - first; }) / n;
+  if (!has_column) return;
+  for (Index i = threadIdx.y; i < n; i += kTileRows) f[i * d + j] = element(i) - first - rest;
+  if (threadIdx.y == 0) mean[j] = first + rest;
+}
+
+__global__ void reflect_columns(double* f, Index n, Index d, double root, double divisor) {
+  const Index j = own_column();
+  const bool has_column = j < d;
+  const double sum = column_sum(n, has_column, [&](Index i) { return f[i * d + j]; });
+  if (!has_column) return;
+  const double shift = (f[(n - 1) * d + j] + sum / root) / (root + 1);
+  for (Index i = threadIdx.y; i < n - 1; i += kTileRows) f[i * d + j] = (f[i * d + j] - shift) / divisor;
+}
+
 Index index(std::size_t n) { return static_cast<Index>(n); }
 
 dim3 tiles(std::size_t n) {
@@ -351,6 +395,8 @@ void visit_elements(std::size_t count, Visit visit, Stream stream) {
   const auto blocks = static_cast<unsigned>((count + kThreads - 1) / kThreads);
   launch(for_each_element<Visit>, dim3(blocks), dim3(kThreads), 0, stream, index(count), visit);
 }
+
+dim3 columns(std::size_t d) { return {static_cast<unsigned>((d + kTile - 1) / kTile), 1, 1}; }
 
 template <class Terms>
 void sum(std::size_t count, Terms terms, double* workspace, Stream stream) {
@@ -429,6 +475,17 @@ void symmetric_facts(const double* s, std::size_t n, double* workspace, Symmetri
 
 void scaled_symmetric_part(const double* s, std::size_t n, double scale, double* a, double* copy, Stream stream) {
   visit_pairs(n, s, ScaledHalfSum{a, copy, index(n), scale}, stream);
+}
+
+void centre_rows(const float* x, std::size_t stride, std::size_t n, std::size_t d, double* f, double* mean,
+                 Stream stream) {
+  launch(centre_columns, columns(d), dim3(kTile, kTileRows), kColumnBytes, stream, x, index(stride), index(n), index(d),
+         f, mean);
+}
+
+void reflect_rows(double* f, std::size_t n, std::size_t d, double divisor, Stream stream) {
+  launch(reflect_columns, columns(d), dim3(kTile, kTileRows), kColumnBytes, stream, f, index(n), index(d),
+         std::sqrt(static_cast<double>(n)), divisor);
 }
 
 void check_factor(const double* a, const double* r, const double* rtr, std::size_t n, double noise, double* workspace,

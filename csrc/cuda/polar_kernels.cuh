@@ -85,6 +85,15 @@ void symmetric_facts(const double* s, std::size_t n, double* workspace, Symmetri
 // A's and the copy's upper triangle := (S + S^T) / 2 times `scale`, a power of two.
 void scaled_symmetric_part(const double* s, std::size_t n, double scale, double* a, double* copy, Stream stream);
 
+// F (n x d) := X less the mean of each column, which goes to `mean` (d,). X: n rows of d features, `stride` elements
+// apart. In float64 and two passes, as on the host.
+void centre_rows(const float* x, std::size_t stride, std::size_t n, std::size_t d, double* f, double* mean,
+                 Stream stream);
+
+// The first n - 1 rows of F (n x d), whose columns sum to zero, after the reflection that makes the last one zero
+// (fastfid::factor_rows), over `divisor`. The last row is not written.
+void reflect_rows(double* f, std::size_t n, std::size_t d, double divisor, Stream stream);
+
 // check->residual and lost_pivots from the upper triangles of A, its factor R, and R^T R.
 void check_factor(const double* a, const double* r, const double* rtr, std::size_t n, double noise, double* workspace,
                   FactorCheck* check, Stream stream);

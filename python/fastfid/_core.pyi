@@ -113,10 +113,10 @@ def trace_sqrt_product(
     sigma1: Any, sigma2: Any, *, method: str = "auto", tol: float | None = None, device: str = "cpu"
 ) -> TraceResult: ...
 def frechet_distance(
-    mu1: NDArray[np.float64],
+    mu1: NDArray[np.float64] | DeviceMoments,
     sigma1: NDArray[np.float64] | None,
     rows1: NDArray[np.float32] | NDArray[np.float64] | None,
-    mu2: NDArray[np.float64],
+    mu2: NDArray[np.float64] | DeviceMoments,
     sigma2: NDArray[np.float64] | None,
     rows2: NDArray[np.float32] | NDArray[np.float64] | None,
     *,

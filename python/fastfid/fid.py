@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfid import _core
-from fastfid._core import FrechetResult, Moments
+from fastfid._core import DeviceMoments, FrechetResult, Moments
 from fastfid._version import __version__
 from fastfid.errors import FastfidWarning, NumericalError, SkippedImagesWarning
-from fastfid.features.base import FeatureExtractor, check_device
+from fastfid.features.base import FeatureExtractor, check_device, is_same_device
 from fastfid.pipeline import Report, extract
 from fastfid.protocols import get_protocol
 from fastfid.reuse import CacheMode, StatisticsCache, package_versions
 from fastfid.sources import ImageSource, is_statistics_file, open_source
 from fastfid.sources.device import DeviceImages, callers_stream
-from fastfid.statistics import Statistics, check_compatible, check_provenance
+from fastfid.statistics import AnyStatistics, DeviceStatistics, Statistics, check_compatible, check_provenance
 
 if TYPE_CHECKING:
     from fastfid.features.cuda import DeviceSide
@@ -31,7 +31,7 @@ __all__ = ["FID", "SourceOptions", "compute_fid", "compute_statistics", "frechet
 
 UNCERTAINTY_GROUPS = 10
 DIMS = (64, 192, 768, 2048)
-Side = Statistics | tuple[ArrayLike, ArrayLike]
+Side = Statistics | DeviceMoments | tuple[ArrayLike, ArrayLike]
 
 
 class SourceOptions(TypedDict, total=False):
@@ -459,8 +459,8 @@ def _uncertainty(a: _Side, b: _Side) -> dict[str, Any]:
 
 
 def _distance(
-    a: Statistics,
-    b: Statistics,
+    a: AnyStatistics,
+    b: AnyStatistics,
     *,
     method: str = "auto",
     tol: float | None = None,
@@ -470,7 +470,9 @@ def _distance(
 ) -> FrechetResult:
     check_compatible(a, b, force=force)
 
-    def side(s: Statistics) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[Any] | None]:
+    def side(s: AnyStatistics) -> tuple[NDArray[np.float64] | DeviceMoments, NDArray[Any] | None, NDArray[Any] | None]:
+        if isinstance(s, DeviceStatistics):
+            return s.moments, None, None
         return (s.mu, s.sigma, None) if s.rows is None else (s.mu, None, s.rows)
 
     try:
@@ -493,7 +495,7 @@ def _distance(
     return result
 
 
-def _record(a: Statistics, b: Statistics, result: FrechetResult) -> dict[str, Any]:
+def _record(a: AnyStatistics, b: AnyStatistics, result: FrechetResult) -> dict[str, Any]:
     """Return what is known of a distance, as plain JSON types."""
     return {
         "fid": result.value,
@@ -516,16 +518,23 @@ def _record(a: Statistics, b: Statistics, result: FrechetResult) -> dict[str, An
     }
 
 
-def _as_side(side: Side, label: str) -> Statistics:
+def _as_side(side: Side, label: str, device: str) -> AnyStatistics:
     if isinstance(side, Statistics):
         return side
+    if isinstance(side, DeviceMoments):
+        if device == "cpu":
+            raise ValueError(
+                f"{label}: moments on cuda:{side.device} need device='cuda:{side.device}', got 'cpu'; or pass"
+                " Statistics.from_moments(moments.to_host())"
+            )
+        return DeviceStatistics(side, name=label)
     if isinstance(side, tuple) and len(side) == 2:
         mu, sigma = side
         try:
             return Statistics(np.atleast_1d(mu), np.atleast_2d(sigma))  # a mask is kept, and refused there
         except (TypeError, ValueError) as error:
             raise type(error)(f"{label}: {error}") from None
-    raise TypeError(f"{label}: expected Statistics or a tuple (mu, sigma), got {type(side).__name__}")
+    raise TypeError(f"{label}: expected Statistics, DeviceMoments or a tuple (mu, sigma), got {type(side).__name__}")
 
 
 @overload
@@ -564,8 +573,9 @@ def frechet_distance(
 
     Parameters
     ----------
-    a, b : Statistics or (mu, sigma)
-        mu (d,), sigma (d, d), both float. A :class:`FID`'s sides are its ``real`` and ``fake``.
+    a, b : Statistics, DeviceMoments or (mu, sigma)
+        mu (d,), sigma (d, d), both float. A :class:`FID`'s sides are its ``real`` and ``fake``. Moments on a CUDA
+        device are for a distance that is taken there: they do not come to the host.
     method : {"auto", "eigen", "newton-schulz"}
         How the trace of the matrix square root is taken.
     tol : float, optional
@@ -592,7 +602,7 @@ def frechet_distance(
     >>> frechet_distance((np.zeros(2048), np.eye(2048)), (np.ones(2048), np.eye(2048)))
     2048.0
     """
-    left, right = _as_side(a, "a"), _as_side(b, "b")
+    left, right = _as_side(a, "a", device), _as_side(b, "b", device)
     result = _distance(left, right, method=method, tol=tol, device=device, force=force, needs_bias=return_info)
     return _record(left, right, result) if return_info else result.value
 
@@ -720,6 +730,13 @@ class FID:
     def _statistics(self, real: bool) -> Statistics:
         return Statistics.from_moments(self._total(real), self._provenance(), "real" if real else "fake")
 
+    def _statistics_on(self, device: str, real: bool) -> AnyStatistics:
+        """Return one side as it is on `device`, where all of its images are there; else what comes to the host."""
+        side = self._device_sides.get(real)
+        if side is None or self._moments[real].n or not is_same_device(device, side.device):
+            return self._statistics(real)
+        return DeviceStatistics(side.on_device(), self._provenance(), "real" if real else "fake")
+
     def _total(self, real: bool) -> Moments:
         """Return the moments of one side's images, those on a GPU included; waits for it."""
         if real not in self._device_sides:
@@ -736,7 +753,8 @@ class FID:
         tol : float, optional
             Tighten the certified bounds of the trace term to this width.
         device : str
-            Where the distance is taken: see :func:`frechet_distance`.
+            Where the distance is taken: see :func:`frechet_distance`. A side whose images all came as tensors on that
+            device does not leave it.
 
         Raises
         ------
@@ -745,7 +763,8 @@ class FID:
         fastfid.BackendUnavailable
             There is no such device.
         """
-        return _distance(self.real, self.fake, tol=tol, device=device).value
+        sides = (self._statistics_on(device, real) for real in (True, False))
+        return _distance(*sides, tol=tol, device=device).value
 
     def merge(self, other: "FID") -> None:
         """Add what another FID (another process's shard, say) has seen; ValueError if it saw it otherwise."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfid import npz
-from fastfid._core import Moments
+from fastfid._core import DeviceMoments, Moments
 from fastfid._version import __version__
 from fastfid.masked import expect_unmasked
 
@@ -99,8 +99,7 @@ class Statistics:
         ValueError
             It has seen fewer than two samples.
         """
-        if moments.n < 2:
-            raise ValueError(f"{name}: a covariance needs at least 2 images, got {moments.n}")
+        expect_two(name, moments.n)
         return cls(moments.mean, moments.covariance(), moments.n, meta or {}, moments.rows, name)
 
     def merge(self, other: "Statistics") -> "Statistics":
@@ -190,13 +189,50 @@ class Statistics:
             raise ValueError(f"{path}: {error}") from None
 
 
+def expect_two(name: str, n: int) -> None:
+    """Raise ValueError unless `n` images have a covariance."""
+    if n < 2:
+        raise ValueError(f"{name}: a covariance needs at least 2 images, got {n}")
+
+
 def npz_path(path: str | os.PathLike[str]) -> Path:
     """Return the path with the ``.npz`` suffix that NumPy would add."""
     text = os.fspath(path)
     return Path(text if text.endswith(".npz") else text + ".npz")
 
 
-def check_compatible(a: Statistics, b: Statistics, *, force: bool = False) -> None:
+@dataclass(frozen=True, eq=False)
+class DeviceStatistics:
+    """Moments that stay on their CUDA device, as one side of a distance that is taken there.
+
+    Raises
+    ------
+    ValueError
+        They have seen fewer than two samples.
+    """
+
+    moments: DeviceMoments
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    name: str = "features"
+
+    def __post_init__(self) -> None:
+        expect_two(self.name, self.n)
+
+    @property
+    def d(self) -> int:
+        """Length of a feature vector."""
+        return self.moments.d
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return self.moments.n
+
+
+AnyStatistics = Statistics | DeviceStatistics
+
+
+def check_compatible(a: AnyStatistics, b: AnyStatistics, *, force: bool = False) -> None:
     """Refuse two statistics that do not belong together.
 
     Raises

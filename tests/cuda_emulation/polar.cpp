@@ -67,7 +67,9 @@ void frechet_distance(const double* mu1, const double* first, int n1, const doub
     if (n > 0) gaussian.covariance = FeatureRows{data, static_cast<std::size_t>(n)};
     return gaussian;
   };
-  const FrechetResult r = cuda::frechet_distance(side(mu1, first, n1), side(mu2, second, n2), std::nullopt, {});
+  const Gaussian a = side(mu1, first, n1);
+  const Gaussian b = side(mu2, second, n2);
+  const FrechetResult r = cuda::frechet_distance(&a, &b, std::nullopt, {});
   std::copy_n(std::vector{r.value, r.lower, r.upper, r.mean_term, r.trace1, r.trace2}.data(), 6, out);
 }
 
@@ -108,6 +110,11 @@ void measure_trial(const double* c, int n, const double* w, const double* m, con
   cuda::measure_trial(c, n, w, m, wc, static_cast<std::size_t>(rows) * n, work.data(), &s, {});
   std::copy_n(std::vector{s.norm_c, s.norm_w, s.residual}.data(), 3, out);
 }
+
+void centre_rows(const float* x, int stride, int n, int d, double* f, double* mean) {
+  cuda::centre_rows(x, stride, n, d, f, mean, {});
+}
+void reflect_rows(double* f, int n, int d, double divisor) { cuda::reflect_rows(f, n, d, divisor, {}); }
 
 // trace, largest, asymmetry.
 void symmetric_facts(const double* s, int n, double* out) {

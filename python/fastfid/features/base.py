@@ -10,13 +10,18 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from fastfid.features.cuda import DeviceSide
 
-__all__ = ["FeatureExtractor", "check_device"]
+__all__ = ["FeatureExtractor", "check_device", "is_same_device"]
 
 
 def check_device(device: str) -> None:
     """Raise ValueError unless `device` is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; it need not exist."""
     if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N'; got {device!r}")
+
+
+def is_same_device(device: str, own: str) -> bool:
+    """Return whether `device` (``cuda`` or ``cuda:N``) names `own` (``cuda:N``)."""
+    return ("cuda:0" if device == "cuda" else device) == own
 
 
 class FeatureExtractor(ABC):

@@ -59,7 +59,7 @@ class Memory(Protocol):
         """Let the caller's stream wait until all images asked for have been read; the host, where it is unknown."""
 
     def moments(self, d: int) -> Any:
-        """Return an empty accumulator of rows in this memory, with ``update(rows)`` and ``to_host()``."""
+        """Return an empty accumulator of rows in this memory: ``update(rows)``, ``to_host()``, ``on_device``."""
 
 
 class CudaMemory:
@@ -133,14 +133,14 @@ class _Moments:
     """The device's accumulator, used on one stream."""
 
     def __init__(self, moments: "_core.DeviceMoments", stream: int):
-        self._moments = moments
+        self.on_device = moments
         self._stream = stream
 
     def update(self, rows: "_core.CudaArray") -> None:
-        self._moments.update(rows, stream=self._stream)
+        self.on_device.update(rows, stream=self._stream)
 
     def to_host(self) -> _core.Moments:
-        return self._moments.to_host()
+        return self.on_device.to_host()
 
 
 class DeviceBatch:
@@ -245,6 +245,18 @@ class DeviceSide:
             on_device = self._moments
         moments: _core.Moments = on_device.to_host()  # waits: others may go on
         return moments
+
+    @property
+    def device(self) -> str:
+        """Where the images come, ``cuda:N``."""
+        return self._network.device
+
+    def on_device(self) -> "_core.DeviceMoments":
+        """Return the moments of all images so far where they are, without waiting. Later images change them too."""
+        with self._network.lock:
+            self._flush()
+            moments: _core.DeviceMoments = self._moments.on_device
+            return moments
 
     def reset(self) -> None:
         """Forget all images."""
