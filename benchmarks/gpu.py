@@ -38,8 +38,11 @@ D = 2048
 IMAGES = 256  # of 512 x 512 in a call of the preprocessing
 COPY_BYTES = 1 << 30
 UPDATES = 50
+BUSY_CYCLES = 2_000_000  # of the device's clock, about a millisecond
 FLUSH_BYTES = 512 << 20  # several times the largest L2 there is
-SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
+# In these two the kernels of NVIDIA's own libraries are not ours to answer for.
+OURS_ONLY = ("--kernel-name", "kns=fastfid")
+SANITIZERS = {"memcheck": (), "racecheck": OURS_ONLY, "initcheck": OURS_ONLY, "synccheck": ()}
 PROTOCOLS = ("pytorch-fid", "tensorflow", "clean", "torchmetrics", "none")
 
 
@@ -116,7 +119,8 @@ class Run:
     def events(self, function: Callable[[], object], *, stream: Any = None, repeats: int = 20) -> list[float]:
         """Return the seconds between CUDA events before and after each call; warm, with the L2 cache flushed.
 
-        `stream`: where the function's work goes. Default: torch's current stream.
+        `stream`: where the function's work goes. Default: torch's current stream. It is kept busy for a millisecond
+        before, so that the host has asked for the work, or most of it, when the first event passes.
         """
         import torch
 
@@ -131,6 +135,8 @@ class Run:
             self._flush.random_()
             torch.cuda.synchronize()
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            with torch.cuda.stream(stream):
+                torch.cuda._sleep(BUSY_CYCLES)
             start.record(stream)
             function()
             end.record(stream)
@@ -467,6 +473,7 @@ def dsyrk(rows: Any) -> Callable[[], None]:
     def call() -> None:
         expect(library.cublasDsyrk_v2(*arguments), "cublasDsyrk")
 
+    call.out = out  # type: ignore[attr-defined]  # it is written to as long as there are calls
     call()
     triangle = torch.triu(out)  # column-major lower is row-major upper
     expected = torch.triu(rows.t() @ rows)
@@ -509,9 +516,15 @@ def stage_trace(run: Run) -> None:
     def eigvals() -> float:
         return float(torch.linalg.eigvals(sigma1 @ sigma2).sqrt().real.sum())
 
-    run.check("trace: torch.linalg.eigvals on the card", abs(eigvals() - result.value) / result.value, 1e-6)
-    theirs = run.row(case, "torch.linalg.eigvals (torchmetrics)", run.clock(eigvals, repeats=3), note="host clock")
-    run.record["values"]["trace_of_eigvals"] = theirs / median
+    name = "torch.linalg.eigvals (torchmetrics)"
+    try:
+        found = eigvals()
+    except RuntimeError as error:  # a torch without MAGMA or a new enough cuSOLVER
+        run.missing(case, name, error)
+    else:
+        run.check("trace: torch.linalg.eigvals on the card", abs(found - result.value) / result.value, 1e-6)
+        theirs = run.row(case, name, run.clock(eigvals, repeats=3), note="host clock")
+        run.record["values"]["trace_of_eigvals"] = theirs / median
 
     factor = torch.linalg.cholesky(sigma1)
     symmetric = factor.T @ sigma2 @ factor
@@ -762,19 +775,18 @@ def stage_whole(run: Run) -> None:
     need("torch")
     if (why := network_is_missing()) is not None:
         raise NotMeasured(why)
-    import torch
 
     import fastfid
 
     n = 20 * IMAGES
     batch = min(64, n)
-    images = torch.randint(0, 256, (batch, 3, 256, 256), dtype=torch.uint8, device=DEVICE)
+    sides = {real: smooth_images(n, seed) for real, seed in ((True, 1), (False, 2))}
     case = f"{n} + {n} images of 256 x 256 in batches of {batch}"
 
     def whole(metric: Any) -> float:
-        for real in (True, False):
-            for _ in range(n // batch):
-                metric.update(images if real else images // 2, real=real)
+        for real, images in sides.items():
+            for start in range(0, n, batch):
+                metric.update(images[start : start + batch], real=real)
         return float(metric.compute())
 
     for precision in ("tf32", "float16"):
@@ -813,19 +825,38 @@ def stage_whole(run: Run) -> None:
         run.missing(case, name, f"{type(error).__name__}: {error}")
 
 
+def smooth_images(n: int, seed: int) -> Any:
+    """Return uint8 (n, 3, 256, 256) on the device, all different: blots of colour with some noise."""
+    import torch
+
+    generator = torch.Generator(DEVICE).manual_seed(seed)
+    out = torch.empty((n, 3, 256, 256), dtype=torch.uint8, device=DEVICE)
+    for start in range(0, n, 64):
+        part = out[start : start + 64]
+        blots = torch.rand((len(part), 3, 8, 8), device=DEVICE, generator=generator)
+        smooth = torch.nn.functional.interpolate(blots, size=256, mode="bilinear")
+        noise = torch.rand(part.shape, device=DEVICE, generator=generator)
+        part.copy_((smooth * 224 + noise * 31).to(torch.uint8))
+    return out
+
+
 def stage_sanitizer(run: Run) -> None:
     """Every kernel under compute-sanitizer."""
     tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
     if tool is None:
         raise NotMeasured("compute-sanitizer not found")
     total = 0
-    for name in SANITIZERS:
+    unfinished = []
+    for name, options in SANITIZERS.items():
         begin = time.perf_counter()
-        command = [tool, "--tool", name, sys.executable, "-m", "benchmarks.gpu", "--exercise", "--seed", str(run.seed)]
+        command = [tool, "--tool", name, *options, sys.executable, "-m", "benchmarks.gpu", "--exercise"]
+        command += ["--seed", str(run.seed)]
         try:
             done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=False)
         except subprocess.TimeoutExpired:
-            raise NotMeasured(f"{name} did not end within 240 s") from None
+            run.missing(f"every kernel, {name}", "compute-sanitizer", "it did not end within 240 s")
+            unfinished.append(name)
+            continue
         text = done.stdout + done.stderr
         errors = sanitizer_errors(text)
         if errors is None or (done.returncode and not errors):
@@ -835,7 +866,8 @@ def stage_sanitizer(run: Run) -> None:
         run.row(f"every kernel, {name}", "compute-sanitizer", [time.perf_counter() - begin], note=f"{errors} errors")
         if errors:
             print(text[-6000:], file=sys.stderr)
-    run.record["values"]["sanitizer_errors"] = float(total)
+    if not unfinished:  # else the target would be met by what was not looked at
+        run.record["values"]["sanitizer_errors"] = float(total)
 
 
 def sanitizer_errors(text: str) -> int | None:

@@ -1,5 +1,6 @@
 """benchmarks/gpu.py without a GPU: what it says then, its report, and its stages on stand-ins for the device."""
 
+import contextlib
 import json
 import os
 import re
@@ -258,6 +259,9 @@ def stand_ins(monkeypatch):
     )
     monkeypatch.setattr(torch.nn.Module, "to", lambda module, where: module)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: None)
+    monkeypatch.setattr(torch, "Generator", lambda device, made=torch.Generator: made())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda *device: types.SimpleNamespace(cuda_stream=0))
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "ExternalStream", lambda handle: handle)

@@ -221,15 +221,16 @@ def test_the_drivers_name_of_a_device(tmp_path):
     assert done.stdout == "(2, '') ['', '', 'NVIDIA H100 80GB HBM3', '']\n"
 
 
-@pytest.mark.parametrize(("precision", "use_tf32"), [("float32", "0"), ("tf32", "1"), ("float16", "0")])
+@pytest.mark.parametrize(("precision", "use_tf32"), [("float32", "0"), ("tf32", "1"), ("float16", "1")])
 def test_what_the_cuda_provider_is_told(precision, use_tf32, monkeypatch, weights):
-    """ONNX Runtime's default is TF32: it must be told otherwise; and the card is the one that was asked for."""
+    """Tensor cores where the precision has them, no fallback to the CPU, and the card that was asked for."""
     monkeypatch.setattr(_core, "cuda_driver", lambda: (2, ""))
     asked = {}
 
     class Session:
-        def __init__(self, model, options, providers):
+        def __init__(self, model, options, providers, enable_fallback):
             asked["model"], asked["providers"] = model, providers
+            assert not enable_fallback
 
         def get_providers(self):
             return ["CUDAExecutionProvider"]
@@ -275,7 +276,7 @@ def test_the_session_ends_before_its_stream(monkeypatch, weights):
         bind_output = bind_input
 
     class Session:
-        def __init__(self, model, options, providers):
+        def __init__(self, model, options, providers, **_):
             self.native, self.options = Native(), dict(providers)
 
         def get_providers(self):
@@ -302,6 +303,29 @@ def test_the_session_ends_before_its_stream(monkeypatch, weights):
     assert ended == []
     del binding
     assert ended == ["session", "stream"]
+
+
+def test_a_first_run_that_fails(monkeypatch, weights):
+    """As where cuDNN is missing, which ONNX Runtime loads when it first needs it."""
+    monkeypatch.setattr(_core, "cuda_driver", lambda: (1, ""))
+    on_cpu = onnx._onnxruntime().InferenceSession
+
+    class Session:
+        def get_providers(self):
+            return ["CUDAExecutionProvider"]
+
+        def run(self, *_):
+            raise NotImplementedError("cuDNN is unavailable")
+
+    def session(model, options, providers, **more):
+        return on_cpu(model, options, providers, **more) if providers == ["CPUExecutionProvider"] else Session()
+
+    monkeypatch.setattr(onnx._onnxruntime(), "InferenceSession", session)
+    reason = "ONNX Runtime cannot run the network on cuda:0: cuDNN is unavailable"
+    with pytest.raises(BackendUnavailable, match=reason):
+        onnx.Network(64, weights, "cuda:0")
+    with pytest.warns(FastfidWarning, match=f"running on the CPU: {reason}"):
+        assert onnx.Network(64, weights, "auto").device == "cpu"
 
 
 def test_a_provider_that_does_not_take_the_stream_is_refused(monkeypatch, weights):
@@ -334,7 +358,7 @@ def test_what_tensorrt_is_told(precision, is_half, monkeypatch, weights):
     asked = {}
 
     class Session:
-        def __init__(self, model, options, providers):
+        def __init__(self, model, options, providers, **_):
             asked["providers"] = providers
 
         def get_providers(self):
