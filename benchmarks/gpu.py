@@ -648,7 +648,6 @@ def stage_network(run: Run) -> None:
     import torch
 
     from fastfid.features.inception import InceptionV3
-    from fastfid.sources.device import DeviceImages
 
     n, values = 8 * IMAGES, run.record["values"]
     images = torch.randint(0, 256, (n, 256, 256, 3), dtype=torch.uint8, device=DEVICE)
@@ -679,8 +678,16 @@ def stage_network(run: Run) -> None:
     precision_errors(run, extractors)
     session_options(run, images, case)
 
-    # The host's part of an update: what a training loop pays.
-    side = extractors["float16"].device_side(DEVICE)
+    host_time(run, extractors["float16"], images, "fastfid update, float16, time of the host")
+
+
+def host_time(run: Run, extractor: Any, images: Any, name: str) -> None:
+    """The host's part of an update: what a training loop pays."""
+    import torch
+
+    from fastfid.sources.device import DeviceImages
+
+    side = extractor.device_side(DEVICE)
     batch = DeviceImages(images[:64])
     times = []
     for _ in range(UPDATES):
@@ -688,7 +695,7 @@ def stage_network(run: Run) -> None:
         side.update(batch, torch.cuda.current_stream().cuda_stream)
         times.append(time.perf_counter() - begin)
         torch.cuda.synchronize()
-    run.row("64 images", "fastfid update, time of the host", times, note="host clock, without waiting for the device")
+    run.row("64 images", name, times, note="host clock, without waiting for the device")
 
 
 def time_extractor(run: Run, extractor: Any, images: Any, case: str, name: str) -> float:
@@ -749,6 +756,14 @@ def session_options(run: Run, images: Any, case: str) -> None:
         try:
             extractor = InceptionV3(D, precision=precision, device=DEVICE, provider="tensorrt")
             time_extractor(run, extractor, images, case, name)
+        except Exception as error:
+            run.missing(case, name, f"{type(error).__name__}: {error}")
+    for precision in ("tf32", "float16"):
+        name = f"fastfid, {precision}, CUDA graph"
+        try:
+            extractor = InceptionV3(D, precision=precision, device=DEVICE, cuda_graph=True)
+            time_extractor(run, extractor, images, case, name)
+            host_time(run, extractor, images, f"fastfid update, {precision}, CUDA graph, time of the host")
         except Exception as error:
             run.missing(case, name, f"{type(error).__name__}: {error}")
     variants = (

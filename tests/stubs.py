@@ -85,6 +85,7 @@ class HostMemory:
     def __init__(self):
         self.held = []
         self.runs = 0
+        self.replays = 0
         self.calls = []  # what has an order: "wait_for" and "hold" with the stream, "preprocess"
 
     def array(self, shape, dtype):
@@ -98,6 +99,18 @@ class HostMemory:
         self.runs += 1
         out.values[...] = _core.spatial_mean(map.values)
         map.values[...] = np.nan
+
+    def record(self, work):
+        runs = self.runs
+        work()  # of which a device would do nothing
+        self.runs = runs
+        self.calls.append(("record", None))
+
+        def replay():
+            self.replays += 1
+            work()
+
+        return replay
 
     def wait_for(self, caller):
         self.calls.append(("wait_for", caller))

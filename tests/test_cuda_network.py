@@ -132,6 +132,41 @@ def test_any_split_gives_the_bits_of_the_host(splits):
     assert_same(side.to_host(), expected)
 
 
+def test_the_third_run_and_later_ones_are_replayed():
+    extractor = OnDevice(64, "none", 3)
+    extractor._network.cuda_graph = True
+    images = pictures(14, 1)
+    expected = Moments(64)
+    expected.update(InceptionV3(64, protocol="none", device="cpu")(images))
+    side = extractor.device_side("cuda:0")
+    for start in range(0, 14, 2):
+        side.update(DeviceImages(Tensor(images[start : start + 2])), caller=17)
+    assert_same(side.to_host(), expected)
+    (memory,) = extractor.memories
+    assert (memory.runs, memory.replays) == (5, 3)
+    assert memory.calls.count(("record", None)) == 1
+    # Another size is another recording.
+    other = pictures(9, 2, (90, 80))
+    expected.update(InceptionV3(64, protocol="none", device="cpu")(other))
+    side.update(DeviceImages(Tensor(other)), caller=17)
+    assert_same(side.to_host(), expected)
+    assert (memory.runs, memory.replays) == (8, 4)
+    assert memory.calls.count(("record", None)) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"device": "cpu"}, "cuda_graph: needs a CUDA device, got device 'cpu'"),
+        ({"device": "cuda:0", "provider": "tensorrt", "precision": "tf32"}, "is for provider 'cuda', got 'tensorrt'"),
+    ],
+)
+def test_where_there_is_no_cuda_graph(options, text, monkeypatch):
+    monkeypatch.setattr(_core, "cuda_driver", lambda: (1, ""))
+    with pytest.raises(ValueError, match=text):
+        InceptionV3(64, cuda_graph=True, **options)
+
+
 def test_an_unknown_stream_is_not_waited_for():
     extractor = OnDevice(64, "none", 3)
     extractor.device_side("cuda:0").update(DeviceImages(Tensor(pictures(4, 1))), None)
@@ -467,9 +502,10 @@ def photographs():
     return np.stack(cuts[:BATCH])
 
 
-@pytest.fixture(scope="module", params=["float32", "tf32", "float16"])
+@pytest.fixture(scope="module", params=["float32", "tf32", "float16", "float16 graph"])
 def on_gpu(request):
-    return InceptionV3(2048, precision=request.param, device="cuda:0")
+    precision, _, graph = request.param.partition(" ")
+    return InceptionV3(2048, precision=precision, cuda_graph=bool(graph), device="cuda:0")
 
 
 class TestOnADevice:
@@ -534,6 +570,16 @@ class TestOnADevice:
         for real, rows in zip((True, False), expected, strict=True):
             order = np.concatenate([np.arange(len(rows))[part::4] for part in range(4)])
             np.testing.assert_array_equal(fid._total(real).rows, rows[order])
+
+    def test_a_replayed_graph_changes_no_bit(self, photographs):
+        plain, replayed = (InceptionV3(2048, precision="tf32", cuda_graph=x, device="cuda:0") for x in (False, True))
+        many = np.concatenate([photographs, photographs[::-1]])  # seven runs
+        np.testing.assert_array_equal(replayed(many), plain(many))
+        sides = [extractor.device_side("cuda:0") for extractor in (plain, replayed)]
+        tensor = torch.from_numpy(many).cuda()
+        for side in sides:
+            side.update(open_source(tensor), callers_stream(tensor))
+        np.testing.assert_array_equal(sides[0].to_host().rows, sides[1].to_host().rows)
 
     def test_a_tensor_on_the_host_beside(self, on_gpu, photographs):
         fid = FID(extractor=on_gpu)

@@ -165,6 +165,19 @@ class CudaArray {
   std::size_t bytes_ = 0;
 };
 
+// A recording on a stream, which it keeps alive.
+class CudaGraph {
+ public:
+  CudaGraph(std::shared_ptr<CudaStream> stream, const py::function& work)
+      : stream_(std::move(stream)), graph_(stream_->get(), [&] { work(); }) {}
+
+  void launch() const { graph_.launch(); }
+
+ private:
+  std::shared_ptr<CudaStream> stream_;
+  cuda::Graph graph_;
+};
+
 void spatial_mean_cuda(const CudaArray& map, const CudaArray& out) {
   FASTFID_EXPECT(map.shape().size() == 4 && (map.is('f', 4) || map.is('f', 2)), InvalidArgument,
                  "map: expected float32 or float16 of shape (n, c, h, w)");
@@ -222,6 +235,12 @@ void bind_cuda_network(py::module_& module) {
            })
       .def("__dlpack_device__",
            [](const CudaArray& self) { return py::make_tuple(dlpack::kCuda, self.stream()->device()); });
+
+  py::class_<CudaGraph>(module, "CudaGraph",
+                        "What `work()` gives to a CudaStream from this thread, recorded: nothing of it is done. Arrays "
+                        "that it reads and writes must live as long as it is launched.")
+      .def(py::init<std::shared_ptr<CudaStream>, const py::function&>(), py::arg("stream"), py::arg("work"))
+      .def("launch", &CudaGraph::launch, "Gives all of it to the stream; does not wait.");
 
   module.def("cuda_spatial_mean", &spatial_mean_cuda, py::arg("map"), py::arg("out"),
              "spatial_mean on the device: `map`, CudaArray float32 or float16 (n, c, h, w), into `out`, CudaArray "

@@ -184,6 +184,35 @@ double Event::elapsed_ms(const Event& start) const {
   return static_cast<double>(milliseconds);
 }
 
+Graph::Graph(Stream stream, const std::function<void()>& work) : stream_(stream) {
+  const DeviceGuard guard(stream.device);
+  // Other threads may allocate and wait meanwhile, a training loop, say.
+  FASTFID_CUDA_CHECK(cudaStreamBeginCapture(stream.handle, cudaStreamCaptureModeThreadLocal));
+  cudaGraph_t graph = nullptr;
+  try {
+    work();
+  } catch (...) {
+    cudaStreamEndCapture(stream.handle, &graph);
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    cudaGetLastError();
+    throw;
+  }
+  FASTFID_CUDA_CHECK(cudaStreamEndCapture(stream.handle, &graph));
+  const cudaError_t code = cudaGraphInstantiate(&executable_, graph, 0);
+  cudaGraphDestroy(graph);
+  check(code, "cudaGraphInstantiate");
+}
+
+Graph::~Graph() {
+  // One that is running is freed when it is done.
+  if (executable_ != nullptr) cudaGraphExecDestroy(executable_);
+}
+
+void Graph::launch() const {
+  const DeviceGuard guard(stream_.device);
+  FASTFID_CUDA_CHECK(cudaGraphLaunch(executable_, stream_.handle));
+}
+
 void synchronize(Stream stream) {
   const DeviceGuard guard(stream.device);
   FASTFID_CUDA_CHECK(cudaStreamSynchronize(stream.handle));

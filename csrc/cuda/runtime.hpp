@@ -8,11 +8,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 
 struct CUstream_st;  // CUDA's own types behind cudaStream_t and cudaEvent_t
 struct CUevent_st;
+struct CUgraphExec_st;
 
 namespace fastfid::cuda {
 
@@ -170,6 +172,29 @@ class Event {
  private:
   int device_ = 0;
   CUevent_st* event_ = nullptr;
+};
+
+// What a piece of code gives to a stream, recorded, to be given again by one call. Movable.
+class Graph {
+ public:
+  // Calls `work` and records what it gives to the stream from this thread; nothing of that is done. Recorded are
+  // addresses, not what is there. What cannot be recorded (waiting, allocating) fails when `work` calls it. Throws
+  // DeviceError, and whatever `work` throws; the stream is as before then.
+  Graph(Stream stream, const std::function<void()>& work);
+  ~Graph();
+  Graph(Graph&& other) noexcept : stream_(other.stream_), executable_(std::exchange(other.executable_, nullptr)) {}
+  Graph& operator=(Graph&& other) noexcept {
+    std::swap(stream_, other.stream_);
+    std::swap(executable_, other.executable_);
+    return *this;
+  }
+
+  // Gives all of it to the stream. Does not wait.
+  void launch() const;
+
+ private:
+  Stream stream_;
+  CUgraphExec_st* executable_ = nullptr;
 };
 
 // Waits until the stream has done everything.

@@ -12,7 +12,7 @@ from fastfid import _core
 from fastfid.errors import BackendUnavailable
 from fastfid.features.base import FeatureExtractor
 from fastfid.features.cuda import CudaMemory, DeviceBatch, DeviceSide, expect_device
-from fastfid.features.onnx import Network, check_precision, check_provider, choose_device
+from fastfid.features.onnx import Network, check_cuda_graph, check_precision, check_provider, choose_device
 from fastfid.features.weights import DIMS, find_weights
 from fastfid.protocols import get_protocol
 from fastfid.sources import open_source
@@ -60,6 +60,10 @@ class InceptionV3(FeatureExtractor):
         What runs the network on a CUDA device, under ONNX Runtime: ``"cuda"`` (cuDNN), or ``"tensorrt"`` where it is
         installed, in ``"tf32"`` or ``"float16"``. TensorRT chooses its kernels by racing them: features may differ in
         their last bits from session to session.
+    cuda_graph : bool
+        Replay the network from a CUDA graph, which spares the host some 200 launches a batch. Same features. It helps
+        where the host is what limits; by how much ``python -m benchmarks.gpu --stage network`` measures. Never run on a
+        GPU yet, hence off.
     weights : path-like, optional
         File of weights; else ``FASTFID_WEIGHTS``, the cache, or fetched once (:mod:`fastfid.features.weights`).
 
@@ -67,7 +71,7 @@ class InceptionV3(FeatureExtractor):
     ------
     ValueError
         Unknown `dims`, `protocol`, `precision`, `provider` or `device`; another precision than ``"float32"`` on the
-        CPU; or ``"tensorrt"`` there, or in ``"float32"``.
+        CPU; or ``"tensorrt"`` there, or in ``"float32"``; or `cuda_graph` there or with ``"tensorrt"``.
     fastfid.BackendUnavailable
         The device does not exist or cannot be used.
     fastfid.WeightsError
@@ -89,6 +93,7 @@ class InceptionV3(FeatureExtractor):
         precision: str = "float32",
         device: str = "auto",
         provider: str = "cuda",
+        cuda_graph: bool = False,
         weights: str | os.PathLike[str] | None = None,
     ):
         if dims not in DIMS:
@@ -97,10 +102,11 @@ class InceptionV3(FeatureExtractor):
         chosen = choose_device(device)
         check_precision(precision, chosen)  # before weights are fetched in vain
         check_provider(provider, precision, chosen)
+        check_cuda_graph(cuda_graph, provider, chosen)
         found = find_weights(weights)
         self._memory, self._why_no_memory = _memory_of(chosen)
         stream = self._memory.stream if self._memory is not None else None
-        self._network = Network(dims, found, device, precision, stream, provider)
+        self._network = Network(dims, found, device, precision, stream, provider, cuda_graph)
         if self._network.device == "cpu":
             self._memory = None
         self.dims = dims

@@ -26,6 +26,7 @@ __all__ = [
     "PROVIDERS",
     "SKELETON_DTYPES",
     "Network",
+    "check_cuda_graph",
     "check_precision",
     "check_precision_name",
     "check_provider",
@@ -200,6 +201,20 @@ def check_provider(provider: str, precision: str, device: str) -> None:
         raise ValueError("provider: 'tensorrt' has no 'float32'; expected precision 'tf32' or 'float16'")
 
 
+def check_cuda_graph(cuda_graph: bool, provider: str, device: str) -> None:
+    """Refuse a CUDA graph on the CPU, and of TensorRT, which has its own.
+
+    Raises
+    ------
+    ValueError
+        One of the two.
+    """
+    if cuda_graph and device == "cpu":
+        raise ValueError("cuda_graph: needs a CUDA device, got device 'cpu'")
+    if cuda_graph and provider != "cuda":
+        raise ValueError(f"cuda_graph: is for provider 'cuda', got {provider!r}")
+
+
 def check_precision_name(precision: str) -> None:
     """Raise ValueError unless `precision` is in `PRECISIONS`; no device need have it."""
     if not isinstance(precision, str) or precision not in PRECISIONS:
@@ -258,6 +273,8 @@ class Network:
         its error is measured and tested without a GPU; "tf32" does nothing there.
     provider : str
         A key of `PROVIDERS`: what runs the graph on a CUDA device.
+    cuda_graph : bool
+        Whether runs between fixed addresses are to be replayed from a CUDA graph: of concern to who makes them.
     stream : CudaStream, optional
         The stream on that device that the session is to use. Default: one of its own, for :meth:`features` alone.
 
@@ -287,8 +304,10 @@ class Network:
         precision: str = "float32",
         stream: "_core.CudaStream | None" = None,
         provider: str = "cuda",
+        cuda_graph: bool = False,
     ):
         self.dims = dims
+        self.cuda_graph = cuda_graph
         self.precision = precision
         self.dtype = PRECISIONS[precision].dtype
         self.lock = threading.Lock()
@@ -299,7 +318,8 @@ class Network:
             self._open(weights)
         except BackendUnavailable as error:
             # Nor has the CPU another precision than float32.
-            if device != "auto" or self.device == "cpu" or precision != "float32" or provider != "cuda":
+            is_for_cuda = precision != "float32" or provider != "cuda" or cuda_graph
+            if device != "auto" or self.device == "cpu" or is_for_cuda:
                 raise
             # Nobody asked for CUDA by name: the CPU gives the same number, and the warning says what was missed.
             warnings.warn(f"running on the CPU: {error}", FastfidWarning, stacklevel=3)
