@@ -611,3 +611,56 @@ def test_reader_that_goes_away(two_files):
     assert process.returncode == 1
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
+
+
+@pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-", "2>&1 >fid.txt | true"])
+def test_nobody_on_stderr_costs_no_result(two_files, tmp_path, stderr):
+    """A remark comes before the result."""
+    command = f'"$@" >fid.txt {stderr}' if "|" not in stderr else f'("$@" >fid.txt) 2>&1 | true; sleep {8}'
+    argv = [sys.executable, "-m", "fastfid", *map(str, two_files), "--protocol", "clean"]
+    done = subprocess.run(["sh", "-c", command, "sh", *argv], cwd=tmp_path, check=False)
+    assert done.returncode == 0
+    assert re.fullmatch(r"FID:  \d+\.\d+\n", (tmp_path / "fid.txt").read_text())
+
+
+def test_help_on_a_terminal_that_knows_ascii():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-m", "fastfid", "--help"], capture_output=True, env=environment, check=True)
+    assert b"Fr\\xe9chet Inception Distance" in done.stdout
+
+
+def test_an_output_without_a_name(run, two_files):
+    failing(run("stats", two_files[0], "-o", ""), "the output file has no name")
+
+
+@pytest.mark.parametrize("option", ["--json", "--uncertainty", "--force"])
+def test_save_stats_has_no_distance(run, two_files, tmp_path, option):
+    code, out, err = run(*[two_files[0], tmp_path / "x.npz", "--save-stats", option])
+    assert (code, out) == (2, "")
+    assert f"{option}: there is no distance with --save-stats" in err
+
+
+def test_options_that_statistics_make_superfluous_are_named(run, two_files, tmp_path):
+    plain = run(*two_files)
+    code, out, err = run(*two_files, "--protocol", "clean", "--num", "10", "--weights", "none")
+    assert (code, out) == (0, plain[1])
+    assert err == "fastfid: --protocol, --weights, --num: ignored, as no image is read\n"
+    assert run(*two_files, "--protocol", "clean", "--quiet") == plain
+    code, _, err = run("stats", two_files[0], "-o", tmp_path / "x.npz", "--protocol", "clean")
+    assert code == 0
+    assert "1.npz: holds statistics already, which were copied" in err
+    assert "--protocol: ignored" in err
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.02, 0.1])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_two_signals_at_once(tmp_path, number, code, pause, weights):
+    process = fastfid("stats", folder_of(tmp_path, "many", 100), "-o", tmp_path / "s.npz", "--dims", 2048)
+    assert "Saving statistics" in process.stderr.readline()
+    time.sleep(1.5)
+    process.send_signal(number)
+    time.sleep(pause)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == code, err
+    assert os.listdir(tmp_path) == ["many"]

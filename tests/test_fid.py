@@ -1,7 +1,10 @@
 """compute_fid, compute_statistics, frechet_distance and FID, with an extractor whose truth is known."""
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -184,7 +187,7 @@ def test_indefinite_covariance_is_named(tmp_path):
 
 @pytest.mark.parametrize("bad", [3, (np.zeros(2),), "path", None])
 def test_what_is_no_side(bad):
-    with pytest.raises(TypeError, match="a: expected Statistics or a tuple"):
+    with pytest.raises(TypeError, match="a: expected Statistics, DeviceMoments or a tuple"):
         frechet_distance(bad, (np.zeros(2), np.eye(2)))
 
 
@@ -336,3 +339,82 @@ def test_the_distance_on_a_device_that_is_not_there():
         fid.compute(device="cuda")
     with pytest.raises(ValueError, match="device: expected"):
         fid.compute(device="gpu")
+
+
+def test_a_merge_during_an_update_loses_nothing():
+    a, b = images(10, 1), images(2, 2)
+    fid, other = FID(extractor=GridMeans()), FID(extractor=GridMeans())
+    other.update(b, real=True)
+
+    def stream():
+        yield a[:5]
+        fid.merge(other)
+        yield a[5:]
+
+    fid.update(stream(), real=True)
+    assert fid.real.n == 12
+
+
+def test_merge_with_itself():
+    fid = filled(images(6, 1), images(7, 2), 3)
+    fid.merge(fid)
+    assert (fid.real.n, fid.fake.n) == (12, 14)
+
+
+@pytest.mark.parametrize("real", ["fake", "real", 1, None, [True]])
+def test_a_side_is_true_or_false(real):
+    with pytest.raises(TypeError, match="real: expected True or False, got"):
+        FID(extractor=GridMeans()).update(images(2, 1), real=real)
+
+
+def test_dims_of_numpy_are_ints():
+    assert type(FID(dims=np.int64(64)).dims) is int
+    for dims in (64.0, "64", np.float32(64)):
+        for make in (lambda: FID(dims=dims), lambda: compute_fid(images(2, 1), images(2, 2), dims=dims)):  # noqa: B023
+            with pytest.raises(ValueError, match="dims: expected one of 64, 192, 768, 2048; got"):
+                make()
+
+
+def test_a_refusal_without_a_way_round_names_none():
+    fid, other = filled(images(3, 1), images(3, 2), 3), FID(extractor=OtherMeans())
+    for call in (lambda: other.merge(fid), lambda: other.load_state_dict(fid.state_dict())):
+        with pytest.raises(ValueError, match="extractor") as caught:
+            call()
+        assert "force" not in str(caught.value)
+    with pytest.raises(ValueError, match="force=True compares them"):
+        frechet_distance(fid.real, Statistics.from_moments(fid._total(True), {"extractor": "another"}))
+
+
+@pytest.mark.parametrize(
+    ("keys", "protocol", "probable"),
+    [
+        ({}, "clean", "pytorch-fid"),
+        ({}, "pytorch-fid", None),
+        ({"mu_s": 0, "sigma_s": 0}, "pytorch-fid", "tensorflow"),
+        ({"mu_s": 0, "sigma_s": 0}, "tensorflow", None),
+    ],
+)
+def test_statistics_that_do_not_tell_their_protocol(tmp_path, keys, protocol, probable):
+    class Means(GridMeans):
+        pass
+
+    Means.protocol = protocol
+    known = compute_statistics(images(60, 1), extractor=Means())
+    path = tmp_path / "reference.npz"
+    np.savez(path, mu=known.mu, sigma=known.sigma, **keys)
+    for other, options in ((images(60, 2), {"extractor": Means()}), (known, {})):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            compute_fid(path, other, **options)
+        expected = [f"reference.npz does not say its protocol, {probable} in all probability"] if probable else []
+        assert [text in str(w.message) for text, w in zip(expected, caught, strict=True)] == [True] * len(expected)
+
+
+def test_a_wrong_number_of_threads_is_not_the_files_fault(tmp_path):
+    paths = []
+    for seed in (1, 2):
+        paths.append(compute_statistics(images(60, seed), extractor=GridMeans()).save(tmp_path / f"{seed}.npz"))
+    code = f"import fastfid; fastfid.compute_fid({str(paths[0])!r}, {str(paths[1])!r})"
+    environment = {**os.environ, "FASTFID_NUM_THREADS": "abc"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.stderr.endswith("FASTFID_NUM_THREADS: expected an integer from 1 to 4096, got 'abc'\n")

@@ -1,8 +1,10 @@
 """The feature extractor: its numbers, its layouts, its devices, its errors."""
 
+import copy
 import dataclasses
 import inspect
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import skimage.data
 import torch
 
+import fastfid
 from fastfid import _core
 from fastfid.errors import BackendUnavailable, FastfidWarning, WeightsError
 from fastfid.features import inception, onnx
@@ -560,3 +563,14 @@ def test_spatial_mean_does_not_depend_on_threads():
 def test_spatial_mean_refuses(x, error):
     with pytest.raises(error, match="map: expected"):
         _core.spatial_mean(x)
+
+
+def test_a_network_can_be_copied_and_sent(small):
+    images = np.random.default_rng(1).integers(0, 256, (2, 90, 80, 3), dtype=np.uint8)
+    assert copy.deepcopy(small) is copy.copy(small) is small
+    sent = pickle.loads(pickle.dumps(small))
+    np.testing.assert_array_equal(sent(images), small(images))
+    fid = fastfid.FID(extractor=small)
+    fid.update(images, real=True)
+    assert copy.deepcopy(fid).extractor is small
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fid)).real.mu, fid.real.mu)

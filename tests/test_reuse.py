@@ -374,3 +374,19 @@ def test_other_versions_are_other_entries(folder, settled, monkeypatch):
     ):
         monkeypatch.setattr(f"fastfid.reuse.{name}", value)
         assert [seen(folder)[0] for _ in range(2)] == [20, 0]
+
+
+def test_groups_of_images_are_read_again(tmp_path, settled, cache):
+    """Kept statistics know no groups, which the standard error takes."""
+    rng = np.random.default_rng(3)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(40):
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / name / f"{i}.bmp")
+    options = {"extractor": Counting(), "cache": True, "uncertainty": True, "return_info": True}
+    records = [compute_fid(tmp_path / "a", tmp_path / "b", **options) for _ in range(2)]
+    assert records[0]["uncertainty"]["standard_error"] > 0
+    assert records[1]["uncertainty"] == records[0]["uncertainty"]
+    assert records[1]["cached"] == {"real": False, "fake": False}
+    options["uncertainty"] = False
+    assert compute_fid(tmp_path / "a", tmp_path / "b", **options)["cached"] == {"real": True, "fake": True}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import warnings
 import zipfile
 import zlib
 
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from fastfid.errors import ImageError
+from fastfid.errors import FastfidWarning, ImageError
 from fastfid.sources import is_statistics_file, open_source
 from fastfid.sources.picture import IMAGE_EXTENSIONS, Decoder
 
@@ -983,3 +984,40 @@ def test_statistics_are_no_images(tmp_path):
     np.savez(tmp_path / "s.npz", mu=np.zeros(2), sigma=np.eye(2))
     with pytest.raises(ValueError, match=r"s\.npz: holds statistics \(mu, sigma\), which cannot be used as images"):
         open_source(tmp_path / "s.npz")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_the_last_of_a_repeated_name_counts(tmp_path, kind):
+    """As unpacking leaves it: `tar -r` and zips that are written to again repeat names."""
+    path = tmp_path / f"a.{kind}"
+    shades = [("b.png", 1), ("a.png", 2), ("b.png", 3), ("c.png", 4), ("b.png", 5)]
+    data = {shade: encoded(np.full((4, 4, 3), shade, np.uint8)) for _, shade in shades}
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # zipfile's own
+            for name, shade in shades:
+                archive.writestr(name, data[shade])
+    else:
+        with tarfile.open(path, "w:gz" if kind == "tar.gz" else "w") as archive:
+            for name, shade in shades:
+                info = tarfile.TarInfo(name)
+                info.size = len(data[shade])
+                archive.addfile(info, io.BytesIO(data[shade]))
+    source = open_source(path)
+    assert len(source) == 3
+    found = {item.name.rpartition("/")[2]: int(item.load()[0, 0, 0]) for item in source}
+    assert found == {"a.png": 2, "b.png": 5, "c.png": 4}
+    assert any("2 pictures are replaced by later ones of the same name" in note for note in source.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("deep.png", np.full((4, 4), 3000, np.uint16)), ("float.tif", np.full((4, 4), 0.5, np.float32))],
+)
+def test_pictures_of_more_than_8_bits_are_said_once(tmp_path, name, values):
+    for i in range(3):
+        Image.fromarray(values).save(tmp_path / f"{i}{name}")
+    items = list(open_source(tmp_path))
+    with pytest.warns(FastfidWarning, match=rf"0{name}: has more than 8 bits a pixel") as caught:
+        [item.load() for item in items]
+    assert len(caught) == 1

@@ -249,3 +249,16 @@ def test_statistics_that_do_not_belong_together(some, key):
 def test_dims_are_never_forced(some):
     with pytest.raises(ValueError, match=r"5 dims.*3"):
         check_compatible(some, Statistics(np.zeros(3), np.eye(3)), force=True)
+
+
+def test_n_is_an_integer():
+    known = Statistics([0.0], [[1.0]], n=np.int64(7))
+    assert type(known.n) is int
+    with pytest.raises(TypeError, match=r"n: expected an integer, got 7\.5"):
+        Statistics([0.0], [[1.0]], n=7.5)
+
+
+def test_a_long_name_can_be_saved(tmp_path):
+    path = tmp_path / ("x" * 250 + ".npz")
+    assert Statistics([0.0], [[1.0]]).save(path) == path
+    assert os.listdir(tmp_path) == [path.name]

@@ -532,3 +532,14 @@ class TestCertificate:
                 for c0, c1, c2 in stage:
                     x = x * (c0 + x**2 * (c1 + x**2 * c2))
             assert x.min() > 0.99
+
+
+def test_the_note_tells_a_singular_product_from_a_narrow_bracket():
+    rng = np.random.default_rng(5)
+    pair = covariance(rng, 300, 100), covariance(rng, 400, 100)
+    narrow = _core.trace_sqrt_product(*pair, tol=1e-15)
+    assert "the bracket asked for is narrower" in narrow.note
+    assert "singular to working precision" not in narrow.note
+    singular = _core.trace_sqrt_product(np.diag(np.logspace(0, -30, 40)), np.eye(40))
+    assert singular.method == "svd"
+    assert "singular to working precision" in singular.note

@@ -511,9 +511,12 @@ EigenRoute eigen_route(const Matrix& m, double norm_m, Matrix& g, double& flops)
   return out;
 }
 
+constexpr char kSingular[] = "the covariances' product is singular to working precision";
+constexpr char kTooNarrow[] = "the bracket asked for is narrower than the other routes give";
+
 // Singular values of M, for what no other route settles. Backward stable: ||M - computed||_F <= (m + n) u ||M||_F
 // (LAPACK's documented bound), times sqrt(n) in the nuclear norm.
-void last_resort(Matrix m, double norm_m, TraceResult& out, Bracket& bracket, double& flops) {
+void last_resort(Matrix m, double norm_m, const char* why, TraceResult& out, Bracket& bracket, double& flops) {
   const double n = real(m.cols());
   const double slack = std::sqrt(n) * (real(m.rows()) + n) * kUnitRoundoff * norm_m;
   flops += 8.0 / 3.0 * real(m.rows()) * n * n;
@@ -522,7 +525,7 @@ void last_resort(Matrix m, double norm_m, TraceResult& out, Bracket& bracket, do
   for (const double s : out.singular_values) out.value += s;
   bracket.intersect(out.value - slack, out.value + slack);
   out.method = "svd";
-  out.note = "the singular values of M were needed: the covariances' product is singular to working precision";
+  out.note = message("the singular values of M were needed: ", why);
 }
 
 // T <= ||F1||_F ||F2||_F, proven before any iteration and all but attained for identical covariances.
@@ -717,15 +720,18 @@ TraceResult trace_sqrt_product(Factor a, Factor b, TraceMethod method, std::opti
   };
 
   bool is_settled = norm_m == 0;
+  bool is_singular = true;
   if (norm_m > 0 && method == TraceMethod::kNewtonSchulz) {
     const PolarRoute polar = polar_on_host();
     out.value = polar.value;
     is_settled = polar.is_certified && bracket.is_within(asked);
+    is_singular = !polar.is_certified;
   } else if (norm_m > 0) {
     EigenRoute eigen = eigen_route(m, norm_m, workspace.y, flops);
     out.value = eigen.value;
     bracket.intersect(eigen.lower, eigen.upper);
     is_settled = eigen.is_resolved;
+    is_singular = !eigen.is_resolved;
     out.singular_values = std::move(eigen.singular_values);
     if (is_settled && !bracket.is_within(asked)) {
       polar_on_host();
@@ -733,7 +739,7 @@ TraceResult trace_sqrt_product(Factor a, Factor b, TraceMethod method, std::opti
     }
   }
   const std::size_t n = m.cols();
-  if (!is_settled) last_resort(std::move(m), norm_m, out, bracket, flops);
+  if (!is_settled) last_resort(std::move(m), norm_m, is_singular ? kSingular : kTooNarrow, out, bracket, flops);
   finish(a, b, n, bracket, flops, tol, out);
   return out;
 }
@@ -755,7 +761,7 @@ TraceResult trace_sqrt_product(const FactorFacts& a, const FactorFacts& b, Polar
     const Bracket norms = norm_bracket(norm_m, m.cols());
     bracket.intersect(norms.lower, norms.upper);
     if (norm_m > 0) {
-      last_resort(std::move(m), norm_m, out, bracket, flops);
+      last_resort(std::move(m), norm_m, polar.is_certified ? kTooNarrow : kSingular, out, bracket, flops);
       out.note += "; they were taken on the host";
     }
   }

@@ -1,7 +1,5 @@
 """``python -m fastfid``."""
 
-import sys
+from fastfid.cli import run
 
-from fastfid.cli import main
-
-sys.exit(main())
+run()

@@ -13,6 +13,7 @@ import re
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -20,7 +21,7 @@ from typing import Any, NoReturn
 from fastfid._version import __version__
 from fastfid.protocols import PROTOCOLS
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 _DESCRIPTION = """\
 Fréchet Inception Distance (FID) of two sets of images. Prints "FID:  <number>".
@@ -219,9 +220,13 @@ def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Nam
 
 
 def _run_fid(argv: Sequence[str]) -> int:
-    args = _parse(_fid_parser(), argv)
+    parser = _fid_parser()
+    args = _parse(parser, argv)
     if args.save_stats:
-        return _save_statistics(args, *args.path)
+        for option in ("json", "uncertainty", "force"):
+            if getattr(args, option):
+                parser.error(f"--{option}: there is no distance with --save-stats")
+        return _save_statistics(parser, args, *args.path)
     from fastfid import fid
 
     for path in args.path:
@@ -233,6 +238,8 @@ def _run_fid(argv: Sequence[str]) -> int:
     for side, cached in record["cached"].items():
         if cached:
             _remark(args, f"{record[side]}: statistics from the cache")
+    if record["device"] is None:
+        _remark(args, _superfluous(parser, args))
     _remark(args, _device_remark(args.device, record["device"]))
     _remark(args, _sample_size_remark(record))
     if args.uncertainty and not args.json:
@@ -255,13 +262,16 @@ def _run_stats(argv: Sequence[str]) -> int:
     _add_output_options(parser)
     _add_source_options(parser)
     args = _parse(parser, argv)
-    return _save_statistics(args, args.source, args.output)
+    return _save_statistics(parser, args, args.source, args.output)
 
 
-def _save_statistics(args: argparse.Namespace, source: str, output: str) -> int:
+def _save_statistics(parser: argparse.ArgumentParser, args: argparse.Namespace, source: str, output: str) -> int:
     from fastfid import fid
+    from fastfid.sources import is_statistics_file
     from fastfid.statistics import check_writable, npz_path
 
+    if not output:
+        raise RuntimeError("the output file has no name")
     _check_exists(source)
     target = npz_path(output)
     for path in (output, target):
@@ -274,6 +284,9 @@ def _save_statistics(args: argparse.Namespace, source: str, output: str) -> int:
     _remark(args, f"Saving statistics for {source}")
     statistics = fid.compute_statistics(source, **_fid_options(args))
     statistics.save(target)
+    if is_statistics_file(source):
+        _remark(args, f"{source}: holds statistics already, which were copied")
+        _remark(args, _superfluous(parser, args))
     _remark(args, f"{target}: n = {statistics.n}, d = {statistics.d}")
     return 0
 
@@ -378,6 +391,10 @@ def _prepare(args: argparse.Namespace) -> None:
     from fastfid.errors import FastfidWarning, SkippedImagesWarning
 
     _core.report_crashes()
+    if args.quiet:
+        from fastfid.features import weights
+
+        weights.is_quiet = True
     if args.threads is not None:
         _core.set_num_threads(args.threads)
     warnings.simplefilter("ignore" if args.quiet else "always", FastfidWarning)
@@ -385,6 +402,15 @@ def _prepare(args: argparse.Namespace) -> None:
     # Pillow's remark on large pictures: from the same size on they are errors of ours.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     warnings.showwarning = lambda message, *_args, **_kwargs: _say(str(message))
+
+
+def _superfluous(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str | None:
+    """Name the options that would have changed the number, had there been images to read."""
+    names = ("protocol", "precision", "weights", "num", "recursive", "any_case", "alpha", "exif", "on_error")
+    given = [name for name in names if getattr(args, name) != parser.get_default(name)]
+    if not given:
+        return None
+    return f"{', '.join('--' + name.replace('_', '-') for name in given)}: ignored, as no image is read"
 
 
 def _device_remark(asked: str, used: str | None) -> str | None:
@@ -422,7 +448,11 @@ def _say(text: str) -> None:
     # One line. Control characters as \xNN: a name in an archive must neither drive the terminal nor write a line of its
     # own. csrc/core/crash.cpp does the same.
     shown = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
-    print(f"fastfid: {shown}", file=sys.stderr)
+    try:
+        print(f"fastfid: {shown}", file=sys.stderr)
+    except OSError:
+        # Nobody reads it, or its disk is full: no reason to lose the result. Python would try again at exit.
+        sys.stderr = io.StringIO()
 
 
 class _Interrupted(KeyboardInterrupt):
@@ -443,10 +473,18 @@ class _Signals:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._at = 0.0
         self._before: dict[int, Any] = {}
 
-    def _handle(self, number: int, frame: object) -> NoReturn:
+    def _handle(self, number: int, frame: object) -> None:
+        if self.received is not None:
+            # A second one at once (a shell and its `timeout` both send one) must not cut the tidying short. Whoever
+            # presses Ctrl-C again later is tired of waiting for it.
+            if time.monotonic() - self._at > 1:
+                os._exit(128 + self.received)
+            return
         self.received = number
+        self._at = time.monotonic()
         # Both unwind: workers end, temporary files go.
         raise _Interrupted
 
@@ -467,6 +505,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A closed stream is None, and print(file=None) would write errors to stdout.
     sys.stdout = sys.stdout or io.StringIO()
     sys.stderr = sys.stderr or io.StringIO()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # "Fréchet", and names, where the terminal knows ASCII only
     with _Signals() as signals, warnings.catch_warnings():
         try:
             run = _COMMANDS.get(argv[0]) if argv else None
@@ -486,6 +527,18 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise
             _say(f"error: {_sentence(error)}")
             return 1
+        finally:
+            if weights := sys.modules.get("fastfid.features.weights"):
+                weights.is_quiet = False  # type: ignore[attr-defined]
+
+
+def run() -> NoReturn:
+    """Run the process's command line and end the process: what the command ``fastfid`` calls."""
+    code = main()
+    if code > 128:  # interrupted: another signal must not change the exit code while Python ends
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def _sentence(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import threading
 import time
 import warnings
@@ -73,17 +74,25 @@ def make_extractor(
     fastfid.BackendUnavailable
         There is no such device.
     """
-    check_dims(dims)
+    dims = check_dims(dims)
     get_protocol(protocol)
     from fastfid.features.inception import InceptionV3  # loads ONNX Runtime: not for two .npz files
 
     return InceptionV3(dims, protocol=protocol, precision=precision, device=device, weights=weights)
 
 
-def check_dims(dims: int) -> None:
-    """Raise ValueError unless the Inception network has a layer of that width."""
-    if dims not in DIMS:
+def check_dims(dims: int) -> int:
+    """Return `dims` as an int; ValueError unless the Inception network has a layer of that width."""
+    if not isinstance(dims, int | np.integer) or dims not in DIMS:
         raise ValueError(f"dims: expected one of {', '.join(map(str, DIMS))}; got {dims!r}")
+    return int(dims)
+
+
+def check_real(real: bool) -> bool:
+    """Return `real` as a bool; TypeError unless it is one: any string would be true."""
+    if not isinstance(real, bool | np.bool_):
+        raise TypeError(f"real: expected True or False, got {real!r}")
+    return bool(real)
 
 
 @dataclass(frozen=True)
@@ -125,7 +134,8 @@ class _Reading:
         """Read the source, or take it from its place in the cache."""
         if entry is None:
             return self._read(source)
-        if (cached := entry.load()) is not None:
+        # Statistics know no groups of images: those are read again.
+        if not self.groups and (cached := entry.load()) is not None:
             # The same files may have come under another name then.
             return _Side(dataclasses.replace(cached, meta={**cached.meta, "source": source.name}, name=source.name))
         side = self._read(source)
@@ -361,7 +371,7 @@ def compute_fid(
     force : bool
         Compare statistics made under different protocols, networks or precisions all the same.
     tol : float, optional
-        Tighten the certified bounds of the trace term to this width.
+        Tighten the certified bounds of the trace term to this width, relative to it.
     uncertainty : bool
         Estimate the standard error of the FID from 10 groups of each side's images (200 MB a side at 2048 dims); it is
         in the record. Statistics from a file know no groups, and for n <= d there is no such estimate.
@@ -396,7 +406,7 @@ def compute_fid(
     entries: list[StatisticsCache | None] = [None, None]
     if None in known:
         if extractor is None:
-            check_dims(dims)
+            dims = check_dims(dims)
         wanted = extractor.dims if extractor is not None else dims
         for side in known:
             if side is not None and side.d != wanted:
@@ -408,6 +418,7 @@ def compute_fid(
         groups = UNCERTAINTY_GROUPS if uncertainty else 0
         reading = _Reading(extractor, num_workers, on_error, max_errors, progress, cache, opened_at, groups, options)
         entries = [reading.entry(source) if source is not None else None for source in opened]
+    _warn_of_unknown_protocols(known, extractor)
     loaded = time.perf_counter()
     a, b = (
         _Side(side) if side is not None else cast(_Reading, reading).side(cast(ImageSource, images), entry)
@@ -435,6 +446,23 @@ def compute_fid(
             "total": finished - started,
         },
     }
+
+
+def _warn_of_unknown_protocols(known: list[Statistics | None], extractor: FeatureExtractor | None) -> None:
+    """Say so where statistics do not tell how their images were resized, and probably were otherwise than the rest."""
+    default = extractor.protocol if extractor is not None else None
+    protocols = [default if side is None else side.meta.get("protocol") for side in known]
+    for side, own, others in zip(known, protocols, protocols[::-1], strict=True):
+        if side is None or own is not None or others is None:
+            continue
+        probable = "tensorflow" if side.meta.get("writer") == "ADM" else "pytorch-fid"
+        if probable != others:
+            warnings.warn(
+                f"{side.name} does not say its protocol, {probable} in all probability, and is compared with one made"
+                f" with {others}: the same resize on both sides?",
+                FastfidWarning,
+                stacklevel=3,
+            )
 
 
 def _skipped(side: _Side) -> list[dict[str, str]]:
@@ -480,7 +508,7 @@ def _distance(
         n1, n2 = (a.n, b.n) if needs_bias else (None, None)
         result = _core.frechet_distance(*side(a), *side(b), n1=n1, n2=n2, method=method, tol=tol, device=device)
     except ValueError as error:  # NumericalError is one
-        if a.name == b.name == Statistics.name:
+        if a.name == b.name == Statistics.name or not re.search(r"sigma|rows|mu[12]|side", str(error)):
             raise
         # The core calls the sides sigma1 and sigma2; the user knows them by their names.
         kind = NumericalError if isinstance(error, NumericalError) else ValueError
@@ -579,7 +607,7 @@ def frechet_distance(
     method : {"auto", "eigen", "newton-schulz"}
         How the trace of the matrix square root is taken.
     tol : float, optional
-        Tighten the certified bounds of the trace to this width.
+        Tighten the certified bounds of the trace to this width, relative to it.
     device : {"cpu", "cuda", "cuda:N"}
         Where the trace is taken; see :func:`trace_sqrt_product`. A CUDA device gives no bias.
     force : bool
@@ -640,7 +668,7 @@ class FID:
         num_workers: int | None = None,
     ):
         if extractor is None:
-            check_dims(dims)
+            dims = check_dims(dims)
             get_protocol(protocol)
             check_device(device)
             from fastfid.features.onnx import check_precision  # loads NumPy: not with `import fastfid`
@@ -665,7 +693,7 @@ class FID:
         with self._lock:
             if self._extractor is None:
                 extractor = make_extractor(self.dims, self.protocol, self._device, self._weights, self.precision)
-                check_provenance("this FID", provenance(extractor), "what was merged or loaded", self._adopted)
+                check_provenance("this FID", provenance(extractor), "what was merged or loaded", self._adopted, hint="")
                 self._extractor = extractor
             return self._extractor
 
@@ -698,15 +726,16 @@ class FID:
         fastfid.BackendUnavailable
             A tensor on a GPU, but fastfid was built without CUDA.
         """
+        real = check_real(real)
         source = open_source(images, **options)
         for note in source.notes:
             warnings.warn(note, FastfidWarning, stacklevel=2)
-        if isinstance(source, DeviceImages) and (side := self._device_side(bool(real), source.device)) is not None:
+        if isinstance(source, DeviceImages) and (side := self._device_side(real, source.device)) is not None:
             side.update(source, callers_stream(images, stream))
             return
         if stream is not None:
             raise ValueError("stream: is for tensors on the GPU that the network runs on; these images are not")
-        extract(source, self.extractor, self._moments[bool(real)].update, num_workers=self._num_workers)
+        extract(source, self.extractor, self._moments[real].update, num_workers=self._num_workers)
 
     def _device_side(self, real: bool, device: str) -> "DeviceSide | None":
         with self._lock:
@@ -751,7 +780,7 @@ class FID:
         Parameters
         ----------
         tol : float, optional
-            Tighten the certified bounds of the trace term to this width.
+            Tighten the certified bounds of the trace term to this width, relative to it.
         device : str
             Where the distance is taken: see :func:`frechet_distance`. A side whose images all came as tensors on that
             device does not leave it.
@@ -768,11 +797,11 @@ class FID:
 
     def merge(self, other: "FID") -> None:
         """Add what another FID (another process's shard, say) has seen; ValueError if it saw it otherwise."""
-        check_provenance("this FID", self._provenance(), "the other", other._provenance())
-        merged = {real: Moments.from_state(self._moments[real].state()) for real in (True, False)}
-        for real, moments in merged.items():
-            moments.merge(other._total(real))
-        self._moments = merged  # both sides or none
+        check_provenance("this FID", self._provenance(), "the other", other._provenance(), hint="")
+        # Copies: the other may be this one, or grow meanwhile.
+        seen = {real: Moments.from_state(other._total(real).state()) for real in (True, False)}
+        for real, moments in seen.items():
+            self._moments[real].merge(moments)  # in place: an update may be running in another thread
         self._adopted = {**other._provenance(), **self._provenance()}
 
     def reset(self, *, real: bool = True, fake: bool = True) -> None:
@@ -820,7 +849,7 @@ class FID:
         missing = {"provenance", "real", "fake"} - set(state)
         if missing:
             raise ValueError(f"state: the keys {', '.join(sorted(missing))} are missing")
-        check_provenance("this FID", self._provenance(), "the state", state["provenance"])
+        check_provenance("this FID", self._provenance(), "the state", state["provenance"], hint="")
         moments = {real: Moments.from_state(state["real" if real else "fake"]) for real in (True, False)}
         for side in moments.values():
             if side.d != self.dims:

@@ -77,8 +77,12 @@ class Statistics:
         for name, array in (("mu", mu), ("sigma", sigma)):
             if not np.isfinite(array).all():
                 raise ValueError(f"{name}: has NaN or infinite values")
-        if self.n is not None and self.n < 2:
-            raise ValueError(f"n: a covariance needs at least 2 samples, got {self.n}")
+        if self.n is not None:
+            if not isinstance(self.n, int | np.integer):
+                raise TypeError(f"n: expected an integer, got {self.n!r}")
+            if self.n < 2:
+                raise ValueError(f"n: a covariance needs at least 2 samples, got {self.n}")
+            object.__setattr__(self, "n", int(self.n))
         object.__setattr__(self, "mu", mu)
         object.__setattr__(self, "sigma", sigma)
         object.__setattr__(self, "meta", dict(self.meta))
@@ -117,7 +121,7 @@ class Statistics:
         >>> a.merge(b).mu
         array([1.])
         """
-        check_compatible(self, other)
+        check_compatible(self, other, hint="")
         if self.n is None or other.n is None:
             raise ValueError("merge: both sides must know their number of samples n")
         n = self.n + other.n
@@ -182,7 +186,10 @@ class Statistics:
                 raise ValueError(f"{path}: mu: expected shape (d,), got {mu.shape}")
             sigma = npz.read_member(archive, "sigma", mu.size * mu.size * 16)
             n = _read_n(archive) if "n" in keys else None
-            meta = _read_meta(archive) if "meta" in keys else {}
+            if "meta" in keys:
+                meta = _read_meta(archive)
+            else:  # the references of guided-diffusion (ADM) have the statistics of spatial features beside
+                meta = {"writer": "ADM"} if {"mu_s", "sigma_s"} <= set(keys) else {}
         try:
             return cls(mu, sigma, n, meta, name=path)
         except (TypeError, ValueError) as error:
@@ -232,7 +239,11 @@ class DeviceStatistics:
 AnyStatistics = Statistics | DeviceStatistics
 
 
-def check_compatible(a: AnyStatistics, b: AnyStatistics, *, force: bool = False) -> None:
+# What the refusal of different provenances adds where there is a way round it.
+_FORCE_HINT = " (--force or force=True compares them all the same)"
+
+
+def check_compatible(a: AnyStatistics, b: AnyStatistics, *, force: bool = False, hint: str = _FORCE_HINT) -> None:
     """Refuse two statistics that do not belong together.
 
     Raises
@@ -242,11 +253,17 @@ def check_compatible(a: AnyStatistics, b: AnyStatistics, *, force: bool = False)
     """
     if a.d != b.d:
         raise ValueError(f"{a.name} has {a.d} dims, {b.name} has {b.d}: they cannot be compared")
-    check_provenance(a.name, a.meta, b.name, b.meta, force=force)
+    check_provenance(a.name, a.meta, b.name, b.meta, force=force, hint=hint)
 
 
 def check_provenance(
-    name_a: str, a: Mapping[str, Any], name_b: str, b: Mapping[str, Any], *, force: bool = False
+    name_a: str,
+    a: Mapping[str, Any],
+    name_b: str,
+    b: Mapping[str, Any],
+    *,
+    force: bool = False,
+    hint: str = _FORCE_HINT,
 ) -> None:
     """Refuse two provenances that differ in dims, protocol, extractor or precision; the unsaid is not compared.
 
@@ -261,8 +278,7 @@ def check_provenance(
         ours, theirs = a.get(key), b.get(key)
         if ours is not None and theirs is not None and ours != theirs:
             raise ValueError(
-                f"{name_a} was made with {key} {ours}, {name_b} with {theirs}: "
-                "their distance means nothing (--force or force=True compares them all the same)"
+                f"{name_a} was made with {key} {ours}, {name_b} with {theirs}: their distance means nothing{hint}"
             )
 
 
@@ -299,7 +315,8 @@ def check_writable(target: Path) -> None:
 
 def _temporary_beside(target: Path) -> tuple[int, str]:
     try:
-        return tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+        # Of the name only what leaves room for the rest: names have at most 255 bytes.
+        return tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".tmp")
     except OSError as error:  # the temporary file's name means nothing to anybody
         raise OSError(error.errno, error.strerror, str(target)) from error
 

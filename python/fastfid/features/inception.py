@@ -96,9 +96,19 @@ class InceptionV3(FeatureExtractor):
         cuda_graph: bool = False,
         weights: str | os.PathLike[str] | None = None,
     ):
-        if dims not in DIMS:
+        if not isinstance(dims, int | np.integer) or dims not in DIMS:
             raise ValueError(f"dims: expected one of {', '.join(map(str, DIMS))}; got {dims!r}")
+        dims = int(dims)
         get_protocol(protocol)
+        self._arguments = {
+            "dims": dims,
+            "protocol": protocol,
+            "precision": precision,
+            "device": device,
+            "provider": provider,
+            "cuda_graph": cuda_graph,
+            "weights": weights,
+        }
         chosen = choose_device(device)
         check_precision(precision, chosen)  # before weights are fetched in vain
         check_provider(provider, precision, chosen)
@@ -120,6 +130,21 @@ class InceptionV3(FeatureExtractor):
         # Single-threaded runs side by side: see Network.
         self.concurrency = _core.num_threads() if self.device == "cpu" else 1
         self._batch: DeviceBatch | None = None  # of forward() on a CUDA device
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the session behind: it is made anew, from weights found anew."""
+        return self._arguments
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def __copy__(self) -> "InceptionV3":
+        """Return the object itself: nothing that it computes changes it."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "InceptionV3":
+        """Return the object itself."""
+        return self
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Turn one image, uint8 (h, w, 3) RGB, into the network's input (3, h', w') under the protocol."""

@@ -10,6 +10,7 @@ before it is parsed. A file that the user names may be another one (somebody's r
 its tensors have the known identity, and refused otherwise.
 """
 
+import contextlib
 import hashlib
 import http.client
 import io
@@ -387,8 +388,13 @@ def cache_folder() -> Path:
         raise WeightsError(f"there is no home folder for the cache ({error}); set FASTFID_CACHE") from None
 
 
+is_quiet = False  # set by the command line's --quiet
+
+
 def _say(text: str) -> None:
-    print(f"fastfid: {text}", file=sys.stderr, flush=True)
+    if not is_quiet:
+        with contextlib.suppress(OSError):  # a closed stderr
+            print(f"fastfid: {text}", file=sys.stderr, flush=True)
 
 
 def _read_file(path: Path, asked_by: str) -> Weights:

@@ -11,7 +11,7 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +112,7 @@ class ZipSource(FileSource):
             if not member.filename.endswith("/") and passed_over.is_archived_picture(member.filename)
         ]
         self._members.sort(key=lambda member: member.filename)
+        self._members = _last_of_each(self._members, [member.filename for member in self._members], self)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -119,6 +120,23 @@ class ZipSource(FileSource):
     def __iter__(self) -> Iterator[ImageItem]:
         for member in self._members:
             yield _ZipItem(f"{self.name}/{member.filename}", self._archive, member, self._decoder)
+
+
+_Member = TypeVar("_Member")
+
+
+def _last_of_each(members: list[_Member], names: list[str], source: FileSource) -> list[_Member]:
+    """Return the last member of each name, which is what unpacking leaves, and let the source say so if that drops any.
+
+    `members` are sorted by name; those of one name are in the archive's order.
+    """
+    kept = [member for i, member in enumerate(members) if names[i] != (names[i + 1] if i + 1 < len(names) else None)]
+    if len(kept) < len(members):
+        source.notes.append(
+            f"{source.name}: {len(members) - len(kept)} pictures are replaced by later ones of the same name in the"
+            " archive, as when it is unpacked"
+        )
+    return kept
 
 
 class BytesItem(ImageItem):
@@ -198,8 +216,10 @@ class TarSource(FileSource):
             for member in self._walk()
             if _is_picture(member, passed_over)
         ]
-        if self._opener is None:
-            members.sort()
+        members.sort()
+        members = _last_of_each(members, [name for name, _, _ in members], self)
+        if self._opener is not None:
+            members.sort(key=lambda member: member[1])
         # Shards may hold millions of images: 16 bytes beside each name, not three objects.
         self._names = [name for name, _, _ in members]
         self._offsets = np.array([offset for _, offset, _ in members], np.int64)

@@ -3,13 +3,14 @@
 import io
 import os
 import stat
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fastfid.errors import ImageError
+from fastfid.errors import FastfidWarning, ImageError
 
 __all__ = ["DEFAULT_MAX_PIXELS", "IMAGE_EXTENSIONS", "Decoder", "reason"]
 
@@ -23,6 +24,9 @@ DEFAULT_MAX_PIXELS = 1024**3 // 4 // 3
 # Pillow runs an external program for these (Ghostscript), or only recognises them.
 _REFUSED_FORMATS = frozenset(("EPS",))
 
+# Of one channel with integers of 16 or 32 bits, or floats.
+_WIDE_MODES = frozenset(("I", "F", "I;16", "I;16L", "I;16B", "I;16N"))
+
 
 def _open_at_once(path: str, flags: int) -> int:
     """Open a file without waiting for anybody: a pipe that nobody writes to would block; on regular files no effect."""
@@ -34,8 +38,8 @@ class Decoder:
     """How a picture becomes RGB.
 
     What Pillow's ``convert("RGB")`` does stands: grey is repeated, palettes are looked up, CMYK is converted without a
-    profile, 16-bit grey is treated as this Pillow treats it, of an animation the first frame is taken, colour profiles
-    are ignored.
+    profile, grey of 16 bits or floats is cut off at 255 (with a warning), of an animation the first frame is taken,
+    colour profiles are ignored.
 
     Parameters
     ----------
@@ -52,6 +56,7 @@ class Decoder:
     alpha: bool = False
     exif: bool = False
     max_pixels: int = DEFAULT_MAX_PIXELS
+    warned: list[str] = field(default_factory=list, init=False, repr=False, compare=False)  # the first of wide pictures
 
     def __post_init__(self) -> None:
         if self.max_pixels < 1:
@@ -115,12 +120,25 @@ class Decoder:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             if image.mode != "RGB":  # convert() would copy once more
+                if image.mode in _WIDE_MODES:
+                    self._warn_of_wide(image.mode, name)
                 image = image.convert("RGB")
             return np.asarray(image)
         except ImageError:
             raise
         except Exception as error:
             raise ImageError(f"{name}: cannot be decoded ({reason(error)})") from error
+
+    def _warn_of_wide(self, mode: str, name: str) -> None:
+        if self.warned:  # two threads may both come here first, and say it twice
+            return
+        self.warned.append(name)
+        warnings.warn(
+            f"{name}: has more than 8 bits a pixel (Pillow's mode {mode}); values above 255 are cut off, as by"
+            " pytorch-fid. Convert such pictures to 8 bits first",
+            FastfidWarning,
+            stacklevel=2,
+        )
 
     def _check_pixels(self, image: Image.Image, name: str) -> None:
         width, height = image.size

@@ -321,7 +321,8 @@ def calculate_activation_statistics(
     moments = _core.Moments(dims)
     _read(files, model, batch_size, dims, device, num_workers, moments.update)
     meta = provenance(model.extractor) if isinstance(model, _Engine) else {}
-    statistics = Statistics.from_moments(moments, meta, name="files")
+    name = os.fspath(files[0]) if len(files) == 1 else "files"  # one alone is an error, which names it
+    statistics = Statistics.from_moments(moments, meta, name=name)
     pair = _Pair((statistics.mu, statistics.sigma))
     pair.statistics = statistics
     return pair
