@@ -1,6 +1,7 @@
 """Everything about the GPU in one command: build, check against the CPU, measure, and write the results down.
 
     python -m benchmarks.gpu [--smoke] [--stage NAME ...] [--no-build] [--output FOLDER]
+    python -m benchmarks.gpu --join RESULT.json ... [--output FOLDER]    (without a device: parts to one result)
 
 It needs one CUDA device, nvcc 13, torch with CUDA, and what the build needs (pybind11, scikit-build-core,
 scipy-openblas32); no index. What else is missing (CuPy, torchmetrics, pytorch-fid, an ONNX Runtime with CUDA, the
@@ -14,6 +15,7 @@ import argparse
 import ctypes
 import datetime
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -973,6 +975,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="two minutes: build, tests, checks, one figure")
     parser.add_argument("--stage", nargs="+", action="extend", choices=tuple(STAGES), help="only these")
     parser.add_argument("--no-build", action="store_true", help="use the fastfid that is installed")
+    parser.add_argument("--join", nargs="+", type=Path, metavar="FILE", help="results of parts, to be made one")
     parser.add_argument("--seed", type=int, help="of the random inputs (default: the time)")
     parser.add_argument("--output", type=Path, default=report.RESULTS, help="folder of the results")
     parser.add_argument(
@@ -984,6 +987,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parse(arguments)
+    if options.join:
+        return conclude(
+            gpu_report.join([json.loads(path.read_text(encoding="utf-8")) for path in options.join], tuple(STAGES)),
+            options.output,
+        )
     if (why := missing_device()) is not None:
         print(f"benchmarks.gpu needs a CUDA device and measured nothing: {why}", file=sys.stderr)
         return 1
@@ -1010,7 +1018,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = Run(record, is_smoke=options.smoke, seed=seed)
     for name in options.stage or (SMOKE if options.smoke else tuple(STAGES)):
         run_stage(run, name)
-        path = gpu_report.write(record, options.output)  # after each: a run that is cut off keeps what it has
+        gpu_report.write(record, options.output)  # after each: a run that is cut off keeps what it has
+    return conclude(record, options.output)
+
+
+def conclude(record: dict[str, Any], folder: Path) -> int:
+    """Write the record, print the verdicts, and return the exit code."""
+    path = gpu_report.write(record, folder)
     print()
     for entry in gpu_report.judge(record):
         value = "" if entry["value"] is None else f"{report.number(entry['value'])}: "

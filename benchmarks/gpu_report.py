@@ -3,13 +3,26 @@
 import json
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.report import RESULTS, duration, number
 
-__all__ = ["TARGETS", "Target", "failures", "judge", "latest", "markdown", "new_record", "readme_row", "slug", "write"]
+__all__ = [
+    "TARGETS",
+    "Target",
+    "failures",
+    "join",
+    "judge",
+    "latest",
+    "markdown",
+    "new_record",
+    "readme_row",
+    "slug",
+    "write",
+]
 
 COMMAND = "python -m benchmarks.gpu"
 WHAT = "tensors on a GPU to their FID (CUDA kernels, ONNX Runtime on the device)"
@@ -73,6 +86,43 @@ def failures(record: dict[str, Any]) -> list[str]:
     """Return what went wrong: stages that failed and checks that do not hold. A missed target is no failure."""
     stages = [f"{name}: {stage['why']}" for name, stage in record["stages"].items() if stage["state"] == "failed"]
     return stages + [f"{check['what']}: {number(check['error'])}" for check in record["checks"] if not check["ok"]]
+
+
+def join(records: list[dict[str, Any]], stages: Sequence[str]) -> dict[str, Any]:
+    """Return one record of several runs of parts, as a machine that is lent for minutes makes them.
+
+    Of a stage that ran twice the later run counts, but a check that did not hold stays. The whole is "full" where all
+    `stages` are there.
+
+    Raises
+    ------
+    ValueError
+        The runs are of different cards, drivers or commits.
+    """
+    records = sorted(records, key=lambda record: str(record["date"]))
+    for key in ("card", "driver", "commit"):
+        if len(values := {str(record[key]) for record in records}) > 1:
+            raise ValueError(f"the runs differ in their {key}: {', '.join(sorted(values))}")
+    joined = {**records[-1], **new_record()}
+    checks: dict[str, dict[str, Any]] = {}
+    for record in records:
+        joined["stages"].update(record["stages"])
+        ran = {name for name, stage in record["stages"].items() if stage["state"] != "not measured"}
+        kept = {
+            target.name: joined["values"][target.name]
+            for target in TARGETS
+            if target.name in joined["values"] and target.stage not in ran
+        }
+        joined["values"] = {**kept, **record["values"]}
+        for check in record["checks"]:
+            if check["what"] not in checks or checks[check["what"]]["ok"]:
+                checks[check["what"]] = check
+    joined["checks"] = list(checks.values())
+    joined["stages"] = {name: joined["stages"][name] for name in stages if name in joined["stages"]}
+    joined["mode"] = "full" if set(joined["stages"]) == set(stages) else "part"
+    joined["command"] = "; ".join(record["command"] for record in records)
+    joined["versions"] = {name: text for record in records for name, text in record["versions"].items()}
+    return joined
 
 
 def slug(record: dict[str, Any]) -> str:

@@ -440,3 +440,34 @@ def test_main_writes_what_it_has_and_fails_where_a_stage_does(stand_ins, monkeyp
     out, err = capsys.readouterr()
     assert "failed: whole: ZeroDivisionError: no" in err
     assert "certified trace at d = 2048, ms: not measured: the stage gave no such value" in out
+
+
+def part(date, stages, checks=(), **values):
+    """A record of some stages of one card."""
+    facts = {"card": "NVIDIA H200", "driver": "580", "commit": "abc", "mode": "part", "seed": 1, "versions": {}}
+    record = gpu_report.new_record(**facts, date=date, command=f"at {date}")
+    record["stages"] = {name: {"state": "measured", "why": "", "rows": []} for name in stages}
+    record["checks"] = [{"what": what, "error": 0.0, "limit": 0.0, "ok": ok} for what, ok in checks]
+    record["values"] = values
+    return record
+
+
+def test_parts_become_one_result(tmp_path, capsys):
+    values = {"trace_ms": 20.0, "moments_of_dsyrk": 0.7}
+    first = part("2026-11-27T10:00", ["trace", "moments"], [("a", True), ("b", False)], **values)
+    second = part("2026-11-27T10:05", ["trace"], [("a", True), ("b", True)], trace_of_eigvals=120.0)
+    joined = gpu_report.join([second, first], ("moments", "trace", "network"))
+    assert list(joined["stages"]) == ["moments", "trace"]
+    assert joined["mode"] == "part"
+    assert joined["values"] == {"moments_of_dsyrk": 0.7, "trace_of_eigvals": 120.0}  # of trace the later run alone
+    assert gpu_report.failures(joined) == ["b: 0"]  # what did not hold once is not forgotten
+    assert gpu_report.join([first, second], ("moments", "trace"))["mode"] == "full"
+    with pytest.raises(ValueError, match="differ in their commit: abc, def"):
+        gpu_report.join([first, {**second, "commit": "def"}], ("trace",))
+    for name, record in (("1", first), ("2", second)):
+        (tmp_path / name).mkdir()
+        gpu_report.write(record, tmp_path / name)
+    files = [str(path) for path in sorted(tmp_path.glob("*/*.json"))]
+    assert gpu.main(["--join", *files, "--output", str(tmp_path)]) == 1  # a check does not hold
+    assert "failed: b: 0" in capsys.readouterr().err
+    assert "at 2026-11-27T10:00; at 2026-11-27T10:05" in (tmp_path / "gpu-nvidia-h200-2026-11-27.json").read_text()
