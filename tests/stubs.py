@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 
@@ -106,9 +107,11 @@ class HostMemory:
         self.runs = runs
         self.calls.append(("record", None))
 
+        again = weakref.WeakMethod(work)  # a recording keeps addresses, not objects
+
         def replay():
             self.replays += 1
-            work()
+            again()()
 
         return replay
 

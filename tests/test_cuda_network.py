@@ -2,11 +2,13 @@
 device."""
 
 import ctypes
+import gc
 import pickle
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from stubs import OnDevice, Tensor
+from stubs import HostMemory, OnDevice, Tensor
 
 from fastfid import FID, Moments, _core, compute_fid, compute_statistics
 from fastfid.errors import BackendUnavailable
@@ -152,6 +154,23 @@ def test_the_third_run_and_later_ones_are_replayed():
     assert_same(side.to_host(), expected)
     assert (memory.runs, memory.replays) == (8, 4)
     assert memory.calls.count(("record", None)) == 2
+
+
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_a_batch_frees_its_memory_at_once(cuda_graph):
+    """Without the collector of cycles, which knows nothing of a device's memory."""
+    extractor = OnDevice(64, "none", 2)
+    extractor._network.cuda_graph = cuda_graph
+    batch = cuda.DeviceBatch(extractor._network, HostMemory(), (2, 80, 90))
+    for _ in range(4):
+        batch.run()
+    image = weakref.ref(batch.images.values)
+    gc.disable()
+    try:
+        del batch
+        assert image() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(

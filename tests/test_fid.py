@@ -406,7 +406,7 @@ def test_statistics_that_do_not_tell_their_protocol(tmp_path, keys, protocol, pr
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             compute_fid(path, other, **options)
-        expected = [f"reference.npz does not say its protocol, {probable} in all probability"] if probable else []
+        expected = [f"reference.npz does not say its protocol ({probable} if it is like most)"] if probable else []
         assert [text in str(w.message) for text, w in zip(expected, caught, strict=True)] == [True] * len(expected)
 
 

@@ -211,9 +211,9 @@ TraceResult trace_on_device(py::handle sigma1, py::handle sigma2, TraceMethod me
 // A side in host memory, or moments on the device, which the caller keeps alive.
 struct AnySide {
   std::optional<Side> host;
-  cuda::DeviceMoments* moments = nullptr;
+  TensorMoments* moments = nullptr;
 
-  cuda::Side get() const { return moments != nullptr ? cuda::Side(moments) : cuda::Side(&host->gaussian); }
+  cuda::Side get() const { return moments != nullptr ? cuda::Side(&moments->get()) : cuda::Side(&host->gaussian); }
 };
 
 AnySide parse_any_side(const SideArguments& given, int device) {
@@ -222,10 +222,10 @@ AnySide parse_any_side(const SideArguments& given, int device) {
     out.host = parse_side(given);
     return out;
   }
-  out.moments = &py::cast<TensorMoments&>(given.mu).get();
-  FASTFID_EXPECT(out.moments->device() == device, InvalidArgument, "side ", given.number,
+  out.moments = &py::cast<TensorMoments&>(given.mu);
+  FASTFID_EXPECT(out.moments->get().device() == device, InvalidArgument, "side ", given.number,
                  ": expected moments on cuda:", device,
-                 ", where the distance is taken, got moments on cuda:", out.moments->device());
+                 ", where the distance is taken, got moments on cuda:", out.moments->get().device());
   FASTFID_EXPECT(given.sigma.is_none() && given.rows.is_none(), InvalidArgument, "side ", given.number,
                  ": expected neither sigma nor rows beside moments");
   return out;
@@ -237,9 +237,16 @@ FrechetResult distance_on_device(const SideArguments& first, const SideArguments
   const cuda::Stream stream = legacy_stream(device);
   const AnySide a = parse_any_side(first, device);
   const AnySide b = parse_any_side(second, device);
-  // Safe: as on the CPU; moments on the device lock themselves. The call returns when the device is done.
-  const py::gil_scoped_release release;
-  return cuda::frechet_distance(a.get(), b.get(), tol, stream);
+  FrechetResult out;
+  {
+    // Safe: as on the CPU; moments on the device lock themselves. The call returns when the device is done.
+    const py::gil_scoped_release release;
+    out = cuda::frechet_distance(a.get(), b.get(), tol, stream);
+  }
+  for (const AnySide* side : {&a, &b}) {
+    if (side->moments != nullptr) side->moments->give_back();
+  }
+  return out;
 }
 
 #else

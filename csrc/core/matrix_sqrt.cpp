@@ -487,7 +487,7 @@ EigenRoute eigen_route(const Matrix& m, double norm_m, Matrix& g, double& flops)
   const double eta = (real(m.rows()) + n) * kUnitRoundoff * norm_m * norm_m;
   // What rounding may do to a small eigenvalue, and through the roots to the value: an estimate, not a bound (at
   // n = 2000 the smallest were off by 0.03 u ||G||, the largest by 65).
-  const double noise = std::sqrt(n) * kUnitRoundoff * largest;
+  const double noise = std::sqrt(std::max(n, real(m.rows()))) * kUnitRoundoff * largest;
   double error = 0;
   double reciprocals = 0;
   for (double& value : out.singular_values) {

@@ -362,7 +362,11 @@ Prepared prepare(const Side& side, const char* sigma_name, const char* rows_name
   }
   DeviceMoments& moments = *std::get<DeviceMoments*>(side);
   const auto d = static_cast<std::size_t>(moments.d());
-  out.snapshot = moments.snapshot(stream);
+  try {
+    out.snapshot = moments.snapshot(stream);
+  } catch (const NumericalError& error) {
+    throw NumericalError(message(rows_name, ": ", error.what()));
+  }
   DeviceSnapshot& snapshot = out.snapshot;
   if (snapshot.n <= moments.d()) {
     snapshot.mean = DeviceArray<double>(d, stream);

@@ -78,8 +78,8 @@ TraceResult trace_sqrt_product(DeviceFactor a, DeviceFactor b, std::optional<dou
 using Side = std::variant<const Gaussian*, DeviceMoments*>;
 
 // fastfid::frechet_distance(). From host memory covariances are copied to the device and factored there, rows are
-// factored on the host; of moments on the device nothing comes to the host but their mean and a few scalars. No bias:
-// the route yields no singular values. Throws as the two.
+// factored on the host; of moments on the device nothing comes to the host but their mean and a few scalars, singular
+// covariances apart. No bias: the route yields no singular values. Throws as the two.
 FrechetResult frechet_distance(const Side& a, const Side& b, std::optional<double> tol, Stream stream);
 
 }  // namespace fastfid::cuda

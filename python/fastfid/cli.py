@@ -6,6 +6,7 @@ is instant.
 """
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -406,7 +407,7 @@ def _prepare(args: argparse.Namespace) -> None:
 
 def _superfluous(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str | None:
     """Name the options that would have changed the number, had there been images to read."""
-    names = ("protocol", "precision", "weights", "num", "recursive", "any_case", "alpha", "exif", "on_error")
+    names = ("dims", "protocol", "precision", "weights", "num", "recursive", "any_case", "alpha", "exif", "on_error")
     given = [name for name in names if getattr(args, name) != parser.get_default(name)]
     if not given:
         return None
@@ -505,9 +506,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A closed stream is None, and print(file=None) would write errors to stdout.
     sys.stdout = sys.stdout or io.StringIO()
     sys.stderr = sys.stderr or io.StringIO()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # "Fréchet", and names, where the terminal knows ASCII only
     with _Signals() as signals, warnings.catch_warnings():
         try:
             run = _COMMANDS.get(argv[0]) if argv else None
@@ -534,10 +532,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run() -> NoReturn:
     """Run the process's command line and end the process: what the command ``fastfid`` calls."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # "Fréchet", and names, where the terminal knows ASCII only
     code = main()
-    if code > 128:  # interrupted: another signal must not change the exit code while Python ends
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+    if code > 128:
+        # Interrupted, and tidied up. Python's own end takes a while, and another signal would change the exit code.
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -458,8 +458,8 @@ def _warn_of_unknown_protocols(known: list[Statistics | None], extractor: Featur
         probable = "tensorflow" if side.meta.get("writer") == "ADM" else "pytorch-fid"
         if probable != others:
             warnings.warn(
-                f"{side.name} does not say its protocol, {probable} in all probability, and is compared with one made"
-                f" with {others}: the same resize on both sides?",
+                f"{side.name} does not say its protocol ({probable} if it is like most), and is compared with what was"
+                f" made with {others}: make sure that its images were resized so",
                 FastfidWarning,
                 stacklevel=3,
             )
@@ -508,7 +508,7 @@ def _distance(
         n1, n2 = (a.n, b.n) if needs_bias else (None, None)
         result = _core.frechet_distance(*side(a), *side(b), n1=n1, n2=n2, method=method, tol=tol, device=device)
     except ValueError as error:  # NumericalError is one
-        if a.name == b.name == Statistics.name or not re.search(r"sigma|rows|mu[12]|side", str(error)):
+        if a.name == b.name == Statistics.name or not re.search(r"(sigma|rows|mu|side )[12]\b", str(error)):
             raise
         # The core calls the sides sigma1 and sigma2; the user knows them by their names.
         kind = NumericalError if isinstance(error, NumericalError) else ValueError
@@ -783,7 +783,7 @@ class FID:
             Tighten the certified bounds of the trace term to this width, relative to it.
         device : str
             Where the distance is taken: see :func:`frechet_distance`. A side whose images all came as tensors on that
-            device does not leave it.
+            device stays there, unless its covariance is singular for n > d.
 
         Raises
         ------
@@ -796,7 +796,10 @@ class FID:
         return _distance(*sides, tol=tol, device=device).value
 
     def merge(self, other: "FID") -> None:
-        """Add what another FID (another process's shard, say) has seen; ValueError if it saw it otherwise."""
+        """Add what another FID (another process's shard, say) has seen; ValueError if it saw it otherwise.
+
+        Where memory runs out in the middle, one side may have been added and the other not.
+        """
         check_provenance("this FID", self._provenance(), "the other", other._provenance(), hint="")
         # Copies: the other may be this one, or grow meanwhile.
         seen = {real: Moments.from_state(other._total(real).state()) for real in (True, False)}

@@ -184,17 +184,20 @@ class DeviceBatch:
         self._map = memory.array(network.map_shape((n, 3, h, w)), network.dtype)
         self.features = memory.array((n, network.dims), "float32")
         self._network_run = network.bind(self.images.data, (n, 3, h, w), self._map.data)
-        self._run = self._run_anew
+        self._replay: Callable[[], None] | None = None
         self._runs_to_recording = 2 if network.cuda_graph else None
 
     def run(self) -> None:
         """Compute the features of all rows; on a CUDA device, ask for it and do not wait."""
         if self._runs_to_recording == 0:
-            self._run = self._memory.record(self._run_anew)
+            self._replay = self._memory.record(self._run_anew)
             self._runs_to_recording = None
         elif self._runs_to_recording is not None:
             self._runs_to_recording -= 1
-        self._run()
+        if self._replay is not None:
+            self._replay()
+        else:
+            self._run_anew()
 
     def _run_anew(self) -> None:
         self._network_run()

@@ -132,14 +132,14 @@ class InceptionV3(FeatureExtractor):
         self._batch: DeviceBatch | None = None  # of forward() on a CUDA device
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the session behind: it is made anew, from weights found anew."""
+        """Leave the session behind: it is made anew, from weights found anew. A subclass adds what it needs."""
         return self._arguments
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
     def __copy__(self) -> "InceptionV3":
-        """Return the object itself: nothing that it computes changes it."""
+        """Return the object itself: nothing that it computes changes it. A subclass that does change is to say so."""
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "InceptionV3":

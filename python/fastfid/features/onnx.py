@@ -407,7 +407,8 @@ class Network:
         try:
             features = self.features(fingerprint_input())[0]
         except Exception as failure:
-            if self.device == "cpu":
+            # Memory that is taken by others is nothing to install.
+            if self.device == "cpu" or "memory" in str(failure).lower():
                 raise
             # The first run is where a missing cuDNN shows, or a card that has no kernel for a layer.
             raise BackendUnavailable(

@@ -124,7 +124,7 @@ class Decoder:
                     self._warn_of_wide(image.mode, name)
                 image = image.convert("RGB")
             return np.asarray(image)
-        except ImageError:
+        except (ImageError, FastfidWarning):  # a warning that somebody has made an error
             raise
         except Exception as error:
             raise ImageError(f"{name}: cannot be decoded ({reason(error)})") from error
