@@ -1,8 +1,10 @@
 """Compiles device code against the emulation of CUDA in tests/cuda_emulation, into a library for ctypes."""
 
 import ctypes
+import os
 import subprocess
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pybind11
@@ -30,15 +32,19 @@ def compile_library(out, *, core=(), host=(), kernels=(), bindings=(), emulated=
         flags += ["-DFASTFID_WITH_CUDA", "-fvisibility=hidden"]
     sources = [ROOT / "csrc" / "core" / f"{name}.cpp" for name in core]
     sources += [ROOT / "csrc" / "cuda" / f"{name}.cpp" for name in host]
+    sources += [ROOT / "csrc" / "cuda" / f"{name}.cu" for name in kernels]
     sources += [ROOT / "csrc" / "bindings" / f"{name}.cpp" for name in bindings]
     sources += [EMULATION / f"{name}.cpp" for name in (*emulated, "runtime")]
-    device = [ROOT / "csrc" / "cuda" / f"{name}.cu" for name in kernels]
-    subprocess.run(
-        [
-            *("c++", "-std=c++20", "-O1", "-fPIC", "-shared", "-pthread", "-ffp-contract=off"),
-            *("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", *flags, *(f"-I{folder}" for folder in folders)),
-            *("-o", out, *sources, "-x", "c++", *device, "-x", "none", lapack, f"-Wl,-rpath,{lapack.parent}", "-ldl"),
-        ],
-        check=True,
-    )
+    flags += ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", *(f"-I{folder}" for folder in folders)]
+
+    def compile_file(source):
+        target = f"{out}.{source.parent.name}.{source.name}.o"
+        command = ["c++", "-std=c++20", "-O1", "-fPIC", "-pthread", "-ffp-contract=off", *flags]
+        subprocess.run([*command, "-x", "c++", "-c", source, "-o", target], check=True)
+        return target
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compile_file, sources))
+    link = ["c++", "-shared", "-pthread", "-o", out, *objects, lapack, f"-Wl,-rpath,{lapack.parent}", "-ldl"]
+    subprocess.run(link, check=True)
     return ctypes.CDLL(out)
