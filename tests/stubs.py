@@ -79,6 +79,12 @@ class HostArray:
     def rows(self, start, stop):
         return HostArray(self.values[start:stop])
 
+    def __dlpack__(self, **_):
+        return self.values.__dlpack__()
+
+    def __dlpack_device__(self):
+        return self.values.__dlpack_device__()
+
 
 class HostMemory:
     """cuda.Memory on the host. Fresh memory is poisoned; what a caller's stream would wait for is written down."""
@@ -95,6 +101,9 @@ class HostMemory:
     def fill(self, array, byte):
         assert byte == 0
         array.values[...] = 0
+
+    def copy(self, array, source):
+        array.values[...] = source.values
 
     def spatial_mean(self, map, out):
         self.runs += 1
@@ -185,3 +194,9 @@ class OnDevice(InceptionV3):
         cuda.expect_device(device, self.device)
         self.memories.append(HostMemory())
         return cuda.DeviceSide(self._network, self.memories[-1], self.protocol, self._rows)
+
+    def device_features(self, images, caller):
+        self._memory = HostMemory()
+        self.memories.append(self._memory)
+        self.batch_size = self._rows
+        return super().device_features(images, caller)

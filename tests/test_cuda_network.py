@@ -338,6 +338,36 @@ def test_first_updates_from_two_threads_load_one_network(monkeypatch):
     assert (fid.real.n, fid.fake.n) == (3, 3)
 
 
+@pytest.mark.parametrize("n", [1, 3, 8])
+def test_features_stay_where_the_images_are(n):
+    extractor = OnDevice(64, "pytorch-fid", 3)
+    images = pictures(n, 3)
+    features = extractor.device_features(DeviceImages(Tensor(images)), 17)
+    np.testing.assert_array_equal(features.values, InceptionV3(64, device="cpu")(images))
+    (memory,) = extractor.memories
+    assert memory.held == [17]
+    assert memory.calls[0] == ("wait_for", 17)
+    assert memory.calls[-1] == ("hold", 17)
+    with pytest.raises(ValueError, match="expected a tensor on cuda:0"):
+        extractor.device_features(DeviceImages(Tensor(images, 1)), 17)
+
+
+def test_torchmetrics_names_take_features_on_the_device(monkeypatch, torchvision_importable):
+    from fastfid.compat import torchmetrics
+
+    images = torch.from_numpy(pictures(5, 4).transpose(0, 3, 1, 2).copy())
+    metric, plain = (torchmetrics.FrechetInceptionDistance(feature=64) for _ in range(2))
+    monkeypatch.setattr(torchmetrics, "open_source", lambda x, layout: DeviceImages(Tensor(x.numpy()), layout))
+    monkeypatch.setattr(torchmetrics, "callers_stream", lambda x: 17)
+    metric.inception._engine_on = lambda device: OnDevice(64, "torchmetrics", 2)
+    for real in (True, False):
+        metric.update(images // (1 + real), real=real)
+    monkeypatch.undo()
+    for real in (True, False):
+        plain.update(images // (1 + real), real=real)
+    assert metric.compute() == plain.compute()
+
+
 def test_layouts_and_mixed_sizes():
     extractor = OnDevice(64, "none", 4)
     wide, tall = pictures(3, 2), pictures(2, 3, (90, 77))
@@ -589,6 +619,28 @@ class TestOnADevice:
         for real, rows in zip((True, False), expected, strict=True):
             order = np.concatenate([np.arange(len(rows))[part::4] for part in range(4)])
             np.testing.assert_array_equal(fid._total(real).rows, rows[order])
+
+    def test_features_stay_on_the_device(self, on_gpu, photographs):
+        tensor = torch.from_numpy(photographs).cuda()
+        features = torch.from_dlpack(on_gpu.device_features(open_source(tensor), callers_stream(tensor)))
+        assert features.is_cuda
+        kept = features.clone()
+        del features  # the memory may be used anew, but not before the copy has been made
+        on_gpu.device_features(open_source(tensor.flip(0)), callers_stream(tensor))
+        np.testing.assert_array_equal(kept.cpu().numpy(), on_gpu(photographs))
+
+    def test_torchmetrics_names(self, photographs, torchvision_importable):
+        from fastfid.compat.torchmetrics import FrechetInceptionDistance
+
+        tensor = torch.from_numpy(photographs).permute(0, 3, 1, 2)
+        values = []
+        for device in ("cuda", "cpu"):
+            metric = FrechetInceptionDistance(feature=64).to(device)
+            metric.update(tensor.to(device), real=True)
+            metric.update(tensor.to(device) // 2, real=False)
+            values.append(metric.compute())
+            assert values[-1].device.type == device
+        assert float(values[0]) == pytest.approx(float(values[1]), rel=1e-4)
 
     def test_a_replayed_graph_changes_no_bit(self, photographs):
         plain, replayed = (InceptionV3(2048, precision="tf32", cuda_graph=x, device="cuda:0") for x in (False, True))

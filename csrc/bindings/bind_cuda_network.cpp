@@ -101,6 +101,12 @@ class CudaArray {
     cuda::synchronize(stream_->get());
   }
 
+  void copy_on_device(const CudaArray& source) const {
+    FASTFID_EXPECT(source.shape_ == shape_ && source.dtype_.equal(dtype_) && source.stream_ == stream_, InvalidArgument,
+                   "source: expected an array of the same shape, dtype and stream");
+    cuda::copy_on_device(data_, source.data_, bytes_, stream_->get());
+  }
+
   py::array numpy() const {
     py::array out(dtype_, shape_);
     void* const to = out.mutable_data();
@@ -133,7 +139,17 @@ class CudaArray {
                              nullptr,
                              0};
     owner->managed.context = owner.get();
-    owner->managed.deleter = [](dlpack::ManagedTensor* managed) { delete static_cast<Export*>(managed->context); };
+    owner->consumer = handle;
+    owner->managed.deleter = [](dlpack::ManagedTensor* managed) {
+      auto* const exported = static_cast<Export*>(managed->context);
+      try {
+        // The consumer may have asked for work on it that is not done yet; on our stream the memory is used anew.
+        if (exported->consumer >= 0) exported->stream->wait_for(static_cast<std::uintptr_t>(exported->consumer));
+      } catch (const std::exception&) {
+        // The device is broken or the process ends.
+      }
+      delete exported;
+    };
     py::capsule capsule(&owner->managed, "dltensor", [](PyObject* unused) {
       // A consumer renames the capsule and deletes the tensor itself.
       if (!PyCapsule_IsValid(unused, "dltensor")) return;
@@ -147,6 +163,7 @@ class CudaArray {
  private:
   struct Export {
     dlpack::ManagedTensor managed{};
+    std::int64_t consumer = -1;  // the stream on which it is used
     std::vector<std::int64_t> shape;
     std::shared_ptr<CudaStream> stream;  // outlives the memory, which is freed on it
     std::shared_ptr<cuda::DeviceBytes> memory;
@@ -227,6 +244,8 @@ void bind_cuda_network(py::module_& module) {
       .def("fill_bytes", &CudaArray::fill, py::arg("value"), "Sets every byte; does not wait.")
       .def("copy_from", &CudaArray::copy_from, py::arg("source"),
            "Copies a NumPy array of this shape and dtype; waits.")
+      .def("copy_on_device", &CudaArray::copy_on_device, py::arg("source"),
+           "Copies a CudaArray of this shape, dtype and stream; does not wait.")
       .def("numpy", &CudaArray::numpy, "A copy as a NumPy array; waits for everything before it in the stream.")
       .def("__dlpack__",
            [](const CudaArray& self, const py::kwargs& keywords) {

@@ -28,6 +28,7 @@ from fastfid.features.base import FeatureExtractor
 from fastfid.fid import frechet_distance, make_extractor
 from fastfid.pipeline import extract
 from fastfid.sources import open_source
+from fastfid.sources.device import DeviceImages, callers_stream
 from fastfid.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -86,8 +87,13 @@ class _Inception(nn.Module):
         if self.dtype == torch.float64:
             return self._in_float64(images)
         engine = self._engine_on(images.device)
+        source = open_source(images, layout="nchw")
+        if isinstance(source, DeviceImages):
+            features = engine.device_features(source, callers_stream(images))
+            if features is not None:
+                return torch.utils.dlpack.from_dlpack(features).to(self.dtype)
         batches: list[NDArray[np.float32]] = []
-        extract(open_source(images, layout="nchw"), engine, lambda rows: batches.append(rows.copy()))
+        extract(source, engine, lambda rows: batches.append(rows.copy()))
         return torch.from_numpy(np.concatenate(batches)).to(images.device, self.dtype)
 
     def _engine_on(self, device: torch.device) -> FeatureExtractor:

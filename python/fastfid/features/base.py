@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from fastfid.features.cuda import DeviceSide
+    from fastfid.sources.device import DeviceImages
 
 __all__ = ["FeatureExtractor", "check_device", "is_same_device"]
 
@@ -100,6 +101,29 @@ class FeatureExtractor(ABC):
     @abstractmethod
     def forward(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Run the network on stacked :meth:`prepare` results (n, ...); return float32 (n, dims)."""
+
+    def device_features(self, images: "DeviceImages", caller: int | None) -> Any:
+        """Return the features of images on a CUDA device as an array there, without the host.
+
+        Parameters
+        ----------
+        images : DeviceImages
+        caller : int or None
+            The stream on which they are made, and may be overwritten once this returns; None: as their
+            ``__dlpack__`` says, and the host waits until they have been read.
+
+        Returns
+        -------
+        array or None
+            float32 (n, dims), for ``from_dlpack`` of torch, CuPy and JAX. None, the default: the extractor takes them
+            from the host only.
+
+        Raises
+        ------
+        ValueError
+            The extractor runs elsewhere.
+        """
+        return None
 
     def device_side(self, device: str) -> Optional["DeviceSide"]:
         """Return what takes tensors on `device` (``cuda:N``) without the host, for one side of an FID.

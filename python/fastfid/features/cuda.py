@@ -20,7 +20,7 @@ from fastfid.errors import BackendUnavailable
 from fastfid.features.onnx import Network
 from fastfid.sources.device import DeviceImages
 
-__all__ = ["CudaMemory", "DeviceBatch", "DeviceSide", "expect_device"]
+__all__ = ["CudaMemory", "DeviceBatch", "DeviceSide", "Memory", "expect_device", "features_of", "input_size"]
 
 
 def expect_device(device: str, own: str) -> None:
@@ -30,6 +30,11 @@ def expect_device(device: str, own: str) -> None:
             f"images: expected a tensor on {own}, where the network runs, or images on the host; got one on {device}."
             f" Pass images.cpu(), or device={device!r}"
         )
+
+
+def input_size(images: DeviceImages, protocol: str) -> tuple[int, int]:
+    """Return height and width of what the network gets."""
+    return (images.height, images.width) if protocol == "none" else (299, 299)
 
 
 class Memory(Protocol):
@@ -43,6 +48,9 @@ class Memory(Protocol):
 
     def copy_from(self, array: Any, source: NDArray[Any]) -> None:
         """Copy a host array of the same shape and dtype into `array`."""
+
+    def copy(self, array: Any, source: Any) -> None:
+        """Copy one array of this memory into another of the same shape and dtype."""
 
     def numpy(self, array: Any) -> NDArray[Any]:
         """Return a copy of `array` on the host."""
@@ -98,6 +106,10 @@ class CudaMemory:
     def copy_from(self, array: "_core.CudaArray", source: NDArray[Any]) -> None:
         """Copy a host array into `array`; waits."""
         array.copy_from(source)
+
+    def copy(self, array: "_core.CudaArray", source: "_core.CudaArray") -> None:
+        """Copy one array into another."""
+        array.copy_on_device(source)
 
     def numpy(self, array: "_core.CudaArray") -> NDArray[Any]:
         """Return a copy on the host; waits."""
@@ -204,6 +216,27 @@ class DeviceBatch:
         self._memory.spatial_mean(self._map, self.features)
 
 
+def features_of(
+    images: DeviceImages, caller: int | None, batch: DeviceBatch, memory: Memory, protocol: str, dims: int
+) -> Any:
+    """Return the features (n, dims) of images as an array in `memory`; see :meth:`FeatureExtractor.device_features`.
+
+    The network's lock is held.
+    """
+    features = memory.array((len(images), dims), "float32")
+    if caller is not None:
+        memory.wait_for(caller)
+    rows = batch.images.shape[0]
+    for start in range(0, len(images), rows):
+        stop = min(start + rows, len(images))
+        memory.preprocess(images, start, protocol, batch.images.rows(0, stop - start))
+        if stop == len(images):
+            memory.hold(caller)  # before the last run: the images have been read by then
+        batch.run()
+        memory.copy(features.rows(start, stop), batch.features.rows(0, stop - start))
+    return features
+
+
 class DeviceSide:
     """One side of an FID while its images come as device tensors.
 
@@ -244,7 +277,7 @@ class DeviceSide:
             They are on another device than the network.
         """
         expect_device(images.device, self._network.device)
-        size = (images.height, images.width) if self._protocol == "none" else (299, 299)
+        size = input_size(images, self._protocol)
         with self._network.lock:
             if size != self._size:
                 self._flush()

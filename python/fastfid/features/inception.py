@@ -11,11 +11,20 @@ from numpy.typing import NDArray
 from fastfid import _core
 from fastfid.errors import BackendUnavailable
 from fastfid.features.base import FeatureExtractor
-from fastfid.features.cuda import CudaMemory, DeviceBatch, DeviceSide, expect_device
+from fastfid.features.cuda import (
+    CudaMemory,
+    DeviceBatch,
+    DeviceSide,
+    Memory,
+    expect_device,
+    features_of,
+    input_size,
+)
 from fastfid.features.onnx import Network, check_cuda_graph, check_precision, check_provider, choose_device
 from fastfid.features.weights import DIMS, find_weights
 from fastfid.protocols import get_protocol
 from fastfid.sources import open_source
+from fastfid.sources.device import DeviceImages
 
 __all__ = ["InceptionV3"]
 
@@ -184,17 +193,30 @@ class InceptionV3(FeatureExtractor):
     def _forward_on_device(self, batch: NDArray[np.float32], memory: CudaMemory) -> NDArray[np.float32]:
         """Run the network in batches of one size; features of rows that are there to fill one are left out."""
         features = np.empty((len(batch), self.dims), np.float32)
-        shape = (self.batch_size, *batch.shape[2:])
         with self._network.lock:
-            if self._batch is None or tuple(self._batch.images.shape[2:]) != shape[1:]:
-                self._batch = None  # its memory first
-                self._batch = DeviceBatch(self._network, memory, shape)
+            place = self._batch_of(batch.shape[2:], memory)
             for start in range(0, len(batch), self.batch_size):
                 chunk = batch[start : start + self.batch_size].astype(self._network.dtype, copy=False)
-                memory.copy_from(self._batch.images.rows(0, len(chunk)), chunk)
-                self._batch.run()
-                features[start : start + len(chunk)] = memory.numpy(self._batch.features.rows(0, len(chunk)))
+                memory.copy_from(place.images.rows(0, len(chunk)), chunk)
+                place.run()
+                features[start : start + len(chunk)] = memory.numpy(place.features.rows(0, len(chunk)))
         return features
+
+    def _batch_of(self, size: tuple[int, ...], memory: Memory) -> DeviceBatch:
+        """Return the batch for inputs of that height and width; one is kept."""
+        if self._batch is None or tuple(self._batch.images.shape[2:]) != size:
+            self._batch = None  # its memory first
+            self._batch = DeviceBatch(self._network, memory, (self.batch_size, size[0], size[1]))
+        return self._batch
+
+    def device_features(self, images: DeviceImages, caller: int | None) -> Any:
+        """Return the features of images on the network's device as an array there; see the base class."""
+        expect_device(images.device, self.device)
+        if self._memory is None:  # ONNX Runtime can use the device, and fastfid was built without its CUDA part
+            return None
+        with self._network.lock:
+            batch = self._batch_of(input_size(images, self.protocol), self._memory)
+            return features_of(images, caller, batch, self._memory, self.protocol, self.dims)
 
     def device_side(self, device: str) -> DeviceSide:
         """Return what takes tensors on `device` (``cuda:N``) without the host, for one side of an FID."""
