@@ -71,7 +71,8 @@ Arithmetic parse_arithmetic(const std::string& name) {
 void bind_device_moments(py::module_& module) {
   py::options options;
   options.disable_function_signatures();
-  py::class_<TensorMoments>(module, "DeviceMoments", kDeviceMomentsDoc)
+  // Of this module alone: the tests load an emulation of it beside.
+  py::class_<TensorMoments>(module, "DeviceMoments", py::module_local(), kDeviceMomentsDoc)
       .def(py::init([](int d, int device, const std::string& arithmetic) {
              return std::make_unique<TensorMoments>(d, device, parse_arithmetic(arithmetic));
            }),
