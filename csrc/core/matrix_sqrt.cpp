@@ -30,6 +30,7 @@ using linalg::Shape;
 constexpr double kUnitRoundoff = std::numeric_limits<double>::epsilon() / 2;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kAsymmetry = 1e-6;
+constexpr std::size_t kLeastParallel = 256;  // d from which a second thread brings more than it costs
 
 double real(std::size_t n) { return static_cast<double>(n); }
 
@@ -661,6 +662,7 @@ std::optional<TraceResult> rational_route(const Scaled& a, double norm_a, Factor
 CovarianceTrace trace_sqrt_product(const Covariance& a, const Covariance& b, TraceMethod method,
                                    std::optional<double> tol, bool needs_singular_values) {
   expect_same_dimension(a.d, b.d);
+  const SerialScope serial(a.d < kLeastParallel);
   const auto checked = check_covariances({a, b});
   std::array<Factor, 2> factors;
   std::array<bool, 2> is_factored{};
@@ -698,6 +700,7 @@ CovarianceTrace trace_sqrt_product(const Covariance& a, const Covariance& b, Tra
 }
 
 TraceResult trace_sqrt_product(Factor a, Factor b, TraceMethod method, std::optional<double> tol) {
+  const SerialScope serial(a.d < kLeastParallel);
   TraceResult out = begin(a, b, method == TraceMethod::kNewtonSchulz ? "newton-schulz" : "eigen");
   if (a.trace == 0 || b.trace == 0) return out;
 

@@ -243,6 +243,9 @@ void set_num_threads(int n) {
   g_num_threads = n;
 }
 
+SerialScope::SerialScope(bool is_serial) : before_(t_inside) { t_inside |= is_serial; }
+SerialScope::~SerialScope() { t_inside = before_; }
+
 void parallel_for(std::size_t count, const std::function<void(std::size_t)>& body) {
   const auto threads = static_cast<std::size_t>(num_threads());
   if (count <= 1 || threads == 1 || t_inside) {

@@ -29,4 +29,17 @@ void set_num_threads(int n);
 // no more threads or no memory for them it uses fewer: it throws what a body throws and nothing else.
 void parallel_for(std::size_t count, const std::function<void(std::size_t)>& body);
 
+// While it lives, parallel_for runs its bodies in this thread, where `is_serial`: for work whose regions are so short
+// that waking another thread takes longer.
+class SerialScope {
+ public:
+  explicit SerialScope(bool is_serial);
+  ~SerialScope();
+  SerialScope(const SerialScope&) = delete;
+  SerialScope& operator=(const SerialScope&) = delete;
+
+ private:
+  bool before_;
+};
+
 }  // namespace fastfid
