@@ -305,6 +305,7 @@ def test_distance_of_moments_that_stay_on_the_device(emulated, libraries, n1, n2
     for kind, given in zip(kinds.split(), rows, strict=True):
         sides += (on_device(emulated, given), None, None) if kind == "device" else host_side(given)
     got = emulated.frechet_distance(*sides, tol=1e-8, device="cuda:0")
+    # Sums of the same float64 terms in another order; the value is known to the width of its bracket.
     assert got.mean_term == pytest.approx(want.mean_term, rel=1e-13)
     assert (got.trace1, got.trace2) == pytest.approx((want.trace1, want.trace2), rel=1e-13)
     assert got.lower <= want.upper
@@ -333,6 +334,7 @@ def test_rows_that_are_all_alike(emulated, libraries):
     other = some_rows(6, 8, 5)
     got = emulated.frechet_distance(alike, None, None, *host_side(other), device="cuda")
     centred = other.astype(np.float64) - other.mean(0, dtype=np.float64)
+    # The other side's covariance drops out: closed form, to rounding.
     want = np.sum((other.mean(0, dtype=np.float64) - 7) ** 2) + np.sum(centred**2) / 5
     assert got.value == pytest.approx(want, rel=1e-12)
 

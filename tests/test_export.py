@@ -12,9 +12,10 @@ import skimage.data
 import torch
 
 from fastfid.features import onnx as runtime
+from fastfid.features.base import DIMS
 from fastfid.features.inception import InceptionV3
 from fastfid.features.inception_torch import FIDInception, load_weights
-from fastfid.features.weights import DIMS, convolutions
+from fastfid.features.weights import convolutions
 
 ROOT = Path(__file__).resolve().parents[1]
 SKELETONS = Path(runtime.__file__).parent / "skeletons"

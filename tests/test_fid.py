@@ -395,14 +395,12 @@ def test_a_refusal_without_a_way_round_names_none():
     ],
 )
 def test_statistics_that_do_not_tell_their_protocol(tmp_path, keys, protocol, probable):
-    class Means(GridMeans):
-        pass
-
-    Means.protocol = protocol
-    known = compute_statistics(images(60, 1), extractor=Means())
+    extractor = GridMeans()
+    extractor.protocol = protocol
+    known = compute_statistics(images(60, 1), extractor=extractor)
     path = tmp_path / "reference.npz"
     np.savez(path, mu=known.mu, sigma=known.sigma, **keys)
-    for other, options in ((images(60, 2), {"extractor": Means()}), (known, {})):
+    for other, options in ((images(60, 2), {"extractor": extractor}), (known, {})):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             compute_fid(path, other, **options)

@@ -117,6 +117,7 @@ def test_few_lost_singular_values_are_left_to_the_eigenvalues(weak, size, method
     result = of_rows(xc, yc)
     truth = np.linalg.svd(xc @ yc.T, compute_uv=False).sum() / (n - 1)
     assert result.trace.method == method
+    # The route's own limit for errors of lost eigenvalues, kEigenError; the SVD is exact to rounding.
     assert result.trace.value == pytest.approx(truth, rel=1e-9 if method == "eigen" else 1e-12)
     assert result.trace.lower <= truth <= result.trace.upper
     assert result.trace.upper - result.trace.lower <= 1e-6 * truth

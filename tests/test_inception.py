@@ -19,9 +19,10 @@ import fastfid
 from fastfid import _core
 from fastfid.errors import BackendUnavailable, FastfidWarning, WeightsError
 from fastfid.features import inception, onnx
+from fastfid.features.base import DIMS
 from fastfid.features.inception import InceptionV3
 from fastfid.features.inception_torch import STAGE_DIMS, FIDInception, convolutions, load_weights
-from fastfid.features.weights import DIMS, IDENTITY
+from fastfid.features.weights import IDENTITY
 
 SKELETONS = Path(onnx.__file__).parent / "skeletons"
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")

@@ -184,8 +184,8 @@ TensorMoments::~TensorMoments() {
 
 void TensorMoments::update(const py::object& x, std::optional<std::uintptr_t> stream) {
   const dlpack::Device where = tensor_device(x, "x");
-  FASTFID_EXPECT(where.type == dlpack::kCuda || where.type == dlpack::kCudaManaged, InvalidArgument,
-                 "x: expected a tensor on cuda:", moments_->device(), ", got one that is not on a CUDA device");
+  FASTFID_EXPECT(dlpack::is_cuda(where), InvalidArgument, "x: expected a tensor on cuda:", moments_->device(),
+                 ", got one that is not on a CUDA device");
   FASTFID_EXPECT(where.id == moments_->device(), InvalidArgument, "x: expected a tensor on cuda:", moments_->device(),
                  ", got one on cuda:", where.id);
   const std::uintptr_t handle = stream ? *stream : callers_stream(x, moments_->device());

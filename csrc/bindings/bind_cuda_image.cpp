@@ -19,8 +19,8 @@ namespace {
 
 ImportedTensor import_on_device(py::handle object, const char* name, int device, std::uintptr_t stream) {
   const dlpack::Device where = tensor_device(object, name);
-  FASTFID_EXPECT((where.type == dlpack::kCuda || where.type == dlpack::kCudaManaged) && where.id == device,
-                 InvalidArgument, name, ": expected a tensor on cuda:", device, ", got one elsewhere");
+  FASTFID_EXPECT(dlpack::is_cuda(where) && where.id == device, InvalidArgument, name,
+                 ": expected a tensor on cuda:", device, ", got one elsewhere");
   return import_tensor(object, name, stream);
 }
 

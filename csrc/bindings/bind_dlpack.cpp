@@ -159,7 +159,7 @@ dlpack::Device tensor_device(py::handle object, const char* argument) {
 
 ImportedTensor import_tensor(py::handle object, const char* argument, std::optional<std::uintptr_t> stream) {
   const dlpack::Device device = tensor_device(object, argument);
-  const bool is_cuda = device.type == dlpack::kCuda || device.type == dlpack::kCudaManaged;
+  const bool is_cuda = dlpack::is_cuda(device);
   FASTFID_EXPECT(is_cuda || device.type == dlpack::kCpu || device.type == dlpack::kCudaHost, InvalidArgument, argument,
                  ": expected a tensor on a CUDA device or the CPU, got one on ", device_name(device));
   FASTFID_EXPECT(is_cuda ? stream.has_value() : true, InvalidArgument, argument,

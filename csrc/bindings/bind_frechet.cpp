@@ -169,8 +169,7 @@ DeviceSide parse_device_side(py::handle object, const char* name, cuda::Stream s
     return out;
   }
   const dlpack::Device where = tensor_device(object, name);
-  // Page-locked memory of the host is the host's.
-  out.covariance.is_on_device = where.type == dlpack::kCuda || where.type == dlpack::kCudaManaged;
+  out.covariance.is_on_device = dlpack::is_cuda(where);
   FASTFID_EXPECT(!out.covariance.is_on_device || where.id == stream.device, InvalidArgument, name,
                  ": expected a tensor on cuda:", stream.device, " or on the CPU, got one on cuda:", where.id);
   // For a tensor of the host the stream has no meaning.

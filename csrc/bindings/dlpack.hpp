@@ -57,6 +57,9 @@ inline constexpr std::int32_t kCuda = 2;
 inline constexpr std::int32_t kCudaHost = 3;
 inline constexpr std::int32_t kCudaManaged = 13;
 
+// Memory of a CUDA device; page-locked memory of the host is not.
+inline bool is_cuda(Device device) { return device.type == kCuda || device.type == kCudaManaged; }
+
 inline constexpr std::uint8_t kInt = 0;
 inline constexpr std::uint8_t kUint = 1;
 inline constexpr std::uint8_t kFloat = 2;
@@ -85,7 +88,7 @@ class ImportedTensor {
   std::vector<std::int64_t> shape;
   std::vector<std::int64_t> strides;  // in elements
 
-  bool is_cuda() const { return device.type == dlpack::kCuda || device.type == dlpack::kCudaManaged; }
+  bool is_cuda() const { return dlpack::is_cuda(device); }
   bool is(std::uint8_t code, int bits) const { return dtype.code == code && dtype.bits == bits && dtype.lanes == 1; }
   bool is_contiguous() const;  // row-major
   // "float32 (50, 2048) on cuda:0"

@@ -330,7 +330,7 @@ DeviceSnapshot DeviceMoments::snapshot(Stream stream) {
   begin(stream);
   if (out.n <= d_) {
     out.rows = DeviceArray<float>(static_cast<std::size_t>(out.n) * row_length(), stream);
-    copy_on_device(out.rows.data(), buffer_.data(), out.rows.size() * sizeof(float), stream);
+    if (out.n > 0) copy_on_device(out.rows.data(), buffer_.data(), out.rows.size() * sizeof(float), stream);
   } else {
     const auto d = static_cast<std::size_t>(d_);
     out.mean = DeviceArray<double>(d, stream);

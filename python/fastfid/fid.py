@@ -17,7 +17,7 @@ from fastfid import _core
 from fastfid._core import DeviceMoments, FrechetResult, Moments
 from fastfid._version import __version__
 from fastfid.errors import FastfidWarning, NumericalError, SkippedImagesWarning
-from fastfid.features.base import FeatureExtractor, check_device, is_same_device
+from fastfid.features.base import FeatureExtractor, check_device, check_dims, is_same_device
 from fastfid.pipeline import Report, extract
 from fastfid.protocols import get_protocol
 from fastfid.reuse import CacheMode, StatisticsCache, package_versions
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["FID", "SourceOptions", "compute_fid", "compute_statistics", "frechet_distance", "make_extractor"]
 
 UNCERTAINTY_GROUPS = 10
-DIMS = (64, 192, 768, 2048)
 Side = Statistics | DeviceMoments | tuple[ArrayLike, ArrayLike]
 
 
@@ -79,13 +78,6 @@ def make_extractor(
     from fastfid.features.inception import InceptionV3  # loads ONNX Runtime: not for two .npz files
 
     return InceptionV3(dims, protocol=protocol, precision=precision, device=device, weights=weights)
-
-
-def check_dims(dims: int) -> int:
-    """Return `dims` as an int; ValueError unless the Inception network has a layer of that width."""
-    if not isinstance(dims, int | np.integer) or dims not in DIMS:
-        raise ValueError(f"dims: expected one of {', '.join(map(str, DIMS))}; got {dims!r}")
-    return int(dims)
 
 
 def check_real(real: bool) -> bool:

@@ -11,7 +11,17 @@ if TYPE_CHECKING:
     from fastfid.features.cuda import DeviceSide
     from fastfid.sources.device import DeviceImages
 
-__all__ = ["FeatureExtractor", "check_device", "is_same_device"]
+__all__ = ["DIMS", "FeatureExtractor", "check_device", "check_dims", "is_same_device"]
+
+# Widths of the four feature maps of the Inception network that serve as features.
+DIMS = (64, 192, 768, 2048)
+
+
+def check_dims(dims: int) -> int:
+    """Return `dims` as an int; ValueError unless the Inception network has a layer of that width."""
+    if not isinstance(dims, int | np.integer) or dims not in DIMS:
+        raise ValueError(f"dims: expected one of {', '.join(map(str, DIMS))}; got {dims!r}")
+    return int(dims)
 
 
 def check_device(device: str) -> None:

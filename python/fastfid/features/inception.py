@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastfid import _core
 from fastfid.errors import BackendUnavailable
-from fastfid.features.base import FeatureExtractor
+from fastfid.features.base import FeatureExtractor, check_dims
 from fastfid.features.cuda import (
     CudaMemory,
     DeviceBatch,
@@ -21,7 +21,7 @@ from fastfid.features.cuda import (
     input_size,
 )
 from fastfid.features.onnx import Network, check_cuda_graph, check_precision, check_provider, choose_device
-from fastfid.features.weights import DIMS, find_weights
+from fastfid.features.weights import find_weights
 from fastfid.protocols import get_protocol
 from fastfid.sources import open_source
 from fastfid.sources.device import DeviceImages
@@ -105,9 +105,7 @@ class InceptionV3(FeatureExtractor):
         cuda_graph: bool = False,
         weights: str | os.PathLike[str] | None = None,
     ):
-        if not isinstance(dims, int | np.integer) or dims not in DIMS:
-            raise ValueError(f"dims: expected one of {', '.join(map(str, DIMS))}; got {dims!r}")
-        dims = int(dims)
+        dims = check_dims(dims)
         get_protocol(protocol)
         self._arguments = {
             "dims": dims,

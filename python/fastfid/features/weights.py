@@ -40,7 +40,6 @@ from numpy.typing import NDArray
 from fastfid.errors import FastfidWarning, WeightsError
 
 __all__ = [
-    "DIMS",
     "IDENTITY",
     "ORIGIN",
     "Weights",
@@ -50,9 +49,6 @@ __all__ = [
     "find_weights",
     "keep_in_cache",
 ]
-
-# Widths of the four feature maps that serve as features.
-DIMS = (64, 192, 768, 2048)
 
 NETWORK = "inception-2015-12-05"
 TENSORS_SHA256 = "faa37c74cec4860f41dc8c4119526a526ca710982b3cdf79831003fc5f4382b4"
