@@ -6,8 +6,9 @@ Every figure in a Markdown file of this repository stands between two comments a
     <!-- /figures -->
 
 where MACHINE is a file of ``results/`` without its suffix (it may be left out while there is one), and NAME is
-``summary`` (README's: the table `SUMMARY` below and the plots) or the name of a stage (its whole table). ``--check``
-writes nothing and fails if a file differs from the results; CI calls it. Without it the plots are drawn as well.
+``summary`` (README's: the table `SUMMARY` below), ``plots`` (the pictures) or the name of a stage (its whole table).
+``--check`` writes nothing and fails if a file differs from the results; CI calls it. Without it the plots are drawn as
+well.
 """
 
 import argparse
@@ -43,7 +44,6 @@ SUMMARY = (
     Line("192 PNG against cached statistics, whole command", "cached", ""),
     Line("two `.npz` of 2048 dims, whole command", "npz", "two .npz"),
     Line("peak memory of the whole command, largest run", "growth", "", quantity="peak_mib"),
-    Line("`--help`", "start", "--help"),
     Line("network alone, images of 299 x 299", "network", "inputs of 299 x 299, dims 2048"),
     Line("decode and resize PNG", "decode", "decode and resize 192 PNG"),
     Line("resize 500 x 375, protocol `clean`", "resize", "clean, 500 x 375"),
@@ -55,7 +55,7 @@ SUMMARY = (
 )
 
 
-# Stage, file and what the picture shows, in README's order.
+# Stage, file and what the picture shows, in the order in which they are shown.
 PLOTS = (
     ("folders", "whole_command.png", "Time of the whole command by tool, its parts stacked"),
     ("growth", "time_against_n.png", "Time of the whole command against the number of images"),
@@ -97,10 +97,10 @@ def machine_results(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.json") if not path.name.startswith("gpu-"))
 
 
-def summary(results: dict[str, Any], slug: str, folder: Path = report.RESULTS) -> str:
-    """Return README's table and pictures; `slug` names the machine's files, `folder` holds those of cards."""
+def summary(results: dict[str, Any], folder: Path = report.RESULTS) -> str:
+    """Return README's table of ratios; `folder` holds the results of cards."""
     machine = results["machine"]
-    rows = ["| what | fastfid | the other | ratio | threads | runs | command |", "|---|---|---|---|---|---|---|"]
+    rows = ["| what | fastfid | the other | ratio | command |", "|---|---|---|---|---|"]
     for line in SUMMARY:
         result = _find(results, line)
         if result is None:
@@ -110,43 +110,30 @@ def summary(results: dict[str, Any], slug: str, folder: Path = report.RESULTS) -
         ratio = peer[line.quantity] / ours[line.quantity]
         behind = "slower" if line.quantity == "median" else "more"
         verdict = f"{ratio:.1f} x" if ratio >= 1 else f"**{ratio:.2f} x: {behind}**"
-        # A target over a third contender belongs to the row that shows that one.
-        others = {entry["name"] for entry in result["measured"]} - {ours["name"], peer["name"]}
-        missed = [
-            f"{t['text']} (came: {report.number(t['measured'])})"
-            for t in result["targets"]
-            if not t["met"] and not any(name in t["text"] for name in others)
-        ]
-        verdict += f"; **target missed: {', '.join(missed)}**" if missed else ""
         other = f"{_shown(peer, line.quantity, result['unit'])} ({peer['name']})"
-        command = f"`{results['stages'][line.stage]['command']}`"
-        cells = [
-            line.what,
-            _shown(ours, line.quantity, result["unit"]),
-            other,
-            verdict,
-            str(result["threads"]),
-            f"{len(ours['seconds'])}, {len(peer['seconds'])}",
-            command,
-        ]
+        cells = [line.what, _shown(ours, line.quantity, result["unit"]), other, verdict, f"`--stage {line.stage}`"]
         rows.append("| " + " | ".join(cells) + " |")
     rows.append(gpu_report.readme_row(folder))
     dates = sorted(stage["started"][:10] for stage in results["stages"].values())
     when = dates[0] if dates[:1] == dates[-1:] else f"{dates[0]} to {dates[-1]}"
     return "\n".join(
         [
-            f"{machine['cpu']}, {machine['cores']} cores, {when}. Medians of interleaved runs on real photographs;",
-            "every answer was checked against the peer's in the same run. Runs: how many of fastfid's, of the other's.",
+            f"{machine['cpu']}, {machine['cores']} cores, two threads unless said, {when}. Medians of interleaved runs",
+            "on real photographs; every answer was checked against the peer's in the same run. A line is measured",
+            "again by `python -m benchmarks --full --stage NAME`.",
             "",
             *rows,
             "",
-            *(
-                f"![{title}](benchmarks/results/plots/{slug}/{file})"
-                for stage, file, title in PLOTS
-                if results["stages"].get(stage, {}).get("results")
-            ),
-            "",
         ]
+    )
+
+
+def pictures(results: dict[str, Any], slug: str) -> str:
+    """Return the plots as Markdown, for a file in ``benchmarks/``; `slug` names the machine's folder."""
+    return "".join(
+        f"![{title}](results/plots/{slug}/{file})\n"
+        for stage, file, title in PLOTS
+        if results["stages"].get(stage, {}).get("results")
     )
 
 
@@ -172,13 +159,14 @@ def rewrite(text: str, results_folder: Path) -> str:
         if not path.exists():
             raise LookupError(f"marker 'figures: {name} {machine}': no file {path.name} in {results_folder.name}")
         results = report.load(path)
-        if name != "summary" and name not in results["stages"]:
+        if name == "summary":
+            body = summary(results, results_folder)
+        elif name == "plots":
+            body = pictures(results, machine)
+        elif name in results["stages"]:
+            body = report.stage_table(results["stages"][name]) + "\n"
+        else:
             raise LookupError(f"marker 'figures: {name} {machine}': no such stage in {path.name}")
-        body = (
-            summary(results, machine, results_folder)
-            if name == "summary"
-            else report.stage_table(results["stages"][name]) + "\n"
-        )
         return f"{match[1]}{body}{match[4]}"
 
     return MARKER.sub(fill, text)
@@ -190,7 +178,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file differs")
     options = parser.parse_args()
     stale = []
-    for path in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("**/*.md"))):
+    own = (REPOSITORY / "README.md", REPOSITORY / "benchmarks" / "README.md")
+    for path in (*own, *sorted((REPOSITORY / "docs").glob("**/*.md"))):
         text = path.read_text(encoding="utf-8")
         made = rewrite(text, report.RESULTS)
         if made == text:

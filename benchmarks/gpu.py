@@ -604,8 +604,9 @@ def network_is_missing() -> str | None:
     """Return why ONNX Runtime cannot run the network on the device, or None."""
     if importlib.util.find_spec("onnxruntime") is None:
         return "onnxruntime not installed"
-    import onnxruntime
+    from fastfid.features.onnx import load_onnxruntime
 
+    onnxruntime = load_onnxruntime()
     providers = onnxruntime.get_available_providers()
     if "CUDAExecutionProvider" not in providers:
         return f"this onnxruntime ({onnxruntime.__version__}) has no CUDA provider: {', '.join(providers)}"

@@ -206,11 +206,11 @@ def readme_row(folder: Path = RESULTS) -> str:
     """Return README's line on the GPU: what the newest run found, or that there was none."""
     record = latest(folder)
     if record is None:
-        return f"| {WHAT} | **never run on a GPU** | | | | | `{COMMAND}` |"
+        return f"| {WHAT} | **never run on a GPU** | | | `{COMMAND}` |"
     verdicts = judge(record)
     met = sum(entry["verdict"] == "met" for entry in verdicts)
     unmet = [entry for entry in verdicts if entry["verdict"] != "met"]
     missed = "; ".join(f"{entry['target'].text}: {entry['verdict'].partition(':')[0]}" for entry in unmet)
     verdict = f"{met} of {len(verdicts)} targets met" + (f"; **{missed}**" if missed else "")
     cells = [WHAT, f"{record['card']}, {record['date'][:10]}", "[table](benchmarks/results/" + slug(record) + ".md)"]
-    return "| " + " | ".join([*cells, verdict, "", "", f"`{COMMAND}`"]) + " |"
+    return "| " + " | ".join([*cells, verdict, f"`{COMMAND}`"]) + " |"

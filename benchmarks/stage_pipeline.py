@@ -131,9 +131,10 @@ def _steady_state(config: Config) -> Iterator[Result]:
 
 def _spread_network(threads: int, *, is_spinning: bool) -> FeatureExtractor:
     """Return the network as one run at a time over `threads` threads, ONNX Runtime's usual way."""
-    import onnxruntime
-
     from fastfid.features.inception import InceptionV3
+    from fastfid.features.onnx import load_onnxruntime
+
+    onnxruntime = load_onnxruntime()
 
     def options() -> Any:
         made = original()

@@ -153,8 +153,8 @@ def _results(seconds_ours, seconds_peer):
 
 
 def test_the_table_says_where_we_are_behind():
-    assert "| 2.0 x |" in figures.summary(_results(1.0, 2.0), "box")
-    assert "**0.50 x: slower**" in figures.summary(_results(2.0, 1.0), "box")
+    assert "| 2.0 x |" in figures.summary(_results(1.0, 2.0))
+    assert "**0.50 x: slower**" in figures.summary(_results(2.0, 1.0))
 
 
 def test_markers_are_filled_and_nothing_else(tmp_path):

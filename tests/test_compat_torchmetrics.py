@@ -1,11 +1,10 @@
-"""fastfid.compat.torchmetrics by itself, as a torchmetrics.Metric and standing alone; torchmetrics runs beside it in
-tests/peers/test_torchmetrics.py."""
+"""fastfid.compat.torchmetrics by itself; torchmetrics runs beside it in tests/peers/test_torchmetrics.py."""
 
 import copy
 import importlib
-import importlib.util
 import os
 import pickle
+import re
 import subprocess
 import sys
 
@@ -18,37 +17,11 @@ from fastfid.fid import frechet_distance
 from fastfid.statistics import Statistics
 
 STATES = [f"{side}_features_{name}" for side in ("real", "fake") for name in ("sum", "cov_sum", "num_samples")]
-ALONE = "fastfid_compat_torchmetrics_alone"
-
-
-def load_alone():
-    """Import the module a second time, as it is where torchmetrics is not installed."""
-    if ALONE not in sys.modules:
-        installed = {name: sys.modules[name] for name in sys.modules if name.split(".")[0] == "torchmetrics"}
-        for name in installed:
-            del sys.modules[name]
-        sys.modules["torchmetrics"] = None  # ModuleNotFoundError
-        try:
-            spec = importlib.util.find_spec("fastfid.compat.torchmetrics")
-            spec = importlib.util.spec_from_file_location(ALONE, spec.origin)
-            sys.modules[ALONE] = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(sys.modules[ALONE])
-        finally:
-            del sys.modules["torchmetrics"]
-            sys.modules.update(installed)
-    return sys.modules[ALONE]
-
-
-@pytest.fixture(scope="module", params=["metric", "alone"])
-def module(request, torchvision_importable):
-    if request.param == "alone":
-        return load_alone()
-    return importlib.import_module("fastfid.compat.torchmetrics")
 
 
 @pytest.fixture
-def FrechetInceptionDistance(module):  # noqa: N802
-    return module.FrechetInceptionDistance
+def FrechetInceptionDistance(torchvision_importable):  # noqa: N802
+    return importlib.import_module("fastfid.compat.torchmetrics").FrechetInceptionDistance
 
 
 class Means(torch.nn.Module):
@@ -76,9 +49,9 @@ def truth(real, fake):
     return frechet_distance(*((x.mean(axis=0), np.cov(x, rowvar=False)) for x in sides))
 
 
-def test_the_class_is_what_is_installed(module, FrechetInceptionDistance):
+def test_the_class_is_torchmetrics_own(FrechetInceptionDistance):
     bases = [f"{base.__module__}.{base.__qualname__}" for base in FrechetInceptionDistance.__mro__]
-    assert ("torchmetrics.metric.Metric" in bases) == (module.__name__ != ALONE)
+    assert "torchmetrics.metric.Metric" in bases
     assert FrechetInceptionDistance.higher_is_better is False
     assert FrechetInceptionDistance.is_differentiable is False
     assert FrechetInceptionDistance.full_state_update is False
@@ -397,14 +370,10 @@ def test_the_built_in_network(FrechetInceptionDistance, weights):
     assert not fid.state_dict()
 
 
-def test_plot_needs_torchmetrics(module, FrechetInceptionDistance):
+def test_plot(FrechetInceptionDistance):
     fid = FrechetInceptionDistance(feature=Means())
     fid.update(images(20, 0), real=True)
     fid.update(images(20, 1), real=False)
-    if module.__name__ == ALONE:
-        with pytest.raises(ModuleNotFoundError, match="pip install torchmetrics"):
-            fid.plot()
-        return
     import matplotlib
 
     matplotlib.use("Agg")
@@ -434,15 +403,14 @@ from benchmarks import peers
 if peers.torchvision_needs_stub():
     peers.install_torchvision_stub()
 import fastfid.compat.torchmetrics
-from test_compat_torchmetrics import Means, images, load_alone
+from test_compat_torchmetrics import Means, images
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
-for module in (fastfid.compat.torchmetrics, load_alone()):
-    fid = module.FrechetInceptionDistance(feature=Means())
-    fid.update(images(30, 0)[rank::2], real=True)
-    if rank == 0:
-        fid.update(images(30, 1), real=False)
-    print(float(fid.compute()), int(fid.real_features_num_samples), int(fid.fake_features_num_samples))
+fid = fastfid.compat.torchmetrics.FrechetInceptionDistance(feature=Means())
+fid.update(images(30, 0)[rank::2], real=True)
+if rank == 0:
+    fid.update(images(30, 1), real=False)
+print(float(fid.compute()), int(fid.real_features_num_samples), int(fid.fake_features_num_samples))
 """
     command = [sys.executable, "-c", script]
     processes = [
@@ -454,24 +422,60 @@ for module in (fastfid.compat.torchmetrics, load_alone()):
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 0
         lines = [line.split() for line in output.splitlines()]
-        assert len(lines) == 2
+        assert len(lines) == 1
         for value, real, fake in lines:
             assert float(value) == pytest.approx(expected, rel=1e-6)
             assert (int(real), int(fake)) == (15, 30 if rank == 0 else 0)
 
 
-def test_a_torchmetrics_that_does_not_load_is_said(tmp_path):
-    (tmp_path / "torchmetrics.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
-    code = "import fastfid.compat.torchmetrics as m; print(m.FrechetInceptionDistance.__mro__[1].__name__)"
+def imported_with(tmp_path, torchmetrics):
+    """The last line of what `import fastfid.compat.torchmetrics` says beside a module torchmetrics of this text."""
+    (tmp_path / "torchmetrics.py").write_text(torchmetrics)
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", "import fastfid.compat.torchmetrics"],
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
-    assert done.stdout.strip() == "SumMetric"
-    assert "RuntimeWarning: torchmetrics is installed, but importing it fails (RuntimeError: operator" in done.stderr
+    assert done.returncode == 1
+    return done.stderr.splitlines()[-1]
+
+
+def test_without_torchmetrics_it_says_what_to_install(tmp_path):
+    missing = "raise ModuleNotFoundError(\"No module named 'torchmetrics'\", name='torchmetrics')\n"
+    said = imported_with(tmp_path, missing)
+    assert said.startswith("ImportError: fastfid.compat.torchmetrics is a torchmetrics.Metric")
+    assert "pip install torchmetrics" in said
+
+
+def test_a_torchmetrics_that_does_not_load_is_said(tmp_path):
+    operator = "operator torchvision::nms does not exist"
+    assert imported_with(tmp_path, f"raise RuntimeError('{operator}')\n") == f"RuntimeError: {operator}"
+    said = imported_with(tmp_path, "import no_such_module_of_torchvision\n")
+    assert said == "ModuleNotFoundError: No module named 'no_such_module_of_torchvision'"
+
+
+def test_a_checkpoint_of_torchmetrics_loads(FrechetInceptionDistance):
+    class Module(torch.nn.Module):
+        def __init__(self, feature=64):
+            super().__init__()
+            self.net = torch.nn.Linear(2, 2)
+            self.fid = FrechetInceptionDistance(feature=feature)
+
+    old = Module().state_dict()
+    old["fid.inception.Conv2d_1a_3x3.conv.weight"] = torch.zeros(32, 3, 3, 3)  # one of 566 that torchmetrics saves
+    Module().load_state_dict(old)
+    # A network of the caller's own is as strict as ever.
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        Module(Means()).load_state_dict({**Module(Means()).state_dict(), **old})
+
+
+@pytest.mark.parametrize(("values", "how"), [((0.0, 1.02), "x.clamp"), ((-1.0, 1.0), "/ 2).clamp")])
+def test_values_outside_say_the_way(FrechetInceptionDistance, values, how):
+    fid = FrechetInceptionDistance(feature=64, normalize=True)
+    with pytest.raises(ValueError, match=re.escape(how)):
+        fid.update(torch.linspace(*values, 2 * 3 * 8 * 8).view(2, 3, 8, 8), real=True)
 
 
 def test_without_torch_it_says_what_to_install():

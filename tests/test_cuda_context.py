@@ -33,7 +33,7 @@ class Meddling:
         ended.append(True)
 
 ended = []
-ort = onnx._onnxruntime()
+ort = onnx.load_onnxruntime()
 session, ort.InferenceSession = ort.InferenceSession, Meddling
 weights = find_weights()
 x = np.zeros((1, 3, 75, 75), np.float32)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import skimage.data
 import torch
@@ -16,6 +15,8 @@ from fastfid.features.base import DIMS
 from fastfid.features.inception import InceptionV3
 from fastfid.features.inception_torch import FIDInception, load_weights
 from fastfid.features.weights import convolutions
+
+onnxruntime = runtime.load_onnxruntime()
 
 ROOT = Path(__file__).resolve().parents[1]
 SKELETONS = Path(runtime.__file__).parent / "skeletons"

@@ -14,7 +14,7 @@ from stubs import GridMeans
 
 import fastfid
 from fastfid import FID, Statistics, _core, compute_fid, compute_statistics, frechet_distance
-from fastfid.errors import SkippedImagesWarning
+from fastfid.errors import FastfidWarning, SkippedImagesWarning, SuspiciousInputWarning
 
 
 def images(n, seed, low=0, high=256, size=(9, 11)):
@@ -55,7 +55,7 @@ def test_record():
     a, b = images(60, 1), images(70, 2)
     record = compute_fid(a, b, extractor=GridMeans(), return_info=True)
     assert record["fid"] == compute_fid(a, b, extractor=GridMeans())
-    assert record["lower"] <= record["fid"] <= record["upper"]
+    assert record["numerical_lower"] <= record["fid"] <= record["numerical_upper"]
     assert record["n"] == {"real": 60, "fake": 70}
     assert record["dims"] == 12
     assert record["extractor"] == {"real": "grid-means", "fake": "grid-means"}
@@ -87,7 +87,7 @@ class Untouchable(GridMeans):
 
 def test_what_cannot_be_compared_is_refused_before_the_network_runs():
     known = Statistics(np.zeros(5), np.eye(5), name="five.npz")
-    with pytest.raises(ValueError, match=r"five\.npz has 5 dims, but 12 are asked for"):
+    with pytest.raises(ValueError, match=r"five\.npz has 5 dims, the extractor gives 12"):
         compute_fid(known, images(4, 1), extractor=Untouchable())
     other = Statistics(np.zeros(12), np.eye(12), meta={"protocol": "clean"}, name="c.npz")
     with pytest.raises(ValueError, match=r"c\.npz was made with protocol clean, this run with none"):
@@ -109,8 +109,10 @@ def test_what_cannot_be_compared_is_refused_before_the_network_runs():
         ({"num_workers": -1}, ValueError, "num_workers"),
         ({"on_error": "ignore"}, ValueError, "on_error"),
         ({"max_errors": -1}, ValueError, "max_errors"),
-        ({"device": "gpu"}, ValueError, "device: expected 'auto', 'cpu', 'cuda' or 'cuda:N'; got 'gpu'"),
-        ({"device": 0}, ValueError, "device: expected 'auto'"),
+        ({"device": "gpu"}, ValueError, "device: expected 'auto', 'cpu', 'cuda', 'cuda:N' or N; got 'gpu'"),
+        ({"device": True}, ValueError, "device: expected 'auto'"),
+        ({"progress": "yes"}, ValueError, "progress: expected True, False, 'auto' or 'lines'"),
+        ({"extractor": "dino.onnx"}, TypeError, r"extractor: expected a fastfid\.FeatureExtractor, got str 'dino"),
     ],
 )
 def test_bad_arguments(arguments, error, message):
@@ -172,8 +174,8 @@ def test_closed_forms():
 def test_info_holds_the_bounds():
     x = np.random.default_rng(0).standard_normal((100, 6))
     info = frechet_distance((x.mean(0), np.cov(x.T)), (np.zeros(6), np.eye(6)), tol=1e-10, return_info=True)
-    assert info["lower"] <= info["fid"] <= info["upper"]
-    assert info["upper"] - info["lower"] < 1e-8
+    assert info["numerical_lower"] <= info["fid"] <= info["numerical_upper"]
+    assert info["numerical_upper"] - info["numerical_lower"] < 1e-8
 
 
 def test_indefinite_covariance_is_named(tmp_path):
@@ -385,27 +387,63 @@ def test_a_refusal_without_a_way_round_names_none():
         frechet_distance(fid.real, Statistics.from_moments(fid._total(True), {"extractor": "another"}))
 
 
+def warnings_of(call):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return [(str(w.message), w.category) for w in caught]
+
+
 @pytest.mark.parametrize(
-    ("keys", "protocol", "probable"),
+    ("name", "keys", "protocol", "sign", "is_suspicious"),
     [
-        ({}, "clean", "pytorch-fid"),
-        ({}, "pytorch-fid", None),
-        ({"mu_s": 0, "sigma_s": 0}, "pytorch-fid", "tensorflow"),
-        ({"mu_s": 0, "sigma_s": 0}, "tensorflow", None),
+        ("plain.npz", {}, "pytorch-fid", None, False),
+        ("plain.npz", {}, "clean", None, False),
+        ("x_clean_custom_na.npz", {}, "clean", "clean-fid", False),
+        ("x_clean_custom_na.npz", {}, "pytorch-fid", "clean-fid", True),
+        ("x_legacy_tensorflow_train_32.npz", {}, "tensorflow", "clean-fid", False),
+        ("fid_stats_cifar10_train.npz", {}, "pytorch-fid", "TTUR", True),
+        ("adm.npz", {"mu_s": 0, "sigma_s": 0}, "pytorch-fid", "ADM", True),
+        ("adm.npz", {"mu_s": 0, "sigma_s": 0}, "tensorflow", "ADM", False),
     ],
 )
-def test_statistics_that_do_not_tell_their_protocol(tmp_path, keys, protocol, probable):
+def test_statistics_that_do_not_say_their_protocol(tmp_path, name, keys, protocol, sign, is_suspicious):
+    """One sentence for each such file; it survives --quiet where a sign speaks against the protocol in use."""
     extractor = GridMeans()
     extractor.protocol = protocol
     known = compute_statistics(images(60, 1), extractor=extractor)
-    path = tmp_path / "reference.npz"
+    path = tmp_path / name
     np.savez(path, mu=known.mu, sigma=known.sigma, **keys)
-    for other, options in ((images(60, 2), {"extractor": extractor}), (known, {})):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            compute_fid(path, other, **options)
-        expected = [f"reference.npz does not say its protocol ({probable} if it is like most)"] if probable else []
-        assert [text in str(w.message) for text, w in zip(expected, caught, strict=True)] == [True] * len(expected)
+    (said,) = warnings_of(lambda: compute_fid(path, images(60, 2), extractor=extractor))
+    assert f"{name} does not say its protocol" in said[0]
+    assert (sign is None) or sign in said[0]
+    assert said[1] is (SuspiciousInputWarning if is_suspicious else FastfidWarning)
+    assert ("use --protocol" in said[0]) == (is_suspicious or sign is None)
+    record = compute_fid(path, images(60, 2), extractor=extractor, return_info=True)
+    assert record["assumed_protocol"]["fake"] is None
+    assert (record["assumed_protocol"]["real"] == protocol) == (not is_suspicious)
+
+
+def test_two_statistics_that_do_not_say_their_protocol(tmp_path):
+    known = compute_statistics(images(60, 1), extractor=GridMeans())
+    other = compute_statistics(images(60, 2), extractor=GridMeans())
+    stated = Statistics(other.mu, other.sigma, 60, {"protocol": "clean"}, name="stated.npz")
+    for name in ("a.npz", "b.npz", "c_clean_train_64.npz"):
+        np.savez(tmp_path / name, mu=known.mu, sigma=known.sigma)
+    a, b, c = tmp_path / "a.npz", tmp_path / "b.npz", tmp_path / "c_clean_train_64.npz"
+    (said,) = warnings_of(lambda: compute_fid(a, b))
+    assert said == (
+        f"neither {a} nor {b} says its protocol: the distance means something only if it was one",
+        FastfidWarning,
+    )
+    (said,) = warnings_of(lambda: compute_fid(a, c))
+    assert f"{c} looks like clean" in said[0]
+    assert said[1] is SuspiciousInputWarning
+    (said,) = warnings_of(lambda: compute_fid(a, stated))
+    assert "a.npz does not say its protocol (pytorch-fid if it is like most)" in said[0]
+    assert said[1] is SuspiciousInputWarning
+    (said,) = warnings_of(lambda: compute_fid(c, stated))
+    assert said[1] is FastfidWarning
 
 
 def test_a_wrong_number_of_threads_is_not_the_files_fault(tmp_path):

@@ -242,7 +242,7 @@ def test_what_the_cuda_provider_is_told(precision, use_tf32, monkeypatch, weight
         def get_provider_options(self):
             return dict(asked["providers"])
 
-    monkeypatch.setattr(onnx._onnxruntime(), "InferenceSession", Session)
+    monkeypatch.setattr(onnx.load_onnxruntime(), "InferenceSession", Session)
     monkeypatch.setattr(onnx.Network, "_check_fingerprint", lambda self: None)
     onnx.Network(64, weights, "cuda:1", precision)
     assert "user_compute_stream" not in asked["providers"][0][1]
@@ -292,7 +292,7 @@ def test_the_session_ends_before_its_stream(monkeypatch, weights):
         def io_binding(self):
             return Binding(self.native)
 
-    monkeypatch.setattr(onnx._onnxruntime(), "InferenceSession", Session)
+    monkeypatch.setattr(onnx.load_onnxruntime(), "InferenceSession", Session)
     monkeypatch.setattr(onnx.Network, "_check_fingerprint", lambda self: None)
     network = onnx.Network(64, weights, "cuda:0", stream=Stream())
     assert ended == []
@@ -312,7 +312,7 @@ def test_the_session_ends_before_its_stream(monkeypatch, weights):
 def test_a_first_run_that_fails(monkeypatch, weights):
     """As where cuDNN is missing, which ONNX Runtime loads when it first needs it."""
     monkeypatch.setattr(_core, "cuda_driver", lambda: (1, ""))
-    on_cpu = onnx._onnxruntime().InferenceSession
+    on_cpu = onnx.load_onnxruntime().InferenceSession
 
     class Session:
         def get_providers(self):
@@ -324,7 +324,7 @@ def test_a_first_run_that_fails(monkeypatch, weights):
     def session(model, options, providers, **more):
         return on_cpu(model, options, providers, **more) if providers == ["CPUExecutionProvider"] else Session()
 
-    monkeypatch.setattr(onnx._onnxruntime(), "InferenceSession", session)
+    monkeypatch.setattr(onnx.load_onnxruntime(), "InferenceSession", session)
     reason = "ONNX Runtime cannot run the network on cuda:0: cuDNN is unavailable"
     with pytest.raises(BackendUnavailable, match=reason):
         onnx.Network(64, weights, "cuda:0")
@@ -346,7 +346,7 @@ def test_a_provider_that_does_not_take_the_stream_is_refused(monkeypatch, weight
         def get_provider_options(self):
             return {"CUDAExecutionProvider": reported[-1]}
 
-    monkeypatch.setattr(onnx._onnxruntime(), "InferenceSession", Session)
+    monkeypatch.setattr(onnx.load_onnxruntime(), "InferenceSession", Session)
     monkeypatch.setattr(onnx.Network, "_check_fingerprint", lambda self: None)
     for options in ({}, {"user_compute_stream": "0"}):
         reported.append(options)
@@ -371,7 +371,7 @@ def test_what_tensorrt_is_told(precision, is_half, monkeypatch, weights):
         def get_provider_options(self):
             return dict(asked["providers"])
 
-    monkeypatch.setattr(onnx._onnxruntime(), "InferenceSession", Session)
+    monkeypatch.setattr(onnx.load_onnxruntime(), "InferenceSession", Session)
     monkeypatch.setattr(onnx.Network, "_check_fingerprint", lambda self: None)
     asked["got"] = "TensorrtExecutionProvider"
     onnx.Network(64, weights, "cuda:1", precision, stream=SimpleNamespace(handle=77), provider="tensorrt")
@@ -411,9 +411,9 @@ def test_unknown_protocol():
         InceptionV3(protocol="bicubic")
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", "", None, 0])
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", "", None, -1, True])
 def test_unknown_device(device):
-    with pytest.raises(ValueError, match="device: expected 'auto', 'cpu', 'cuda' or 'cuda:N'"):
+    with pytest.raises(ValueError, match="device: expected 'auto', 'cpu', 'cuda', 'cuda:N' or N"):
         InceptionV3(64, device=device)
 
 
@@ -487,14 +487,14 @@ def test_both_runtimes_in_one_environment(monkeypatch):
 
 
 def test_runtime_that_cannot_be_imported(monkeypatch):
-    onnx._onnxruntime.cache_clear()
+    onnx.load_onnxruntime.cache_clear()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     try:
         with pytest.raises(BackendUnavailable, match="ONNX Runtime cannot be loaded"):
             InceptionV3(64, device="cpu")
         assert "cannot be loaded" in onnx.runtime_facts()["onnxruntime_providers"]
     finally:
-        onnx._onnxruntime.cache_clear()
+        onnx.load_onnxruntime.cache_clear()
 
 
 @pytest.mark.parametrize("dims", DIMS)

@@ -11,13 +11,20 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "python" / "fastfid"
 
-# Who may import whom inside the package, room by room. "_version", "errors", "npz", "masked", "_core" are the cellar.
-CELLAR = {"_core", "_version", "errors", "masked", "npz", "protocols"}
+# Who may import whom inside the package. What all may import comes first.
+CELLAR = {
+    *("_core", "_version", "errors", "masked", "npz", "protocols", "provenance", "mistakes"),
+    *("_console", "_progress"),
+}
 MAY_IMPORT = {
     "errors": {"_core"},
+    "_console": {"errors"},
+    "_progress": {"_console"},
     "masked": set(),
+    "mistakes": set(),
     "npz": set(),
     "protocols": set(),
+    "provenance": set(),
     "statistics": CELLAR,
     "sources": CELLAR | {"sources"},
     "features": CELLAR | {"features", "sources"},

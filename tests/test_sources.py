@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from fastfid.errors import FastfidWarning, ImageError
+from fastfid.errors import ImageError, SuspiciousInputWarning
 from fastfid.sources import is_statistics_file, open_source
 from fastfid.sources.picture import IMAGE_EXTENSIONS, Decoder
 
@@ -39,6 +39,10 @@ def encoded(array, form="PNG", **options):
 
 def loaded(source):
     return {item.name: item.load() for item in source}
+
+
+def texts(source):
+    return [str(note) for note in source.notes]
 
 
 def assert_same(source, expected, prefix=""):
@@ -93,7 +97,7 @@ def test_a_device_among_the_pictures_is_not_read_to_its_end(tmp_path):
 
 def test_folder_sorted_by_name(folder):
     assert_same(open_source(folder), pictures(), f"{folder}/")
-    assert open_source(str(folder)).notes == []
+    assert texts(open_source(str(folder))) == []
 
 
 def test_folder_lists_what_pytorch_fid_lists(tmp_path):
@@ -117,7 +121,7 @@ def test_folder_says_what_it_passes_over(folder):
     os.mkfifo(folder / "pipe.png")
     source = open_source(folder)
     assert len(source) == 6
-    assert source.notes == [
+    assert texts(source) == [
         f"{folder}: 2 files with upper-case extensions not read (--any-case reads them)",
         f"{folder}: 1 sub-folder not entered (--recursive enters them)",
         f"{folder}: 3 other files not read (.txt, no extension)",
@@ -137,7 +141,7 @@ def test_recursion_sorts_paths_and_survives_loops(tmp_path):
     source = open_source(tmp_path, recursive=True)
     got = [item.name.removeprefix(f"{tmp_path}/") for item in source]
     assert got == sorted(got) == ["a-1.png", "a/2.png", "a/b/3.png", "b/1.png", "c.png"]
-    assert source.notes == [f"{tmp_path}: 1 entry not read: links, devices or pipes"]
+    assert texts(source) == [f"{tmp_path}: 1 entry not read: links, devices or pipes"]
 
 
 def test_links_to_pictures_are_read_and_broken_ones_are_errors(folder):
@@ -307,7 +311,9 @@ def test_oversized_files_are_refused_before_reading(tmp_path):
 
 def test_postscript_is_not_given_to_ghostscript(tmp_path):
     (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
-    with pytest.raises(ImageError, match=r"x\.png: is EPS, which an external program would have to read"):
+    with pytest.raises(
+        ImageError, match=r"x\.png: cannot be read as a picture \(its content is none of the formats PNG"
+    ):
         next(iter(open_source(tmp_path))).load()
 
 
@@ -322,9 +328,9 @@ def test_pillows_settings_are_left_alone(folder):
     subprocess.run([sys.executable, "-c", script, str(folder)], check=True)
 
 
-@pytest.mark.parametrize("limit", [0, -1])
+@pytest.mark.parametrize("limit", [0, -1, 2**62])
 def test_impossible_pixel_limit(folder, limit):
-    with pytest.raises(ValueError, match="max_pixels: expected a positive number"):
+    with pytest.raises(ValueError, match=r"max_pixels: expected 1 to \d+; got"):
         open_source(folder, max_pixels=limit)
 
 
@@ -405,11 +411,11 @@ def test_archive_says_what_it_passes_over(tmp_path):
             archive.addfile(info)
     source = open_source(path)
     assert list(loaded(source)) == [f"{path}/a.png"]
-    assert source.notes == [
+    assert texts(source) == [
         f"{path}: 1 file with upper-case extensions not read (--any-case reads them)",
         f"{path}: 2 other files not read (.cls, .json)",
         f"{path}: 5 entries not read: links, devices or pipes",
-        f"{path}: 1 macOS resource fork (__MACOSX/) not read",
+        f"{path}: 1 macOS resource fork (._*, __MACOSX/) not read",
     ]
     assert list(loaded(open_source(path, any_case=True))) == [f"{path}/a.png", f"{path}/b.PNG"]
     path = write_zip(
@@ -417,9 +423,9 @@ def test_archive_says_what_it_passes_over(tmp_path):
     )
     source = open_source(path)
     assert list(loaded(source)) == [f"{path}/deep/er/a.png"]
-    assert source.notes == [
+    assert texts(source) == [
         f"{path}: 1 other file not read (.txt)",
-        f"{path}: 1 macOS resource fork (__MACOSX/) not read",
+        f"{path}: 1 macOS resource fork (._*, __MACOSX/) not read",
     ]
 
 
@@ -557,7 +563,7 @@ def test_shards(tmp_path, pattern):
         expected |= {f"{tmp_path}/s-{shard:03}.tar/{name}": array for name, array in members.items()}
     source = open_source(tmp_path / pattern)
     assert_same(source, expected)
-    assert source.notes == [f"{tmp_path / pattern}: 3 other files not read (.cls)"]
+    assert texts(source) == [f"{tmp_path / pattern}: 3 other files not read (.cls)"]
     assert source.name == str(tmp_path / pattern)
 
 
@@ -627,7 +633,7 @@ def save(path, array):
 @pytest.mark.parametrize(
     ("array", "error", "message"),
     [
-        (batch().astype(np.float32), TypeError, r"got float32; values in 0\.\.1 are converted by \(x \* 255\)\.round"),
+        (batch().astype(np.float32), TypeError, r"got float32; .*value_range=\(0, \d+\)"),
         (batch().astype(np.int64), TypeError, "expected uint8 images with values 0..255, got int64$"),
         (batch() > 9, TypeError, "got bool"),
         (batch()[..., :2], ValueError, r"expected RGB images of shape \(n, h, w, 3\) or \(n, 3, h, w\)"),
@@ -733,7 +739,7 @@ def test_torch_tensors():
     assert_batch(open_source(tensor.permute(0, 3, 1, 2)), images)
     assert_batch(open_source(torch.nn.Parameter(tensor, requires_grad=False)), images)
     assert_batch(open_source(tensor[::2]), images[::2])
-    with pytest.raises(TypeError, match=r"got float32; .* \.clamp\(0, 255\)\.to\(torch\.uint8\)|got float32; values"):
+    with pytest.raises(TypeError, match=r"got float32; .*or x\.round\(\)\.clamp\(0, 255\)\.to\(torch\.uint8\)"):
         open_source(tensor.float())
     loader = torch.utils.data.DataLoader(tensor, batch_size=2)
     assert [len(b) for b in loader] == [2, 2, 1]
@@ -862,7 +868,7 @@ def test_a_masked_array_is_no_source():
         (
             {"image": 1},
             TypeError,
-            r"list: image 0: expected uint8 images, .*; got dict .*images for images, _ in loader",
+            r"list: image 0: expected uint8 images, .*; got dict with 'image' .*row\['image'\] for row in table",
         ),
         (7, TypeError, "got int"),
         (np.zeros((4, 4, 3)), TypeError, "list: image 0: expected uint8 images with values 0..255, got float64"),
@@ -902,7 +908,7 @@ def test_subsets_of_streams_are_their_beginning():
     source = open_source(iter(batch(8)), num=3, seed=5)
     assert len(list(source)) == 3
     assert len(source.notes) == 1
-    assert "the first 3 are taken" in source.notes[0]
+    assert "the first 3 are taken" in texts(source)[0]
     with pytest.raises(ValueError, match=r"num: 9 images were asked for, .* gave 8"):
         list(open_source(iter(batch(8)), num=9))
 
@@ -1007,17 +1013,20 @@ def test_the_last_of_a_repeated_name_counts(tmp_path, kind):
     assert len(source) == 3
     found = {item.name.rpartition("/")[2]: int(item.load()[0, 0, 0]) for item in source}
     assert found == {"a.png": 2, "b.png": 5, "c.png": 4}
-    assert any("2 pictures are replaced by later ones of the same name" in note for note in source.notes)
+    assert any("2 pictures are replaced by later ones of the same name" in note for note in texts(source))
 
 
 @pytest.mark.parametrize(
-    ("name", "values"),
-    [("deep.png", np.full((4, 4), 3000, np.uint16)), ("float.tif", np.full((4, 4), 0.5, np.float32))],
+    ("name", "values", "said"),
+    [
+        ("deep.png", np.full((4, 4), 3000, np.uint16), "has more than 8 bits a pixel"),
+        ("float.tif", np.full((4, 4), 99.5, np.float32), "is a float picture .* values below 1 become black"),
+    ],
 )
-def test_pictures_of_more_than_8_bits_are_said_once(tmp_path, name, values):
+def test_pictures_of_more_than_8_bits_are_said_once(tmp_path, name, values, said):
     for i in range(3):
         Image.fromarray(values).save(tmp_path / f"{i}{name}")
     items = list(open_source(tmp_path))
-    with pytest.warns(FastfidWarning, match=rf"0{name}: has more than 8 bits a pixel") as caught:
+    with pytest.warns(SuspiciousInputWarning, match=rf"0{name}: {said}") as caught:
         [item.load() for item in items]
     assert len(caught) == 1

@@ -34,6 +34,7 @@ Examples
 True
 )");
   module.def("num_threads", &num_threads, "Threads that the core uses.");
+  module.def("threads_source", [] { return threads_choice().source; }, "What decides the number of threads, in words.");
   module.def("cgroup_quota", &cgroup_quota, py::arg("membership"), py::arg("mount"),
              "CPUs that the control groups listed in the file `membership` allow, or 0 for no limit.");
   module.def("set_num_threads", &set_num_threads, py::arg("n"),

@@ -23,20 +23,44 @@
 namespace fastfid {
 namespace {
 
-int default_num_threads() {
-  if (const char* text = std::getenv("FASTFID_NUM_THREADS"); text != nullptr && *text != '\0') {
-    char* end = nullptr;
-    const long n = std::strtol(text, &end, 10);
-    FASTFID_EXPECT(*end == '\0' && n >= 1 && n <= 4096, InvalidArgument,
-                   "FASTFID_NUM_THREADS: expected an integer from 1 to 4096, got '", text, "'");
-    return static_cast<int>(n);
-  }
+constexpr long kMaxThreads = 4096;
+
+// The integer that an environment variable begins with, where it is a number of threads; what follows is what may: the
+// end, or the comma of a list of numbers for nested regions. 0: it is not set, or something else.
+int threads_in(const char* variable) {
+  const char* text = std::getenv(variable);
+  if (text == nullptr || *text == '\0') return 0;
+  char* end = nullptr;
+  const long n = std::strtol(text, &end, 10);
+  return (*end == '\0' || *end == ',') && n >= 1 && n <= kMaxThreads ? static_cast<int>(n) : 0;
+}
+
+int cpus() {
   cpu_set_t set;
   CPU_ZERO(&set);
   int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
                                                       : static_cast<int>(std::thread::hardware_concurrency());
   if (const int quota = cgroup_quota(); quota > 0) n = std::min(n, quota);
   return std::max(1, n);
+}
+
+ThreadsChoice choose_default() {
+  if (const char* text = std::getenv("FASTFID_NUM_THREADS"); text != nullptr && *text != '\0') {
+    const int n = threads_in("FASTFID_NUM_THREADS");
+    FASTFID_EXPECT(n > 0 && std::string(text).find(',') == std::string::npos, InvalidArgument,
+                   "FASTFID_NUM_THREADS: expected an integer from 1 to ", kMaxThreads, ", got '", text, "'");
+    return {n, "FASTFID_NUM_THREADS"};
+  }
+  const int processes = std::max(1, threads_in("LOCAL_WORLD_SIZE"));
+  // torchrun sets 1 for each of its processes, whatever the machine has: nobody has asked for it.
+  if (const int n = threads_in("OMP_NUM_THREADS"); n > 1 || (n == 1 && processes == 1)) return {n, "OMP_NUM_THREADS"};
+  return {std::max(1, cpus() / processes), processes > 1 ? "the CPUs / LOCAL_WORLD_SIZE" : "the CPUs"};
+}
+
+// Read once: the default of a process does not change.
+const ThreadsChoice& default_choice() {
+  static const ThreadsChoice choice = choose_default();
+  return choice;
 }
 
 std::atomic<int> g_num_threads{0};  // 0: not asked for, use the default
@@ -233,13 +257,17 @@ int cgroup_quota(const std::string& membership, const std::string& mount) {
 
 int num_threads() {
   const int asked = g_num_threads.load();
-  if (asked > 0) return asked;
-  static const int fallback = default_num_threads();
-  return fallback;
+  return asked > 0 ? asked : default_choice().number;
+}
+
+ThreadsChoice threads_choice() {
+  const int asked = g_num_threads.load();
+  return asked > 0 ? ThreadsChoice{asked, "--threads or set_num_threads"} : default_choice();
 }
 
 void set_num_threads(int n) {
-  FASTFID_EXPECT(n >= 0 && n <= 4096, InvalidArgument, "threads: expected 0 (the default) to 4096, got ", n);
+  FASTFID_EXPECT(n >= 0 && n <= kMaxThreads, InvalidArgument, "threads: expected 0 (the default) to ", kMaxThreads,
+                 ", got ", n);
   g_num_threads = n;
 }
 

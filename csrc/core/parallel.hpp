@@ -10,8 +10,16 @@
 
 namespace fastfid {
 
-// Threads that a parallel region uses: min(CPU affinity, cgroup quota), or what FASTFID_NUM_THREADS or
-// set_num_threads says. Always >= 1.
+// Threads that a parallel region uses, and what says so. Always >= 1. The first of these that there is:
+//   set_num_threads;
+//   FASTFID_NUM_THREADS (throws InvalidArgument if it is no integer from 1 to 4096);
+//   OMP_NUM_THREADS, but for a 1 beside LOCAL_WORLD_SIZE > 1, which is torchrun's default and not a wish;
+//   min(CPU affinity, cgroup quota), divided by LOCAL_WORLD_SIZE, the processes that a launcher has started here.
+struct ThreadsChoice {
+  int number;
+  std::string source;
+};
+ThreadsChoice threads_choice();
 int num_threads();
 
 // CPUs that the control groups of a process allow it: the smallest quota from its own group up to the root, or 0 where

@@ -10,13 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from fastfid import fid
+from fastfid._progress import Progress, ProgressMode, show_progress
 from fastfid.statistics import Statistics, atomic_file, check_writable
 
 __all__ = ["DISTURBANCES", "Disturbance", "clean_crops", "disturbed", "run"]
@@ -132,7 +131,7 @@ def run(
     *,
     device: str = "auto",
     weights: str | os.PathLike[str] | None = None,
-    progress: bool | Literal["auto"] = "auto",
+    progress: ProgressMode = "auto",
 ) -> dict[str, list[float]]:
     """Compute the FIDs, print the table on stdout, write the plot, and return the FIDs by disturbance.
 
@@ -145,7 +144,7 @@ def run(
     """
     missing = [p for p, module in (("scikit-image", "skimage"), ("matplotlib", "matplotlib")) if not _has(module)]
     if missing:
-        raise ImportError(f"the demo needs {' and '.join(missing)}: pip install 'fastfid[demo]'")
+        raise ImportError(f"the demo needs {' and '.join(missing)}: pip install '.[demo]' in fastfid's source folder")
     target = Path(output)
     if not target.absolute().parent.is_dir():
         raise FileNotFoundError(f"{target}: there is no folder {target.absolute().parent}")
@@ -155,7 +154,7 @@ def run(
     crops = clean_crops()
     total = len(crops) * (1 + sum(len(d.levels) for d in DISTURBANCES))
     results: dict[str, list[float]] = {}
-    with tqdm(total=total, unit="image", disable=None if progress == "auto" else not progress) as bar:
+    with show_progress(total, progress, "demo", "image") as bar:
 
         def statistics(images: Iterator[Image] | Sequence[Image], what: str) -> Statistics:
             bar.set_description(what)
@@ -177,10 +176,10 @@ def _has(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def _counted(images: Iterator[Image] | Sequence[Image], bar: "tqdm[Any]") -> Iterator[Image]:
+def _counted(images: Iterator[Image] | Sequence[Image], bar: Progress) -> Iterator[Image]:
     for image in images:
         yield image
-        bar.update()
+        bar.update(1)
 
 
 def _table(results: dict[str, list[float]], clean: Statistics, seconds: float) -> str:

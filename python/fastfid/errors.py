@@ -9,6 +9,7 @@ __all__ = [
     "ImageError",
     "NumericalError",
     "SkippedImagesWarning",
+    "SuspiciousInputWarning",
     "WeightsError",
 ]
 
@@ -34,6 +35,8 @@ class ImageError(ValueError):
 class WeightsError(RuntimeError):
     """The Inception weights are missing, cannot be fetched, or do not have the expected hash.
 
+    Its arguments are the sentence and, where there are some, the steps that mend it, one a line.
+
     Examples
     --------
     >>> import fastfid
@@ -44,9 +47,17 @@ class WeightsError(RuntimeError):
     weights elsewhere.pth: cannot be read: ...
     """
 
+    def __str__(self) -> str:
+        """Return the sentence and the steps, one a line."""
+        return "\n".join(str(argument) for argument in self.args)
+
 
 class FastfidWarning(UserWarning):
     """Something the user should know about the input; the number is what was asked for."""
+
+
+class SuspiciousInputWarning(FastfidWarning):
+    """The input is probably not what the user means; ``--quiet`` does not silence it."""
 
 
 class SkippedImagesWarning(FastfidWarning):

@@ -5,25 +5,27 @@ import os
 import re
 import threading
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastfid import _core
+from fastfid import _core, mistakes
+from fastfid._console import warn
 from fastfid._core import DeviceMoments, FrechetResult, Moments
+from fastfid._progress import ProgressMode, check_progress
 from fastfid._version import __version__
-from fastfid.errors import FastfidWarning, NumericalError, SkippedImagesWarning
-from fastfid.features.base import FeatureExtractor, check_device, check_dims, is_same_device
+from fastfid.errors import NumericalError, SkippedImagesWarning, SuspiciousInputWarning
+from fastfid.features.base import DIMS, FeatureExtractor, check_device, check_dims, check_extractor
 from fastfid.pipeline import Report, extract
-from fastfid.protocols import get_protocol
+from fastfid.protocols import PROTOCOLS, get_protocol
+from fastfid.provenance import assumed_protocol, check_provenance, provenance_of
 from fastfid.reuse import CacheMode, StatisticsCache, package_versions
 from fastfid.sources import ImageSource, is_statistics_file, open_source
 from fastfid.sources.device import DeviceImages, callers_stream
-from fastfid.statistics import AnyStatistics, DeviceStatistics, Statistics, check_compatible, check_provenance
+from fastfid.statistics import AnyStatistics, DeviceStatistics, Statistics, check_compatible
 
 if TYPE_CHECKING:
     from fastfid.features.cuda import DeviceSide
@@ -32,6 +34,30 @@ __all__ = ["FID", "SourceOptions", "compute_fid", "compute_statistics", "frechet
 
 UNCERTAINTY_GROUPS = 10
 Side = Statistics | DeviceMoments | tuple[ArrayLike, ArrayLike]
+Dims = Literal[64, 192, 768, 2048]
+ProtocolName = Literal["pytorch-fid", "tensorflow", "clean", "torchmetrics", "none"]
+PrecisionName = Literal["float32", "tf32", "float16"]
+MethodName = Literal["auto", "eigen", "newton-schulz"]
+
+DEFAULT_DIMS: Final = 2048
+DEFAULT_PROTOCOL: Final = "pytorch-fid"
+
+
+class _NetworkOptions(TypedDict, total=False):
+    """Which network reads the images, and how it is fed."""
+
+    dims: Dims | None
+    protocol: ProtocolName | None
+    device: str | int
+    precision: PrecisionName
+    weights: str | os.PathLike[str] | None
+    extractor: FeatureExtractor | None
+    batch_size: int | None
+    num_workers: int | None
+    on_error: Literal["raise", "skip"]
+    max_errors: int | None
+    progress: ProgressMode
+    cache: CacheMode
 
 
 class SourceOptions(TypedDict, total=False):
@@ -41,8 +67,14 @@ class SourceOptions(TypedDict, total=False):
     """Search sub-folders too (pytorch-fid does not)."""
     any_case: bool
     """Take upper-case file extensions too (pytorch-fid does not)."""
+    match: str | None
+    """Take only pictures whose name this pattern matches, such as ``*.input.png``."""
+    key: str | None
+    """The array of images in an ``.npz``. Default: ``arr_0``."""
     layout: Literal["nhwc", "nchw"] | None
     """Axis order of arrays, where their shape leaves it open."""
+    value_range: tuple[float, float] | None
+    """Black and white of float arrays, such as (0, 1) or (-1, 1). Without it float images are refused."""
     num: int | None
     """Use a random subset of this many images."""
     seed: int
@@ -56,9 +88,9 @@ class SourceOptions(TypedDict, total=False):
 
 
 def make_extractor(
-    dims: int = 2048,
-    protocol: str = "pytorch-fid",
-    device: str = "auto",
+    dims: int = DEFAULT_DIMS,
+    protocol: str = DEFAULT_PROTOCOL,
+    device: str | int = "auto",
     weights: str | os.PathLike[str] | None = None,
     precision: str = "float32",
 ) -> FeatureExtractor:
@@ -78,6 +110,14 @@ def make_extractor(
     from fastfid.features.inception import InceptionV3  # loads ONNX Runtime: not for two .npz files
 
     return InceptionV3(dims, protocol=protocol, precision=precision, device=device, weights=weights)
+
+
+class FIDOptions(_NetworkOptions, SourceOptions, total=False):
+    """The keywords of :func:`compute_fid`, for its overloads."""
+
+    force: bool
+    tol: float | None
+    uncertainty: bool
 
 
 def check_real(real: bool) -> bool:
@@ -104,7 +144,7 @@ class _Reading:
     num_workers: int | None
     on_error: Literal["raise", "skip"]
     max_errors: int | None
-    progress: bool | Literal["auto"]
+    progress: ProgressMode
     cache: CacheMode
     opened_at: float  # before the sources were opened, seconds since the epoch
     groups: int
@@ -115,7 +155,7 @@ class _Reading:
         if not self.cache:
             return None
         decides = {
-            **provenance(self.extractor),
+            **provenance_of(self.extractor),
             "device": self.extractor.device,
             "runtime": self.extractor.runtime,
             "options": dict(self.options),
@@ -134,7 +174,7 @@ class _Reading:
         has_losses = side.report is not None and side.report.skipped
         refusal = "images were skipped" if has_losses else entry.store(side.statistics)
         if refusal:
-            warnings.warn(f"{source.name}: not kept in the cache: {refusal}", FastfidWarning, stacklevel=4)
+            warn(f"{source.name}: not kept in the cache: {refusal}")
         return side
 
     def _read(self, source: ImageSource) -> _Side:
@@ -157,32 +197,20 @@ class _Reading:
         if report.skipped:
             shown = ", ".join(f"{name} ({reason})" for name, reason in report.skipped[:5])
             more = ", ..." if len(report.skipped) > 5 else ""
-            warnings.warn(
-                f"{source.name}: skipped {len(report.skipped)} unreadable images: {shown}{more}",
-                SkippedImagesWarning,
-                stacklevel=5,
-            )
+            warn(f"{source.name}: skipped {len(report.skipped)} unreadable images: {shown}{more}", SkippedImagesWarning)
+        if remark := report.census.repeats(source.name):
+            warn(remark, SuspiciousInputWarning)
         return self._fitted(source, report, moments)
 
     def _fitted(self, source: ImageSource, report: Report, moments: Moments) -> _Side:
-        meta = {**provenance(self.extractor), "source": source.name}
+        meta = {**provenance_of(self.extractor), "source": source.name}
         return _Side(Statistics.from_moments(moments, meta, source.name), report, moments)
-
-
-def provenance(extractor: FeatureExtractor) -> dict[str, Any]:
-    """Return what a statistics file says of the network that made it."""
-    return {
-        "protocol": extractor.protocol,
-        "extractor": extractor.identity,
-        "precision": extractor.precision,
-        "dims": extractor.dims,
-    }
 
 
 def _open(source: Any, options: Mapping[str, Any]) -> ImageSource:
     opened = open_source(source, **options)
     for note in opened.notes:
-        warnings.warn(note, FastfidWarning, stacklevel=3)
+        warn(note)
     try:
         found = len(opened)
     except TypeError:  # a stream: it is counted as it is read
@@ -210,17 +238,17 @@ def load_known(source: Any) -> Statistics | None:
 def compute_statistics(
     source: Any,
     *,
-    dims: int = 2048,
-    protocol: str = "pytorch-fid",
-    device: str = "auto",
-    precision: str = "float32",
+    dims: Dims | None = None,
+    protocol: ProtocolName | None = None,
+    device: str | int = "auto",
+    precision: PrecisionName = "float32",
     weights: str | os.PathLike[str] | None = None,
     extractor: FeatureExtractor | None = None,
     batch_size: int | None = None,
     num_workers: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     max_errors: int | None = None,
-    progress: bool | Literal["auto"] = False,
+    progress: ProgressMode = False,
     cache: CacheMode = False,
     **options: Unpack[SourceOptions],
 ) -> Statistics:
@@ -228,17 +256,18 @@ def compute_statistics(
 
     Parameters
     ----------
-    source : path, array, tensor, iterable, generator or Statistics
-        A folder, a zip or tar, an ``.npz`` with images under ``arr_0``, an ``.npy``, uint8 images [n, h, w, 3] or
-        [n, 3, h, w], or an iterable of images or batches. Statistics, and ``.npz`` files of them, come back as they
-        are: the network's keywords have no say then.
-    dims : {64, 192, 768, 2048}
-        Which layer's features.
-    protocol : str
-        How images become 299 x 299 input; see :data:`fastfid.protocols.PROTOCOLS`.
-    device : str
-        "auto", "cpu", "cuda" or "cuda:N". One that does not exist is an error where the network runs: statistics alone
-        need none.
+    source : path, array, tensor, iterable, Dataset, generator, list of paths or Statistics
+        A folder, a zip or tar, a glob of pictures, an ``.npz`` with images under ``arr_0``, an ``.npy``, uint8 images
+        [n, h, w, 3] or [n, 3, h, w], or an iterable of images or batches; a list of folders or archives is their union.
+        Statistics, and ``.npz`` files of them, come back as they are: the network's keywords have no say then.
+    dims : {64, 192, 768, 2048}, optional
+        Which layer's features. Default: 2048.
+    protocol : str, optional
+        How images become 299 x 299 input; see :data:`fastfid.protocols.PROTOCOLS`. Default: "pytorch-fid".
+    device : str or int
+        "auto", "cpu", "cuda", "cuda:N" or N. "auto" is a CUDA device where there is one. "auto" and "cuda" mean torch's
+        current device, or the one of this process's LOCAL_RANK, or the first. One that does not exist is an error where
+        the network runs: statistics alone need none.
     precision : {"float32", "tf32", "float16"}
         Arithmetic of the network; the CPU has "float32" only. "tf32" is what PyTorch does by default on a GPU.
         Statistics of different precision are not compared; docs/precision.md says how far each is off.
@@ -255,8 +284,9 @@ def compute_statistics(
         What to do with an image that cannot be read.
     max_errors : int, optional
         With "skip": fail once more images than this were skipped.
-    progress : bool or "auto"
-        Show a progress bar on stderr; "auto": on a terminal only.
+    progress : bool, "auto" or "lines"
+        Show a progress bar on stderr; "auto": on a terminal only; "lines": where stderr is no terminal, a line every 30
+        seconds.
     cache : bool or "hashes"
         Keep the statistics of folders and archives in the user's cache and take them from there the next time. Files
         are known by path, size and times, or by their content. See :mod:`fastfid.reuse`.
@@ -273,9 +303,11 @@ def compute_statistics(
     ValueError
         Nothing to read, fewer than two images, a bad argument.
     TypeError
-        Images that are not uint8.
+        Images that are not uint8 (nor float with `value_range`); an extractor that is none.
     fastfid.ImageError
         An image cannot be read; its path is in the message.
+    MemoryError
+        There is not enough memory for an image; its path is in the message.
     fastfid.WeightsError, fastfid.BackendUnavailable
         See :func:`make_extractor`.
 
@@ -285,13 +317,16 @@ def compute_statistics(
     >>> statistics.n, statistics.mu.shape, statistics.meta["protocol"]
     (4, (64,), 'pytorch-fid')
     """
-    _check_reading(batch_size, num_workers, on_error, max_errors, protocol, device, precision, options)
+    _check_reading(
+        batch_size, num_workers, on_error, max_errors, protocol, device, precision, extractor, progress, options
+    )
     known = load_known(source)
     if known is not None:
         return known
     opened_at = time.time()
     opened = _open(source, options)
-    extractor = extractor or make_extractor(dims, protocol, device, weights, precision)
+    if extractor is None:
+        extractor = make_extractor(dims or DEFAULT_DIMS, protocol or DEFAULT_PROTOCOL, device, weights, precision)
     reading = _Reading(extractor, num_workers, on_error, max_errors, progress, cache, opened_at, 0, options)
     return reading.side(opened, reading.entry(opened)).statistics
 
@@ -301,9 +336,11 @@ def _check_reading(
     num_workers: int | None,
     on_error: str,
     max_errors: int | None,
-    protocol: str,
-    device: str,
+    protocol: str | None,
+    device: str | int,
     precision: str,
+    extractor: FeatureExtractor | None,
+    progress: ProgressMode,
     options: Mapping[str, Any],
 ) -> None:
     """Refuse bad arguments before anything is read, also where statistics make them superfluous."""
@@ -315,8 +352,12 @@ def _check_reading(
         raise ValueError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
     if max_errors is not None and max_errors < 0:
         raise ValueError(f"max_errors: expected 0 or more, got {max_errors}")
-    get_protocol(protocol)
+    if protocol is not None:
+        get_protocol(protocol)
     check_device(device)
+    check_progress(progress)
+    if extractor is not None:
+        check_extractor(extractor)
     from fastfid.features.onnx import check_precision_name
 
     check_precision_name(precision)
@@ -326,16 +367,18 @@ def _check_reading(
 
 
 @overload
-def compute_fid(real: Any, fake: Any, *, return_info: Literal[False] = ..., **options: Any) -> float: ...
+def compute_fid(real: Any, fake: Any, *, return_info: Literal[False] = ..., **options: Unpack[FIDOptions]) -> float: ...
 @overload
-def compute_fid(real: Any, fake: Any, *, return_info: Literal[True], **options: Any) -> dict[str, Any]: ...
+def compute_fid(
+    real: Any, fake: Any, *, return_info: Literal[True], **options: Unpack[FIDOptions]
+) -> dict[str, Any]: ...
 def compute_fid(
     real: Any,
     fake: Any,
     *,
-    dims: int = 2048,
-    protocol: str = "pytorch-fid",
-    device: str = "auto",
+    dims: int | None = None,
+    protocol: str | None = None,
+    device: str | int = "auto",
     precision: str = "float32",
     weights: str | os.PathLike[str] | None = None,
     extractor: FeatureExtractor | None = None,
@@ -343,7 +386,7 @@ def compute_fid(
     num_workers: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     max_errors: int | None = None,
-    progress: bool | Literal["auto"] = False,
+    progress: ProgressMode = False,
     cache: CacheMode = False,
     force: bool = False,
     tol: float | None = None,
@@ -357,19 +400,20 @@ def compute_fid(
 
     Parameters
     ----------
-    real, fake : path, array, tensor, iterable, generator or Statistics
+    real, fake : path, array, tensor, iterable, Dataset, generator, list of paths or Statistics
         See :func:`compute_statistics`, also for the other keywords. Two statistics need no network, and `dims` is
-        ignored then.
+        ignored then. With statistics on one side, `dims` and `protocol` are theirs unless others are given, which is
+        refused.
     force : bool
         Compare statistics made under different protocols, networks or precisions all the same.
     tol : float, optional
-        Tighten the certified bounds of the trace term to this width, relative to it.
+        Tighten the numerical bounds of the trace term to this width, relative to it.
     uncertainty : bool
         Estimate the standard error of the FID from 10 groups of each side's images (200 MB a side at 2048 dims); it is
         in the record. Statistics from a file know no groups, and for n <= d there is no such estimate.
     return_info : bool
-        Return the whole record instead: ``fid``, ``lower``, ``upper``, ``n`` of each side, protocol, extractor,
-        versions, seconds.
+        Return the whole record instead: ``fid``, ``numerical_lower`` and ``numerical_upper`` (of rounding, not of
+        sampling), ``n`` of each side, protocol, extractor, versions, seconds; see docs/json.md.
 
     Raises
     ------
@@ -383,12 +427,16 @@ def compute_fid(
     >>> compute_fid("real", "fake", dims=64) > 0  # two folders of four pictures
     True
     >>> record = compute_fid("real", "fake", dims=64, return_info=True)
-    >>> record["lower"] <= record["fid"] <= record["upper"], record["n"]
+    >>> record["numerical_lower"] <= record["fid"] <= record["numerical_upper"], record["n"]
     (True, {'real': 4, 'fake': 4})
     """
     started = time.perf_counter()
-    _check_reading(batch_size, num_workers, on_error, max_errors, protocol, device, precision, options)
+    _check_reading(
+        batch_size, num_workers, on_error, max_errors, protocol, device, precision, extractor, progress, options
+    )
     opened_at = time.time()
+    if remark := mistakes.same_place(real, fake, recursive=options.get("recursive", False)):
+        warn(remark, SuspiciousInputWarning)
     # Whatever can be refused without the network is refused before it runs.
     known = [load_known(source) for source in (real, fake)]
     opened: list[ImageSource | None] = []
@@ -397,26 +445,28 @@ def compute_fid(
     reading = None
     entries: list[StatisticsCache | None] = [None, None]
     if None in known:
+        file = next((side for side in known if side is not None), None)
         if extractor is None:
-            dims = check_dims(dims)
-        wanted = extractor.dims if extractor is not None else dims
-        for side in known:
-            if side is not None and side.d != wanted:
-                raise ValueError(f"{side.name} has {side.d} dims, but {wanted} are asked for")
-        extractor = extractor or make_extractor(dims, protocol, device, weights, precision)
-        for side in known:
-            if side is not None:
-                check_provenance(side.name, side.meta, "this run", provenance(extractor), force=force)
+            dims, protocol = _dims_and_protocol(dims, protocol, file)
+            extractor = make_extractor(dims, protocol, device, weights, precision)
+        elif file is not None and file.d != extractor.dims:
+            raise ValueError(f"{file.name} has {file.d} dims, the extractor gives {extractor.dims}")
+        if file is not None:
+            check_provenance(file.name, file.meta, "this run", provenance_of(extractor), force=force, is_run=True)
         groups = UNCERTAINTY_GROUPS if uncertainty else 0
         reading = _Reading(extractor, num_workers, on_error, max_errors, progress, cache, opened_at, groups, options)
         entries = [reading.entry(source) if source is not None else None for source in opened]
-    _warn_of_unknown_protocols(known, extractor)
+    assumed = _assumed_protocols(known, extractor.protocol if reading and extractor else None)
     loaded = time.perf_counter()
     a, b = (
         _Side(side) if side is not None else cast(_Reading, reading).side(cast(ImageSource, images), entry)
         for side, images, entry in zip(known, opened, entries, strict=True)
     )
     extracted = time.perf_counter()
+    if not remark and a.report and b.report:
+        names = (a.statistics.name, b.statistics.name)
+        if shared := mistakes.overlap(a.report.census, b.report.census, *names):
+            warn(shared, SuspiciousInputWarning)
     result = _distance(a.statistics, b.statistics, tol=tol, force=force, needs_bias=return_info)
     error = _uncertainty(a, b) if uncertainty else None
     if not return_info:
@@ -424,6 +474,7 @@ def compute_fid(
     finished = time.perf_counter()
     return {
         **_record(a.statistics, b.statistics, result),
+        "assumed_protocol": dict(zip(("real", "fake"), assumed, strict=True)),
         "uncertainty": error,
         "skipped": {"real": _skipped(a), "fake": _skipped(b)},
         "cached": {
@@ -440,21 +491,80 @@ def compute_fid(
     }
 
 
-def _warn_of_unknown_protocols(known: list[Statistics | None], extractor: FeatureExtractor | None) -> None:
-    """Say so where statistics do not tell how their images were resized, and probably were otherwise than the rest."""
-    default = extractor.protocol if extractor is not None else None
-    protocols = [default if side is None else side.meta.get("protocol") for side in known]
-    for side, own, others in zip(known, protocols, protocols[::-1], strict=True):
-        if side is None or own is not None or others is None:
+def _dims_and_protocol(dims: int | None, protocol: str | None, file: Statistics | None) -> tuple[int, str]:
+    """Return what images are read with: what is given, else what the statistics of the other side say, else FID's own.
+
+    Raises
+    ------
+    ValueError
+        The statistics have other dims than those given, or dims that no layer of the network has.
+    """
+    if dims is not None:
+        dims = check_dims(dims)
+    if file is None:
+        return dims or DEFAULT_DIMS, protocol or DEFAULT_PROTOCOL
+    if dims is None and file.d not in DIMS:
+        known = ", ".join(map(str, DIMS))
+        raise ValueError(f"{file.name} has {file.d} dims; the layers of the Inception network have {known}")
+    if dims is not None and dims != file.d:
+        raise ValueError(f"{file.name} has {file.d} dims, but {dims} are asked for: leave out --dims (dims=)")
+    stated = file.meta.get("protocol")
+    adopted = protocol is None and stated in PROTOCOLS
+    if adopted and (stated != DEFAULT_PROTOCOL or file.d != DEFAULT_DIMS):
+        warn(f"images are read with protocol {stated} and {file.d} dims, as {file.name} was made")
+    return file.d, (stated if adopted else protocol) or DEFAULT_PROTOCOL
+
+
+def _assumed_protocols(known: list[Statistics | None], used: str | None) -> list[str | None]:
+    """Return the protocol assumed for each side whose statistics do not say it, and say so.
+
+    `used` is the protocol that images are read with; None: both sides are statistics.
+    """
+    stated = [used if side is None else side.meta.get("protocol") for side in known]
+    if stated == [None, None]:
+        return _assumed_of_two(cast(list[Statistics], known))
+    assumed: list[str | None] = [None, None]
+    for i, (side, own, other) in enumerate(zip(known, stated, stated[::-1], strict=True)):
+        if side is None or own is not None:
             continue
-        probable = "tensorflow" if side.meta.get("writer") == "ADM" else "pytorch-fid"
-        if probable != others:
-            warnings.warn(
-                f"{side.name} does not say its protocol ({probable} if it is like most), and is compared with what was"
-                f" made with {others}: make sure that its images were resized so",
-                FastfidWarning,
-                stacklevel=3,
+        other = cast(str, other)
+        sign = assumed_protocol(side.meta, side.name)
+        how = f"--protocol {sign.protocol if sign else 'NAME'}" if used else "statistics of one protocol"
+        if sign is not None and sign.protocol != other:
+            warn(
+                f"{side.name} does not say its protocol; {sign.sign}, so it was probably made with {sign.protocol}, and"
+                f" is compared with what is made with {other}: use {how}",
+                SuspiciousInputWarning,
             )
+        elif sign is None and used is None and other != DEFAULT_PROTOCOL:
+            warn(
+                f"{side.name} does not say its protocol ({DEFAULT_PROTOCOL} if it is like most), and is compared with"
+                f" what was made with {other}",
+                SuspiciousInputWarning,
+            )
+        else:
+            why = f": {sign.sign}" if sign else f"; if it was made otherwise, use {how}"
+            warn(f"{side.name} does not say its protocol and is taken for {other}{why}")
+        assumed[i] = sign.protocol if sign else other
+    return assumed
+
+
+def _assumed_of_two(known: list[Statistics]) -> list[str | None]:
+    """Say that neither of two statistics says its protocol; return what they are taken for."""
+    signs = [assumed_protocol(side.meta, side.name) for side in known]
+    assumed: list[str | None] = [sign.protocol if sign else DEFAULT_PROTOCOL for sign in signs]
+    a, b = known
+    text = f"neither {a.name} nor {b.name} says its protocol: the distance means something only if it was one"
+    if assumed[0] != assumed[1]:
+        found = " and ".join(
+            f"{side.name} looks like {protocol} ({sign.sign})"
+            for side, protocol, sign in zip(known, assumed, signs, strict=True)
+            if sign is not None
+        )
+        warn(f"{text}; {found}", SuspiciousInputWarning)
+    else:
+        warn(text)
+    return assumed
 
 
 def _skipped(side: _Side) -> list[dict[str, str]]:
@@ -472,10 +582,10 @@ def _uncertainty(a: _Side, b: _Side) -> dict[str, Any]:
     if reason is None and a.moments is not None and b.moments is not None:
         try:
             error, relative = _core.influence_standard_error(a.moments, b.moments)
-            return {"standard_error": error, "relative_error": relative, "reason": None}
+            return {"standard_error": error, "relative_error_of_standard_error": relative, "reason": None}
         except NumericalError as singular:
             reason = str(singular)
-    return {"standard_error": None, "relative_error": None, "reason": reason}
+    return {"standard_error": None, "relative_error_of_standard_error": None, "reason": reason}
 
 
 def _distance(
@@ -506,11 +616,9 @@ def _distance(
         kind = NumericalError if isinstance(error, NumericalError) else ValueError
         raise kind(f"{error} (sigma1: {a.name}; sigma2: {b.name})") from None
     if result.trace.float32_rounding > 0:
-        warnings.warn(
-            f"{a.name}, {b.name}: {result.trace.note}. The distance is {result.value:g}, proven to be between "
-            f"{result.lower:g} and {result.upper:g}.",
-            FastfidWarning,
-            stacklevel=3,
+        warn(
+            f"{a.name}, {b.name}: {result.trace.note}. The distance is {result.value:g}, its numerical bounds are "
+            f"{result.lower:g} and {result.upper:g}."
         )
     return result
 
@@ -519,8 +627,8 @@ def _record(a: AnyStatistics, b: AnyStatistics, result: FrechetResult) -> dict[s
     """Return what is known of a distance, as plain JSON types."""
     return {
         "fid": result.value,
-        "lower": result.lower,
-        "upper": result.upper,
+        "numerical_lower": result.lower,
+        "numerical_upper": result.upper,
         "mean_term": result.mean_term,
         "trace1": result.trace1,
         "trace2": result.trace2,
@@ -599,7 +707,7 @@ def frechet_distance(
     method : {"auto", "eigen", "newton-schulz"}
         How the trace of the matrix square root is taken.
     tol : float, optional
-        Tighten the certified bounds of the trace to this width, relative to it.
+        Tighten the numerical bounds of the trace to this width, relative to it.
     device : {"cpu", "cuda", "cuda:N"}
         Where the trace is taken; see :func:`trace_sqrt_product`. A CUDA device gives no bias.
     force : bool
@@ -651,10 +759,10 @@ class FID:
     def __init__(
         self,
         *,
-        dims: int = 2048,
-        protocol: str = "pytorch-fid",
-        device: str = "auto",
-        precision: str = "float32",
+        dims: Dims | int = DEFAULT_DIMS,
+        protocol: ProtocolName = DEFAULT_PROTOCOL,
+        device: str | int = "auto",
+        precision: PrecisionName = "float32",
         weights: str | os.PathLike[str] | None = None,
         extractor: FeatureExtractor | None = None,
         num_workers: int | None = None,
@@ -662,10 +770,12 @@ class FID:
         if extractor is None:
             dims = check_dims(dims)
             get_protocol(protocol)
-            check_device(device)
-            from fastfid.features.onnx import check_precision  # loads NumPy: not with `import fastfid`
+            device = check_device(device)
+            from fastfid.features.onnx import check_precision  # the network's module: not with `import fastfid`
 
             check_precision(precision, device)
+        else:
+            check_extractor(extractor)
         self.dims = extractor.dims if extractor is not None else dims
         self.protocol = extractor.protocol if extractor is not None else protocol
         self._device = device
@@ -679,13 +789,23 @@ class FID:
         self._device_sides: dict[bool, DeviceSide] = {}  # of tensors on a GPU; what they hold is not in _moments
         self._lock = threading.RLock()  # while the network or a side on a GPU is made, which takes long
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name}={self._count(real)}" for name, real in (("real", True), ("fake", False)))
+        return f"FID(dims={self.dims}, protocol={self.protocol!r}, {counts})"
+
+    def _count(self, real: bool) -> int:
+        side = self._device_sides.get(real)
+        return self._moments[real].n + (side.n if side is not None else 0)
+
     @property
     def extractor(self) -> FeatureExtractor:
         """The network; loaded when first asked for."""
         with self._lock:
             if self._extractor is None:
                 extractor = make_extractor(self.dims, self.protocol, self._device, self._weights, self.precision)
-                check_provenance("this FID", provenance(extractor), "what was merged or loaded", self._adopted, hint="")
+                check_provenance(
+                    "this FID", provenance_of(extractor), "what was merged or loaded", self._adopted, hint=""
+                )
                 self._extractor = extractor
             return self._extractor
 
@@ -721,7 +841,7 @@ class FID:
         real = check_real(real)
         source = open_source(images, **options)
         for note in source.notes:
-            warnings.warn(note, FastfidWarning, stacklevel=2)
+            warn(note)
         if isinstance(source, DeviceImages) and (side := self._device_side(real, source.device)) is not None:
             side.update(source, callers_stream(images, stream))
             return
@@ -754,7 +874,7 @@ class FID:
     def _statistics_on(self, device: str, real: bool) -> AnyStatistics:
         """Return one side as it is on `device`, where all of its images are there; else what comes to the host."""
         side = self._device_sides.get(real)
-        if side is None or self._moments[real].n or not is_same_device(device, side.device):
+        if side is None or self._moments[real].n or device not in ("cuda", side.device):
             return self._statistics(real)
         return DeviceStatistics(side.on_device(), self._provenance(), "real" if real else "fake")
 
@@ -772,7 +892,7 @@ class FID:
         Parameters
         ----------
         tol : float, optional
-            Tighten the certified bounds of the trace term to this width, relative to it.
+            Tighten the numerical bounds of the trace term to this width, relative to it.
         device : str
             Where the distance is taken: see :func:`frechet_distance`. A side whose images all came as tensors on that
             device stays there, unless its covariance is singular for n > d.
@@ -807,7 +927,7 @@ class FID:
                 self._device_sides.pop(side, None)
 
     def _provenance(self) -> dict[str, Any]:
-        known = provenance(self._extractor) if self._extractor is not None else self._adopted
+        known = provenance_of(self._extractor) if self._extractor is not None else self._adopted
         return {"protocol": self.protocol, "precision": self.precision, "dims": self.dims, **known}
 
     def __getstate__(self) -> dict[str, Any]:

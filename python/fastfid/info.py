@@ -27,7 +27,7 @@ def gather() -> dict[str, Any]:
         "platform": platform.platform(),
         "executable": sys.executable,
         **_core.build_info(),
-        "threads": _core.num_threads(),
+        "threads": f"{_core.num_threads()} ({_core.threads_source()})",
         "cuda_devices": devices if devices else f"0: {reason}",
     }
     for package in ("numpy", "pillow", "tqdm"):

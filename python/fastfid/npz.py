@@ -33,8 +33,11 @@ class ArrayHeader:
             self.nbytes *= length
 
 
-def read_header(stream: IO[bytes], name: str) -> ArrayHeader:
-    """Read the ``.npy`` header at the stream's position; ValueError names `name` if it is none, or holds objects."""
+def read_header(stream: IO[bytes], name: str, how: str = "") -> ArrayHeader:
+    """Read the ``.npy`` header at the stream's position; ValueError names `name` if it is none, or holds objects.
+
+    `how` says what to do with objects.
+    """
     try:
         version = npy_format.read_magic(stream)
         read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
@@ -53,7 +56,7 @@ def read_header(stream: IO[bytes], name: str) -> ArrayHeader:
         raise ValueError(f"{name}: not a NumPy array file ({_first_line(error)})") from None
     if dtype.hasobject:
         raise ValueError(
-            f"{name}: holds Python objects (dtype {dtype}); they would have to be unpickled, which is refused"
+            f"{name}: holds Python objects (dtype {dtype}); they would have to be unpickled, which is refused{how}"
         )
     if any(length < 0 for length in shape):
         raise ValueError(f"{name}: declares a negative shape {shape}")

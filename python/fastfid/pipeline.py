@@ -10,13 +10,12 @@ compares this with a run less, and with one run over all cores, spinning or not.
 """
 
 import queue
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Generic, Literal, TypeVar
@@ -25,8 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid import _core
-from fastfid.errors import ImageError
+from fastfid._console import about, warn
+from fastfid._progress import ProgressMode, show_progress
+from fastfid.errors import ImageError, SuspiciousInputWarning
 from fastfid.features.base import FeatureExtractor
+from fastfid.mistakes import Census
 from fastfid.sources.base import ImageItem, ImageSource
 
 __all__ = ["Report", "extract"]
@@ -48,10 +50,13 @@ class Report:
         Images whose features were consumed.
     skipped : list of (str, str)
         Name and reason of each image left out (``on_error="skip"``), in the source's order.
+    census : Census
+        What tells whether the set is the one that is meant.
     """
 
     n: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    census: Census = field(default_factory=Census)
 
 
 def extract(
@@ -62,7 +67,7 @@ def extract(
     num_workers: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     max_errors: int | None = None,
-    progress: bool | Literal["auto"] = False,
+    progress: ProgressMode = False,
     description: str = "",
 ) -> Report:
     """Compute the features of every image of `source` and hand them to `consume`, in the source's order.
@@ -85,10 +90,11 @@ def extract(
         What an unreadable image does. With "raise", the first one in the source's order is raised, whatever the timing.
     max_errors : int, optional
         With "skip": the most images that may be left out. Default: any number.
-    progress : bool or "auto"
-        A bar on stderr with rate and time left; "auto": only where stderr is a terminal.
+    progress : bool, "auto" or "lines"
+        A bar on stderr with rate and time left; "auto": only where stderr is a terminal; "lines": a line every 30
+        seconds where it is none.
     description : str
-        Stands before the bar.
+        Stands before the bar. Default: the source's name.
 
     Returns
     -------
@@ -104,6 +110,13 @@ def extract(
     ValueError
         The extractor needs inputs of one shape and an image gives another; or it refuses an image. The message begins
         with the image's name.
+    MemoryError
+        There is not enough memory for an image, which is named; ``on_error="skip"`` does not skip it.
+
+    Warns
+    -----
+    fastfid.errors.SuspiciousInputWarning
+        No value of any image exceeds 1.
     """
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error: expected 'raise' or 'skip'; got {on_error!r}")
@@ -114,15 +127,15 @@ def extract(
     if num_workers < 0:
         raise ValueError(f"num_workers: expected 0 or more; got {num_workers}")
     batch_size = extractor.batch_size
-    with suppress(TypeError):  # length unknown
+    if (length := _length(source)) is not None:
         # Few images are spread over all runs of the network.
-        batch_size = min(batch_size, max(1, -(-len(source) // extractor.concurrency)))
+        batch_size = min(batch_size, max(1, -(-length // extractor.concurrency)))
     report = Report()
     tolerance = 0 if on_error == "raise" else max_errors
     with (
-        closing(_prepared(source, extractor, num_workers)) as prepared,
+        closing(_prepared(source, extractor, num_workers, report.census)) as prepared,
         _Network(extractor) as network,
-        _bar(source, progress, description) as bar,
+        show_progress(length, progress, description or source.name) as bar,
     ):
         batch: list[NDArray[Any]] = []
         shape: tuple[int, ...] | None = None
@@ -130,6 +143,7 @@ def extract(
         def take(results: Iterator[NDArray[np.float32]]) -> None:
             for features in results:
                 consume(features)
+                report.census.add(features)
                 report.n += len(features)
                 bar.update(len(features))
 
@@ -173,7 +187,16 @@ def extract(
             if len(batch) == batch_size:
                 flush()
         finish()
+    if remark := report.census.without_levels(source.name):
+        warn(remark, SuspiciousInputWarning)
     return report
+
+
+def _length(source: ImageSource) -> int | None:
+    try:
+        return len(source)
+    except TypeError:
+        return None
 
 
 def _too_many(report: Report, error: ImageError, tolerance: int, on_error: str) -> ImageError:
@@ -194,19 +217,24 @@ def _places(extractor: FeatureExtractor) -> Iterator[NDArray[Any] | None]:
             yield from np.empty((extractor.batch_size, *extractor.input_shape), np.float32)
 
 
-def _prepare(item: ImageItem, extractor: FeatureExtractor, place: NDArray[Any] | None) -> NDArray[Any]:
+def _prepare(item: ImageItem, extractor: FeatureExtractor, place: NDArray[Any] | None, census: Census) -> NDArray[Any]:
     """Decode and prepare one image, into `place` if there is one.
 
     Every error names it, also a crash where the program has asked for that.
     """
     _core.set_current_image(item.name.encode(errors="backslashreplace"))
     try:
+        with about(item.name):
+            image = item.load()
+        census.see(image)
         if place is None:
-            return extractor.prepare(item.load())
-        extractor.prepare_into(item.load(), place)
+            return extractor.prepare(image)
+        extractor.prepare_into(image, place)
         return place
     except ImageError:
         raise
+    except MemoryError as error:
+        raise MemoryError(str(error) if item.name in str(error) else f"{item.name}: not enough memory") from error
     except TypeError as error:
         raise TypeError(f"{item.name}: {error}") from error
     except ValueError as error:  # also of classes that take other arguments, such as UnicodeDecodeError
@@ -218,14 +246,14 @@ def _prepare(item: ImageItem, extractor: FeatureExtractor, place: NDArray[Any] |
 
 
 def _prepared(
-    source: ImageSource, extractor: FeatureExtractor, num_workers: int
+    source: ImageSource, extractor: FeatureExtractor, num_workers: int, census: Census
 ) -> Generator[tuple[str, NDArray[Any] | ImageError], None, None]:
     """Yield name and prepared input, or the ImageError, of every image in order, working ahead by a bounded number."""
     places = _places(extractor)
     if num_workers == 0:
         for item, place in zip(source, places, strict=False):
             try:
-                yield item.name, _prepare(item, extractor, place)
+                yield item.name, _prepare(item, extractor, place, census)
             except ImageError as error:
                 yield item.name, error
         return
@@ -235,7 +263,7 @@ def _prepared(
     broken: Exception | None = None  # what ended the source early; what came before it goes first
     waiting: deque[tuple[str, Future[NDArray[Any]]]] = deque()
     workers: _Workers[tuple[ImageItem, NDArray[Any] | None], NDArray[Any]] = _Workers(
-        "decode", num_workers, lambda task: _prepare(task[0], extractor, task[1])
+        "decode", num_workers, lambda task: _prepare(task[0], extractor, task[1], census)
     )
     with workers:
         while True:
@@ -354,17 +382,3 @@ class _Workers(Generic[Task, Result]):
             except BaseException as error:
                 future.set_exception(error)
             del entry, task, future  # waiting for the next task, hold no image
-
-
-def _bar(source: ImageSource, progress: bool | Literal["auto"], description: str) -> Any:
-    from tqdm import tqdm  # not needed by what only computes distances
-
-    shown = sys.stderr.isatty() if progress == "auto" else progress
-    try:
-        total: int | None = len(source)
-    except TypeError:
-        total = None
-    description = description or source.name
-    if len(description) > 40:  # the end of a path tells more, and rate and time left must find room
-        description = f"...{description[-37:]}"
-    return tqdm(total=total, desc=description, unit="img", disable=not shown, file=sys.stderr, dynamic_ncols=True)

@@ -17,6 +17,7 @@ from fastfid import npz
 from fastfid._core import DeviceMoments, Moments
 from fastfid._version import __version__
 from fastfid.masked import expect_unmasked
+from fastfid.provenance import FORCE_HINT, check_provenance
 
 __all__ = ["Statistics"]
 
@@ -27,7 +28,7 @@ _MAX_META_BYTES = 1 << 20
 _FULL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Statistics:
     """The Gaussian fitted to one set of features.
 
@@ -64,7 +65,7 @@ class Statistics:
     sigma: NDArray[np.float64]
     n: int | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
-    rows: NDArray[Any] | None = field(default=None, repr=False)
+    rows: NDArray[Any] | None = None
     name: str = "statistics"
 
     def __post_init__(self) -> None:
@@ -86,6 +87,11 @@ class Statistics:
         object.__setattr__(self, "mu", mu)
         object.__setattr__(self, "sigma", sigma)
         object.__setattr__(self, "meta", dict(self.meta))
+
+    def __repr__(self) -> str:
+        """Return one line, without the numbers."""
+        protocol = self.meta.get("protocol")
+        return f"Statistics(d={self.d}, n={self.n}, protocol={protocol!r}, name={self.name!r})"
 
     @property
     def d(self) -> int:
@@ -239,11 +245,7 @@ class DeviceStatistics:
 AnyStatistics = Statistics | DeviceStatistics
 
 
-# What the refusal of different provenances adds where there is a way round it.
-_FORCE_HINT = " (--force or force=True compares them all the same)"
-
-
-def check_compatible(a: AnyStatistics, b: AnyStatistics, *, force: bool = False, hint: str = _FORCE_HINT) -> None:
+def check_compatible(a: AnyStatistics, b: AnyStatistics, *, force: bool = False, hint: str = FORCE_HINT) -> None:
     """Refuse two statistics that do not belong together.
 
     Raises
@@ -254,32 +256,6 @@ def check_compatible(a: AnyStatistics, b: AnyStatistics, *, force: bool = False,
     if a.d != b.d:
         raise ValueError(f"{a.name} has {a.d} dims, {b.name} has {b.d}: they cannot be compared")
     check_provenance(a.name, a.meta, b.name, b.meta, force=force, hint=hint)
-
-
-def check_provenance(
-    name_a: str,
-    a: Mapping[str, Any],
-    name_b: str,
-    b: Mapping[str, Any],
-    *,
-    force: bool = False,
-    hint: str = _FORCE_HINT,
-) -> None:
-    """Refuse two provenances that differ in dims, protocol, extractor or precision; the unsaid is not compared.
-
-    Raises
-    ------
-    ValueError
-        They differ, and `force` is False; the message names both.
-    """
-    if force:
-        return
-    for key in ("dims", "protocol", "extractor", "precision"):
-        ours, theirs = a.get(key), b.get(key)
-        if ours is not None and theirs is not None and ours != theirs:
-            raise ValueError(
-                f"{name_a} was made with {key} {ours}, {name_b} with {theirs}: their distance means nothing{hint}"
-            )
 
 
 @contextlib.contextmanager

@@ -1,15 +1,13 @@
 """``torchmetrics.image.fid.FrechetInceptionDistance`` on this engine.
 
 Replace ``from torchmetrics.image.fid import FrechetInceptionDistance`` by
-``from fastfid.compat.torchmetrics import FrechetInceptionDistance``. It needs PyTorch, and neither torch-fidelity nor
-torchmetrics; where torchmetrics is installed the class is a ``torchmetrics.Metric``, so that MetricCollection and
-Lightning's logging take it.
+``from fastfid.compat.torchmetrics import FrechetInceptionDistance``. The class is a ``torchmetrics.Metric``, so that
+MetricCollection and Lightning's logging take it. It needs PyTorch and torchmetrics, and not torch-fidelity.
 """
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,21 +29,15 @@ from fastfid.sources import open_source
 from fastfid.sources.device import DeviceImages, callers_stream
 from fastfid.statistics import Statistics
 
-if TYPE_CHECKING:
-    from fastfid.compat._metric import SumMetric as _Metric
-else:
-    try:
-        from torchmetrics import Metric as _Metric
-    except ModuleNotFoundError:
-        from fastfid.compat._metric import SumMetric as _Metric
-    except Exception as error:  # an installed package that does not load: most often torchvision's missing operators
-        warnings.warn(
-            f"torchmetrics is installed, but importing it fails ({type(error).__name__}: {error}); "
-            "FrechetInceptionDistance stands alone and is no torchmetrics.Metric",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        from fastfid.compat._metric import SumMetric as _Metric
+try:
+    from torchmetrics import Metric
+except ModuleNotFoundError as error:
+    if error.name != "torchmetrics":
+        raise
+    raise ImportError(
+        "fastfid.compat.torchmetrics is a torchmetrics.Metric: install it with `pip install torchmetrics`;"
+        " fastfid.FID does the same without it"
+    ) from error
 
 __all__ = ["FrechetInceptionDistance"]
 
@@ -67,6 +59,9 @@ class _Inception(nn.Module):
         self._engine: FeatureExtractor | None = None
         # In a list, so that it is not a sub-module: it is neither moved nor saved with the metric.
         self._float64_network: list[nn.Module] = []
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        """Take none of the weights that torchmetrics' metric saves in a checkpoint: ours have a file of their own."""
 
     def extra_repr(self) -> str:
         """Tell networks apart; FeatureShare compares these texts."""
@@ -121,7 +116,7 @@ class _Inception(nn.Module):
         return {**vars(self), "_engine": None, "_float64_network": []}
 
 
-class FrechetInceptionDistance(_Metric):
+class FrechetInceptionDistance(Metric):  # type: ignore[misc]
     """FID as a metric that is updated batch by batch (Heusel et al. 2017).
 
     Parameters
@@ -132,8 +127,8 @@ class FrechetInceptionDistance(_Metric):
     reset_real_features : bool
         False: :meth:`reset` keeps what was seen of the real side.
     normalize : bool
-        False: images are uint8. True: images are float in [0, 1]; they are cut off to uint8 for the Inception network,
-        and handed as they are to a network of your own.
+        False: images are uint8. True: images are float in [0, 1]; for the Inception network ``x * 255`` is cut off to
+        whole grey levels (not rounded), as torchmetrics does; a network of your own gets the images as they are.
     input_img_size : tuple of int
         (channels, height, width) of that random image.
     feature_extractor_weights_path : path, optional
@@ -327,12 +322,8 @@ class FrechetInceptionDistance(_Metric):
         return self
 
     def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
-        """Plot one value or several (default: the current one); needs torchmetrics and matplotlib."""
-        if not hasattr(self, "_plot"):
-            raise ModuleNotFoundError(
-                "plot: install torchmetrics and matplotlib with `pip install torchmetrics[visual]`"
-            )
-        return self._plot(val, ax)  # type: ignore[operator]
+        """Plot one value or several (default: the current one); needs matplotlib."""
+        return self._plot(val, ax)
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
@@ -368,12 +359,18 @@ def _centre(total: NDArray[np.float64], cross: NDArray[np.float64], n: int, sing
 
 
 def _to_uint8(images: Tensor) -> Tensor:
-    """Cut float images in [0, 1] off to grey levels, as torchmetrics does; but refuse what would wrap around."""
+    """Turn float images in [0, 1] into grey levels as torchmetrics does: cut off, where other parts of fastfid round.
+
+    What would wrap around is refused.
+    """
     if not isinstance(images, Tensor):
         raise TypeError(f"imgs: expected a torch.Tensor, got {type(images).__name__}")
     if images.numel() and not ((images >= 0) & (images <= 1)).all():  # NaN is outside too
         low, high = images.min().item(), images.max().item()
-        raise ValueError(f"imgs: expected values in [0, 1] with normalize=True, got {low} to {high}")
+        how = "((x + 1) / 2).clamp(0, 1)" if low < -0.5 else "x.clamp(0, 1)"
+        raise ValueError(
+            f"imgs: expected values in [0, 1] with normalize=True, got {low:.6g} to {high:.6g}; pass {how}"
+        )
     return (images * 255).byte()
 
 

@@ -1,6 +1,8 @@
 """The interface of a feature extractor; ``inception.py`` is ours, a caller may bring another."""
 
+import os
 import re
+import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
     from fastfid.features.cuda import DeviceSide
     from fastfid.sources.device import DeviceImages
 
-__all__ = ["DIMS", "FeatureExtractor", "check_device", "check_dims", "is_same_device"]
+__all__ = ["DIMS", "FeatureExtractor", "check_device", "check_dims", "check_extractor", "current_cuda_index"]
 
 # Widths of the four feature maps of the Inception network that serve as features.
 DIMS = (64, 192, 768, 2048)
@@ -24,15 +26,59 @@ def check_dims(dims: int) -> int:
     return int(dims)
 
 
-def check_device(device: str) -> None:
-    """Raise ValueError unless `device` is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; it need not exist."""
-    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N'; got {device!r}")
+def check_device(device: Any) -> str:
+    """Return the device's name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; it need not exist.
+
+    Parameters
+    ----------
+    device : str, int or torch.device
+        An integer N, as torch takes it, is ``cuda:N``.
+
+    Raises
+    ------
+    ValueError
+        It is none of these.
+    """
+    name = device
+    if isinstance(device, int | np.integer) and not isinstance(device, bool):
+        name = f"cuda:{device}"
+    elif type(device).__module__ == "torch":
+        name = str(device)
+    if isinstance(name, str) and name.isdecimal():
+        name = f"cuda:{name}"
+    if not isinstance(name, str) or not re.fullmatch(r"auto|cpu|cuda(:\d{1,6})?", name, re.ASCII):
+        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda', 'cuda:N' or N; got {device!r}")
+    return name
 
 
-def is_same_device(device: str, own: str) -> bool:
-    """Return whether `device` (``cuda`` or ``cuda:N``) names `own` (``cuda:N``)."""
-    return ("cuda:0" if device == "cuda" else device) == own
+def current_cuda_index(devices: int) -> int:
+    """Return which of so many CUDA devices "auto" and "cuda" mean.
+
+    torch's current device, where the program uses torch on CUDA; else the process's own among those that torchrun, or
+    another launcher that sets LOCAL_RANK, has started on this machine; else the first.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        return min(int(torch.cuda.current_device()), devices - 1)
+    rank = os.environ.get("LOCAL_RANK", "")
+    return int(rank) % devices if re.fullmatch(r"\d{1,6}", rank, re.ASCII) else 0
+
+
+def check_extractor(extractor: Any) -> None:
+    """Raise TypeError unless `extractor` is a :class:`FeatureExtractor` with all its attributes."""
+    kind = type(extractor).__name__
+    if not isinstance(extractor, FeatureExtractor):
+        got = f"{kind} {extractor!r}" if isinstance(extractor, str) else kind
+        how = "; an ONNX file needs a class of your own around it" if str(extractor).endswith(".onnx") else ""
+        raise TypeError(f"extractor: expected a fastfid.FeatureExtractor, got {got}{how}")
+    missing = [name for name in _REQUIRED if not hasattr(extractor, name)]
+    if missing:
+        raise TypeError(
+            f"extractor: {kind} lacks {', '.join(missing)} (see the attributes of fastfid.FeatureExtractor)"
+        )
+
+
+_REQUIRED = ("dims", "identity", "protocol", "precision", "device", "batch_size")
 
 
 class FeatureExtractor(ABC):

@@ -263,6 +263,7 @@ class DeviceSide:
         self._batch: DeviceBatch | None = None
         self._size: tuple[int, int] | None = None
         self._waiting = 0  # rows of the batch that hold images without features
+        self.n = 0  # images so far
         self._moments = memory.moments(network.dims)
 
     def update(self, images: DeviceImages, caller: int | None) -> None:
@@ -293,6 +294,7 @@ class DeviceSide:
                 self._memory.preprocess(images, start, self._protocol, rows)
                 start += count
                 self._waiting += count
+                self.n += count
                 if start == len(images):
                     self._memory.hold(caller)  # before the last run: the images have been read by then
                 if self._waiting == self._batch_size:
@@ -321,7 +323,7 @@ class DeviceSide:
     def reset(self) -> None:
         """Forget all images."""
         with self._network.lock:
-            self._waiting = 0
+            self._waiting = self.n = 0
             self._moments = self._memory.moments(self._network.dims)
 
     def _flush(self) -> None:

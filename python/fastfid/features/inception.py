@@ -63,8 +63,8 @@ class InceptionV3(FeatureExtractor):
     precision : str
         Arithmetic of the network: ``"float32"``; or, on a CUDA device, ``"tf32"`` (convolutions round their factors to
         10 bits of mantissa, PyTorch's default there) or ``"float16"``. See docs/precision.md.
-    device : str
-        ``"auto"`` (CUDA where there is a device), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    device : str or int
+        ``"auto"`` (CUDA where there is a device), ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or N.
     provider : str
         What runs the network on a CUDA device, under ONNX Runtime: ``"cuda"`` (cuDNN), or ``"tensorrt"`` where it is
         installed, in ``"tf32"`` or ``"float16"``. TensorRT chooses its kernels by racing them: features may differ in
@@ -100,7 +100,7 @@ class InceptionV3(FeatureExtractor):
         *,
         protocol: str = "pytorch-fid",
         precision: str = "float32",
-        device: str = "auto",
+        device: str | int = "auto",
         provider: str = "cuda",
         cuda_graph: bool = False,
         weights: str | os.PathLike[str] | None = None,
@@ -137,6 +137,13 @@ class InceptionV3(FeatureExtractor):
         # Single-threaded runs side by side: see Network.
         self.concurrency = _core.num_threads() if self.device == "cpu" else 1
         self._batch: DeviceBatch | None = None  # of forward() on a CUDA device
+
+    def __repr__(self) -> str:
+        """Return one line that tells networks apart."""
+        return (
+            f"InceptionV3(dims={self.dims}, protocol={self.protocol!r}, device={self.device!r},"
+            f" precision={self.precision!r})"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the session behind: it is made anew, from weights found anew. A subclass adds what it needs."""

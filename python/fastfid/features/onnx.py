@@ -4,9 +4,10 @@ import contextlib
 import functools
 import importlib.metadata
 import io
+import os
 import re
+import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -16,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid import _core
-from fastfid.errors import BackendUnavailable, FastfidWarning, WeightsError
-from fastfid.features.base import check_device
+from fastfid._console import warn
+from fastfid.errors import BackendUnavailable, WeightsError
+from fastfid.features.base import check_device, current_cuda_index
 from fastfid.features.weights import Weights, convolutions
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "check_provider",
     "choose_device",
     "fingerprint_input",
+    "load_onnxruntime",
     "runtime_facts",
     "skeleton_name",
 ]
@@ -85,9 +88,26 @@ def _skeletons() -> Any:
     return resources.files("fastfid.features") / "skeletons"
 
 
+_CUDA_EXTRA = "pip install '.[cuda]' in fastfid's source folder"
+
+# ONNX Runtime reads it once, when it is loaded.
+_NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
+_MEANS_YES = ("1", "true", "yes", "on", "y")
+
+
 @functools.cache
-def _onnxruntime() -> Any:
-    """Import ONNX Runtime; BackendUnavailable with the remedy where that fails."""
+def load_onnxruntime() -> Any:
+    """Import ONNX Runtime, with its telemetry off; BackendUnavailable with the remedy where that fails."""
+    if "onnxruntime" in sys.modules:
+        if os.environ.get(_NO_TELEMETRY, "").lower() not in _MEANS_YES:
+            warn(
+                "onnxruntime was imported before fastfid needed it, with its telemetry on: it writes to the home folder"
+                f" and may send usage data. Set {_NO_TELEMETRY}=1 before that import"
+            )
+    else:
+        # Since 1.29 it is on by default on Linux, where CI is not set: a device id and a database in the home folder,
+        # a connection to a collector, and threads that hang a forked child.
+        os.environ.setdefault(_NO_TELEMETRY, "1")
     try:
         import onnxruntime
 
@@ -123,9 +143,8 @@ def _remedy() -> str:
     """Return what to install, in a sentence."""
     if len(_installed()) == 2:
         return (
-            "onnxruntime and onnxruntime-gpu are both installed and have overwritten each other's files; mend it with\n"
-            "  pip uninstall -y onnxruntime onnxruntime-gpu\n"
-            "  pip install onnxruntime-gpu"
+            "onnxruntime and onnxruntime-gpu are both installed and have overwritten each other's files; mend it with:"
+            " pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
         )
     return "Reinstall it: pip install --force-reinstall onnxruntime-gpu (or onnxruntime where that does not exist)"
 
@@ -136,9 +155,9 @@ def _cuda_needs(findings: str) -> str:
     if len(installed) == 2:
         return _remedy()
     if "onnxruntime-gpu" not in installed:
-        return "pip uninstall -y onnxruntime; pip install 'fastfid[cuda]'"
+        return f"pip uninstall -y onnxruntime; {_CUDA_EXTRA}"
     missing = ", ".join(re.findall(r"Failed to load (\S+):", findings)) or "see its documentation for what it needs"
-    return f"it needs CUDA 13 and cuDNN 9 (missing: {missing}); pip install 'fastfid[cuda]'"
+    return f"it needs CUDA 13 and cuDNN 9 (missing: {missing}); {_CUDA_EXTRA}"
 
 
 def runtime_facts() -> dict[str, str]:
@@ -146,7 +165,7 @@ def runtime_facts() -> dict[str, str]:
     installed = _installed()
     facts = {"onnxruntime": ", ".join(f"{name} {version}" for name, version in installed.items()) or "not installed"}
     try:
-        facts["onnxruntime_providers"] = ", ".join(_onnxruntime().get_available_providers())
+        facts["onnxruntime_providers"] = ", ".join(load_onnxruntime().get_available_providers())
     except BackendUnavailable as error:
         facts["onnxruntime_providers"] = str(error)
     else:
@@ -155,7 +174,7 @@ def runtime_facts() -> dict[str, str]:
     return facts
 
 
-def choose_device(device: str) -> str:
+def choose_device(device: str | int) -> str:
     """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into ``cpu`` or ``cuda:N``; the CUDA driver is asked for devices.
 
     Raises
@@ -165,16 +184,18 @@ def choose_device(device: str) -> str:
     fastfid.BackendUnavailable
         CUDA is asked for and the driver has no such device.
     """
-    check_device(device)
+    device = check_device(device)
     if device == "cpu":
         return device
     # ONNX Runtime names its CUDA provider on machines without a GPU too, so the driver is asked.
     devices, reason = _core.cuda_driver()
-    if device == "auto":
-        return "cuda:0" if devices > 0 else "cpu"
-    index = int(device.partition(":")[2] or 0)
     if devices == 0:
+        if device == "auto":
+            return "cpu"
         raise BackendUnavailable(f"device {device!r}: there is no CUDA device: {reason}. Use device 'cpu'")
+    if device in ("auto", "cuda"):
+        return f"cuda:{current_cuda_index(devices)}"
+    index = int(device.partition(":")[2])
     if index >= devices:
         raise BackendUnavailable(f"device {device!r}: the driver has {devices} CUDA device(s), 0 to {devices - 1}")
     return f"cuda:{index}"
@@ -300,7 +321,7 @@ class Network:
         self,
         dims: int,
         weights: Weights,
-        device: str = "auto",
+        device: str | int = "auto",
         precision: str = "float32",
         stream: "_core.CudaStream | None" = None,
         provider: str = "cuda",
@@ -322,12 +343,12 @@ class Network:
             if device != "auto" or self.device == "cpu" or is_for_cuda:
                 raise
             # Nobody asked for CUDA by name: the CPU gives the same number, and the warning says what was missed.
-            warnings.warn(f"running on the CPU: {error}", FastfidWarning, stacklevel=3)
+            warn(f"running on the CPU: {error}")
             self.device = "cpu"
             self._open(weights)
 
     def _open(self, weights: Weights) -> None:
-        ort = _onnxruntime()
+        ort = load_onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = 4  # its log would precede, and repeat, our own sentence
         # A run stays in its thread and callers make several at once, one a core. Measured on 2 cores, 4 images a run:
@@ -355,7 +376,7 @@ class Network:
         self._check_fingerprint()
 
     def _cuda_session(self, model: bytes, options: Any) -> Any:
-        ort = _onnxruntime()
+        ort = load_onnxruntime()
         if self._provider == "tensorrt":
             own = {"trt_fp16_enable": str(int(self.dtype == "float16"))}
         else:
@@ -465,7 +486,7 @@ class Network:
         # The binding holds the session, which may hence end with it, after this object: the stream must still be there.
         # An object's attributes end in the order in which they were set.
         binding.stream = self._stream
-        options = _onnxruntime().RunOptions()
+        options = load_onnxruntime().RunOptions()
         # Else every run ends by waiting for the stream.
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
 

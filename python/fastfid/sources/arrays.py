@@ -1,5 +1,6 @@
 """uint8 images in arrays: in memory, in a ``.npy`` file, and in an ``.npz`` under ``arr_0`` (the samples of ADM)."""
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,7 +19,8 @@ __all__ = [
     "NpySource",
     "NpzSource",
     "channels_last",
-    "expect_uint8",
+    "check_value_range",
+    "expect_grey_levels",
     "is_array",
     "roots",
     "to_host",
@@ -36,36 +38,97 @@ def is_array(obj: Any) -> bool:
     return hasattr(obj, "shape") and hasattr(obj, "dtype") and (hasattr(obj, "__array__") or hasattr(obj, "__dlpack__"))
 
 
-def expect_uint8(obj: Any, name: str) -> None:
-    """Raise TypeError unless an array or tensor is uint8; the message says how to convert."""
-    dtype = str(obj.dtype).removeprefix("torch.")
-    if dtype != "uint8":
-        rounded = (
-            "(x * 255).round().clamp(0, 255).to(torch.uint8)"
-            if "torch" in roots(obj)
-            else "(x * 255).round().clip(0, 255).astype('uint8')"
+def dtype_name(obj: Any) -> str:
+    """Return NumPy's name of the dtype of an array or tensor of any library."""
+    name = str(obj.dtype).removeprefix("torch.")
+    if name.isidentifier() or not hasattr(obj, "__array__"):
+        return name
+    return str(np.asarray(obj).dtype)  # libraries whose dtypes print otherwise: <dtype: 'uint8'>
+
+
+def check_value_range(value_range: tuple[float, float] | None) -> None:
+    """Raise ValueError unless `value_range` is None or two finite numbers, the first the smaller."""
+    if value_range is None:
+        return
+    try:
+        if isinstance(value_range, str):
+            raise TypeError
+        low, high = map(float, value_range)
+    except (TypeError, ValueError):
+        raise ValueError(f"value_range: expected (low, high), such as (-1, 1); got {value_range!r}") from None
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"value_range: expected two finite numbers, the first the smaller; got {value_range!r}")
+
+
+def expect_grey_levels(obj: Any, name: str, value_range: tuple[float, float] | None = None) -> None:
+    """Raise TypeError unless an array or tensor is uint8, or float with a `value_range`; the message says the way."""
+    dtype = dtype_name(obj)
+    if dtype == "uint8" or ("float" in dtype and value_range is not None):
+        return
+    how = f"; {_how_to_convert(obj)}" if "float" in dtype else ""
+    raise TypeError(f"{name}: expected uint8 images with values 0..255, got {dtype}{how}")
+
+
+def _how_to_convert(obj: Any) -> str:
+    """Return how float images become uint8, by the values that they have."""
+    is_torch = "torch" in roots(obj)
+    try:
+        low, high = float(obj.min()), float(obj.max())
+    except Exception:  # the methods of other libraries, whatever they raise: no values to go by
+        return f"{_conversion('x * 255', is_torch)} for values in 0..1, or value_range=(0, 1)"
+    found = f"its values go from {low:.4g} to {high:.4g}"
+    if low < 0:
+        return f"{found}: pass value_range=(-1, 1), or {_conversion('(x + 1) * 127.5', is_torch)}"
+    if high > 1:
+        return f"{found}: pass value_range=(0, 255), or {_conversion('x', is_torch)}"
+    return f"{found}: pass value_range=(0, 1), or {_conversion('x * 255', is_torch)}"
+
+
+def _conversion(scaled: str, is_torch: bool) -> str:
+    scaled = f"({scaled})" if " " in scaled else scaled
+    if is_torch:
+        return f"{scaled}.round().clamp(0, 255).to(torch.uint8)"
+    return f"{scaled}.round().clip(0, 255).astype('uint8')"
+
+
+def to_uint8(image: NDArray[Any], value_range: tuple[float, float] | None, name: str) -> NDArray[np.uint8]:
+    """Scale a float image from `value_range` to 0..255 and round it; a uint8 image comes back as it is.
+
+    Raises
+    ------
+    ValueError
+        A value is outside the range by more than rounding takes back, or NaN.
+    """
+    if image.dtype == np.uint8 or value_range is None:
+        return image
+    low, high = map(float, value_range)
+    scaled = np.rint((image.astype(np.float64) - low) * (255 / (high - low)))
+    if not (scaled.min() >= 0 and scaled.max() <= 255):  # NaN is outside too
+        raise ValueError(
+            f"{name}: has values from {image.min():.6g} to {image.max():.6g}, outside of value_range=({low:g},"
+            f" {high:g}); cut them off first: x.clip({low:g}, {high:g})"
         )
-        how = f"; values in 0..1 are converted by {rounded}" if "float" in dtype else ""
-        raise TypeError(f"{name}: expected uint8 images with values 0..255, got {dtype}{how}")
+    return scaled.astype(np.uint8)
 
 
-def to_host(obj: Any, name: str) -> NDArray[np.uint8]:
-    """View a uint8 array or tensor as a NumPy array; one on a GPU is copied to the host.
+def to_host(obj: Any, name: str, value_range: tuple[float, float] | None = None) -> NDArray[Any]:
+    """View an array or tensor of images as a NumPy array; one on a GPU is copied to the host.
 
     Raises
     ------
     TypeError
-        It is not uint8, and the message says how to convert; or it has a mask.
+        It is neither uint8 nor, with a `value_range`, float, and the message says how to convert; or it has a mask.
     ValueError
-        It has no values.
+        It has no values, or gives an array of another shape than its own.
     """
     expect_unmasked(obj, name)
-    expect_uint8(obj, name)
+    expect_grey_levels(obj, name, value_range)
     packages = roots(obj)
     if "torch" in packages:
         if obj.device.type == "meta":
             raise ValueError(f"{name}: is on torch's meta device, where tensors have no values")
-        array = obj.detach().cpu().numpy()
+        obj = obj.detach().cpu()
+        array = (obj.float() if dtype_name(obj) == "bfloat16" else obj).numpy()
     elif "cupy" in packages:
         array = obj.get()
     elif hasattr(obj, "__array__"):
@@ -101,35 +164,41 @@ def channels_last(shape: Sequence[int], layout: str | None, name: str) -> bool:
 
 
 class _ViewItem(ImageItem):
-    __slots__ = ("_image",)
+    __slots__ = ("_image", "_value_range")
 
-    def __init__(self, name: str, image: NDArray[np.uint8]):
+    def __init__(self, name: str, image: NDArray[Any], value_range: tuple[float, float] | None = None):
         self.name = name
         self._image = image
+        self._value_range = value_range
 
     def load(self) -> NDArray[np.uint8]:
-        """Return the image, a view of the caller's array."""
-        return self._image
+        """Return the image, a view of the caller's array where that is uint8."""
+        return to_uint8(self._image, self._value_range, self.name)
 
 
-def view_items(array: NDArray[np.uint8], is_last: bool, name_of: Callable[[int], str]) -> Iterator[ImageItem]:
+def view_items(
+    array: NDArray[Any],
+    is_last: bool,
+    name_of: Callable[[int], str],
+    value_range: tuple[float, float] | None = None,
+) -> Iterator[ImageItem]:
     """Yield the images of a batch (n, ...) as views; `name_of` an index names each."""
     for index, image in enumerate(array):
-        yield _ViewItem(name_of(index), image if is_last else np.moveaxis(image, 0, -1))
+        yield _ViewItem(name_of(index), image if is_last else np.moveaxis(image, 0, -1), value_range)
 
 
 class ArraySource(ImageSource):
-    """A uint8 array or tensor (n, h, w, 3) or (n, 3, h, w), in its order. It is viewed, not copied.
+    """An array or tensor (n, h, w, 3) or (n, 3, h, w), in its order. It is viewed, not copied.
 
     Raises
     ------
     TypeError
-        It is not uint8, or has a mask.
+        It is neither uint8 nor, with a `value_range`, float; or it has a mask.
     ValueError
         It has another shape, or no images; see :func:`channels_last`.
     """
 
-    def __init__(self, images: Any, layout: str | None):
+    def __init__(self, images: Any, layout: str | None, value_range: tuple[float, float] | None = None):
         self.name = "array"
         self.notes = []
         if len(images.shape) != 4:
@@ -137,22 +206,31 @@ class ArraySource(ImageSource):
         self._is_last = channels_last(images.shape, layout, self.name)
         if images.shape[0] == 0:
             raise ValueError(f"array: has no images (shape {tuple(images.shape)})")
-        self._images = to_host(images, self.name)
+        self._images = to_host(images, self.name, value_range)
+        self._value_range = value_range
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __iter__(self) -> Iterator[ImageItem]:
-        return view_items(self._images, self._is_last, "array[{}]".format)
+        return view_items(self._images, self._is_last, "array[{}]".format, self._value_range)
 
 
 class _Rows:
     """What the header of an array file promises: `n` images of one shape, one after the other."""
 
-    def __init__(self, header: ArrayHeader, name: str, layout: str | None, max_pixels: int):
+    def __init__(
+        self,
+        header: ArrayHeader,
+        name: str,
+        layout: str | None,
+        value_range: tuple[float, float] | None,
+        max_pixels: int,
+    ):
         shape = header.shape
-        if header.dtype != np.uint8:
-            how = "; values in 0..1 are converted by (x * 255).round().clip(0, 255).astype('uint8')"
+        is_scaled = header.dtype.kind == "f" and value_range is not None
+        if header.dtype != np.uint8 and not is_scaled:
+            how = "; --value-range 0 1 or value_range=(0, 1) (or -1, 1) scales and rounds them"
             raise TypeError(
                 f"{name}: expected uint8 images with values 0..255, got {header.dtype}"
                 f"{how if header.dtype.kind == 'f' else ''}"
@@ -168,8 +246,10 @@ class _Rows:
         self.n = shape[0]
         self._name = name
         self._shape = shape[1:]
+        self._dtype = header.dtype
+        self._value_range = value_range
         self.nbytes = header.nbytes // self.n
-        if self.nbytes > 3 * max_pixels:
+        if math.prod(self._shape) > 3 * max_pixels:
             raise ValueError(f"{name}: images of shape {self._shape} exceed {max_pixels} pixels (max_pixels)")
 
     def name_of(self, index: int) -> str:
@@ -178,7 +258,7 @@ class _Rows:
     def image(self, data: bytes, index: int) -> NDArray[np.uint8]:
         if len(data) != self.nbytes:
             raise ImageError(f"{self.name_of(index)}: has {len(data)} bytes of {self.nbytes}")
-        image = np.frombuffer(data, np.uint8).reshape(self._shape)
+        image = to_uint8(np.frombuffer(data, self._dtype).reshape(self._shape), self._value_range, self.name_of(index))
         return image if self._is_last else np.moveaxis(image, 0, -1)
 
 
@@ -197,8 +277,17 @@ class _RowItem(ImageItem):
         return self._rows.image(self._file.read(self._offset, self._rows.nbytes), self._index)
 
 
+# A dict of mu and sigma, as some tools save it.
+_OBJECTS = (
+    "; in Python, where the file is trusted, convert it by"
+    ' numpy.savez("statistics.npz", **numpy.load(FILE, allow_pickle=True).item())'
+)
+
+
 class NpySource(FileSource):
-    """The images of a ``.npy`` file, uint8 (n, h, w, 3) or (n, 3, h, w), in its order, each read when its turn comes.
+    """The images of a ``.npy`` file (n, h, w, 3) or (n, 3, h, w), in its order, each read when its turn comes.
+
+    They are uint8, or float with a `value_range`.
 
     Not ``np.memmap``: mapped pages count as the process's memory until the system takes them back, and a file that is
     cut short meanwhile kills the process, where a read says so.
@@ -211,16 +300,16 @@ class NpySource(FileSource):
         It is not such a file; its size is not what its header declares; an image exceeds `max_pixels`.
     """
 
-    def __init__(self, path: str, layout: str | None, max_pixels: int):
+    def __init__(self, path: str, layout: str | None, value_range: tuple[float, float] | None, max_pixels: int):
         self.name = path
         self.notes = []
         with open(path, "rb") as file:
-            header = read_header(file, path)
+            header = read_header(file, path, _OBJECTS)
             self._start = file.tell()
             size = os.fstat(file.fileno()).st_size - self._start
         if size != header.nbytes:
             raise ValueError(f"{path}: declares {header.nbytes} bytes of data ({header.shape}) but has {size}")
-        self._rows = _Rows(header, path, layout, max_pixels)
+        self._rows = _Rows(header, path, layout, value_range, max_pixels)
 
     def __len__(self) -> int:
         return self._rows.n
@@ -232,10 +321,15 @@ class NpySource(FileSource):
 
 
 class NpzSource(FileSource):
-    """The images under ``arr_0`` of an ``.npz``, uint8 (n, h, w, 3) or (n, 3, h, w), in their order.
+    """The images in one array of an ``.npz``, (n, h, w, 3) or (n, 3, h, w), in their order.
 
-    Read from front to back, a row at a time, compressed or not, so that the archive's checksum is verified and no more
-    than a few images are in memory.
+    They are uint8, or float with a `value_range`. They are read from front to back, a row at a time, compressed or not,
+    so that the archive's checksum is verified and no more than a few images are in memory.
+
+    Parameters
+    ----------
+    key : str, optional
+        Which array. Default: ``arr_0``, where ADM's samples are.
 
     Raises
     ------
@@ -245,20 +339,23 @@ class NpzSource(FileSource):
         It is not such a file; the member's size is not what its header declares; an image exceeds `max_pixels`.
     """
 
-    def __init__(self, path: str, layout: str | None, max_pixels: int):
+    def __init__(
+        self,
+        path: str,
+        layout: str | None,
+        value_range: tuple[float, float] | None,
+        max_pixels: int,
+        key: str | None = None,
+    ):
         self.name = path
         self.notes = []
-        name = f"{path}: arr_0"
+        self._key = key or "arr_0"
+        name = f"{path}: {self._key}"
         with open_npz(path) as archive:
             names = member_names(archive)
-            if {"mu", "sigma"} <= set(names) and "arr_0" not in names:
-                raise ValueError(f"{path}: holds statistics (mu, sigma), which cannot be used as images here")
-            if "arr_0" not in names:
-                there = ", ".join(names[:8]) or "no arrays"
-                raise ValueError(
-                    f"{path}: expected images under arr_0, or statistics under mu and sigma; it holds {there}"
-                )
-            info = archive.getinfo("arr_0.npy")
+            if self._key not in names:
+                raise ValueError(f"{path}: {_missing_key(self._key, names)}")
+            info = archive.getinfo(f"{self._key}.npy")
             if info.flag_bits & 1:
                 raise ValueError(f"{name}: is encrypted")
             with archive.open(info) as stream:
@@ -267,14 +364,23 @@ class NpzSource(FileSource):
         size = info.file_size - self._start
         if size != header.nbytes:
             raise ValueError(f"{name}: declares {header.nbytes} bytes of data ({header.shape}) but has {size}")
-        self._rows = _Rows(header, name, layout, max_pixels)
+        self._rows = _Rows(header, name, layout, value_range, max_pixels)
 
     def __len__(self) -> int:
         return self._rows.n
 
     def __iter__(self) -> Iterator[ImageItem]:
-        with open_npz(self.name) as archive, archive.open("arr_0.npy") as stream:
+        with open_npz(self.name) as archive, archive.open(f"{self._key}.npy") as stream:
             stream.read(self._start)
             for index in range(self._rows.n):
                 image = self._rows.image(stream.read(self._rows.nbytes), index)
                 yield _ViewItem(self._rows.name_of(index), image)
+
+
+def _missing_key(key: str, names: Sequence[str]) -> str:
+    """Return what is wrong with an ``.npz`` without the array `key`."""
+    if {"mu", "sigma"} <= set(names):
+        return "holds statistics (mu, sigma), which cannot be used as images here"
+    there = ", ".join(names[:8]) or "no arrays"
+    how = f"; --key {names[0]} or key={names[0]!r} reads another array as images" if names else ""
+    return f"expected images under {key}, or statistics under mu and sigma; it holds {there}{how}"

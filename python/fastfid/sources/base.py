@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfid.errors import ImageError
+from fastfid.errors import FastfidWarning, ImageError
 
 __all__ = ["ConcatenatedSource", "FailedItem", "ImageItem", "ImageSource", "SubsetSource"]
 
@@ -55,12 +55,12 @@ class ImageSource(ABC):
     ----------
     name : str
         What messages and the statistics file call it.
-    notes : list of str
+    notes : list of FastfidWarning
         What the user should know of it, e.g. how many files were passed over and why. Complete before iteration.
     """
 
     name: str
-    notes: list[str]
+    notes: list[FastfidWarning]
 
     @abstractmethod
     def __len__(self) -> int:
@@ -79,6 +79,10 @@ class ImageSource(ABC):
             They come from none: arrays and iterables.
         """
         raise ValueError(f"{self.name}: is not made of files")
+
+    def picture_names(self) -> Iterator[str]:
+        """Yield the names of the pictures below the folder or in the archive, in order; none where they have none."""
+        return iter(())
 
 
 class FileSource(ImageSource):
@@ -109,6 +113,11 @@ class ConcatenatedSource(ImageSource):
         for source in self._sources:
             yield from source.files()
 
+    def picture_names(self) -> Iterator[str]:
+        """Yield the names of each source in turn."""
+        for source in self._sources:
+            yield from source.picture_names()
+
 
 class SubsetSource(ImageSource):
     """`num` images of another source, in that source's order.
@@ -137,8 +146,10 @@ class SubsetSource(ImageSource):
             found = len(source)
         except TypeError:
             self.notes.append(
-                f"{source.name}: the number of images is not known beforehand, so the first {num} are taken"
-                " (--seed has no effect)"
+                FastfidWarning(
+                    f"{source.name}: the number of images is not known beforehand, so the first {num} are taken"
+                    " (--seed has no effect)"
+                )
             )
             return
         if found < num:

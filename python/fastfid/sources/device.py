@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastfid.sources.arrays import channels_last, expect_uint8, roots, to_host, view_items
+from fastfid.sources.arrays import channels_last, dtype_name, expect_grey_levels, roots, to_host, view_items
 from fastfid.sources.base import ImageItem, ImageSource
 
 __all__ = ["DeviceImages", "callers_stream", "device_of"]
@@ -61,7 +61,7 @@ def callers_stream(images: Any, stream: Any = None) -> int | None:
 
 
 class DeviceImages(ImageSource):
-    """A uint8 tensor (n, h, w, 3) or (n, 3, h, w) on a CUDA device, in its order.
+    """A tensor (n, h, w, 3) or (n, 3, h, w) on a CUDA device, in its order; uint8, or torch's float with a range.
 
     Iterating copies it to the host, as a whole; who can take it where it is (``FeatureExtractor.device_side``) uses the
     attributes instead.
@@ -69,7 +69,7 @@ class DeviceImages(ImageSource):
     Attributes
     ----------
     tensor : object
-        As it came.
+        As it came; a float one scaled to uint8 where it is.
     device : str
         ``cuda:N``.
     channels_last : bool
@@ -80,12 +80,18 @@ class DeviceImages(ImageSource):
     Raises
     ------
     TypeError
-        It is not uint8.
+        It is neither uint8 nor, with a `value_range`, a float tensor of torch.
     ValueError
-        It has another shape, or no images; see :func:`fastfid.sources.arrays.channels_last`.
+        It has another shape, or no images (see :func:`fastfid.sources.arrays.channels_last`), or values outside the
+        range.
     """
 
-    def __init__(self, tensor: Any, layout: Literal["nhwc", "nchw"] | None = None):
+    def __init__(
+        self,
+        tensor: Any,
+        layout: Literal["nhwc", "nchw"] | None = None,
+        value_range: tuple[float, float] | None = None,
+    ):
         self.name = "tensor"
         self.notes = []
         shape = tuple(int(length) for length in tensor.shape)
@@ -94,7 +100,9 @@ class DeviceImages(ImageSource):
         self.channels_last = channels_last(shape, layout, self.name)
         if shape[0] == 0:
             raise ValueError(f"tensor: has no images (shape {shape})")
-        expect_uint8(tensor, self.name)
+        expect_grey_levels(tensor, self.name, value_range if "torch" in roots(tensor) else None)
+        if value_range is not None and dtype_name(tensor) != "uint8":
+            tensor = _scaled(tensor, value_range)
         device = device_of(tensor)
         if device is None:
             raise ValueError("tensor: expected one on a CUDA device")
@@ -107,3 +115,16 @@ class DeviceImages(ImageSource):
 
     def __iter__(self) -> Iterator[ImageItem]:
         return view_items(to_host(self.tensor, self.name), self.channels_last, "tensor[{}]".format)
+
+
+def _scaled(tensor: Any, value_range: tuple[float, float]) -> Any:
+    """Scale a float tensor of torch from `value_range` to uint8 where it is; the host waits to see the range."""
+    low, high = map(float, value_range)
+    scaled = ((tensor.double() - low) * (255 / (high - low))).round()
+    least, most = scaled.min().item(), scaled.max().item()
+    if not (least >= 0 and most <= 255):  # NaN is outside too
+        raise ValueError(
+            f"tensor: has values from {tensor.min().item():.6g} to {tensor.max().item():.6g}, outside of"
+            f" value_range=({low:g}, {high:g}); cut them off first: x.clamp({low:g}, {high:g})"
+        )
+    return scaled.to(sys.modules["torch"].uint8)

@@ -1,16 +1,16 @@
 """A folder of picture files."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastfid.sources.base import ImageItem, ImageSource
 from fastfid.sources.listing import PassedOver
-from fastfid.sources.picture import Decoder
+from fastfid.sources.picture import IMAGE_EXTENSIONS, Decoder
 
-__all__ = ["FileItem", "FolderSource"]
+__all__ = ["FileItem", "FilesSource", "FolderSource"]
 
 
 class FileItem(ImageItem):
@@ -71,6 +71,37 @@ class FolderSource(ImageSource):
         for name in self._names:
             yield os.path.join(self.name, name)
 
+    def picture_names(self) -> Iterator[str]:
+        """Yield the pictures' paths below the folder."""
+        return iter(self._names)
+
+
+class FilesSource(ImageSource):
+    """Picture files that a glob has found, in the order given."""
+
+    def __init__(self, name: str, paths: Sequence[str], decoder: Decoder):
+        self.name = name
+        self.notes = []
+        self._paths = paths
+        self._decoder = decoder
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __iter__(self) -> Iterator[ImageItem]:
+        return (FileItem(path, self._decoder) for path in self._paths)
+
+    def files(self) -> Iterator[str]:
+        """Yield the paths of the pictures."""
+        return iter(self._paths)
+
+    def picture_names(self) -> Iterator[str]:
+        """Yield the pictures' paths below the folder that they share."""
+        if not self._paths:
+            return iter(())
+        shared = len(os.path.join(os.path.commonpath([os.path.dirname(path) for path in self._paths]), ""))
+        return (path[shared:] for path in self._paths)
+
 
 def _list_pictures(root: str, recursive: bool, passed_over: PassedOver) -> list[str]:
     found: list[str] = []
@@ -80,20 +111,38 @@ def _list_pictures(root: str, recursive: bool, passed_over: PassedOver) -> list[
         prefix = pending.pop()
         with os.scandir(os.path.join(root, prefix)) as entries:
             for entry in entries:
-                if entry.is_dir():
+                path = prefix + entry.name
+                if _is_folder(entry):
+                    if passed_over.is_hidden_folder(path):
+                        continue
                     if not recursive:
                         passed_over.folders += 1
                     elif (identity := _identity(entry.path)) in seen:
                         passed_over.links_and_devices += 1
                     else:
                         seen.add(identity)
-                        pending.append(f"{prefix}{entry.name}/")
-                elif entry.is_file() or entry.is_symlink():  # a broken link is an image that cannot be read
-                    if passed_over.is_picture(entry.name):
-                        found.append(prefix + entry.name)
+                        pending.append(f"{path}/")
+                elif _is_file(entry):
+                    if passed_over.is_picture(path):
+                        found.append(path)
                 else:
                     passed_over.links_and_devices += 1  # opening a pipe would wait for ever
     return found
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    """Whether the entry is a file, or a link whose end the reader looks at: if it is a picture, its error names it."""
+    try:
+        return entry.is_file() or entry.is_symlink()
+    except OSError:  # a link to itself: an error if it is called like a picture
+        return entry.name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS
 
 
 def _identity(path: str) -> tuple[int, int]:

@@ -1,37 +1,52 @@
-"""Images that somebody else produces: lists, DataLoaders, generators, callables."""
+"""Images that the caller's code produces: lists, Datasets, DataLoaders, generators, callables."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from fastfid.errors import ImageError
+from fastfid.sources.archive import BytesItem
 from fastfid.sources.arrays import channels_last, is_array, to_host, view_items
 from fastfid.sources.base import FailedItem, ImageItem, ImageSource
 from fastfid.sources.folder import FileItem
 from fastfid.sources.picture import Decoder
 
-__all__ = ["IterableSource"]
+__all__ = ["IterableSource", "is_sequence"]
+
+_PAIRS = "a loader of (images, labels) is passed as (images for images, _ in loader)"
+
+
+def is_sequence(obj: Any) -> bool:
+    """Whether `obj` gives elements by index and knows how many, as torch's map-style Datasets do."""
+    return (
+        isinstance(obj, Sized)
+        and hasattr(obj, "__getitem__")
+        and not isinstance(obj, Mapping | str | bytes | bytearray | memoryview)
+    )
 
 
 class IterableSource(ImageSource):
-    """Images from an iterable or a callable, in the order they come.
+    """Images from an iterable, a sequence or a callable, in the order they come.
 
-    Each element is one image or a batch: a uint8 array or tensor (h, w, 3), (3, h, w), (n, h, w, 3) or (n, 3, h, w);
-    a Pillow image; the path of a picture; or a list or tuple of these. Arrays and Pillow images are copied when they
-    come, because producers use their buffers again.
+    Each element is one image or a batch: an array or tensor (h, w, 3), (3, h, w), (n, h, w, 3) or (n, 3, h, w) of uint8
+    (or float with a `value_range`); a Pillow image; the path of a picture; an encoded picture as bytes, as a file
+    object or as a mapping ``{"bytes": ..., "path": ...}``; or a list or tuple of these. Arrays and Pillow images are
+    copied when they come, because producers use their buffers again.
 
     Parameters
     ----------
-    images : iterable or callable
+    images : iterable, sequence or callable
         A callable is called without arguments: one that returns an iterator (a generator function) is iterated, any
         other result is an image or a batch, and it is called again until `num` images are there.
     decoder : Decoder
         How a picture becomes RGB.
     layout : str, optional
         "nhwc" or "nchw", for arrays with two axes of 3.
+    value_range : (float, float), optional
+        Black and white of float arrays.
     num : int, optional
         How many images the reader will take; without it a callable that does not return an iterator would never end.
 
@@ -42,13 +57,19 @@ class IterableSource(ImageSource):
     """
 
     def __init__(
-        self, images: Iterable[Any] | Callable[[], Any], decoder: Decoder, layout: str | None, num: int | None
+        self,
+        images: Any,
+        decoder: Decoder,
+        layout: str | None,
+        value_range: tuple[float, float] | None,
+        num: int | None,
     ):
         self.name = getattr(images, "__name__", None) or type(images).__name__
         self.notes = []
         self._images = images
         self._decoder = decoder
         self._layout = layout
+        self._value_range = value_range
         self._num = num
         self._length = _length(images)
 
@@ -60,14 +81,21 @@ class IterableSource(ImageSource):
     def __iter__(self) -> Iterator[ImageItem]:
         taken = 0
         for element in self._elements():
-            for part in element if isinstance(element, list | tuple) else (element,):
-                for item in self._items(part, taken):
+            before = taken
+            for position, part in enumerate(element if isinstance(element, list | tuple) else (element,)):
+                for item in self._items(part, taken, position):
                     taken += 1
                     yield item
+            if taken == before and not isinstance(self._images, Iterable | Sized):
+                raise ValueError(f"{self.name}: returned no images; it would be called for ever")
 
     def _elements(self) -> Iterator[Any]:
         if isinstance(self._images, Iterable):
             yield from self._images
+            return
+        if is_sequence(self._images):
+            for index in range(len(self._images)):
+                yield self._images[index]
             return
         first = self._images()
         if isinstance(first, Iterator):
@@ -79,7 +107,8 @@ class IterableSource(ImageSource):
         while True:
             yield self._images()
 
-    def _items(self, part: Any, first: int) -> Iterator[ImageItem]:
+    def _items(self, part: Any, first: int, position: int) -> Iterator[ImageItem]:
+        """Yield the images of one part of an element, which is at `position` in it."""
         name = f"{self.name}: image {first}"
         if isinstance(part, str | os.PathLike):
             yield FileItem(os.fspath(part), self._decoder)
@@ -92,16 +121,39 @@ class IterableSource(ImageSource):
             else:
                 yield from view_items(array[None], True, lambda _: name)
         elif is_array(part):
+            if position > 0 and len(part.shape) not in (3, 4):
+                raise TypeError(f"{name}: expected images, got an array of shape {tuple(part.shape)} ({_PAIRS})")
             is_last = channels_last(part.shape, self._layout, name)
-            copy = np.array(to_host(part, name))
+            copy = np.array(to_host(part, name, self._value_range))
             yield from view_items(
-                copy if copy.ndim == 4 else copy[None], is_last, lambda i: f"{self.name}: image {first + i}"
+                copy if copy.ndim == 4 else copy[None],
+                is_last,
+                lambda i: f"{self.name}: image {first + i}",
+                self._value_range,
             )
         else:
-            raise TypeError(
-                f"{name}: expected uint8 images, batches, Pillow images or paths; got {type(part).__name__}"
-                " (a loader of (images, labels) is passed as (images for images, _ in loader))"
-            )
+            yield self._encoded(part, name)
+
+    def _encoded(self, part: Any, name: str) -> ImageItem:
+        """Return an encoded picture that is in memory, or in an open file."""
+        if isinstance(part, Mapping) and part.get("bytes") is not None:
+            name = str(part.get("path") or name)
+            part = part["bytes"]
+        if isinstance(part, bytes | bytearray | memoryview):
+            self._decoder.check_size(len(part), name)
+            return BytesItem(name, bytes(part), self._decoder)
+        if hasattr(part, "read"):
+            data = self._decoder.read(part, name, 2**16)
+            return BytesItem(name, data, self._decoder)
+        what = type(part).__name__
+        how = _PAIRS
+        if isinstance(part, Mapping):
+            keys = ", ".join(repr(key) for key in list(part)[:8])
+            what += f" with {keys}"
+            how = "rows of a table are passed as (row['image'] for row in table)"
+        raise TypeError(
+            f"{name}: expected uint8 images, batches, Pillow images, paths or encoded pictures; got {what} ({how})"
+        )
 
 
 def _length(images: Any) -> int | None:

@@ -1,10 +1,20 @@
 """Which names of a folder or an archive are pictures, and the count of what is passed over."""
 
+import fnmatch
+import re
 from collections import Counter
 
+from fastfid.errors import FastfidWarning, SuspiciousInputWarning
 from fastfid.sources.picture import IMAGE_EXTENSIONS
 
-__all__ = ["PassedOver"]
+__all__ = ["ARCHIVE_SUFFIXES", "TAR_SUFFIXES", "PassedOver"]
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+# Files that hold images but are no pictures.
+ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES, ".npz", ".npy")
+
+# A hostile archive may hold a million kinds or folders; a hundred are enough to name three.
+_MOST_NAMES = 100
 
 
 class PassedOver:
@@ -14,69 +24,116 @@ class PassedOver:
     ----------
     any_case : bool
         Whether ``A.PNG`` is a picture; pytorch-fid reads lower-case extensions only.
+    match : str, optional
+        Take only pictures that this pattern matches (``*.input.png``): their name, or, where it contains "/", their
+        path below the folder or in the archive.
 
     Attributes
     ----------
-    folders, links_and_devices, resource_forks : int
-        Things that whoever lists the source has counted here.
+    folders, links_and_devices : int
+        Things that the caller, who lists the source, has counted here.
     """
 
-    def __init__(self, any_case: bool):
+    def __init__(self, any_case: bool, match: str | None = None):
         self._any_case = any_case
+        self._match = match
+        self._matches = re.compile(fnmatch.translate(match)).match if match is not None else None
         self._other_case = 0
+        self._unmatched = 0
+        self._resource_forks = 0
+        self._hidden: set[str] = set()
         self._others: Counter[str] = Counter()
         self.folders = 0
         self.links_and_devices = 0
-        self.resource_forks = 0
 
-    def is_picture(self, name: str) -> bool:
-        """Whether the name's extension is one that is read; counts it otherwise."""
+    def is_picture(self, path: str) -> bool:
+        """Whether the file at `path` ("/" between its parts) is a picture that is read; counts it otherwise."""
+        name = path.rpartition("/")[2]
+        if name.startswith("._"):  # what macOS puts beside each file on foreign disks
+            self._resource_forks += 1
+            return False
         _, dot, extension = name.rpartition(".")
-        if dot and extension in IMAGE_EXTENSIONS:
+        if not (dot and extension in IMAGE_EXTENSIONS):
+            if dot and extension.lower() in IMAGE_EXTENSIONS:
+                if not self._any_case:
+                    self._other_case += 1
+                    return False
+            else:
+                kind = dot + extension if dot else "no extension"
+                self._others[kind if kind in self._others or len(self._others) < _MOST_NAMES else "others"] += 1
+                return False
+        if self._matches is not None and not self._matches(path if "/" in str(self._match) else name):
+            self._unmatched += 1
+            return False
+        return True
+
+    def is_archived_picture(self, path: str) -> bool:
+        """Like :meth:`is_picture`, for members of archives, whose folders are not entered one by one."""
+        if path.startswith("__MACOSX/"):
+            self._resource_forks += 1
+            return False
+        if ("." in path[:1] or "/." in path or "@eaDir" in path) and self._is_below_hidden(path):
+            return False
+        return self.is_picture(path)
+
+    def is_hidden_folder(self, path: str) -> bool:
+        """Whether the folder at `path` is one that file browsers and notebooks keep their own things in; counts it."""
+        name = path.rpartition("/")[2]
+        if (name.startswith(".") and name not in (".", "..")) or name == "@eaDir":
+            if len(self._hidden) < _MOST_NAMES:
+                self._hidden.add(path)
             return True
-        if dot and extension.lower() in IMAGE_EXTENSIONS:
-            if self._any_case:
-                return True
-            self._other_case += 1
-        else:
-            kind = dot + extension if dot and "/" not in extension else "no extension"
-            # A hostile archive may hold a million extensions; a hundred kinds are enough to name three.
-            self._others[kind if kind in self._others or len(self._others) < 100 else "others"] += 1
         return False
 
-    def is_archived_picture(self, name: str) -> bool:
-        """Like :meth:`is_picture`, for members of archives, where macOS adds a resource fork to each file."""
-        if name.startswith("__MACOSX/"):
-            self.resource_forks += 1
-            return False
-        return self.is_picture(name)
+    def _is_below_hidden(self, path: str) -> bool:
+        parts = path.split("/")[:-1]
+        return any(self.is_hidden_folder("/".join(parts[: i + 1])) for i in range(len(parts)))
 
-    def sentences(self, name: str) -> list[str]:
-        """Return one sentence for each kind of thing passed over in the source called `name`."""
-        return [f"{name}: {what}" for what in self._said()]
+    def notes(self, name: str) -> list[FastfidWarning]:
+        """Return a warning for each kind of thing passed over in the source called `name`."""
+        kind = {True: SuspiciousInputWarning, False: FastfidWarning}
+        return [kind[is_suspicious](f"{name}: {what}") for what, is_suspicious in self._said(name)]
 
     def nothing_found(self, name: str) -> ValueError:
         """Return the error for a source without pictures."""
-        there = "; ".join(self._said()) or "it is empty"
+        there = "; ".join(what for what, _ in self._said(name)) or "it is empty"
         return ValueError(f"{name}: no images found (extensions {', '.join(sorted(IMAGE_EXTENSIONS))}); {there}")
 
-    def _said(self) -> list[str]:
+    def _said(self, name: str) -> list[tuple[str, bool]]:
+        """Return what was passed over, and whether its pictures may have been meant to count."""
         said = []
-        if self._other_case:
+        if self._hidden:
+            more = "" if len(self._hidden) < _MOST_NAMES else " or more"
             said.append(
-                f"{_count(self._other_case, 'file')} with upper-case extensions not read (--any-case reads them)"
+                (
+                    f"{_count(len(self._hidden), 'hidden folder')}{more} not entered ({_three(sorted(self._hidden))})",
+                    True,
+                )
             )
+        if self._other_case:
+            files = _count(self._other_case, "file")
+            said.append((f"{files} with upper-case extensions not read (--any-case reads them)", False))
+        if self._unmatched:
+            said.append((f"{_count(self._unmatched, 'picture')} not read, as --match {self._match} asks", False))
         if self.folders:
-            said.append(f"{_count(self.folders, 'sub-folder')} not entered (--recursive enters them)")
+            said.append((f"{_count(self.folders, 'sub-folder')} not entered (--recursive enters them)", False))
         if self._others:
-            kinds = ", ".join(kind for kind, _ in self._others.most_common(3))
-            more = ", ..." if len(self._others) > 3 else ""
-            said.append(f"{_count(self._others.total(), 'other file')} not read ({kinds}{more})")
+            kinds = [kind for kind, _ in self._others.most_common()]
+            archives = [kind for kind in kinds if kind in ARCHIVE_SUFFIXES]
+            how = f"; '{name}/*{archives[0]}' reads the images inside" if archives else ""
+            said.append((f"{_count(self._others.total(), 'other file')} not read ({_three(kinds)}{how})", False))
         if self.links_and_devices:
-            said.append(f"{_count(self.links_and_devices, 'entry', 'entries')} not read: links, devices or pipes")
-        if self.resource_forks:
-            said.append(f"{_count(self.resource_forks, 'macOS resource fork')} (__MACOSX/) not read")
+            said.append(
+                (f"{_count(self.links_and_devices, 'entry', 'entries')} not read: links, devices or pipes", False)
+            )
+        if self._resource_forks:
+            forks = _count(self._resource_forks, "macOS resource fork")
+            said.append((f"{forks} (._*, __MACOSX/) not read", False))
         return said
+
+
+def _three(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _count(number: int, thing: str, things: str | None = None) -> str:

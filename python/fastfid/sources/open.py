@@ -4,22 +4,26 @@ import glob
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Set
-from itertools import chain
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from itertools import groupby, product
+from math import prod
 from typing import Any, Literal
 
+from fastfid.errors import SuspiciousInputWarning
+from fastfid.mistakes import mixed_kinds
 from fastfid.sources.archive import TarSource, ZipSource
-from fastfid.sources.arrays import ArraySource, NpySource, NpzSource, is_array
+from fastfid.sources.arrays import ArraySource, NpySource, NpzSource, check_value_range, is_array
 from fastfid.sources.base import ConcatenatedSource, ImageSource, SubsetSource
 from fastfid.sources.device import DeviceImages, device_of
-from fastfid.sources.folder import FolderSource
-from fastfid.sources.iterable import IterableSource
-from fastfid.sources.listing import PassedOver
+from fastfid.sources.folder import FilesSource, FolderSource
+from fastfid.sources.iterable import IterableSource, is_sequence
+from fastfid.sources.listing import ARCHIVE_SUFFIXES, TAR_SUFFIXES, PassedOver
 from fastfid.sources.picture import DEFAULT_MAX_PIXELS, Decoder
 
 __all__ = ["is_statistics_file", "open_source"]
 
-_TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+# Files that a brace list may stand for.
+_MOST_FILES = 1_000_000
 
 
 def is_statistics_file(path: Any) -> bool:
@@ -39,7 +43,10 @@ def open_source(
     *,
     recursive: bool = False,
     any_case: bool = False,
+    match: str | None = None,
+    key: str | None = None,
     layout: Literal["nhwc", "nchw"] | None = None,
+    value_range: tuple[float, float] | None = None,
     num: int | None = None,
     seed: int = 0,
     alpha: bool = False,
@@ -53,15 +60,26 @@ def open_source(
     obj : object
         * a folder: its picture files, sorted by name (pytorch-fid's rules);
         * a ``.zip`` or ``.tar``: its pictures at any depth, sorted by name; a compressed tar in the archive's order;
-        * shards: a glob (``train-*.tar``, sorted) or a brace list (``train-{000..146}.tar``, in that order);
+        * a glob of pictures (``results/*_fake_B.png``, sorted), of folders or of shards (``train-*.tar``), or a brace
+          list (``train-{000..146}.tar``, in that order);
+        * a list of folders or archives: their union;
         * a ``.npy``, or an ``.npz`` with ``arr_0``: uint8 (n, h, w, 3) or (n, 3, h, w), in its order;
         * a uint8 array or tensor of these shapes;
-        * an iterable of images or batches, or a callable that returns them: see
+        * an iterable or a sequence of images or batches, or a callable that returns them: see
           :class:`fastfid.sources.iterable.IterableSource`.
     recursive, any_case : bool
-        Folders: whether to enter sub-folders; folders and archives: whether ``A.PNG`` counts as a picture.
+        Folders: whether to enter sub-folders; folders and archives: whether ``A.PNG`` counts as a picture. Hidden
+        folders (``.name``, ``@eaDir``) are never entered.
+    match : str, optional
+        Folders and archives: take only pictures whose name this pattern matches, such as ``*.input.png``; their path
+        below the folder, where the pattern contains "/".
+    key : str, optional
+        The array of images in an ``.npz``. Default: ``arr_0``.
     layout : {"nhwc", "nchw"}, optional
         For arrays with two axes of length 3, where the channels cannot be told.
+    value_range : (float, float), optional
+        Which values of float arrays are black and white, such as (0, 1) or (-1, 1): they are scaled to 0..255 and
+        rounded. Without it float images are refused.
     num, seed : int
         Take `num` images, chosen reproducibly: see :class:`fastfid.sources.base.SubsetSource`.
     alpha : bool
@@ -74,7 +92,7 @@ def open_source(
     Returns
     -------
     ImageSource
-        Its ``notes`` say what was passed over.
+        Its ``notes`` say what was passed over, and what looks like a mistake.
 
     Raises
     ------
@@ -87,23 +105,22 @@ def open_source(
     """
     if layout not in (None, "nhwc", "nchw"):
         raise ValueError(f"layout: expected 'nhwc' or 'nchw'; got {layout!r}")
+    check_value_range(value_range)
     decoder = Decoder(alpha=alpha, exif=exif, max_pixels=max_pixels)
+    opener = _PathOpener(decoder, PassedOver(any_case, match), recursive, key, layout, value_range)
     if isinstance(obj, str | os.PathLike):
-        path = os.fsdecode(obj)
-        passed_over = PassedOver(any_case)
-        sources = [_open_path(each, decoder, passed_over, recursive, layout) for each in _expand(path)]
-        source: ImageSource = sources[0] if len(sources) == 1 else ConcatenatedSource(path, sources)
-        if len(source) == 0:
-            raise passed_over.nothing_found(path)
-        source.notes += passed_over.sentences(path)
+        source = opener.open([os.fsdecode(obj)], os.fsdecode(obj))
+    elif _is_list_of_containers(obj):
+        paths = [os.fsdecode(path) for path in obj]
+        source = opener.open(paths, " + ".join(paths))
     elif device_of(obj) is not None:
         if num is not None:
             raise ValueError("num: is not for a tensor on a GPU; index the tensor")
-        source = DeviceImages(obj, layout)
+        source = DeviceImages(obj, layout, value_range)
     elif is_array(obj):
-        source = ArraySource(obj, layout)
-    elif isinstance(obj, Iterable | Callable) and not isinstance(obj, Mapping | Set | bytes):
-        source = IterableSource(obj, decoder, layout, num)
+        source = ArraySource(obj, layout, value_range)
+    elif is_sequence(obj) or (isinstance(obj, Iterable | Callable) and not isinstance(obj, Mapping | Set | bytes)):
+        source = IterableSource(obj, decoder, layout, value_range, num)
     else:
         raise TypeError(
             "expected a folder, a .zip, .tar, .npz or .npy file, a uint8 array or tensor, or an iterable or callable"
@@ -112,27 +129,104 @@ def open_source(
     return source if num is None else SubsetSource(source, num, seed)
 
 
-def _open_path(
-    path: str, decoder: Decoder, passed_over: PassedOver, recursive: bool, layout: str | None
-) -> ImageSource:
-    if os.path.isdir(path):
-        return FolderSource(path, decoder, passed_over, recursive=recursive)
-    lower = path.lower()
-    if lower.endswith(".zip"):
-        return ZipSource(path, decoder, passed_over)
-    if lower.endswith(_TAR_SUFFIXES):
-        return TarSource(path, decoder, passed_over)
-    if lower.endswith(".npz"):
-        return NpzSource(path, layout, decoder.max_pixels)
-    if lower.endswith(".npy"):
-        return NpySource(path, layout, decoder.max_pixels)
-    raise ValueError(f"{path}: expected a folder, or a file that ends in .zip, .tar, .tar.gz, .npz or .npy")
+def _is_list_of_containers(obj: Any) -> bool:
+    """Whether `obj` is a list of paths, and not of picture files only."""
+    return (
+        isinstance(obj, list | tuple)
+        and all(isinstance(path, str | os.PathLike) for path in obj)
+        and any(_is_container(path) or not os.path.exists(path) for path in map(os.fsdecode, obj))
+    )
+
+
+def _is_container(path: str) -> bool:
+    return path.lower().endswith(ARCHIVE_SUFFIXES) or os.path.isdir(path)
+
+
+class _PathOpener:
+    """Opens folders, archives and globs, all with the same options."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        passed_over: PassedOver,
+        recursive: bool,
+        key: str | None,
+        layout: str | None,
+        value_range: tuple[float, float] | None,
+    ):
+        self._decoder = decoder
+        self._passed_over = passed_over
+        self._recursive = recursive
+        self._key = key
+        self._layout = layout
+        self._value_range = value_range
+
+    def open(self, paths: Sequence[str], name: str) -> ImageSource:
+        """Return one source, called `name`, of all that the paths stand for."""
+        sources: list[ImageSource] = []
+        for path in paths:
+            found = [path] if os.path.exists(path) else _expand(path)
+            if found == [path]:
+                sources.append(self._open_one(path))
+            else:
+                sources += self._open_found(found, path)
+        source = sources[0] if len(sources) == 1 else ConcatenatedSource(name, sources)
+        if len(source) == 0:
+            raise self._passed_over.nothing_found(name)
+        source.notes += self._passed_over.notes(name)
+        if mixed := mixed_kinds(name, source.picture_names(), len(source)):
+            source.notes.append(SuspiciousInputWarning(mixed))
+        return source
+
+    def _open_found(self, found: Sequence[str], pattern: str) -> list[ImageSource]:
+        """Return the sources of what a pattern has found: pictures together, each folder and archive apart."""
+        sources: list[ImageSource] = []
+        for is_container, group in groupby(found, _is_container):
+            if is_container:
+                sources += [self._open_one(path) for path in group]
+            else:
+                pictures = [path for path in group if self._passed_over.is_picture(path)]
+                sources.append(FilesSource(pattern, pictures, self._decoder))
+        containers = sum(map(_is_container, found))
+        if 0 < containers < len(found):
+            sources[0].notes.append(
+                SuspiciousInputWarning(
+                    f"{pattern}: matches {containers} folders or archives beside {len(found) - containers} files; all"
+                    " their pictures are read"
+                )
+            )
+        return sources
+
+    def _open_one(self, path: str) -> ImageSource:
+        if os.path.isdir(path):
+            return FolderSource(path, self._decoder, self._passed_over, recursive=self._recursive)
+        lower = path.lower()
+        if lower.endswith(".zip"):
+            return ZipSource(path, self._decoder, self._passed_over)
+        if lower.endswith(TAR_SUFFIXES):
+            return TarSource(path, self._decoder, self._passed_over)
+        if lower.endswith(".npz"):
+            return NpzSource(path, self._layout, self._value_range, self._decoder.max_pixels, self._key)
+        if lower.endswith(".npy"):
+            return NpySource(path, self._layout, self._value_range, self._decoder.max_pixels)
+        raise ValueError(f"{path}: {_not_a_source(lower)}")
+
+
+def _not_a_source(lower: str) -> str:
+    """Return what to do with a file that is no source."""
+    if lower.endswith((".pkl", ".pickle", ".pt", ".pth")):
+        return (
+            "is a pickle, which is not read because it can run code; in Python, where it is trusted, save its mean and"
+            ' covariance by numpy.savez("statistics.npz", mu=..., sigma=...)'
+        )
+    return (
+        "expected a folder, or a file that ends in .zip, .tar, .tar.gz, .npz or .npy; several pictures are named by a"
+        " glob in quotes, such as 'folder/*.png'"
+    )
 
 
 def _expand(path: str) -> list[str]:
-    """Return the files that a path, a glob or a brace list stands for; FileNotFoundError where one is missing."""
-    if os.path.exists(path):
-        return [path]
+    """Return the files that a glob or a brace list stands for; FileNotFoundError where one is missing."""
     found = []
     for pattern in _expand_braces(path):
         matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern] * os.path.exists(pattern)
@@ -143,18 +237,41 @@ def _expand(path: str) -> list[str]:
 
 
 def _expand_braces(pattern: str) -> list[str]:
-    """Expand ``{a,b}`` and ``{000..146}`` as the shell does; widths of numbers are kept."""
-    match = re.search(r"\{([^{}]*,[^{}]*|\d+\.\.\d+)\}", pattern)
-    if match is None:
-        return [pattern]
-    if "," in match[1]:
-        choices = match[1].split(",")
-    else:
-        first, last = match[1].split("..")
-        if abs(int(last) - int(first)) >= 1_000_000:
-            raise ValueError(f"{pattern}: a brace list of more than a million files")
-        step = 1 if int(first) <= int(last) else -1
-        width = max(len(first), len(last)) if first.startswith("0") or last.startswith("0") else 0
-        choices = [str(i).zfill(width) for i in range(int(first), int(last) + step, step)]
-    tails = _expand_braces(pattern[match.end() :])
-    return list(chain.from_iterable([pattern[: match.start()] + choice + tail for tail in tails] for choice in choices))
+    """Expand ``{a,b}`` and ``{000..146}`` as the shell does; widths of numbers are kept.
+
+    Raises
+    ------
+    ValueError
+        They stand for more than a million files.
+    """
+    parts: list[Sequence[str]] = []
+    end = 0
+    for match in re.finditer(r"\{([^{}]*)\}", pattern):
+        choices = _choices(match[1], pattern)
+        if choices is not None:
+            parts += [[pattern[end : match.start()]], choices]
+            end = match.end()
+    parts.append([pattern[end:]])
+    _check_number(prod(map(len, parts)), pattern)
+    return ["".join(choice) for choice in product(*parts)]
+
+
+def _choices(inside: str, pattern: str) -> Sequence[str] | None:
+    """Return what the inside of a pair of braces stands for; None: itself, with the braces."""
+    if "," in inside:
+        return inside.split(",")
+    limits = re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", inside)
+    if limits is None:
+        return None
+    first, last = int(limits[1]), int(limits[2])
+    _check_number(abs(last - first) + 1, pattern)
+    step = 1 if first <= last else -1
+    has_width = limits[1].startswith("0") or limits[2].startswith("0")
+    width = max(len(limits[1]), len(limits[2])) if has_width else 0
+    return [str(i).zfill(width) for i in range(first, last + step, step)]
+
+
+def _check_number(files: int, pattern: str) -> None:
+    if files > _MOST_FILES:
+        shown = pattern if len(pattern) <= 80 else pattern[:77] + "..."
+        raise ValueError(f"{shown}: a brace list of more than a million files")

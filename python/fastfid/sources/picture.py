@@ -1,45 +1,64 @@
 """Decoding of pictures with Pillow, as pytorch-fid does it: ``Image.open(...).convert("RGB")``."""
 
 import io
+import math
 import os
 import stat
-import warnings
-from dataclasses import dataclass, field
+import struct
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from fastfid.errors import FastfidWarning, ImageError
+from fastfid._console import warn
+from fastfid.errors import FastfidWarning, ImageError, SuspiciousInputWarning
 
-__all__ = ["DEFAULT_MAX_PIXELS", "IMAGE_EXTENSIONS", "Decoder", "reason"]
+__all__ = ["DEFAULT_MAX_PIXELS", "FORMATS", "IMAGE_EXTENSIONS", "MAX_MAX_PIXELS", "Decoder", "reason"]
 
 # pytorch-fid's list.
 IMAGE_EXTENSIONS = frozenset(("bmp", "jpg", "jpeg", "pgm", "png", "ppm", "tif", "tiff", "webp"))
 
+# What a picture may be, whatever its extension says, in the order in which it is tried. Each of these is decoded by
+# Pillow's own code and declares its size before that. Not here: what starts a program (EPS), what Pillow only
+# recognises (BUFR, GRIB, HDF5, MPEG, WMF), and containers that open another picture inside (IPTC, ICO, CUR, ICNS, BLP).
+FORMATS = (
+    *("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF", "GIF", "AVIF", "JPEG2000"),
+    *("QOI", "DIB", "PCX", "SGI", "SUN", "TGA"),
+)
+
+# Formats of opened pictures: a JPEG of several pictures calls itself MPO, and what was made in memory has none.
+_DECODED = frozenset((*FORMATS, "MPO", None))
+
 # Pillow's own default, above which it warns: a quarter of a gibibyte of RGB. At it, one decoded picture takes 0.6 GB,
 # beside its file in memory.
 DEFAULT_MAX_PIXELS = 1024**3 // 4 // 3
+# Most that can be asked for: Pillow's sizes are C integers, and RGB takes 3 bytes a pixel.
+MAX_MAX_PIXELS = 2**40
 
-# Pillow runs an external program for these (Ghostscript), or only recognises them.
-_REFUSED_FORMATS = frozenset(("EPS",))
+# Of one channel with integers of 16 or 32 bits.
+_WIDE_MODES = frozenset(("I", "I;16", "I;16L", "I;16B", "I;16N"))
 
-# Of one channel with integers of 16 or 32 bits, or floats.
-_WIDE_MODES = frozenset(("I", "F", "I;16", "I;16L", "I;16B", "I;16N"))
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# Chunks of text and the colour profile: no pixel depends on them, and Pillow refuses a picture for a long one.
+_PNG_TEXT = frozenset((b"tEXt", b"zTXt", b"iTXt", b"iCCP"))
+# Texts from which Pillow reads the EXIF orientation.
+_PNG_ORIENTATION = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+
+_TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 322, 323
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Open a file without waiting for anybody: a pipe that nobody writes to would block; on regular files no effect."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    """Open a file without waiting: a pipe without a writer would block. Regular files do not notice."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
-@dataclass(frozen=True)
 class Decoder:
     """How a picture becomes RGB.
 
     What Pillow's ``convert("RGB")`` does stands: grey is repeated, palettes are looked up, CMYK is converted without a
-    profile, grey of 16 bits or floats is cut off at 255 (with a warning), of an animation the first frame is taken,
-    colour profiles are ignored.
+    profile, grey of 16 bits is cut off at 255, of an animation the first frame is taken, colour profiles are ignored.
+    Where that destroys the picture, or drops part of it, a SuspiciousInputWarning names the first picture.
 
     Parameters
     ----------
@@ -49,53 +68,74 @@ class Decoder:
     exif : bool
         False: the EXIF orientation is ignored, as every peer does. True: the picture is turned upright.
     max_pixels : int
-        Most pixels (width times height) that a picture may declare; it is refused from its header, before it is
-        decoded. Its encoded form may have at most 8 bytes for each of these pixels, plus 1 MiB.
+        Most pixels (width times height) that a picture, or a tile of one, may declare; it is refused from its header,
+        before it is decoded. Its encoded form may have at most 8 bytes for each of these pixels, plus 1 MiB.
     """
 
-    alpha: bool = False
-    exif: bool = False
-    max_pixels: int = DEFAULT_MAX_PIXELS
-    warned: list[str] = field(default_factory=list, init=False, repr=False, compare=False)  # the first of wide pictures
-
-    def __post_init__(self) -> None:
-        if self.max_pixels < 1:
-            raise ValueError(f"max_pixels: expected a positive number; got {self.max_pixels}")
+    def __init__(self, *, alpha: bool = False, exif: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS):
+        if not 1 <= max_pixels <= MAX_MAX_PIXELS:
+            raise ValueError(f"max_pixels: expected 1 to {MAX_MAX_PIXELS}; got {max_pixels}")
+        self.alpha = alpha
+        self.exif = exif
+        self.max_pixels = max_pixels
+        self._said: dict[str, str] = {}  # kind of warning: the picture that it was said of
 
     @property
-    def _max_bytes(self) -> int:
+    def max_bytes(self) -> int:
+        """Most bytes of an encoded picture."""
         return 8 * self.max_pixels + 2**20
 
     def check_size(self, nbytes: int, name: str) -> None:
         """Refuse an encoded picture that is too long; some of Pillow's readers take all of it into memory first."""
-        if nbytes > self._max_bytes:
+        if nbytes > self.max_bytes:
             raise ImageError(
-                f"{name}: has {nbytes} bytes; at most {self._max_bytes} are read (max_pixels={self.max_pixels})"
+                f"{name}: has {nbytes} bytes; at most {self.max_bytes} are read (max_pixels={self.max_pixels})"
             )
 
     def decode_file(self, path: str) -> NDArray[np.uint8]:
-        """Decode the picture in the file `path`; ImageError begins with the path."""
+        """Decode the picture in the file `path`; ImageError and MemoryError begin with the path."""
         try:
             with open(path, "rb", opener=_open_at_once) as file:
                 found = os.fstat(file.fileno())
                 if not stat.S_ISREG(found.st_mode):  # a device may have no end
                     raise ImageError(f"{path}: is not a regular file")
                 self.check_size(found.st_size, path)
-                # Whole, not in the pieces that Pillow asks for: its JPEG takes 0.96 ms instead of 1.33 (500 x 375).
-                data = file.read(self._max_bytes + 1)
+                data = self.read(file, path, found.st_size)
         except OSError as error:
             raise ImageError(f"{path}: {error.strerror or error}") from error
-        except MemoryError as error:
-            raise ImageError(f"{path}: cannot be read: not enough memory") from error
-        self.check_size(len(data), path)  # it may have grown, and files of /proc have no size
         return self.decode_bytes(data, path)
 
-    def decode_bytes(self, data: bytes, name: str) -> NDArray[np.uint8]:
-        """Decode the picture in `data`; ImageError begins with `name`."""
+    def read(self, file: IO[bytes], name: str, expected: int) -> bytes:
+        """Read a picture whole; `expected` is its probable length, so that no more memory is taken than it needs.
+
+        Whole, not in the pieces that Pillow asks for: its JPEG takes 0.96 ms instead of 1.33 (500 x 375).
+        """
         try:
-            image = Image.open(io.BytesIO(data))
+            parts = [file.read(expected + 1)]
+            total = len(parts[0])
+            if total > expected:  # it has grown, or never told its length, as files of /proc do not
+                while part := file.read(max(total, 2**16)):
+                    parts.append(part)
+                    total += len(part)
+                    self.check_size(total, name)
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        except MemoryError:
+            raise MemoryError(f"{name}: not enough memory to read it") from None
+
+    def decode_bytes(self, data: bytes, name: str) -> NDArray[np.uint8]:
+        """Decode the picture in `data`; ImageError and MemoryError begin with `name`."""
+        try:
+            if data.startswith(_PNG_SIGNATURE):
+                data = _without_text(data, keeps_orientation=self.exif)
+            image = _open(data)
+        except MemoryError:
+            raise MemoryError(f"{name}: not enough memory to read it") from None
         except Exception as error:
             raise ImageError(f"{name}: cannot be read as a picture ({reason(error)})") from error
+        if image is None:
+            raise ImageError(
+                f"{name}: cannot be read as a picture (its content is none of the formats {', '.join(FORMATS)})"
+            )
         with image:
             return self.to_rgb(image, name)
 
@@ -105,52 +145,146 @@ class Decoder:
         Raises
         ------
         fastfid.ImageError
-            It is too large or damaged. Pillow's exceptions for damaged files are of any class, so all are caught.
+            It is too large, damaged, or of floats that would become black. Pillow's exceptions for damaged files are of
+            any class, so all are caught.
+        MemoryError
+            There is not enough memory for it.
         """
         try:
+            if image.format not in _DECODED:
+                raise ImageError(
+                    f"{name}: is {image.format}; read are {', '.join(FORMATS)} (of a Pillow image pass"
+                    " image.convert('RGB'))"
+                )
             self._check_pixels(image, name)
-            if image.format in _REFUSED_FORMATS:
-                raise ImageError(f"{name}: is {image.format}, which an external program would have to read")
             image.load()
-            # Containers (icons) learn only now how large their picture is.
-            self._check_pixels(image, name)
-            if self.exif:
-                image = ImageOps.exif_transpose(image)
-            if self.alpha and image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            if image.mode != "RGB":  # convert() would copy once more
-                if image.mode in _WIDE_MODES:
-                    self._warn_of_wide(image.mode, name)
-                image = image.convert("RGB")
-            return np.asarray(image)
-        except (ImageError, FastfidWarning):  # a warning that somebody has made an error
+            return self._converted(image, name)
+        except (ImageError, FastfidWarning):  # a warning that the caller has made an error
             raise
+        except MemoryError:
+            raise MemoryError(f"{name}: not enough memory to decode it") from None
         except Exception as error:
             raise ImageError(f"{name}: cannot be decoded ({reason(error)})") from error
 
-    def _warn_of_wide(self, mode: str, name: str) -> None:
-        if self.warned:  # two threads may both come here first, and say it twice
-            return
-        self.warned.append(name)
-        warnings.warn(
-            f"{name}: has more than 8 bits a pixel (Pillow's mode {mode}); values above 255 are cut off, as by"
-            " pytorch-fid. Convert such pictures to 8 bits first",
-            FastfidWarning,
-            stacklevel=2,
-        )
+    def _converted(self, image: Image.Image, name: str) -> NDArray[np.uint8]:
+        if getattr(image, "is_animated", False):
+            self._warn_once("frames", f"{name}: has several frames; the first is read")
+        if self.exif:
+            image = ImageOps.exif_transpose(image)
+        image = self._without_alpha(image, name)
+        if image.mode != "RGB":  # convert() would copy once more
+            self._check_range(image, name)
+            image = image.convert("RGB")
+        return np.asarray(image)
+
+    def _without_alpha(self, image: Image.Image, name: str) -> Image.Image:
+        """Composite the picture on white, if that is asked for; say so if it is wholly transparent."""
+        if not image.has_transparency_data:
+            return image
+        if image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema() == (0, 0):
+            shown = "shows white only (--alpha)" if self.alpha else "its hidden colours are read, as by pytorch-fid"
+            self._warn_once("alpha", f"{name}: is transparent everywhere: {shown}")
+        if self.alpha:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image
+
+    def _check_range(self, image: Image.Image, name: str) -> None:
+        """Refuse a float picture in 0..1, which would become black; say where grey levels are cut off."""
+        if image.mode == "F":
+            values = np.asarray(image)
+            if not np.isfinite(values).all():
+                raise ImageError(f"{name}: is a float picture with NaN or infinite values")
+            low, high = float(values.min()), float(values.max())
+            if high <= 1 and (low, high) != (0, 0):
+                raise ImageError(
+                    f"{name}: is a float picture with values from {low:.3g} to {high:.3g}; grey levels are 0 to 255, so"
+                    " values below 1 become black. Multiply such pictures by 255 and save them with 8 bits"
+                )
+            self._warn_once(
+                "float",
+                f"{name}: is a float picture (Pillow's mode F): its values are cut off to whole grey levels 0 to 255,"
+                " and values below 1 become black, as by pytorch-fid. Convert such pictures to 8 bits first",
+            )
+        elif image.mode in _WIDE_MODES and np.asarray(image).max() > 255:
+            self._warn_once(
+                "wide",
+                f"{name}: has more than 8 bits a pixel (Pillow's mode {image.mode}); values above 255 are cut off, as"
+                " by pytorch-fid. Convert such pictures to 8 bits first",
+            )
+
+    def _warn_once(self, kind: str, text: str) -> None:
+        if self._said.setdefault(kind, text) is text:
+            warn(text, SuspiciousInputWarning)
 
     def _check_pixels(self, image: Image.Image, name: str) -> None:
-        width, height = image.size
-        if width * height > self.max_pixels:
-            raise ImageError(
-                f"{name}: declares {width} x {height} pixels; at most {self.max_pixels} are decoded "
-                "(--max-pixels, max_pixels=)"
-            )
+        sizes = [("declares", image.size)]
+        if image.format == "TIFF":
+            tile = [_tag(image, tag) for tag in (_TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH)]
+            sizes.append(("declares tiles of", (tile[0], tile[1])))
+        for what, (width, height) in sizes:
+            if width * height > self.max_pixels:
+                raise ImageError(
+                    f"{name}: {what} {width} x {height} pixels; at most {self.max_pixels} are decoded "
+                    "(--max-pixels, max_pixels=)"
+                )
+
+
+def _open(data: bytes) -> Image.Image | None:
+    """Open a picture of one of `FORMATS`; None if it is none of them.
+
+    What ``Image.open(..., formats=...)`` does, but for its limit of 179 million pixels, which belongs to the process
+    and not to us: ours follows.
+    """
+    Image.preinit()
+    for name in FORMATS:
+        if name not in Image.OPEN:
+            Image.init()  # loads the rarer formats
+        if name not in Image.OPEN:
+            continue  # this Pillow was built without it
+        factory, accept = Image.OPEN[name]
+        accepted = accept is None or accept(data[:16])
+        if not accepted or isinstance(accepted, str):
+            continue
+        try:
+            return factory(io.BytesIO(data), "")
+        except (SyntaxError, IndexError, TypeError, struct.error):  # how a format says "not mine"
+            continue
+    return None
+
+
+def _without_text(data: bytes, *, keeps_orientation: bool) -> bytes:
+    """Return a PNG without its texts and colour profile; what is not well-formed is left to Pillow."""
+    kept = []
+    begin = position = len(_PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            break
+        if kind in _PNG_TEXT:
+            is_orientation = data.startswith(_PNG_ORIENTATION, position + 8)
+            if not (keeps_orientation and is_orientation):
+                kept.append(data[begin:position])
+                begin = end
+        position = end
+        if kind == b"IEND":
+            break
+    if not kept:
+        return data
+    return b"".join([_PNG_SIGNATURE, *kept, data[begin:]])
+
+
+def _tag(image: Image.Image, tag: int) -> int:
+    """Return a TIFF's tag as an integer; 0 where it has none. Whatever else stands there fails when it is decoded."""
+    value: Any = image.tag_v2.get(tag, 0)  # type: ignore[attr-defined]
+    if isinstance(value, tuple):
+        value = max(value, default=0)
+    return int(value) if math.isfinite(value) else 2**63
 
 
 def reason(error: BaseException) -> str:
     """Return the first line of what an exception says, or its class."""
-    if isinstance(error, UnidentifiedImageError):
-        return "its content is none of the formats that Pillow knows"
+    if isinstance(error, Image.DecompressionBombError):  # of formats that look at Pillow's limit themselves
+        return f"{error} This limit is Pillow's own: PIL.Image.MAX_IMAGE_PIXELS = None lifts it"
     return (str(error) or type(error).__name__).splitlines()[0]

@@ -49,7 +49,7 @@ class InceptionFeatures:
     def engine(self) -> FeatureExtractor:
         """The network itself."""
         if self._engine is None:
-            device = "auto" if self.device is None else str(self.device)
+            device = "auto" if self.device is None else self.device
             self._engine = make_extractor(2048, MODES[self.mode], device)
         return self._engine
 

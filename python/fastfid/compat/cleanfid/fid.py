@@ -32,8 +32,8 @@ from fastfid.compat.cleanfid.resize import build_resizer, check_mode
 from fastfid.compat.pytorch_fid.fid_score import calculate_frechet_distance, distance
 from fastfid.errors import ImageError
 from fastfid.features.base import FeatureExtractor
-from fastfid.fid import provenance
 from fastfid.pipeline import extract
+from fastfid.provenance import provenance_of
 from fastfid.sources import ImageItem
 from fastfid.sources.picture import Decoder
 from fastfid.statistics import Statistics, atomic_file
@@ -131,7 +131,7 @@ class _Network(FeatureExtractor):
         """Return the provenance of its features; nothing is known of a caller's own network or functions."""
         if self.has_callbacks or not isinstance(self._model, InceptionFeatures):
             return {}
-        return provenance(self._model.engine)
+        return provenance_of(self._model.engine)
 
     def prepare(self, image: NDArray[Any]) -> NDArray[np.float32]:
         """Transform and resize one image to (3, h', w') with values in [0, 255]."""
@@ -663,7 +663,7 @@ def make_custom_stats(
     moments = _core.Moments(features.shape[1])
     moments.update(features)
     statistics = Statistics.from_moments(
-        moments, {**provenance(model.engine), "source": os.fspath(fdir)}, os.fspath(fdir)
+        moments, {**provenance_of(model.engine), "source": os.fspath(fdir)}, os.fspath(fdir)
     )
     fid_path.parent.mkdir(parents=True, exist_ok=True)
     print(f"saving custom KID stats to {kid_path}")

@@ -8,7 +8,6 @@ covariances neither needs SciPy nor fails.
 import importlib
 import os
 import sys
-import warnings
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -19,12 +18,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfid import _core, npz
+from fastfid._console import warn
 from fastfid.compat._items import ItemSource, file_items
 from fastfid.compat._torch import require_torch
-from fastfid.errors import FastfidWarning, NumericalError
+from fastfid.errors import NumericalError
 from fastfid.features.base import FeatureExtractor
-from fastfid.fid import frechet_distance, make_extractor, provenance
+from fastfid.fid import frechet_distance, make_extractor
 from fastfid.pipeline import extract
+from fastfid.provenance import provenance_of
 from fastfid.statistics import Statistics, npz_path
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class _Engine:
 
     def __init__(self, dims: int, device: Any):
         self.dims = dims
-        self.device = "auto" if device is None else str(device)
+        self.device = "auto" if device is None else device
 
     @cached_property
     def extractor(self) -> FeatureExtractor:
@@ -320,7 +321,7 @@ def calculate_activation_statistics(
     """
     moments = _core.Moments(dims)
     _read(files, model, batch_size, dims, device, num_workers, moments.update)
-    meta = provenance(model.extractor) if isinstance(model, _Engine) else {}
+    meta = provenance_of(model.extractor) if isinstance(model, _Engine) else {}
     name = os.fspath(files[0]) if len(files) == 1 else "files"  # one alone is an error, which names it
     statistics = Statistics.from_moments(moments, meta, name=name)
     pair = _Pair((statistics.mu, statistics.sigma))
@@ -354,7 +355,12 @@ def compute_statistics_of_path(
         pair = _Pair((statistics.mu.astype(mu_dtype, copy=False), statistics.sigma.astype(sigma_dtype, copy=False)))
         pair.statistics = statistics
         return pair
-    files = sorted(file for extension in IMAGE_EXTENSIONS for file in Path(path).glob(f"*.{extension}"))
+    files = sorted(
+        file
+        for extension in IMAGE_EXTENSIONS
+        for file in Path(path).glob(f"*.{extension}")
+        if not file.name.startswith("._")  # what macOS puts beside each file on foreign disks
+    )
     passed_over = sum(
         extension not in IMAGE_EXTENSIONS and extension.lower() in IMAGE_EXTENSIONS
         for extension in (file.suffix[1:] for file in Path(path).glob("*"))
@@ -366,11 +372,7 @@ def compute_statistics_of_path(
             f"(it has {passed_over} with upper-case extensions)"
         )
     if passed_over:
-        warnings.warn(
-            f"{path}: {passed_over} files with upper-case extensions were not read (nor does pytorch-fid read them)",
-            FastfidWarning,
-            stacklevel=2,
-        )
+        warn(f"{path}: {passed_over} files with upper-case extensions were not read (nor does pytorch-fid read them)")
     return calculate_activation_statistics(files, model, batch_size, dims, device, num_workers)
 
 

@@ -1,0 +1,276 @@
+"""The command line: ``fastfid PATH PATH``, pytorch-fid's flags, and a few commands of our own.
+
+stdout carries the answer and nothing else; every other line goes to stderr. Exit codes: 0; 1 with one sentence on
+stderr; 2 usage; 130 Ctrl-C; 143 SIGTERM. Heavy imports happen inside the functions that need them, so that ``--help``
+is instant.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from fastfid import _console
+from fastfid._console import say
+from fastfid.cli.options import PARSERS, Parser, fid_options, progress_mode, superfluous
+from fastfid.cli.signals import Signals
+
+__all__ = ["main", "run"]
+
+
+def _parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
+    args = parser.parse_args(argv)
+    if args.max_errors is not None and args.on_error != "skip":
+        parser.error("--max-errors: needs --on-error skip; without it the first unreadable image is an error")
+    return args
+
+
+def _run_fid(argv: Sequence[str]) -> int:
+    parser = PARSERS[""]()
+    args = _parse(parser, argv)
+    if args.save_stats:
+        for option in ("json", "uncertainty", "force"):
+            if getattr(args, option):
+                parser.error(f"--{option}: there is no distance with --save-stats")
+        return _save_statistics(parser, args, *args.path, overwrite=False)
+    from fastfid import fid
+    from fastfid.sources import is_statistics_file
+
+    for path in args.path:
+        _check_exists(path)
+    reads_images = not all(map(is_statistics_file, args.path))
+    _prepare(args, reads_images)
+    record = fid.compute_fid(
+        *args.path, force=args.force, uncertainty=args.uncertainty, return_info=True, **fid_options(args)
+    )
+    for side, cached in record["cached"].items():
+        if cached:
+            _remark(f"{record[side]}: statistics from the cache")
+    if not reads_images:
+        _remark(superfluous(parser, args))
+    _remark(_sample_size_remark(record))
+    if args.uncertainty and not args.json:
+        say(_uncertainty_line(record["uncertainty"]))
+    if args.json:
+        print(json.dumps(record, indent=2, allow_nan=False))
+    else:
+        print("FID: ", record["fid"])
+    return 0
+
+
+def _run_stats(argv: Sequence[str]) -> int:
+    parser = PARSERS["stats"]()
+    args = _parse(parser, argv)
+    return _save_statistics(parser, args, args.source, args.output, overwrite=args.overwrite)
+
+
+def _save_statistics(parser: Parser, args: argparse.Namespace, source: str, output: str, *, overwrite: bool) -> int:
+    from fastfid import fid
+    from fastfid.sources import is_statistics_file
+    from fastfid.statistics import check_writable, npz_path
+
+    if not output:
+        raise RuntimeError("the output file has no name")
+    _check_exists(source)
+    target = npz_path(output)
+    for path in (output, target):
+        if os.path.lexists(path) and not (overwrite and path == target and os.path.isfile(path)):
+            how = " (--overwrite replaces it)" if hasattr(args, "overwrite") and not overwrite else ""
+            raise RuntimeError(f"Existing output file: {path}{how}")
+    if not target.parent.is_dir():
+        raise RuntimeError(f"{target}: there is no folder {target.parent}")
+    check_writable(target)
+    has_statistics = is_statistics_file(source)
+    _prepare(args, reads_images=not has_statistics)
+    _remark(f"Saving statistics for {source}")
+    statistics = fid.compute_statistics(source, **fid_options(args))
+    statistics.save(target, overwrite=overwrite)
+    if has_statistics:
+        _remark(f"{source}: holds statistics already, which were copied")
+        _remark(superfluous(parser, args))
+    _remark(f"{target}: n = {statistics.n}, d = {statistics.d}")
+    return 0
+
+
+def _run_weights(argv: Sequence[str]) -> int:
+    args = PARSERS["weights"]().parse_args(argv)
+    from fastfid.features import weights
+
+    if args.action == "show":
+        print(weights.describe(args.weights))
+    else:
+        found = weights.find_weights(args.weights, fetch=args.action == "get")
+        if args.action == "get" and args.weights:
+            found = weights.keep_in_cache(found)
+        print(f"{found.path}: {found.identity}")
+    return 0
+
+
+def _run_info(argv: Sequence[str]) -> int:
+    args = PARSERS["info"]().parse_args(argv)
+    from fastfid.info import gather
+
+    facts = gather()
+    if args.json:
+        print(json.dumps(facts, indent=2))
+    else:
+        width = max(len(key) for key in facts)
+        for key, value in facts.items():
+            print(f"{key:{width}}  {value}")
+    return 0
+
+
+def _run_demo(argv: Sequence[str]) -> int:
+    args = PARSERS["demo"]().parse_args(argv)
+    from fastfid.demo import run
+
+    _show_warnings(args)
+    run(args.output, device=args.device or "auto", weights=args.weights, progress=progress_mode(args))
+    return 0
+
+
+def _run_completion(argv: Sequence[str]) -> int:
+    args = PARSERS["completion"]().parse_args(argv)
+    from fastfid.cli.completion import script
+
+    print(script(args.shell), end="")
+    return 0
+
+
+_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "stats": _run_stats,
+    "weights": _run_weights,
+    "info": _run_info,
+    "demo": _run_demo,
+    "completion": _run_completion,
+}
+
+
+def _check_exists(path: str) -> None:
+    # pytorch-fid's words; globs and brace lists of shards are resolved later.
+    if not os.path.exists(path) and not any(c in path for c in "*?[{"):
+        raise RuntimeError(f"Invalid path: {path}")
+
+
+def _prepare(args: argparse.Namespace, reads_images: bool) -> None:
+    """Set up the process: threads, warnings as lines on stderr, reports of crashes; say so where the CPU is used."""
+    from fastfid import _core
+
+    _core.report_crashes()
+    _show_warnings(args)
+    if args.threads is not None:
+        _core.set_num_threads(args.threads)
+    if reads_images:
+        from PIL import Image
+
+        # Ours, --max-pixels, is looked at before anything is decoded; Pillow's cannot be raised by an option.
+        Image.MAX_IMAGE_PIXELS = None
+        devices, why = _core.cuda_driver()
+        if args.device in (None, "auto") and devices == 0:  # pytorch-fid falls back to the CPU in silence
+            _remark(f"running on the CPU: {why}")
+
+
+def _show_warnings(args: argparse.Namespace) -> None:
+    """Turn warnings into lines on stderr. Lost images and likely mistakes are said even with --quiet."""
+    from fastfid.errors import FastfidWarning, SkippedImagesWarning, SuspiciousInputWarning
+
+    _console.set_quiet(args.quiet)
+    if args.quiet:
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+    warnings.simplefilter("ignore" if args.quiet else "always", FastfidWarning)
+    warnings.simplefilter("always", SkippedImagesWarning)
+    warnings.simplefilter("always", SuspiciousInputWarning)
+    warnings.showwarning = _console.show_warning
+
+
+def _sample_size_remark(record: dict[str, Any]) -> str | None:
+    n, d = record["n"], record["dims"]
+    thin = [f"{record[side]} (n = {n[side]})" for side in ("real", "fake") if n[side] is not None and n[side] <= d]
+    if not thin:
+        return None
+    return (
+        f"{' and '.join(thin)}: no more images than dims ({d}), so sampling bias dominates: "
+        "compare the distance only with distances of the same n"
+    )
+
+
+def _uncertainty_line(uncertainty: dict[str, Any]) -> str:
+    if uncertainty["standard_error"] is None:
+        return f"standard error: none ({uncertainty['reason']})"
+    good_to = uncertainty["relative_error_of_standard_error"]
+    return f"standard error of sampling: {uncertainty['standard_error']:.4g} (itself good to {good_to:.0%})"
+
+
+def _remark(text: str | None) -> None:
+    if text:
+        _console.remark(text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: the process's own) and return the exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    # A closed stream is None, and print(file=None) would write errors to stdout.
+    sys.stdout = sys.stdout or io.StringIO()
+    sys.stderr = sys.stderr or io.StringIO()
+    with Signals() as signals, warnings.catch_warnings():
+        try:
+            run = _COMMANDS.get(argv[0]) if argv else None
+            code = run(argv[1:]) if run else _run_fid(argv)
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:
+            # Whoever read stdout has gone; Python would complain once more when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except (KeyboardInterrupt, OSError, ValueError, RuntimeError, ImportError, MemoryError, TypeError) as error:
+            if signals.received is not None or isinstance(error, KeyboardInterrupt):
+                number = signals.received or signal.SIGINT
+                say("interrupted" if number == signal.SIGINT else "terminated")
+                return 128 + number
+            if os.environ.get("FASTFID_TRACEBACK"):
+                raise
+            say(f"error: {_sentence(error)}", *_steps(error))
+            return 1
+        finally:
+            _console.set_quiet(False)
+
+
+def run() -> NoReturn:
+    """Run the process's command line and end the process: what the command ``fastfid`` calls."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # "Fréchet", and names, where the terminal knows ASCII only
+    code = main()
+    if code > 128:
+        # Interrupted, and tidied up. Python's own end takes a while, and another signal would change the exit code.
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+        os._exit(code)
+    try:
+        sys.stderr.flush()
+    except OSError:  # closed or full; Python would try again at exit, and end with another code
+        sys.stderr = io.StringIO()
+    sys.exit(code)
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return str(error) or "out of memory"
+    if _steps(error):
+        return str(error.args[0])
+    return str(error) or type(error).__name__
+
+
+def _steps(error: BaseException) -> Sequence[str]:
+    """Return the lines, in our own words, that say what mends it."""
+    from fastfid.errors import WeightsError
+
+    return error.args[1:] if isinstance(error, WeightsError) else ()

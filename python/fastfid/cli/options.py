@@ -1,0 +1,345 @@
+"""The parsers of the command line."""
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from fastfid._version import __version__
+from fastfid.protocols import PROTOCOLS
+
+__all__ = ["COMMANDS", "PARSERS", "fid_options", "superfluous"]
+
+# What each command does, in the order of --help.
+COMMANDS = {
+    "stats": "compute the statistics of one source and keep them",
+    "weights": "the Inception weights: where they are, fetch them, check them",
+    "info": "facts of the build and of this machine",
+    "demo": "FID of disturbed photographs, as a table and a plot",
+    "completion": "print a script that completes commands and options in bash or zsh",
+}
+
+_DESCRIPTION = """\
+Fréchet Inception Distance (FID) of two sets of images. Prints "FID:  <number>".
+Takes pytorch-fid's command lines and gives pytorch-fid's numbers.
+
+A PATH is a folder of images, a .zip or .tar, a quoted pattern ('run/*_fake.png', 'shard-{00..15}.tar'), an .npz or
+.npy of images, or an .npz of statistics (mu, sigma) that this or any other tool has written.
+
+commands (their names win over paths; write ./stats for a folder called stats):
+{commands}
+"""
+
+_EPILOG = """\
+examples:
+  fastfid real/ generated/                       the FID that pytorch-fid prints
+  fastfid stats real/ -o real.npz                once
+  fastfid real.npz generated.zip --json          then often, with numerical bounds, n and versions
+  fastfid real/ generated/ --protocol clean      another preprocessing; docs/protocols.md
+
+environment: FASTFID_WEIGHTS (a weights file), FASTFID_CACHE (folder of the weights and of --cache), FASTFID_NUM_THREADS
+(like --threads; then OMP_NUM_THREADS). exit codes: 0, 1 failure (one sentence on stderr), 2 usage, 130 interrupted.
+"""
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Leaves description and epilog as they are, and gives each option as few lines as fit."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=32)
+
+
+class Parser(argparse.ArgumentParser):
+    """Ends wrong usage with one line, a suggestion in it, and exit code 2."""
+
+    def __init__(self, **options: Any):
+        super().__init__(formatter_class=_Formatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, what may be meant, and where the rest is explained."""
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: error: {message}{self._hint(message)} ({self.prog} --help)\n")
+
+    def _hint(self, message: str) -> str:
+        first = sys.argv[1] if len(sys.argv) > 1 else ""
+        if first in COMMANDS and os.path.exists(first):
+            return f"; if you mean the path, write ./{first}"
+        if not message.startswith("unrecognized arguments: "):
+            return ""
+        unknown = message.removeprefix("unrecognized arguments: ").split()
+        if unknown[0].startswith("-"):
+            return _did_you_mean(unknown[0].partition("=")[0], self._option_string_actions)
+        if first and not first.startswith("-") and not os.path.exists(first):
+            return f"; {first} is neither a path nor one of the commands {', '.join(COMMANDS)}"
+        return "; a pattern of several files is one path if it is quoted, such as 'shards/*.tar'"
+
+
+def _did_you_mean(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    """Return what checks that an argument is one of `choices`, and suggests the one that is close."""
+
+    def check(text: str) -> str:
+        if text not in choices:
+            raise argparse.ArgumentTypeError(
+                f"expected one of {', '.join(choices)}; got {text!r}{_did_you_mean(text, choices)}"
+            )
+        return text
+
+    check.choices = choices  # type: ignore[attr-defined]  # for the completion
+    return check
+
+
+def _dims(text: str) -> int:
+    return int(_one_of("64", "192", "768", "2048")(text))
+
+
+_dims.choices = ("64", "192", "768", "2048")  # type: ignore[attr-defined]
+
+
+def _device(text: str) -> str:
+    from fastfid.features.base import check_device
+
+    try:
+        return check_device(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("device: ")) from None
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def check(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected an integer, got {text!r}") from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"expected {least} or more, got {value}")
+        return value
+
+    return check
+
+
+def _add_source_options(parser: argparse.ArgumentParser) -> None:
+    _add_network_options(parser)
+    _add_image_options(parser)
+
+
+def _add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Options of everything that runs the network."""
+    add = parser.add_argument_group("network").add_argument
+    add("--dims", type=_dims, metavar="D", help="features: 64, 192, 768 or 2048 (default; or that of the statistics)")
+    add(
+        "--protocol",
+        type=_one_of(*PROTOCOLS),
+        metavar="NAME",
+        help="how images are resized, which changes the number: pytorch-fid (default; or that of the statistics), "
+        "tensorflow (TTUR, torch-fidelity, ADM), clean (clean-fid), torchmetrics (>= 1.8), none",
+    )
+    add("--device", type=_device, metavar="DEV", help="auto (default: CUDA if there is any), cpu, cuda or cuda:N")
+    add(
+        "--precision",
+        type=_one_of("float32", "tf32", "float16"),
+        default="float32",
+        metavar="NAME",
+        help="float32 (default); tf32 or float16 on CUDA, which change the number (docs/precision.md)",
+    )
+    add("--weights", metavar="FILE", help="Inception weights (default: FASTFID_WEIGHTS, the cache, fetched once)")
+    add("--threads", type=_at_least(1), metavar="N", help="threads to compute with; default: the CPUs it may use")
+    add("--num-workers", type=_at_least(0), metavar="N", help="threads that decode images; default: min(8, CPUs)")
+    add(
+        "--batch-size",
+        type=_at_least(1),
+        default=50,
+        metavar="N",
+        help="accepted for pytorch-fid's sake; never changes a number",
+    )
+
+
+def _add_image_options(parser: argparse.ArgumentParser) -> None:
+    """Options of everything that reads images."""
+    add = parser.add_argument_group("images").add_argument
+    add("--recursive", action="store_true", help="search sub-folders too (hidden ones never)")
+    add("--any-case", action="store_true", help="take upper-case file extensions too")
+    add("--match", metavar="PATTERN", help="take only pictures with such a name, as '*_fake_B.png'")
+    add("--num", type=_at_least(1), metavar="N", help="use a random subset of N images of each source")
+    add("--seed", type=_at_least(0), default=0, metavar="N", help="seed of that subset; default: 0")
+    add("--key", metavar="NAME", help="array of images in an .npz; default: arr_0")
+    add(
+        "--value-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="black and white of float arrays, as -1 1; without it they are refused",
+    )
+    add("--alpha", action="store_true", help="composite on white (default: drop alpha, as pytorch-fid)")
+    add("--exif", action="store_true", help="apply the EXIF orientation (default: ignore it, as pytorch-fid)")
+    add("--max-pixels", type=_at_least(1), metavar="N", help="refuse larger images undecoded; default: 89 million")
+    add(
+        "--on-error",
+        type=_one_of("raise", "skip"),
+        default="raise",
+        metavar="WHAT",
+        help="an unreadable image ends the run (raise, default), or is left out and counted (skip)",
+    )
+    add("--max-errors", type=_at_least(0), metavar="N", help="with skip: fail once more than N images were lost")
+    add(
+        "--cache",
+        action="store_const",
+        const=True,
+        default=False,
+        help="keep statistics of files, and take them when the same files (path, size, times) come again",
+    )
+    add(
+        "--cache-hashes",
+        action="store_const",
+        const="hashes",
+        dest="cache",
+        help="know the files by their content instead: slower, and holds when they move",
+    )
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--quiet", action="store_true", help="no progress and no remarks; errors and likely mistakes only"
+    )
+    parser.add_argument(
+        "--progress", action="store_true", help="progress in a log too: a line every 30 s where stderr is no terminal"
+    )
+
+
+def _fid_parser() -> Parser:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  fastfid {name:{width}}  {what}" for name, what in COMMANDS.items())
+    parser = Parser(
+        prog="fastfid",
+        usage="fastfid [options] PATH PATH",
+        description=_DESCRIPTION.replace("{commands}", commands),
+        epilog=_EPILOG,
+    )
+    parser.add_argument("path", nargs=2, metavar="PATH", help="the two sets of images, or their statistics (.npz)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object (docs/json.md)")
+    parser.add_argument(
+        "--uncertainty",
+        action="store_true",
+        help="standard error of the FID, from 10 groups of each side's images (needs images and n > d; 200 MB a side)",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="compare what different protocols, networks or precisions made"
+    )
+    parser.add_argument(
+        "--save-stats", action="store_true", help="write the statistics of the first path to the second"
+    )
+    _add_output_options(parser)
+    parser.add_argument("--version", action="version", version=f"fastfid {__version__}")
+    _add_source_options(parser)
+    return parser
+
+
+def _stats_parser() -> Parser:
+    parser = Parser(
+        prog="fastfid stats",
+        usage="fastfid stats [options] SOURCE -o FILE.npz",
+        description="Compute the statistics (mean and covariance of the Inception features) of one source and keep "
+        "them as an .npz that fastfid, pytorch-fid and the other tools read.",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="a folder, .zip, .tar, pattern, .npz or .npy with images")
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the .npz to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists; else that is an error")
+    _add_output_options(parser)
+    _add_source_options(parser)
+    return parser
+
+
+def _weights_parser() -> Parser:
+    parser = Parser(
+        prog="fastfid weights",
+        description="The FID Inception weights (Google's Inception, 2015-12-05, Apache-2.0).",
+    )
+    parser.add_argument(
+        "action",
+        nargs="?",
+        default="show",
+        type=_one_of("show", "get", "verify"),
+        metavar="ACTION",
+        help="show (default): where and what they are; get: bring them into the cache, fetched or from --weights FILE; "
+        "verify: read them, check every hash, fetch nothing",
+    )
+    parser.add_argument("--weights", metavar="FILE", help="this file, not FASTFID_WEIGHTS, the cache or the network")
+    return parser
+
+
+def _info_parser() -> Parser:
+    parser = Parser(prog="fastfid info", description="Facts of the build and of this machine, for a bug report.")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _demo_parser() -> Parser:
+    parser = Parser(
+        prog="fastfid demo",
+        description="FID of 128 crops of real photographs against the same crops disturbed five ways in three rising "
+        "levels, as in figure 3 of Heusel et al. 2017: a table on stdout and one PNG plot. Takes 2 to 3 minutes on 2 "
+        "cores. Needs scikit-image and matplotlib: pip install '.[demo]' in fastfid's source folder.",
+    )
+    parser.add_argument("-o", "--output", default="fastfid-demo.png", metavar="FILE", help="plot; default: %(default)s")
+    parser.add_argument("--device", type=_device, metavar="DEV", help="auto (default), cpu, cuda or cuda:N")
+    parser.add_argument("--weights", metavar="FILE", help="Inception weights file")
+    _add_output_options(parser)
+    return parser
+
+
+def _completion_parser() -> Parser:
+    parser = Parser(
+        prog="fastfid completion",
+        description='Print a script that completes commands and options: eval "$(fastfid completion bash)".',
+    )
+    parser.add_argument("shell", type=_one_of("bash", "zsh"), metavar="SHELL", help="bash or zsh")
+    return parser
+
+
+# The parser of each command; "" is the command without a name.
+PARSERS: dict[str, Callable[[], Parser]] = {
+    "": _fid_parser,
+    "stats": _stats_parser,
+    "weights": _weights_parser,
+    "info": _info_parser,
+    "demo": _demo_parser,
+    "completion": _completion_parser,
+}
+
+
+def fid_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the keywords of compute_fid and compute_statistics that the command line gives."""
+    names = ("dims", "protocol", "precision", "weights", "batch_size", "num_workers", "on_error", "max_errors", "cache")
+    images = ("recursive", "any_case", "match", "key", "num", "seed", "alpha", "exif")
+    return {
+        **{name: getattr(args, name) for name in (*names, *images)},
+        "device": args.device or "auto",
+        "progress": progress_mode(args),
+        **({"value_range": tuple(args.value_range)} if args.value_range else {}),
+        **({"max_pixels": args.max_pixels} if args.max_pixels else {}),
+    }
+
+
+def progress_mode(args: argparse.Namespace) -> Any:
+    """Return `progress` as the library takes it."""
+    if args.quiet:
+        return False
+    return "lines" if args.progress else "auto"
+
+
+def superfluous(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str | None:
+    """Name the options that would have changed the number, had there been images to read."""
+    names: Sequence[str] = (
+        *("dims", "protocol", "precision", "weights", "num", "recursive", "any_case", "match", "key", "value_range"),
+        *("alpha", "exif", "on_error"),
+    )
+    given = [name for name in names if getattr(args, name) != parser.get_default(name)]
+    if not given:
+        return None
+    return f"{', '.join('--' + name.replace('_', '-') for name in given)}: ignored, as no image is read"

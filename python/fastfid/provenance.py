@@ -1,0 +1,91 @@
+"""What statistics say of the network that made them: protocol, extractor, precision, dims."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["FORCE_HINT", "Assumption", "assumed_protocol", "check_provenance", "provenance_of"]
+
+# What the refusal of different provenances adds where there is a way round it.
+FORCE_HINT = " (--force or force=True compares them all the same)"
+
+_OPTIONS = ("protocol", "precision")
+
+
+def provenance_of(extractor: Any) -> dict[str, Any]:
+    """Return what a statistics file says of the extractor that made it."""
+    return {
+        "protocol": extractor.protocol,
+        "extractor": extractor.identity,
+        "precision": extractor.precision,
+        "dims": extractor.dims,
+    }
+
+
+def check_provenance(
+    name_a: str,
+    a: Mapping[str, Any],
+    name_b: str,
+    b: Mapping[str, Any],
+    *,
+    force: bool = False,
+    hint: str = FORCE_HINT,
+    is_run: bool = False,
+) -> None:
+    """Refuse two provenances that differ in dims, protocol, extractor or precision; the unsaid is not compared.
+
+    Parameters
+    ----------
+    hint : str
+        What the refusal adds.
+    is_run : bool
+        `b` is what images are about to be read with: the refusal names the option that reads them as `a` was.
+
+    Raises
+    ------
+    ValueError
+        They differ, and `force` is False; the message names both.
+    """
+    if force:
+        return
+    for key in ("dims", "protocol", "extractor", "precision"):
+        ours, theirs = a.get(key), b.get(key)
+        if ours is not None and theirs is not None and ours != theirs:
+            if is_run and key in _OPTIONS:
+                hint = f"; --{key} {ours} or {key}={ours!r} reads the images alike{hint}"
+            raise ValueError(
+                f"{name_a} was made with {key} {ours}, {name_b} with {theirs}: their distance means nothing{hint}"
+            )
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """The protocol that statistics were probably made with, and the sign of it."""
+
+    protocol: str
+    sign: str
+
+
+# What clean-fid calls its files: name, mode, split and resolution.
+_CLEANFID_MODES = {"clean": "clean", "legacy_tensorflow": "tensorflow", "legacy_pytorch": "pytorch-fid"}
+_CLEANFID_NAME = re.compile(rf"_({'|'.join(_CLEANFID_MODES)})_[^/]*\.npz$")
+
+
+def assumed_protocol(meta: Mapping[str, Any], name: str) -> Assumption | None:
+    """Return the protocol of statistics that do not say it, where there is a sign of it; else None.
+
+    >>> assumed_protocol({}, "ffhq_clean_trainval70k_1024.npz").protocol
+    'clean'
+    """
+    if meta.get("protocol") is not None:
+        return None
+    if meta.get("writer") == "ADM":
+        return Assumption("tensorflow", "it has the spatial statistics of ADM's references")
+    file = os.path.basename(name)
+    if found := _CLEANFID_NAME.search(file):
+        return Assumption(_CLEANFID_MODES[found[1]], f"its name is what clean-fid calls a file of mode {found[1]}")
+    if file.startswith("fid_stats_"):
+        return Assumption("tensorflow", "its name is what TTUR calls its files")
+    return None
