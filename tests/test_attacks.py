@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import struct
 import subprocess
 import sys
@@ -15,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastfid import _core
-from fastfid.errors import ImageError
+from fastfid import Statistics, _core
+from fastfid.errors import ImageError, WeightsError
+from fastfid.features.weights import find_weights
 from fastfid.sources import is_statistics_file, open_source
 from fastfid.sources.picture import FORMATS, Decoder
 
@@ -114,6 +116,84 @@ def test_damaged_pictures(form):
     assert decode(data) == (form in {*FORMATS, "MPO"})
     outcomes = [decode(broken) for broken in mutations(data, SEED, 120)]
     assert not all(outcomes)
+
+
+def iptc(payload):
+    """A picture of 40 x 40 in the IPTC format, around another file that Pillow opens with any plugin."""
+
+    def field(tag, data):
+        if len(data) < 32768:
+            return bytes([0x1C, *tag]) + struct.pack(">H", len(data)) + data
+        return bytes([0x1C, *tag, 132, 0]) + struct.pack(">I", len(data)) + data
+
+    head = field((3, 60), b"\1\0") + field((3, 20), b"\0\x28") + field((3, 30), b"\0\x28")
+    return head + field((3, 120), b"\5") + field((8, 10), payload)
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\nshowpage\n"
+
+
+@pytest.mark.parametrize("payload", [EPS, encoded("PNG")])
+def test_a_picture_inside_another_is_not_opened(tmp_path, monkeypatch, payload):
+    """A program called gs stands by, and writes a file if it is started."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\necho 10.0\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with Image.open(io.BytesIO(iptc(payload))) as opened:  # Pillow itself does
+        assert opened.format == "IPTC"
+    for data in (iptc(payload), EPS):
+        with pytest.raises(ImageError, match="none of the formats"):
+            Decoder().decode_bytes(data, "x.png")
+    with Image.open(io.BytesIO(EPS)) as eps, pytest.raises(ImageError, match=r"is EPS; read are PNG.*convert\('RGB'\)"):
+        Decoder().to_rgb(eps, "image 0")
+    assert not (tmp_path / "started").exists()
+
+
+def tiled_tiff(side, tile):
+    """A grey TIFF of side x side black pixels in one deflated tile of tile x tile."""
+    data = zlib.compress(bytes(tile * tile), 9)
+    offset = 8 + 2 + 10 * 12 + 4
+    tags = {256: side, 257: side, 258: 8, 259: 8, 262: 1, 277: 1, 322: tile, 323: tile, 324: offset, 325: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + data
+
+
+def test_tiles_count_as_pixels():
+    small = tiled_tiff(10, 64)
+    np.testing.assert_array_equal(Decoder(max_pixels=100_000).decode_bytes(small, "x.tif"), np.zeros((10, 10, 3)))
+    with pytest.raises(ImageError, match=r"x\.tif: declares tiles of 5000 x 5000 pixels; at most 100000 are decoded"):
+        Decoder(max_pixels=100_000).decode_bytes(tiled_tiff(10, 5000), "x.tif")
+
+
+MEMORY = """
+import resource, sys
+from PIL import Image
+from stubs import GridMeans
+from fastfid import compute_statistics
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (600 << 20), resource.RLIM_INFINITY))
+try:
+    compute_statistics(sys.argv[1], extractor=GridMeans(), on_error="skip", num_workers=int(sys.argv[2]))
+    print("done")
+except MemoryError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_memory_that_runs_out_ends_the_run(tmp_path, workers):
+    """Skipping is for pictures that cannot be read. Small ones take no more memory than they need."""
+    for i in range(4):
+        (tmp_path / f"{i}.png").write_bytes(encoded("PNG"))
+
+    def run():
+        command = [sys.executable, "-c", MEMORY, str(tmp_path), str(workers)]
+        environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__), "MALLOC_ARENA_MAX": "1"}
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+
+    assert run() == "done\n"
+    Image.new("L", (9400, 9400)).save(tmp_path / "9.png")  # 88 million pixels, 265 MB as RGB, twice
+    assert run().startswith(f"{tmp_path}/9.png: not enough memory")
 
 
 def test_random_bytes_are_no_picture():
@@ -288,3 +368,183 @@ def test_a_bomb_is_one_sentence_on_the_command_line(tmp_path, weights):
         f"fastfid: error: {tmp_path}/x.png: declares 12000 x 9000 pixels; at most 89478485 are decoded "
         "(--max-pixels, max_pixels=)"
     ]
+
+
+# Files that are none
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.tar", "x.tar.gz", "x.zip", "x.npy", "weights.pth"])
+@pytest.mark.parametrize("kind", ["pipe", "/dev/zero", "/dev/full", "folder"])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path, name, kind):
+    path = tmp_path / name
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(kind)
+    if name == "weights.pth":
+        with pytest.raises(WeightsError, match=r"weights\.pth: (is not a regular file|cannot be read: Is a directory)"):
+            find_weights(path)
+        return
+    assert not is_statistics_file(path)
+    with pytest.raises(ValueError, match=rf"{name}: (is not a regular file|no images found)"):
+        open_source(path)
+    if name == "x.npz":
+        with pytest.raises((ValueError, OSError), match=r"is not a regular file|Is a directory"):
+            Statistics.load(path)
+
+
+def test_more_shards_than_files_may_be_open(tmp_path):
+    for i in range(300):
+        with zipfile.ZipFile(tmp_path / f"{i:03}.zip", "w") as archive:
+            archive.writestr("a.png", encoded("PNG"))
+        np.save(tmp_path / f"{i:03}.npy", np.zeros((1, 4, 4, 3), np.uint8))
+    script = "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
+    script += "from fastfid.sources import open_source\n"
+    script += "print(sum(item.load().size > 0 for item in open_source(sys.argv[1])))"
+    for pattern in ("*.zip", "*.npy"):
+        command = [sys.executable, "-c", script, str(tmp_path / pattern)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == "300\n"
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.zip", "x.tar", "x.tar.gz"])
+def test_a_file_that_is_exchanged_before_its_turn(tmp_path, name):
+    """Another file of the same size: its pictures would be read by the old one's header."""
+
+    def write(path, shade):
+        array = np.full((3, 8, 8, 3), shade, np.uint8)
+        if name == "x.npy":
+            np.save(path, array)
+        elif name == "x.npz":
+            np.savez(path, array)
+        elif name == "x.zip":
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("a.ppm", b"P6 8 8 255\n" + array[0].tobytes())
+        else:
+            with tarfile.open(path, "w:gz" if name.endswith("gz") else "w") as archive:
+                member = tarfile.TarInfo("a.ppm")
+                data = b"P6 8 8 255\n" + array[0].tobytes()
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+
+    write(tmp_path / name, 1)
+    source = open_source(tmp_path / name)
+    assert all((item.load() == 1).all() for item in source)
+    write(tmp_path / f"new-{name}", 2)
+    os.replace(tmp_path / f"new-{name}", tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name}: has changed since it was listed"):
+        list(source)
+
+
+def test_a_tar_with_absurd_sizes(tmp_path):
+    for digits in ("9" * 20, "9" * 4000, "-1", str(2**63)):
+        with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+            member = tarfile.TarInfo("a.png")
+            member.pax_headers = {"size": digits}
+            archive.addfile(member)
+        with pytest.raises(ValueError, match=r"x\.tar: not a readable tar archive"):
+            open_source(tmp_path / "x.tar")
+
+
+# Statistics and arrays
+
+
+def npy(descr, shape, data=b""):
+    body = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(body)) + body + data
+
+
+@pytest.mark.parametrize(
+    ("descr", "shape"),
+    [
+        ("'<f8'", "(True, 2)"),
+        ("'|S0'", "(2,)"),
+        ("'|V0'", "(2,)"),
+        ("[('a', '<f8')]", "(2,)"),
+        ("('<f8', (3,))", "(2,)"),
+        ("'<f8'", "(1,) * 2"),
+        ("'<f8'", str((1,) * 100)),
+        ("'<f8'", f"({2**70},)"),
+        ("'O'", "(2,)"),
+        ("'<M8[ns]'", "(2,)"),
+        ("'<f8'", "2"),
+    ],
+)
+def test_headers_of_arrays_that_are_none(tmp_path, descr, shape):
+    for name, key in (("x.npz", "mu"), ("y.npz", "arr_0")):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr(f"{key}.npy", npy(descr, shape, bytes(64)))
+            if key == "mu":
+                archive.writestr("sigma.npy", npy("'<f8'", "(2, 2)", bytes(32)))
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/x\.npz: mu: "):
+        Statistics.load(tmp_path / "x.npz")
+    with pytest.raises((ValueError, TypeError), match=rf"^{tmp_path}/y\.npz: arr_0: "):
+        open_source(tmp_path / "y.npz")
+    (tmp_path / "z.npy").write_bytes(npy(descr, shape, bytes(64)))
+    with pytest.raises((ValueError, TypeError), match=rf"^{tmp_path}/z\.npy: "):
+        open_source(tmp_path / "z.npy")
+
+
+def test_names_and_offsets_of_a_zip_that_are_none(tmp_path):
+    np.savez(tmp_path / "good.npz", mu=np.zeros(2), sigma=np.eye(2))
+    good = (tmp_path / "good.npz").read_bytes()
+    at = good.rindex(b"PK\x01\x02")
+    flagged = bytearray(good)
+    flagged[at + 8 : at + 10] = struct.pack("<H", 0x800)  # the name is said to be UTF-8
+    flagged[at + 46] = 0xFF
+    far = bytearray(good)
+    far[at + 42 : at + 46] = b"\xff\xff\xff\xfe"
+    for data in (bytes(flagged), bytes(far)):
+        (tmp_path / "bad.npz").write_bytes(data)
+        with pytest.raises(ValueError, match=rf"^{tmp_path}/bad\.npz: "):
+            Statistics.load(tmp_path / "bad.npz")
+
+
+def test_a_small_file_of_large_statistics(tmp_path):
+    d = 20_000
+    np.savez_compressed(tmp_path / "x.npz", mu=np.zeros(d, np.int8), sigma=np.zeros((d, 1), np.int8))
+    with pytest.raises(ValueError, match=r"x\.npz: mu: has 20000 dims; at most 16384 are read"):
+        Statistics.load(tmp_path / "x.npz")
+
+
+# Weights
+
+
+def deep(opcode, n):
+    return b"\x80\x02})" + opcode * n + b"K\x01s."
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize(
+    "content",
+    [
+        deep(b"\x85", 1_000_000),  # a tuple in a tuple, a million deep: its hash recurses
+        deep(b"\x85", 60),
+        b"\x80\x02}r\xff\xff\xff\x0f.",  # a memo entry far away: 4 GB
+        b"\x80\x02}q\x05.",
+        b"\x80\x02h\x05.",
+        b"\x80\x04\x96\xff\xff\xff\xff\x00\x00\x00\x00.",  # a bytearray of 4 GB
+        b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
+        b"\x80\x02(((((t.",
+        b"\x80\x02ss.",
+        b"\x80\x02(u.",
+        b"\x80\x02" + b"K\x01" * 600_000 + b".",
+        b"\x80\x02" + b"0" * 10 + b".",
+        b"",
+    ],
+)
+def test_pickles_that_would_crash_or_take_memory(tmp_path, legacy, content):
+    path = tmp_path / "weights.pth"
+    if legacy:
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", content)
+    script = "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))\n"
+    script += "from fastfid.features.weights import find_weights\n"
+    script += "try:\n    find_weights(sys.argv[1])\nexcept Exception as error:\n    print(type(error).__name__, error)"
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"WeightsError weights {path}: ")

@@ -349,7 +349,7 @@ def test_an_output_that_cannot_be_written_is_said_before_any_work(run, tmp_path,
     def full(**options):
         raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / ".out.npz.tmp"))
 
-    monkeypatch.setattr("fastfid.statistics.tempfile.mkstemp", full)
+    monkeypatch.setattr("fastfid._files.tempfile.mkstemp", full)
     monkeypatch.setenv("FASTFID_WEIGHTS", str(tmp_path / "no-such-weights"))  # would fail if it were reached
     failing(
         run("stats", folder_of(tmp_path, "some", 4), "-o", tmp_path / "out.npz", "--dims", 64),

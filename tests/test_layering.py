@@ -14,15 +14,16 @@ PACKAGE = ROOT / "python" / "fastfid"
 # Who may import whom inside the package. What all may import comes first.
 CELLAR = {
     *("_core", "_version", "errors", "masked", "npz", "protocols", "provenance", "mistakes"),
-    *("_console", "_progress"),
+    *("_console", "_files", "_progress"),
 }
 MAY_IMPORT = {
     "errors": {"_core"},
     "_console": {"errors"},
+    "_files": set(),
     "_progress": {"_console"},
     "masked": set(),
     "mistakes": set(),
-    "npz": set(),
+    "npz": {"_files"},
     "protocols": set(),
     "provenance": set(),
     "statistics": CELLAR,

@@ -211,8 +211,8 @@ def zip_of(path, seed):
 
 
 @pytest.mark.parametrize("mode", [True, "hashes"])
-def test_an_archive_that_is_replaced_once_it_is_open_is_not_kept(tmp_path, monkeypatch, mode):
-    """Loading the network takes a while, and the archive that was opened before it is the one that is read."""
+def test_an_archive_that_is_replaced_once_it_is_listed_is_an_error(tmp_path, monkeypatch, mode):
+    """Loading the network takes a while, and the archive may be another one then."""
     monkeypatch.setattr("fastfid.reuse._CLOCK_S", 0.1)
     path, other = zip_of(tmp_path / "a.zip", 1), zip_of(tmp_path / "b.zip", 2)
     extractor = Counting()
@@ -224,7 +224,7 @@ def test_an_archive_that_is_replaced_once_it_is_open_is_not_kept(tmp_path, monke
 
     monkeypatch.setattr("fastfid.fid.make_extractor", load_network)
     time.sleep(0.2)
-    with pytest.warns(FastfidWarning, match="not kept in the cache: its files changed .* or since"):
+    with pytest.raises(ValueError, match=r"a\.zip: has changed since it was listed"):
         compute_statistics(path, cache=mode)
     number, statistics = seen(path, cache=mode)
     assert number == 20

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from fastfid import Moments, Statistics, frechet_distance
+from fastfid._files import atomic_file
 from fastfid.compat.pytorch_fid.fid_score import calculate_frechet_distance
-from fastfid.statistics import atomic_file, check_compatible
+from fastfid.statistics import check_compatible
 
 
 @pytest.fixture

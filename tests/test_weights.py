@@ -19,10 +19,11 @@ import pytest
 import torch
 from terminal import on_terminal
 
+from fastfid._files import cache_folder
 from fastfid.errors import FastfidWarning, WeightsError
 from fastfid.features import weights as module
 from fastfid.features.inception_torch import FIDInception, convolutions, load_weights
-from fastfid.features.weights import CACHE_NAME, IDENTITY, cache_folder, describe, find_weights, keep_in_cache
+from fastfid.features.weights import CACHE_NAME, IDENTITY, describe, find_weights, keep_in_cache
 
 
 @pytest.fixture

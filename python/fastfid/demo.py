@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid import fid
+from fastfid._files import atomic_file, check_writable
 from fastfid._progress import Progress, ProgressMode, show_progress
-from fastfid.statistics import Statistics, atomic_file, check_writable
+from fastfid.statistics import Statistics
 
 __all__ = ["DISTURBANCES", "Disturbance", "clean_crops", "disturbed", "run"]
 

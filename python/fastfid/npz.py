@@ -1,23 +1,21 @@
 """Reading NumPy files from untrusted hands: headers are checked before data is read, and nothing is unpickled."""
 
 import contextlib
-import errno
-import lzma
-import struct
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-__all__ = ["ArrayHeader", "member_names", "open_npz", "read_header", "read_member"]
+from fastfid._files import open_regular
+
+__all__ = ["ArrayHeader", "NpzFile", "open_npz", "read_header"]
 
 _MAX_HEADER_BYTES = 65536
+_MAX_AXES = 16
 
 
 class ArrayHeader:
@@ -33,85 +31,159 @@ class ArrayHeader:
             self.nbytes *= length
 
 
-def read_header(stream: IO[bytes], name: str, how: str = "") -> ArrayHeader:
-    """Read the ``.npy`` header at the stream's position; ValueError names `name` if it is none, or holds objects.
+class Readable(Protocol):
+    """What a header is read from."""
 
-    `how` says what to do with objects.
+    def read(self, nbytes: int = ..., /) -> bytes:
+        """Read `nbytes`; fewer at the end."""
+
+
+def read_header(stream: Readable, name: str, how: str = "") -> ArrayHeader:
+    """Read the ``.npy`` header at the stream's position.
+
+    Parameters
+    ----------
+    name : str
+        What messages begin with.
+    how : str
+        What the refusal of Python objects adds.
+
+    Raises
+    ------
+    ValueError
+        It is no such header; or it declares Python objects, elements without bytes, or a shape that no array has.
     """
-    try:
+    with _naming(name, "not a NumPy array file"):
         version = npy_format.read_magic(stream)
         read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
         shape, fortran_order, dtype = read(stream, max_header_size=_MAX_HEADER_BYTES)
-    except (
-        ValueError,
-        SyntaxError,
-        TypeError,
-        LookupError,
-        RecursionError,
-        MemoryError,
-        EOFError,
-        OverflowError,
-        tokenize.TokenError,
-    ) as error:
-        raise ValueError(f"{name}: not a NumPy array file ({_first_line(error)})") from None
     if dtype.hasobject:
         raise ValueError(
             f"{name}: holds Python objects (dtype {dtype}); they would have to be unpickled, which is refused{how}"
         )
-    if any(length < 0 for length in shape):
-        raise ValueError(f"{name}: declares a negative shape {shape}")
+    if dtype.itemsize == 0 or dtype.subdtype is not None or dtype.names is not None:
+        raise ValueError(f"{name}: declares elements of dtype {dtype}; expected numbers or text")
+    if len(shape) > _MAX_AXES or any(type(length) is not int or length < 0 for length in shape):
+        raise ValueError(f"{name}: declares an impossible shape {str(shape)[:80]}")
     return ArrayHeader(shape, fortran_order, dtype)
 
 
+class NpzFile:
+    """An open ``.npz``.
+
+    Attributes
+    ----------
+    path : str
+    names : list of str
+        Its arrays, without the ``.npy`` suffix.
+    """
+
+    def __init__(self, path: str, archive: zipfile.ZipFile):
+        self.path = path
+        self.names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        self._archive = archive
+
+    def size(self, key: str) -> int:
+        """Return how many bytes the archive declares for the array `key`, its header included."""
+        return self._info(key).file_size
+
+    @contextlib.contextmanager
+    def stream(self, key: str) -> Iterator["_Member"]:
+        """Open the array `key`, header and data."""
+        name = f"{self.path}: {key}"
+        info = self._info(key)
+        with _naming(name, _DAMAGED):
+            stream = self._archive.open(info)
+        with stream:
+            yield _Member(stream, name)
+
+    def read(self, key: str, max_bytes: int) -> NDArray[Any]:
+        """Read the array `key` whole.
+
+        Raises
+        ------
+        ValueError
+            It is not an array, holds objects, declares more than `max_bytes`, or its data has another length than
+            declared.
+        """
+        name = f"{self.path}: {key}"
+        with self.stream(key) as stream:
+            header = read_header(stream, name)
+            if header.nbytes > max_bytes:
+                raise ValueError(
+                    f"{name}: declares shape {header.shape} of {header.dtype}, more than {max_bytes} bytes"
+                )
+            data = stream.read(header.nbytes + 1)
+        if len(data) != header.nbytes:
+            found = "more" if len(data) > header.nbytes else len(data)
+            raise ValueError(f"{name}: declares {header.nbytes} bytes of data but has {found}")
+        with _naming(name, "not a NumPy array file"):
+            array = np.frombuffer(data, dtype=header.dtype)
+            return array.reshape(header.shape, order="F" if header.fortran_order else "C")
+
+    def _info(self, key: str) -> zipfile.ZipInfo:
+        if key not in self.names:
+            raise ValueError(f"{self.path}: has no array {key}")
+        info = self._archive.getinfo(f"{key}.npy")
+        if info.flag_bits & 1:
+            raise ValueError(f"{self.path}: {key}: is encrypted")
+        return info
+
+
+_DAMAGED = "cannot be read from the archive"
+
+
+class _Member:
+    """What is read of one array; ValueError names it where the archive is damaged."""
+
+    def __init__(self, stream: IO[bytes], name: str):
+        self._stream = stream
+        self._name = name
+
+    def read(self, nbytes: int = -1) -> bytes:
+        """Read `nbytes`; fewer where the array ends."""
+        with _naming(self._name, _DAMAGED):
+            return self._stream.read(nbytes)
+
+    def tell(self) -> int:
+        """Return how many bytes were read."""
+        return self._stream.tell()
+
+
 @contextlib.contextmanager
-def open_npz(path: str | Path) -> Iterator[zipfile.ZipFile]:
-    """Open an ``.npz`` for :func:`read_member`.
+def open_npz(path: str | Path, file: IO[bytes] | None = None) -> Iterator[NpzFile]:
+    """Open an ``.npz``; of `file`, where it is open already.
 
     Raises
     ------
     FileNotFoundError, OSError
         The file cannot be opened.
     ValueError
-        It is not a zip archive, or a member is damaged; the message begins with the path.
+        It is not a regular file, or not a zip archive; the message begins with the path.
     """
+    with contextlib.ExitStack() as stack:
+        if file is None:
+            file = stack.enter_context(open_regular(path))
+        with _naming(str(path), "not a readable .npz file"):
+            archive = stack.enter_context(zipfile.ZipFile(file))
+        yield NpzFile(str(path), archive)
+
+
+@contextlib.contextmanager
+def _naming(name: str, what: str) -> Iterator[None]:
+    """Turn whatever the parsers raise for a damaged file into a ValueError that names it."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError) as error:
-        raise ValueError(f"{path}: not a readable .npz file ({_first_line(error)})") from None
-    except OSError as error:
-        if error.errno not in (None, errno.EINVAL):  # a damaged file makes zipfile seek to impossible places
-            raise
-        raise ValueError(f"{path}: not a readable .npz file ({_first_line(error)})") from None
+        yield
+    except _NamedError:  # from the stream below
+        raise
+    except MemoryError:
+        raise MemoryError(f"{name}: not enough memory to read it") from None
+    except Exception as error:  # of many classes: zipfile and NumPy trust the headers they read
+        raise _NamedError(f"{name}: {what} ({_first_line(error)})") from None
 
 
-def member_names(archive: zipfile.ZipFile) -> list[str]:
-    """Names of the arrays in the archive, without the ``.npy`` suffix."""
-    return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-
-
-def read_member(archive: zipfile.ZipFile, key: str, max_bytes: int) -> NDArray[Any]:
-    """Read the array `key` whole.
-
-    Raises
-    ------
-    ValueError
-        It is not an array, holds objects, declares more than `max_bytes`, or its data has another length than declared.
-    """
-    name = f"{archive.filename}: {key}"
-    info = archive.getinfo(key + ".npy")
-    if info.flag_bits & 1:
-        raise ValueError(f"{name}: is encrypted")
-    with archive.open(info) as stream:
-        header = read_header(stream, name)
-        if header.nbytes > max_bytes:
-            raise ValueError(f"{name}: declares shape {header.shape} of {header.dtype}, more than {max_bytes} bytes")
-        data = stream.read(header.nbytes + 1)
-    if len(data) != header.nbytes:
-        found = "more" if len(data) > header.nbytes else len(data)
-        raise ValueError(f"{name}: declares {header.nbytes} bytes of data but has {found}")
-    array = np.frombuffer(data, dtype=header.dtype)
-    return array.reshape(header.shape, order="F" if header.fortran_order else "C")
+class _NamedError(ValueError):
+    """Names its file already."""
 
 
 def _first_line(error: BaseException) -> str:

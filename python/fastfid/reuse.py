@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from fastfid._files import cache_folder
 from fastfid._version import __version__
 from fastfid.errors import FastfidWarning
-from fastfid.features.weights import cache_folder
 from fastfid.sources import ImageSource
 from fastfid.statistics import Statistics
 

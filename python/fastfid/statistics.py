@@ -1,20 +1,19 @@
 """Mean and covariance of one set of features, where they come from, and their file."""
 
-import contextlib
 import errno
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfid import npz
 from fastfid._core import DeviceMoments, Moments
+from fastfid._files import atomic_file, npz_path
 from fastfid._version import __version__
 from fastfid.masked import expect_unmasked
 from fastfid.provenance import FORCE_HINT, check_provenance
@@ -25,7 +24,6 @@ SCHEMA = 1
 # d = 16384 in float64: 2 GiB. No network in use has more features; a file that declares more is damaged or hostile.
 _MAX_DIMS = 16384
 _MAX_META_BYTES = 1 << 20
-_FULL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -180,17 +178,19 @@ class Statistics:
         """
         path = os.fspath(path)
         with npz.open_npz(path) as archive:
-            keys = npz.member_names(archive)
+            keys = archive.names
             missing = [key for key in ("mu", "sigma") if key not in keys]
             if missing:
                 raise ValueError(
                     f"{path}: no {' and no '.join(missing)} in it (it has {', '.join(keys) or 'nothing'}); "
                     "a statistics file has mu and sigma"
                 )
-            mu = npz.read_member(archive, "mu", _MAX_DIMS * 16)
+            mu = archive.read("mu", _MAX_DIMS * 16)
             if mu.ndim != 1:
                 raise ValueError(f"{path}: mu: expected shape (d,), got {mu.shape}")
-            sigma = npz.read_member(archive, "sigma", mu.size * mu.size * 16)
+            if mu.size > _MAX_DIMS:
+                raise ValueError(f"{path}: mu: has {mu.size} dims; at most {_MAX_DIMS} are read")
+            sigma = archive.read("sigma", mu.size * mu.size * 16)
             n = _read_n(archive) if "n" in keys else None
             if "meta" in keys:
                 meta = _read_meta(archive)
@@ -206,12 +206,6 @@ def expect_two(name: str, n: int) -> None:
     """Raise ValueError unless `n` images have a covariance."""
     if n < 2:
         raise ValueError(f"{name}: a covariance needs at least 2 images, got {n}")
-
-
-def npz_path(path: str | os.PathLike[str]) -> Path:
-    """Return the path with the ``.npz`` suffix that NumPy would add."""
-    text = os.fspath(path)
-    return Path(text if text.endswith(".npz") else text + ".npz")
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,57 +252,6 @@ def check_compatible(a: AnyStatistics, b: AnyStatistics, *, force: bool = False,
     check_provenance(a.name, a.meta, b.name, b.meta, force=force, hint=hint)
 
 
-@contextlib.contextmanager
-def atomic_file(target: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `target`, which takes its name only when the block ends well."""
-    descriptor, temporary = _temporary_beside(target)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it private
-        if overwrite:
-            os.replace(temporary, target)
-        else:
-            _rename_new(temporary, target)
-    except BaseException as error:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno in _FULL:
-            raise OSError(error.errno, error.strerror, str(target)) from error  # the system's error names no file
-        raise
-
-
-def check_writable(target: Path) -> None:
-    """Raise OSError if no file can be made where `target` will be: before hours of work, not after."""
-    descriptor, temporary = _temporary_beside(target)
-    os.close(descriptor)
-    os.unlink(temporary)
-
-
-def _temporary_beside(target: Path) -> tuple[int, str]:
-    try:
-        # Of the name only what leaves room for the rest: names have at most 255 bytes.
-        return tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".tmp")
-    except OSError as error:  # the temporary file's name means nothing to anybody
-        raise OSError(error.errno, error.strerror, str(target)) from error
-
-
-def _rename_new(temporary: str, target: Path) -> None:
-    """Rename, but never over a file that appeared meanwhile: link() fails if the name is taken."""
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        raise FileExistsError(errno.EEXIST, "Existing output file", str(target)) from None
-    except OSError:  # a file system without hard links
-        os.replace(temporary, target)
-    else:
-        os.unlink(temporary)
-
-
 def _as_float64(value: ArrayLike, name: str) -> NDArray[np.float64]:
     expect_unmasked(value, name)
     array = np.asarray(value)
@@ -317,22 +260,22 @@ def _as_float64(value: ArrayLike, name: str) -> NDArray[np.float64]:
     return np.array(array, dtype=np.float64, order="C")  # a copy: what the caller does to his array is his affair
 
 
-def _read_n(archive: Any) -> int:
-    n = npz.read_member(archive, "n", 64)
+def _read_n(archive: npz.NpzFile) -> int:
+    n = archive.read("n", 64)
     if n.shape != () or n.dtype.kind not in "iu":
-        raise ValueError(f"{archive.filename}: n: expected one integer, got shape {n.shape} of {n.dtype}")
+        raise ValueError(f"{archive.path}: n: expected one integer, got shape {n.shape} of {n.dtype}")
     return int(n)
 
 
-def _read_meta(archive: Any) -> dict[str, Any]:
-    text = npz.read_member(archive, "meta", _MAX_META_BYTES)
+def _read_meta(archive: npz.NpzFile) -> dict[str, Any]:
+    text = archive.read("meta", _MAX_META_BYTES)
     try:
         meta = json.loads(str(text[()])) if text.shape == () and text.dtype.kind == "U" else None
     except (ValueError, RecursionError):
         meta = None
     if not isinstance(meta, dict):
-        raise ValueError(f"{archive.filename}: meta: expected a JSON object in a string")
+        raise ValueError(f"{archive.path}: meta: expected a JSON object in a string")
     for key in ("protocol", "extractor", "precision"):
         if not isinstance(meta.get(key), str | None):
-            raise ValueError(f"{archive.filename}: meta: {key}: expected a string, got {meta[key]!r}")
+            raise ValueError(f"{archive.path}: meta: {key}: expected a string, got {meta[key]!r}")
     return meta

@@ -72,8 +72,8 @@ def _run_stats(argv: Sequence[str]) -> int:
 
 def _save_statistics(parser: Parser, args: argparse.Namespace, source: str, output: str, *, overwrite: bool) -> int:
     from fastfid import fid
+    from fastfid._files import check_writable, npz_path
     from fastfid.sources import is_statistics_file
-    from fastfid.statistics import check_writable, npz_path
 
     if not output:
         raise RuntimeError("the output file has no name")

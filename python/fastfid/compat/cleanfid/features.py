@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid import _core
+from fastfid._files import atomic_file, cache_folder
 from fastfid.compat._torch import require_torch
 from fastfid.compat.cleanfid.resize import MODES, check_mode
 from fastfid.features.base import FeatureExtractor
-from fastfid.features.weights import cache_folder
 from fastfid.fid import make_extractor
-from fastfid.statistics import Statistics, atomic_file
+from fastfid.statistics import Statistics
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfid import _core
+from fastfid._files import atomic_file, open_regular
 from fastfid.compat._items import ItemSource, file_items
 from fastfid.compat._torch import require_torch
 from fastfid.compat.cleanfid.features import (
@@ -32,11 +33,13 @@ from fastfid.compat.cleanfid.resize import build_resizer, check_mode
 from fastfid.compat.pytorch_fid.fid_score import calculate_frechet_distance, distance
 from fastfid.errors import ImageError
 from fastfid.features.base import FeatureExtractor
+from fastfid.npz import read_header
 from fastfid.pipeline import extract
 from fastfid.provenance import provenance_of
-from fastfid.sources import ImageItem
+from fastfid.sources import DEFAULT_MAX_PIXELS, ImageItem
+from fastfid.sources.archive import ZipItem
 from fastfid.sources.picture import Decoder
-from fastfid.statistics import Statistics, atomic_file
+from fastfid.statistics import Statistics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,29 +82,22 @@ class _ArrayItem(ImageItem):
     def load(self) -> NDArray[Any]:
         """Return the array."""
         try:
-            image: NDArray[Any] = np.load(self.name, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise ImageError(f"{self.name}: {error}") from error
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype.kind not in "fiu":
-            raise ImageError(f"{self.name}: expected numbers of shape (h, w, 3), got {image.dtype} {image.shape}")
-        return image
-
-
-class _ZipItem(ImageItem):
-    """A picture in a zip file."""
-
-    def __init__(self, archive: zipfile.ZipFile, member: str):
-        self.name = f"{archive.filename}/{member}"
-        self._archive = archive
-        self._member = member
-
-    def load(self) -> NDArray[np.uint8]:
-        """Decode it."""
-        try:
-            content = self._archive.read(self._member)  # may be called from several threads at once
-        except (OSError, RuntimeError, zipfile.BadZipFile) as error:
-            raise ImageError(f"{self.name}: {error}") from error
-        return Decoder().decode_bytes(content, self.name)
+            with open_regular(self.name) as file:
+                header = read_header(file, self.name)
+                shape, kind = header.shape, header.dtype.kind
+                if len(shape) != 3 or shape[2] != 3 or kind not in "fiu":
+                    raise ValueError(f"{self.name}: expected numbers of shape (h, w, 3), got {header.dtype} {shape}")
+                if shape[0] * shape[1] > DEFAULT_MAX_PIXELS:
+                    raise ValueError(f"{self.name}: has {shape[0] * shape[1]} pixels; at most {DEFAULT_MAX_PIXELS}")
+                data = file.read(header.nbytes + 1)
+        except OSError as error:
+            raise ImageError(f"{self.name}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise ImageError(str(error)) from error
+        if len(data) != header.nbytes:
+            raise ImageError(f"{self.name}: has {len(data)} bytes of data, its header declares {header.nbytes}")
+        image = np.frombuffer(data, header.dtype)
+        return image.reshape(shape, order="F" if header.fortran_order else "C")
 
 
 class _Network(FeatureExtractor):
@@ -308,7 +304,9 @@ def _read(
     with contextlib.ExitStack() as stack:
         if _is_zip(name):
             archive = stack.enter_context(zipfile.ZipFile(name))
-            items: list[ImageItem] = [_ZipItem(archive, member) for member in files]
+            items: list[ImageItem] = [
+                ZipItem(f"{name}/{member}", archive, archive.getinfo(member), Decoder()) for member in files
+            ]
         else:
             items = [
                 _ArrayItem(file) if file.endswith(".npy") else item

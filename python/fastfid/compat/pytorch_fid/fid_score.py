@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastfid import _core, npz
 from fastfid._console import warn
+from fastfid._files import npz_path
 from fastfid.compat._items import ItemSource, file_items
 from fastfid.compat._torch import require_torch
 from fastfid.errors import NumericalError
@@ -26,7 +27,7 @@ from fastfid.features.base import FeatureExtractor
 from fastfid.fid import frechet_distance, make_extractor
 from fastfid.pipeline import extract
 from fastfid.provenance import provenance_of
-from fastfid.statistics import Statistics, npz_path
+from fastfid.statistics import Statistics
 
 if TYPE_CHECKING:
     from fastfid.compat.pytorch_fid.inception import InceptionV3
@@ -380,7 +381,7 @@ def _stored_dtypes(path: str) -> tuple["np.dtype[Any]", "np.dtype[Any]"]:
     with npz.open_npz(path) as archive:
         dtypes = []
         for key in ("mu", "sigma"):
-            with archive.open(f"{key}.npy") as stream:
+            with archive.stream(key) as stream:
                 dtypes.append(npz.read_header(stream, f"{path}: {key}").dtype)
     return dtypes[0], dtypes[1]
 
