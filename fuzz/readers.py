@@ -1,0 +1,332 @@
+"""Coverage-guided fuzzing of everything that reads foreign bytes: ``python fuzz/readers.py TARGET --minutes 15``.
+
+Needs atheris (``pip install atheris``). ``python fuzz/readers.py --replay`` runs the committed corpus through every
+target without it; the tests do that too. A finding is written to ``fuzz/crashes/``: make a test of it.
+
+A reader may raise ValueError, TypeError, OSError, MemoryError and fastfid's own classes, and its message must name the
+file. Whatever else leaves it, and every crash, hang or gigabyte of memory, is a finding.
+"""
+
+import argparse
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+HERE = Path(__file__).resolve().parent
+CORPUS = HERE / "corpus"
+CRASHES = HERE / "crashes"
+MAX_PIXELS = 20_000
+MAX_BYTES = 1 << 16
+
+
+@contextmanager
+def file_of(data: bytes, suffix: str) -> Iterator[str]:
+    """Put the bytes into a file in memory."""
+    folder = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.NamedTemporaryFile(suffix=suffix, dir=folder) as file:
+        file.write(data)
+        file.flush()
+        yield file.name
+
+
+def expected(error: BaseException, name: str) -> bool:
+    """Whether a reader may end with this error; ours, and MemoryError, must name the file."""
+    from fastfid import NumericalError, WeightsError
+
+    if isinstance(error, OSError):
+        return True
+    return isinstance(error, ValueError | TypeError | MemoryError | WeightsError | NumericalError) and name in str(
+        error
+    )
+
+
+def read(data: bytes, suffix: str) -> None:
+    """Open the bytes as a source and decode every image of it."""
+    from fastfid.sources import is_statistics_file, open_source
+
+    with file_of(data, suffix) as path:
+        is_statistics_file(path)
+        try:
+            for item in open_source(path, max_pixels=MAX_PIXELS):
+                try:
+                    item.load()
+                except Exception as error:
+                    if not expected(error, path):
+                        raise
+        except Exception as error:
+            if not expected(error, path):
+                raise
+
+
+def statistics(data: bytes) -> None:
+    """Load the bytes as statistics."""
+    from fastfid import Statistics
+
+    with file_of(data, ".npz") as path:
+        try:
+            Statistics.load(path)
+        except Exception as error:
+            if not expected(error, path):
+                raise
+    read(data, ".npz")
+
+
+def picture(data: bytes) -> None:
+    """Decode the bytes as a picture, in every way there is."""
+    from fastfid.errors import ImageError
+    from fastfid.sources.picture import Decoder
+
+    for options in ({}, {"alpha": True, "exif": True}):
+        try:
+            image = Decoder(max_pixels=MAX_PIXELS, **options).decode_bytes(data, "the picture")
+        except ImageError as error:
+            if not str(error).startswith("the picture: "):
+                raise
+        else:
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                raise AssertionError(f"{image.dtype} {image.shape}")
+
+
+def weights(data: bytes) -> None:
+    """Read the bytes as a carrier of weights."""
+    from fastfid import WeightsError
+    from fastfid.features.weights import find_weights
+
+    with file_of(data, ".pth") as path:
+        try:
+            find_weights(path)
+        except WeightsError as error:
+            if path not in str(error):
+                raise
+
+
+def _value(take: Callable[[int], bytes], kind: int, like: Any) -> Any:
+    """Return something in the place of one entry of a state."""
+    number = int.from_bytes(take(8), "little", signed=True)
+    if kind == 0:
+        return number
+    if kind == 1:
+        return number % 7 - 2
+    if kind == 2 and isinstance(like, list):
+        changed = list(like)
+        changed[number % len(changed)] = int.from_bytes(take(8), "little", signed=True)
+        return changed
+    if kind == 3 and isinstance(like, np.ndarray):
+        shape = tuple(take(1)[0] % 6 for _ in range(take(1)[0] % 4))
+        return np.zeros(shape, like.dtype)
+    if kind == 4 and isinstance(like, np.ndarray):
+        return like.astype(["float32", "float64", "int64", "uint8", "O"][number % 5])
+    if kind == 5 and isinstance(like, np.ndarray):
+        return like[..., ::-1]
+    return [None, True, "x", [], {}, np.nan, 2**63, -(2**63), 1.5][number % 9]
+
+
+def state_dict(data: bytes) -> None:
+    """Load a state that was true before the bytes changed some of its entries."""
+    from fastfid import FID, Moments
+
+    stream = io.BytesIO(data)
+
+    def take(n: int) -> bytes:
+        return stream.read(n).ljust(n, b"\0")
+
+    rng = np.random.default_rng(take(1)[0])
+    d, groups = 4 + take(1)[0] % 3, [0, 2, 4][take(1)[0] % 3]
+    moments = Moments(d, groups=groups)
+    moments.update(rng.random((take(1)[0] % 40, d)))
+    state = moments.state()
+    for _ in range(1 + take(1)[0] % 4):
+        key = sorted(state)[take(1)[0] % len(state)]
+        choice = take(1)[0] % 8
+        if choice == 7:
+            del state[key]
+            if not state:
+                break
+        else:
+            state[key] = _value(take, choice, state[key])
+    provenance: Any = [{"protocol": "pytorch-fid", "precision": "float32", "dims": 64}, None, [], {}][take(1)[0] % 4]
+    for load in (
+        Moments.from_state,
+        lambda s: FID(dims=64).load_state_dict({"provenance": provenance, "real": s, "fake": s}),
+    ):
+        try:
+            loaded = load(dict(state))
+        except (ValueError, TypeError, MemoryError):
+            continue
+        if loaded is not None:
+            loaded.update(rng.random((3, loaded.d)))
+            if loaded.n > 1:
+                loaded.covariance()
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "npz": statistics,
+    "npy": lambda data: read(data, ".npy"),
+    "tar": lambda data: read(data, ".tar"),
+    "zip": lambda data: read(data, ".zip"),
+    "weights": weights,
+    "state_dict": state_dict,
+    "picture": picture,
+}
+
+
+def seeds(target: str) -> dict[str, bytes]:
+    """Return small inputs that are sound, by name; the corpus begins with them."""
+    image = Image.fromarray(np.arange(8 * 9 * 3, dtype=np.uint8).reshape(8, 9, 3))
+
+    def encoded(form: str, mode: str = "RGB", **options: Any) -> bytes:
+        buffer = io.BytesIO()
+        image.convert(mode).save(buffer, form, **options)
+        return buffer.getvalue()
+
+    found: dict[str, bytes] = {}
+    buffer = io.BytesIO()
+    if target == "picture":
+        forms = (
+            "PNG",
+            "JPEG",
+            "WEBP",
+            "BMP",
+            "PPM",
+            "TIFF",
+            "GIF",
+            "AVIF",
+            "JPEG2000",
+            "QOI",
+            "DIB",
+            "PCX",
+            "SGI",
+            "TGA",
+        )
+        found = {form: encoded(form) for form in forms}
+        found |= {f"PNG-{mode}": encoded("PNG", mode) for mode in ("1", "L", "LA", "P", "RGBA", "I")}
+        found |= {f"TIFF-{name}": encoded("TIFF", compression=name) for name in ("tiff_lzw", "tiff_deflate", "jpeg")}
+        found["TIFF-F"] = encoded("TIFF", "F")
+        found["WEBP-frames"] = encoded("WEBP", save_all=True, append_images=[image, image])
+    elif target == "npz":
+        np.savez(buffer, mu=np.zeros(2), sigma=np.eye(2), n=3, meta=np.array('{"protocol": "clean"}'))
+        found["statistics"] = buffer.getvalue()
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, np.zeros((2, 3, 4, 3), np.uint8))
+        found["images"] = buffer.getvalue()
+    elif target == "npy":
+        np.save(buffer, np.zeros((2, 3, 4, 3), np.uint8))
+        found["images"] = buffer.getvalue()
+    elif target == "zip":
+        for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+            buffer = io.BytesIO()
+            with zipfile.ZipFile(buffer, "w", method) as archive:
+                archive.writestr("a/x.png", encoded("PNG"))
+                archive.writestr("y.txt", b"text")
+            found[f"method-{method}"] = buffer.getvalue()
+    elif target == "tar":
+        for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+            for mode in ("w", "w:gz", "w:xz"):
+                buffer = io.BytesIO()
+                with tarfile.open(fileobj=buffer, mode=mode, format=form) as archive:
+                    for name in ("x.png", "long/" * 30 + "é.png"):
+                        member = tarfile.TarInfo(name)
+                        member.size = len(encoded("PNG"))
+                        archive.addfile(member, io.BytesIO(encoded("PNG")))
+                found[f"{form}-{mode.replace(':', '-')}"] = buffer.getvalue()
+    elif target == "weights":
+        found["dict"] = b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01K\x01s."
+        found["tensor"] = (
+            b"\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\nq\x02"
+            b"((X\x07\x00\x00\x00storageq\x03ctorch\nFloatStorage\nq\x04X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x02tQ"
+            b"K\x00K\x02\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs."
+        )
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("archive/data.pkl", found["tensor"])
+            archive.writestr("archive/data/0", bytes(8))
+        found["zip"] = buffer.getvalue()
+    else:
+        found = {f"seed-{i}": np.random.default_rng(i).bytes(60) for i in range(4)}
+    return found
+
+
+def inputs(target: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the seeds and the committed corpus of a target."""
+    yield from seeds(target).items()
+    for path in sorted((CORPUS / target).glob("*")) if (CORPUS / target).is_dir() else ():
+        yield path.name, path.read_bytes()
+
+
+def replay(target: str) -> int:
+    """Run the seeds and the corpus once; return how many there were."""
+    count = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _, data in inputs(target):
+            TARGETS[target](data)
+            count += 1
+    return count
+
+
+def fuzz(target: str, minutes: float) -> int:
+    """Fuzz in a process of its own, and print what came of it; return its exit code."""
+    corpus = Path(tempfile.mkdtemp(prefix=f"fuzz-{target}-"))
+    for name, data in inputs(target):
+        (corpus / name).write_bytes(data)
+    CRASHES.mkdir(exist_ok=True)
+    command = [sys.executable, __file__, "--inside", target, str(corpus), f"-max_total_time={round(minutes * 60)}"]
+    command += [f"-max_len={MAX_BYTES}", "-rss_limit_mb=3000", "-timeout=20", f"-artifact_prefix={CRASHES}/{target}-"]
+    done = subprocess.run([*command, "-print_final_stats=1"], stderr=subprocess.PIPE, text=True, check=False)
+    lines = done.stderr.splitlines()
+    runs = next((line.split()[-1] for line in lines if "number_of_executed_units" in line), "?")
+    found = sorted(path.name for path in CRASHES.glob(f"{target}-*"))
+    print(
+        f"{target}: {runs} runs in {minutes:g} minutes, {len(list(corpus.iterdir()))} inputs in its corpus,"
+        f" findings: {', '.join(found) or 'none'}; exit code {done.returncode}; corpus in {corpus}",
+        flush=True,
+    )
+    if done.returncode != 0:
+        print("\n".join(lines[-40:]))
+    return done.returncode
+
+
+def inside(target: str, arguments: list[str]) -> None:
+    """Fuzz in this process."""
+    import atheris
+
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    with atheris.instrument_imports(include=["fastfid", "zipfile", "tarfile", "pickletools", "PIL", "numpy.lib"]):
+        import fastfid.features.weights
+        import fastfid.fid  # noqa: F401 - and the sources with it
+    Image.init()
+    warnings.simplefilter("ignore")
+    atheris.Setup([sys.argv[0], *arguments], TARGETS[target])
+    atheris.Fuzz()
+
+
+def main() -> int:
+    """Return 0; 1 where there is a finding."""
+    if sys.argv[1:2] == ["--inside"]:
+        inside(sys.argv[2], sys.argv[3:])
+        return 0
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("target", nargs="*", choices=[*TARGETS, []], help="default: all, one after the other")
+    parser.add_argument("--minutes", type=float, default=1.0, help="for each target; default: 1")
+    parser.add_argument("--replay", action="store_true", help="run the committed corpus once, without atheris")
+    options = parser.parse_args()
+    targets = options.target or list(TARGETS)
+    if options.replay:
+        print("\n".join(f"{target}: {replay(target)} inputs" for target in targets))
+        return 0
+    return max([fuzz(target, options.minutes) != 0 for target in targets])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""The fuzzers' seeds and committed corpus, run once: what was found must stay mended."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "fuzz"
+
+
+def load_readers():
+    spec = importlib.util.spec_from_file_location("fuzz_readers", FOLDER / "readers.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+readers = load_readers()
+
+
+@pytest.mark.parametrize("target", readers.TARGETS)
+def test_the_corpus_holds(target):
+    assert readers.replay(target) >= len(readers.seeds(target)) > 0
+
+
+@pytest.mark.parametrize("target", [target for target in readers.TARGETS if target != "state_dict"])
+def test_the_seeds_are_sound(target):
+    """A corpus that begins with refused inputs would find little."""
+    if target == "weights":
+        from fastfid.features.weights import _unpickle
+
+        for name, data in readers.seeds(target).items():
+            if name != "zip":
+                import io
+
+                assert _unpickle(io.BytesIO(data))
+        return
+    if target == "picture":
+        from fastfid.sources.picture import Decoder
+
+        for name, data in readers.seeds(target).items():
+            assert Decoder().decode_bytes(data, name).shape == (8, 9, 3)
+        return
+    from fastfid import Statistics
+    from fastfid.sources import open_source
+
+    for name, data in readers.seeds(target).items():
+        with readers.file_of(data, f".{target}") as path:
+            if name == "statistics":
+                assert Statistics.load(path).d == 2
+            else:
+                assert all(item.load().size for item in open_source(path))
