@@ -211,7 +211,7 @@ def seeds(target: str) -> dict[str, bytes]:
             "TGA",
         )
         found = {form: encoded(form) for form in forms}
-        found |= {f"PNG-{mode}": encoded("PNG", mode) for mode in ("1", "L", "LA", "P", "RGBA", "I")}
+        found |= {f"PNG-{mode}": encoded("PNG", mode) for mode in ("1", "L", "LA", "P", "RGBA", "I;16")}
         found |= {f"TIFF-{name}": encoded("TIFF", compression=name) for name in ("tiff_lzw", "tiff_deflate", "jpeg")}
         found["TIFF-F"] = encoded("TIFF", "F")
         found["WEBP-frames"] = encoded("WEBP", save_all=True, append_images=[image, image])
@@ -219,10 +219,10 @@ def seeds(target: str) -> dict[str, bytes]:
         np.savez(buffer, mu=np.zeros(2), sigma=np.eye(2), n=3, meta=np.array('{"protocol": "clean"}'))
         found["statistics"] = buffer.getvalue()
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, np.zeros((2, 3, 4, 3), np.uint8))
+        np.savez_compressed(buffer, np.zeros((2, 5, 4, 3), np.uint8))
         found["images"] = buffer.getvalue()
     elif target == "npy":
-        np.save(buffer, np.zeros((2, 3, 4, 3), np.uint8))
+        np.save(buffer, np.zeros((2, 5, 4, 3), np.uint8))
         found["images"] = buffer.getvalue()
     elif target == "zip":
         for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
