@@ -504,7 +504,7 @@ def test_dims_and_protocol_come_from_the_statistics(tmp_path, weights):
     with pytest.warns(UserWarning, match=r"images are read with protocol clean and 64 dims, as .*real\.npz was made"):
         assert compute_fid(real, tmp_path / "b") == pytest.approx(expected, abs=1e-8)
     with pytest.raises(ValueError, match=r"--protocol clean or protocol='clean' reads the images alike \(--force"):
-        compute_fid(real, tmp_path / "b", protocol="pytorch-fid")
+        compute_fid(real, tmp_path / "b", protocol="pytorch-fid", weights="never looked for")
     with pytest.raises(ValueError, match="has 64 dims, but 192 are asked for: leave out --dims"):
         compute_fid(real, tmp_path / "b", dims=192)
     odd = Statistics(np.zeros(5), np.eye(5), 10, name="five.npz")

@@ -448,6 +448,9 @@ def compute_fid(
         file = next((side for side in known if side is not None), None)
         if extractor is None:
             dims, protocol = _dims_and_protocol(dims, protocol, file)
+            if file is not None:  # before weights are fetched in vain
+                asked = {"protocol": protocol, "precision": precision}
+                check_provenance(file.name, file.meta, "this run", asked, force=force, is_run=True)
             extractor = make_extractor(dims, protocol, device, weights, precision)
         elif file is not None and file.d != extractor.dims:
             raise ValueError(f"{file.name} has {file.d} dims, the extractor gives {extractor.dims}")
