@@ -1,6 +1,5 @@
 """Where a stage runs: the benchmark's own interpreter, the peers' set-up, the command lines."""
 
-import os
 import subprocess
 import sys
 import venv
@@ -39,7 +38,7 @@ def make_interpreter(folder: Path) -> Path:
 
     The peers are installed once; fastfid anew at every call, so that what is measured is what is checked out.
     """
-    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    python = folder / "bin" / "python"
     marker = folder / "peers.txt"
     wanted = "\n".join(PINS)
     if not marker.exists() or marker.read_text(encoding="utf-8") != wanted:

@@ -17,12 +17,12 @@ from fastfid._console import warn
 from fastfid._core import DeviceMoments, FrechetResult, Moments
 from fastfid._progress import ProgressMode, check_progress
 from fastfid._version import __version__
+from fastfid.cache import CacheMode, StatisticsCache, package_versions
 from fastfid.errors import NumericalError, SkippedImagesWarning, SuspiciousInputWarning
 from fastfid.features.base import DIMS, FeatureExtractor, check_device, check_dims, check_extractor
 from fastfid.pipeline import Report, extract
 from fastfid.protocols import PROTOCOLS, get_protocol
 from fastfid.provenance import assumed_protocol, check_provenance, provenance_of
-from fastfid.reuse import CacheMode, StatisticsCache, package_versions
 from fastfid.sources import ImageSource, is_statistics_file, open_source
 from fastfid.sources.device import DeviceImages, callers_stream
 from fastfid.statistics import AnyStatistics, DeviceStatistics, Statistics, check_compatible
@@ -289,7 +289,7 @@ def compute_statistics(
         seconds.
     cache : bool or "hashes"
         Keep the statistics of folders and archives in the user's cache and take them from there the next time. Files
-        are known by path, size and times, or by their content. See :mod:`fastfid.reuse`.
+        are known by path, size and times, or by their content. See :mod:`fastfid.cache`.
     **options
         See :class:`SourceOptions`.
 

@@ -213,7 +213,7 @@ def zip_of(path, seed):
 @pytest.mark.parametrize("mode", [True, "hashes"])
 def test_an_archive_that_is_replaced_once_it_is_listed_is_an_error(tmp_path, monkeypatch, mode):
     """Loading the network takes a while, and the archive may be another one then."""
-    monkeypatch.setattr("fastfid.reuse._CLOCK_S", 0.1)
+    monkeypatch.setattr("fastfid.cache._CLOCK_S", 0.1)
     path, other = zip_of(tmp_path / "a.zip", 1), zip_of(tmp_path / "b.zip", 2)
     extractor = Counting()
 
@@ -372,7 +372,7 @@ def test_other_versions_are_other_entries(folder, settled, monkeypatch):
         ("_codec_versions", lambda: {"libjpeg_turbo": "99"}),
         ("__version__", "99"),
     ):
-        monkeypatch.setattr(f"fastfid.reuse.{name}", value)
+        monkeypatch.setattr(f"fastfid.cache.{name}", value)
         assert [seen(folder)[0] for _ in range(2)] == [20, 0]
 
 
