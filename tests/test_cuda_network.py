@@ -20,9 +20,9 @@ import torch
 from stubs import HostMemory, OnDevice, Tensor
 
 from fastfid import FID, Moments, _core, compute_fid, compute_statistics
+from fastfid._checks import DIMS
 from fastfid.errors import BackendUnavailable
 from fastfid.features import cuda, onnx
-from fastfid.features.base import DIMS
 from fastfid.features.inception import InceptionV3
 from fastfid.sources import open_source
 from fastfid.sources.device import DeviceImages, callers_stream, device_of

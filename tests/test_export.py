@@ -10,8 +10,8 @@ import pytest
 import skimage.data
 import torch
 
+from fastfid._checks import DIMS
 from fastfid.features import onnx as runtime
-from fastfid.features.base import DIMS
 from fastfid.features.inception import InceptionV3
 from fastfid.features.inception_torch import FIDInception, load_weights
 from fastfid.features.weights import convolutions

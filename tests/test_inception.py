@@ -17,12 +17,13 @@ import torch
 
 import fastfid
 from fastfid import _core
+from fastfid._checks import DIMS
 from fastfid.errors import BackendUnavailable, FastfidWarning, WeightsError
 from fastfid.features import inception, onnx
-from fastfid.features.base import DIMS
 from fastfid.features.inception import InceptionV3
-from fastfid.features.inception_torch import STAGE_DIMS, FIDInception, convolutions, load_weights
+from fastfid.features.inception_torch import FIDInception, convolutions, load_weights
 from fastfid.features.weights import IDENTITY
+from fastfid.precisions import PRECISIONS
 
 SKELETONS = Path(onnx.__file__).parent / "skeletons"
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
@@ -57,10 +58,6 @@ def truth(dims, weights, x):
     load_weights(network, weights)
     with torch.inference_mode():
         return network.double()(torch.from_numpy(x).double()).mean((2, 3)).numpy()
-
-
-def test_dims_are_the_widths_of_the_stages():
-    assert DIMS == STAGE_DIMS
 
 
 def test_features_are_those_of_the_network_in_float64(extractor, weights, prepared):
@@ -169,7 +166,7 @@ def test_float16_graph_is_the_network_in_float16(dims, weights, prepared):
     # float16 moves the features themselves by 2.3e-3 and 3.9e-3.
     np.testing.assert_allclose(features, expected, rtol=0, atol=6e-4)
     error = np.abs(features - truth(dims, weights, prepared[:2])).max()
-    assert 1e-4 < error < onnx.PRECISIONS["float16"].tolerance
+    assert 1e-4 < error < PRECISIONS["float16"].tolerance
 
 
 @pytest.mark.parametrize("precision", ["tf32", "float16"])

@@ -13,17 +13,18 @@ PACKAGE = ROOT / "python" / "fastfid"
 
 # Who may import whom inside the package. What all may import comes first.
 CELLAR = {
-    *("_core", "_version", "errors", "masked", "npz", "protocols", "provenance", "mistakes"),
-    *("_console", "_files", "_progress"),
+    *("_core", "_version", "errors", "npz", "protocols", "precisions", "provenance", "mistakes"),
+    *("_checks", "_console", "_files", "_progress"),
 }
 MAY_IMPORT = {
     "errors": {"_core"},
     "_console": {"errors"},
+    "_checks": set(),
     "_files": set(),
     "_progress": {"_console"},
-    "masked": set(),
     "mistakes": set(),
     "npz": {"_files"},
+    "precisions": set(),
     "protocols": set(),
     "provenance": set(),
     "statistics": CELLAR,

@@ -15,8 +15,8 @@ from PIL import Image, PngImagePlugin
 from stubs import GridMeans
 
 from fastfid import FID, FeatureExtractor, InceptionV3, Statistics, compute_fid, compute_statistics, frechet_distance
+from fastfid._checks import check_device
 from fastfid.features import onnx
-from fastfid.features.base import check_device
 from fastfid.features.weights import FIDELITY_NAME, OFFICIAL_NAME, describe, find_weights
 from fastfid.sources import open_source
 

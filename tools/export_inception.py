@@ -23,7 +23,8 @@ import onnx
 import torch
 from torch import nn
 
-from fastfid.features.inception_torch import STAGE_DIMS, FIDInception, convolutions, load_weights
+from fastfid._checks import DIMS
+from fastfid.features.inception_torch import FIDInception, convolutions, load_weights
 from fastfid.features.onnx import SKELETON_DTYPES, fingerprint_input, skeleton_name
 
 SKELETONS = Path(__file__).parents[1] / "python" / "fastfid" / "features" / "skeletons"
@@ -91,7 +92,7 @@ def strip(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def convolution_table() -> list[tuple[str, list[int], int]]:
     """Return name, weight shape and first dims of every convolution in network order."""
-    first = {name: dims for dims in reversed(STAGE_DIMS) for name, _ in convolutions(FIDInception(dims))}
+    first = {name: dims for dims in reversed(DIMS) for name, _ in convolutions(FIDInception(dims))}
     return [(name, list(layer.conv.weight.shape), first[name]) for name, layer in convolutions(FIDInception())]
 
 
@@ -102,7 +103,7 @@ def fingerprint() -> dict[str, np.ndarray]:
     weights = find_weights()
     x = torch.from_numpy(fingerprint_input()).double()
     features = {}
-    for dims in STAGE_DIMS:
+    for dims in DIMS:
         network = FIDInception(dims)
         load_weights(network, weights)
         with torch.inference_mode():
@@ -117,7 +118,7 @@ def main() -> int:
     parser.add_argument("--fingerprint", action="store_true", help="also recompute fingerprint.npz (needs the weights)")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
-    for dims in STAGE_DIMS:
+    for dims in DIMS:
         for dtype in SKELETON_DTYPES:
             model = skeleton(dims, dtype).SerializeToString(deterministic=True)
             (args.output / skeleton_name(dims, dtype)).write_bytes(model)

@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 import fastfid
 from benchmarks.images import photograph
 from fastfid import _core
-from fastfid.features.base import DIMS
+from fastfid._checks import DIMS
 from fastfid.features.inception_torch import FIDInception, convolutions, load_weights
-from fastfid.features.onnx import PRECISIONS, Network, fingerprint_input
+from fastfid.features.onnx import Network, fingerprint_input
 from fastfid.features.weights import Weights, find_weights
+from fastfid.precisions import PRECISIONS
 
 BATCH = 8
 

@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfid import _core, mistakes
+from fastfid._checks import DIMS, check_at_least, check_device, check_dims, check_on_error, check_real
 from fastfid._console import warn
 from fastfid._core import DeviceMoments, FrechetResult, Moments
 from fastfid._progress import ProgressMode, check_progress
 from fastfid._version import __version__
 from fastfid.cache import CacheMode, StatisticsCache, package_versions
 from fastfid.errors import NumericalError, SkippedImagesWarning, SuspiciousInputWarning
-from fastfid.features.base import DIMS, FeatureExtractor, check_device, check_dims, check_extractor
+from fastfid.features.base import FeatureExtractor, check_extractor
 from fastfid.pipeline import Report, extract
+from fastfid.precisions import check_precision, check_precision_name
 from fastfid.protocols import PROTOCOLS, get_protocol
 from fastfid.provenance import assumed_protocol, check_provenance, provenance_of
 from fastfid.sources import ImageSource, is_statistics_file, open_source
@@ -118,13 +120,6 @@ class FIDOptions(_NetworkOptions, SourceOptions, total=False):
     force: bool
     tol: float | None
     uncertainty: bool
-
-
-def check_real(real: bool) -> bool:
-    """Return `real` as a bool; TypeError unless it is one: any string would be true."""
-    if not isinstance(real, bool | np.bool_):
-        raise TypeError(f"real: expected True or False, got {real!r}")
-    return bool(real)
 
 
 @dataclass(frozen=True)
@@ -344,22 +339,17 @@ def _check_reading(
     options: Mapping[str, Any],
 ) -> None:
     """Refuse bad arguments before anything is read, also where statistics make them superfluous."""
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-    if num_workers is not None and num_workers < 0:
-        raise ValueError(f"num_workers: expected 0 or more, got {num_workers}")
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
-    if max_errors is not None and max_errors < 0:
-        raise ValueError(f"max_errors: expected 0 or more, got {max_errors}")
+    if batch_size is not None:
+        check_at_least("batch_size", batch_size, 1)
+    if num_workers is not None:
+        check_at_least("num_workers", num_workers, 0)
+    check_on_error(on_error, max_errors)
     if protocol is not None:
         get_protocol(protocol)
     check_device(device)
     check_progress(progress)
     if extractor is not None:
         check_extractor(extractor)
-    from fastfid.features.onnx import check_precision_name
-
     check_precision_name(precision)
     unknown = set(options) - set(SourceOptions.__annotations__)
     if unknown:
@@ -774,8 +764,6 @@ class FID:
             dims = check_dims(dims)
             get_protocol(protocol)
             device = check_device(device)
-            from fastfid.features.onnx import check_precision  # the network's module: not with `import fastfid`
-
             check_precision(precision, device)
         else:
             check_extractor(extractor)

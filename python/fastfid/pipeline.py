@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid import _core
+from fastfid._checks import check_at_least, check_on_error
 from fastfid._console import about, warn
 from fastfid._progress import ProgressMode, show_progress
 from fastfid.errors import ImageError, SuspiciousInputWarning
@@ -118,14 +119,10 @@ def extract(
     fastfid.errors.SuspiciousInputWarning
         No value of any image exceeds 1.
     """
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f"on_error: expected 'raise' or 'skip'; got {on_error!r}")
-    if max_errors is not None and max_errors < 0:
-        raise ValueError(f"max_errors: expected 0 or more; got {max_errors}")
+    check_on_error(on_error, max_errors)
     if num_workers is None:
         num_workers = min(8, _core.num_threads())
-    if num_workers < 0:
-        raise ValueError(f"num_workers: expected 0 or more; got {num_workers}")
+    check_at_least("num_workers", num_workers, 0)
     batch_size = extractor.batch_size
     if (length := _length(source)) is not None:
         # Few images are spread over all runs of the network.

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfid import npz
+from fastfid._checks import expect_unmasked
 from fastfid._core import DeviceMoments, Moments
 from fastfid._files import atomic_file, npz_path
 from fastfid._version import __version__
-from fastfid.masked import expect_unmasked
 from fastfid.provenance import FORCE_HINT, check_provenance
 
 __all__ = ["Statistics"]

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from fastfid._checks import DIMS, check_device
 from fastfid._version import __version__
+from fastfid.precisions import PRECISIONS
 from fastfid.protocols import PROTOCOLS
 
 __all__ = ["COMMANDS", "PARSERS", "fid_options", "superfluous"]
@@ -96,15 +98,13 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 
 def _dims(text: str) -> int:
-    return int(_one_of("64", "192", "768", "2048")(text))
+    return int(_one_of(*map(str, DIMS))(text))
 
 
-_dims.choices = ("64", "192", "768", "2048")  # type: ignore[attr-defined]
+_dims.choices = tuple(map(str, DIMS))  # type: ignore[attr-defined]
 
 
 def _device(text: str) -> str:
-    from fastfid.features.base import check_device
-
     try:
         return check_device(text)
     except ValueError as error:
@@ -143,7 +143,7 @@ def _add_network_options(parser: argparse.ArgumentParser) -> None:
     add("--device", type=_device, metavar="DEV", help="auto (default: CUDA if there is any), cpu, cuda or cuda:N")
     add(
         "--precision",
-        type=_one_of("float32", "tf32", "float16"),
+        type=_one_of(*PRECISIONS),
         default="float32",
         metavar="NAME",
         help="float32 (default); tf32 or float16 on CUDA, which change the number (docs/precision.md)",

@@ -21,6 +21,7 @@ except ImportError as error:
     ) from error
 
 from fastfid import _core
+from fastfid._checks import DIMS
 from fastfid.errors import NumericalError
 from fastfid.features.base import FeatureExtractor
 from fastfid.fid import frechet_distance, make_extractor
@@ -40,8 +41,6 @@ except ModuleNotFoundError as error:
     ) from error
 
 __all__ = ["FrechetInceptionDistance"]
-
-_DIMS = (64, 192, 768, 2048)
 
 
 class _Inception(nn.Module):
@@ -198,8 +197,8 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
             self.inception = feature
             num_features = self._number_of_features(feature, input_img_size)
         elif isinstance(feature, int):
-            if feature not in _DIMS:
-                raise ValueError(f"Integer input to argument `feature` must be one of {_DIMS}, but got {feature}.")
+            if feature not in DIMS:
+                raise ValueError(f"Integer input to argument `feature` must be one of {DIMS}, but got {feature}.")
             num_features = feature
             protocol = "torchmetrics" if antialias else "tensorflow"
             self.inception = _Inception(feature, protocol, feature_extractor_weights_path)

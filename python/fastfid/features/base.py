@@ -1,8 +1,5 @@
 """The interface of a feature extractor; ``inception.py`` is ours, a caller may bring another."""
 
-import os
-import re
-import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -13,55 +10,7 @@ if TYPE_CHECKING:
     from fastfid.features.cuda import DeviceSide
     from fastfid.sources.device import DeviceImages
 
-__all__ = ["DIMS", "FeatureExtractor", "check_device", "check_dims", "check_extractor", "current_cuda_index"]
-
-# Widths of the four feature maps of the Inception network that serve as features.
-DIMS = (64, 192, 768, 2048)
-
-
-def check_dims(dims: int) -> int:
-    """Return `dims` as an int; ValueError unless the Inception network has a layer of that width."""
-    if not isinstance(dims, int | np.integer) or dims not in DIMS:
-        raise ValueError(f"dims: expected one of {', '.join(map(str, DIMS))}; got {dims!r}")
-    return int(dims)
-
-
-def check_device(device: Any) -> str:
-    """Return the device's name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; it need not exist.
-
-    Parameters
-    ----------
-    device : str, int or torch.device
-        An integer N, as torch takes it, is ``cuda:N``.
-
-    Raises
-    ------
-    ValueError
-        It is none of these.
-    """
-    name = device
-    if isinstance(device, int | np.integer) and not isinstance(device, bool):
-        name = f"cuda:{device}"
-    elif type(device).__module__ == "torch":
-        name = str(device)
-    if isinstance(name, str) and name.isdecimal():
-        name = f"cuda:{name}"
-    if not isinstance(name, str) or not re.fullmatch(r"auto|cpu|cuda(:\d{1,6})?", name, re.ASCII):
-        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda', 'cuda:N' or N; got {device!r}")
-    return name
-
-
-def current_cuda_index(devices: int) -> int:
-    """Return which of so many CUDA devices "auto" and "cuda" mean.
-
-    torch's current device, where the program uses torch on CUDA; else the process's own among those that torchrun, or
-    another launcher that sets LOCAL_RANK, has started on this machine; else the first.
-    """
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        return min(int(torch.cuda.current_device()), devices - 1)
-    rank = os.environ.get("LOCAL_RANK", "")
-    return int(rank) % devices if re.fullmatch(r"\d{1,6}", rank, re.ASCII) else 0
+__all__ = ["FeatureExtractor", "check_extractor"]
 
 
 def check_extractor(extractor: Any) -> None:

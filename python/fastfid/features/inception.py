@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid import _core
+from fastfid._checks import check_dims
 from fastfid.errors import BackendUnavailable
-from fastfid.features.base import FeatureExtractor, check_dims
+from fastfid.features.base import FeatureExtractor
 from fastfid.features.cuda import (
     CudaMemory,
     DeviceBatch,
@@ -20,8 +21,9 @@ from fastfid.features.cuda import (
     features_of,
     input_size,
 )
-from fastfid.features.onnx import Network, check_cuda_graph, check_precision, check_provider, choose_device
+from fastfid.features.onnx import Network, check_cuda_graph, check_provider, choose_device
 from fastfid.features.weights import find_weights
+from fastfid.precisions import check_precision
 from fastfid.protocols import get_protocol
 from fastfid.sources import open_source
 from fastfid.sources.device import DeviceImages

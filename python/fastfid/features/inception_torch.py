@@ -18,13 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fastfid._checks import DIMS
+
 if TYPE_CHECKING:
     from fastfid.features.weights import Weights
 
-__all__ = ["STAGE_DIMS", "ConvBatchNorm", "FIDInception", "convolutions", "load_weights"]
+__all__ = ["ConvBatchNorm", "FIDInception", "convolutions", "load_weights"]
 
 # Channels of the feature map that ends each stage: what `dims` selects.
-STAGE_DIMS = (64, 192, 768, 2048)
 
 
 class ConvBatchNorm(nn.Module):
@@ -220,11 +221,11 @@ class FIDInception(nn.Module):
     Built with random weights and in evaluation mode: batch norm uses its stored moments until ``train()`` is asked for.
     """
 
-    def __init__(self, dims: int = STAGE_DIMS[-1]):
+    def __init__(self, dims: int = DIMS[-1]):
         super().__init__()
-        if dims not in STAGE_DIMS:
-            raise ValueError(f"dims: expected one of {', '.join(map(str, STAGE_DIMS))}; got {dims!r}")
-        last = STAGE_DIMS.index(dims)
+        if dims not in DIMS:
+            raise ValueError(f"dims: expected one of {', '.join(map(str, DIMS))}; got {dims!r}")
+        last = DIMS.index(dims)
         self.Conv2d_1a_3x3 = ConvBatchNorm(3, 32, 3, stride=2)
         self.Conv2d_2a_3x3 = ConvBatchNorm(32, 32, 3)
         self.Conv2d_2b_3x3 = ConvBatchNorm(32, 64, 3, padding=1)
@@ -249,7 +250,7 @@ class FIDInception(nn.Module):
         self.eval()
 
     def stages(self) -> list[nn.Sequential]:
-        """Return the stages as sequences of the same sub-modules; stage i ends in STAGE_DIMS[i] channels."""
+        """Return the stages as sequences of the same sub-modules; stage i ends in DIMS[i] channels."""
         ends = ("maxpool1", "maxpool2", "Mixed_6e", "Mixed_7c")
         stages: list[nn.Sequential] = []
         layers: list[nn.Module] = []

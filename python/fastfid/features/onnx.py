@@ -9,7 +9,6 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -17,20 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid import _core
+from fastfid._checks import check_device, current_cuda_index
 from fastfid._console import warn
 from fastfid.errors import BackendUnavailable, WeightsError
-from fastfid.features.base import check_device, current_cuda_index
 from fastfid.features.weights import Weights, convolutions
+from fastfid.precisions import PRECISIONS
 
 __all__ = [
     "CUDA_OPTIONS",
-    "PRECISIONS",
     "PROVIDERS",
     "SKELETON_DTYPES",
     "Network",
     "check_cuda_graph",
-    "check_precision",
-    "check_precision_name",
     "check_provider",
     "choose_device",
     "fingerprint_input",
@@ -41,36 +38,6 @@ __all__ = [
 
 BATCH_NORM_EPSILON = 1e-3
 
-
-@dataclass(frozen=True)
-class Precision:
-    """One arithmetic that the network can run in.
-
-    Attributes
-    ----------
-    dtype : str
-        Of the image, the weights, what lies between layers, and the map. Sums are float32 in all of them.
-    use_tf32 : bool
-        ONNX Runtime's option of that name, which decides whether a convolution may run on tensor cores, whatever its
-        dtype. In float32 that is TF32: factors rounded to 10 bits of mantissa.
-    tolerance : float
-        Largest accepted difference between a session's features of the fixed input and the stored ones (float64
-        PyTorch). Features are of order 1; a missing or exchanged tensor moves them by 0.1 and more.
-    """
-
-    dtype: str
-    use_tf32: bool
-    tolerance: float
-
-
-PRECISIONS = {
-    # Measured on the CPU: 1e-6.
-    "float32": Precision("float32", use_tf32=False, tolerance=5e-5),
-    # Never run on a GPU. Simulated (tools/precision_error.py): 1e-3 at dims 64, 2.4e-3 at 192, 1.2e-2 at 2048.
-    "tf32": Precision("float32", use_tf32=True, tolerance=4e-2),
-    # On ONNX Runtime's CPU provider: 2.1e-3 at dims 64, 3.8e-3 at 192, 1.2e-2 at 2048.
-    "float16": Precision("float16", use_tf32=True, tolerance=4e-2),
-}
 
 # What the CUDA provider is told beside device, stream and TF32; benchmarks/gpu.py measures others. An algorithm that
 # cuDNN's rules choose is the same in every run. (ONNX Runtime's default raced them before cuDNN 9.)
@@ -234,25 +201,6 @@ def check_cuda_graph(cuda_graph: bool, provider: str, device: str) -> None:
         raise ValueError("cuda_graph: needs a CUDA device, got device 'cpu'")
     if cuda_graph and provider != "cuda":
         raise ValueError(f"cuda_graph: is for provider 'cuda', got {provider!r}")
-
-
-def check_precision_name(precision: str) -> None:
-    """Raise ValueError unless `precision` is in `PRECISIONS`; no device need have it."""
-    if not isinstance(precision, str) or precision not in PRECISIONS:
-        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}; got {precision!r}")
-
-
-def check_precision(precision: str, device: str) -> None:
-    """Refuse an unknown precision, and one that `device` ("cpu" or "cuda:N") does not have.
-
-    Raises
-    ------
-    ValueError
-        It is not in `PRECISIONS`; or the device is the CPU, which has float32 only.
-    """
-    check_precision_name(precision)
-    if device == "cpu" and precision != "float32":
-        raise ValueError(f"precision: the CPU has 'float32' only, got {precision!r}; it needs a CUDA device")
 
 
 def _fold_batch_norm(

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfid._checks import expect_unmasked
 from fastfid._files import KnownFile, RandomAccessFile
 from fastfid.errors import ImageError
-from fastfid.masked import expect_unmasked
 from fastfid.npz import ArrayHeader, open_npz, read_header
 from fastfid.sources.base import FileSource, ImageItem, ImageSource
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fastfid._checks import DIMS
 from fastfid.features import inception_torch
 from fastfid.features.inception_torch import FIDInception, InceptionA, InceptionC, InceptionE
 from fastfid.features.weights import find_weights
@@ -53,7 +54,7 @@ class InceptionV3(nn.Module):
     """
 
     DEFAULT_BLOCK_INDEX: ClassVar[int] = 3
-    BLOCK_INDEX_BY_DIM: ClassVar[dict[int, int]] = {dims: i for i, dims in enumerate(inception_torch.STAGE_DIMS)}
+    BLOCK_INDEX_BY_DIM: ClassVar[dict[int, int]] = {dims: i for i, dims in enumerate(DIMS)}
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class InceptionV3(nn.Module):
         self.last_needed_block = max(output_blocks)
         assert self.last_needed_block <= 3, "Last possible output block index is 3"
         if use_fid_inception:
-            stages = _fid_network(inception_torch.STAGE_DIMS[self.last_needed_block]).stages()
+            stages = _fid_network(DIMS[self.last_needed_block]).stages()
         else:
             stages = _torchvision_stages()[: self.last_needed_block + 1]
         if self.last_needed_block == 3:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfid import _core, npz
+from fastfid._checks import DIMS
 from fastfid._console import warn
 from fastfid._files import npz_path
 from fastfid.compat._items import ItemSource, file_items
@@ -66,7 +67,7 @@ parser.add_argument(
     "--dims",
     type=int,
     default=2048,
-    choices=[64, 192, 768, 2048],
+    choices=list(DIMS),
     help="Dimensionality of Inception features to use. By default, uses pool3 features",
 )
 parser.add_argument(

@@ -1,0 +1,103 @@
+"""Checks of arguments that several functions take: what is expected, and the message that says so. Light to import."""
+
+import numbers
+import os
+import re
+import sys
+from typing import Any
+
+__all__ = [
+    "DIMS",
+    "check_at_least",
+    "check_device",
+    "check_dims",
+    "check_on_error",
+    "check_real",
+    "current_cuda_index",
+    "expect_unmasked",
+]
+
+# Widths of the four feature maps of the Inception network that serve as features, in the network's order.
+DIMS = (64, 192, 768, 2048)
+
+
+def check_dims(dims: Any) -> int:
+    """Return `dims` as an int; ValueError unless the Inception network has a layer of that width."""
+    if not isinstance(dims, numbers.Integral) or dims not in DIMS:
+        raise ValueError(f"dims: expected one of {', '.join(map(str, DIMS))}; got {dims!r}")
+    return int(dims)
+
+
+def check_device(device: Any) -> str:
+    """Return the device's name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; it need not exist.
+
+    Parameters
+    ----------
+    device : str, int or torch.device
+        An integer N, as torch takes it, is ``cuda:N``.
+
+    Raises
+    ------
+    ValueError
+        It is none of these.
+    """
+    name = device
+    if isinstance(device, numbers.Integral) and not isinstance(device, bool):
+        name = f"cuda:{int(device)}"
+    elif type(device).__module__ == "torch":
+        name = str(device)
+    if isinstance(name, str) and name.isdecimal():
+        name = f"cuda:{name}"
+    if not isinstance(name, str) or not re.fullmatch(r"auto|cpu|cuda(:\d{1,6})?", name, re.ASCII):
+        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda', 'cuda:N' or N; got {device!r}")
+    return name
+
+
+def current_cuda_index(devices: int) -> int:
+    """Return which of so many CUDA devices "auto" and "cuda" mean.
+
+    torch's current device, where the program uses torch on CUDA; else the process's own among those that torchrun, or
+    another launcher that sets LOCAL_RANK, has started on this machine; else the first.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        return min(int(torch.cuda.current_device()), devices - 1)
+    rank = os.environ.get("LOCAL_RANK", "")
+    return int(rank) % devices if re.fullmatch(r"\d{1,6}", rank, re.ASCII) else 0
+
+
+def check_real(real: Any) -> bool:
+    """Return `real` as a bool; TypeError unless it is one: any string would be true."""
+    if not isinstance(real, bool) and type(real).__name__ not in ("bool", "bool_"):  # NumPy's
+        raise TypeError(f"real: expected True or False, got {real!r}")
+    return bool(real)
+
+
+def check_on_error(on_error: Any, max_errors: int | None) -> None:
+    """Raise ValueError unless `on_error` is "raise" or "skip", and `max_errors` None or a count."""
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error: expected 'raise' or 'skip'; got {on_error!r}")
+    if max_errors is not None:
+        check_at_least("max_errors", max_errors, 0)
+
+
+def check_at_least(name: str, value: int, least: int) -> None:
+    """Raise ValueError if `value`, the argument called `name`, is less than `least`."""
+    if value < least:
+        raise ValueError(f"{name}: expected {least} or more; got {value}")
+
+
+def expect_unmasked(value: Any, name: str) -> None:
+    """Refuse a ``numpy.ma.MaskedArray``, as the core does: what is behind the mask would count.
+
+    Raises
+    ------
+    TypeError
+        It is one, whether or not its mask hides anything.
+    """
+    masked = sys.modules.get("numpy.ma")
+    if masked is not None and isinstance(value, masked.MaskedArray):
+        raise TypeError(
+            f"{name}: expected an array without a mask, got a masked array, {value.dtype} of shape {value.shape}; "
+            "fill or drop what is masked first"
+        )
