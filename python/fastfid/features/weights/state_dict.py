@@ -1,0 +1,201 @@
+"""Reads the pickle of a torch state dict, and runs no code of it.
+
+Only tensor values are read: a pickle's operations are looked at before any is carried out, and the unpickler knows
+ordered dictionaries, tensors and storages and refuses everything else.
+"""
+
+import io
+import math
+import pickle
+import pickletools
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfid.errors import WeightsError
+from fastfid.features.weights.known import convolutions
+
+__all__ = ["StoredTensor", "float32_array", "read_state_dict", "unpickle"]
+
+
+def float32_array(data: memoryview | bytes, shape: tuple[int, ...], offset: int = 0) -> NDArray[np.float32]:
+    """View little-endian float32 `data` as an array; WeightsError where it is too short."""
+    count = math.prod(shape)
+    if offset < 0 or min(shape, default=1) < 0 or (offset + count) * 4 > len(data):
+        raise WeightsError(
+            f"a tensor of shape {shape} at offset {offset} does not fit its storage of {len(data)} bytes"
+        )
+    array = np.frombuffer(data, dtype="<f4", count=count, offset=4 * offset).reshape(shape)
+    array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True)
+class _Storage:
+    """What a state dict's pickle says of a storage; the bytes come from elsewhere in the file."""
+
+    key: str
+    dtype: str
+
+
+class _StorageType:
+    """Stands for torch.FloatStorage and its kind; the pickle only ever uses it as a label."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """What a state dict's pickle says of a tensor."""
+
+    storage: _Storage
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> StoredTensor:
+    if not isinstance(storage, _Storage):
+        raise pickle.UnpicklingError("a tensor without a storage")
+    return StoredTensor(storage, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
+
+
+def _rebuild_parameter(data: Any, *_: Any) -> Any:
+    return data
+
+
+# What the pickle of a state dict is written with, in protocols 2 and 4.
+_OPCODES = frozenset(
+    (
+        *("PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE"),
+        *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+        *("BINUNICODE", "SHORT_BINUNICODE", "SHORT_BINSTRING", "BINSTRING", "SHORT_BINBYTES"),
+        *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "APPEND", "APPENDS"),
+        *("EMPTY_DICT", "SETITEM", "SETITEMS", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "BINPERSID"),
+        *("BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET"),
+    )
+)
+# A state dict of these weights has about 20,000 operations and nests 5 deep.
+_MAX_OPERATIONS = 500_000
+_MAX_NESTING = 50
+
+
+def _scanned(file: io.BytesIO) -> io.BytesIO:
+    """Read one pickle, and look at its operations before any is carried out.
+
+    The unpickler takes memory for whatever index a memo entry names, and C code that hashes a tuple recurses into the
+    tuples inside until the stack ends. Both are bounded here: memo entries are numbered in order, and nesting is
+    shallow.
+
+    Raises
+    ------
+    pickle.UnpicklingError
+        It is not written as a state dict is.
+    """
+    begin = file.tell()
+    stack: list[int | None] = []  # how deep each value nests; None: a mark
+    memo: list[int] = []
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if opcode.name not in _OPCODES or count >= _MAX_OPERATIONS:
+            raise pickle.UnpicklingError(f"no state dict: operation {opcode.name} in place {count}")
+        if opcode.name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            if argument not in (None, len(memo)) or not stack or stack[-1] is None:
+                raise pickle.UnpicklingError(f"memo entry {argument} does not follow {len(memo) - 1}")
+            memo.append(stack[-1])
+        elif opcode.name in ("BINGET", "LONG_BINGET"):
+            if not isinstance(argument, int) or argument >= len(memo):
+                raise pickle.UnpicklingError(f"there is no memo entry {argument}")
+            stack.append(memo[argument])
+        else:
+            _carry_out(opcode, stack)
+    content = file.getbuffer()[begin : file.tell()]
+    return io.BytesIO(content)
+
+
+def _carry_out(opcode: pickletools.OpcodeInfo, stack: list[int | None]) -> None:
+    """Change the stack of depths as the operation will change the unpickler's."""
+    if opcode.name == "MARK":
+        stack.append(None)
+        return
+    taken: list[int | None] = []
+    single = len(opcode.stack_before)
+    if pickletools.markobject in opcode.stack_before:  # everything down to the mark, and what stands before it
+        single = opcode.stack_before.index(pickletools.markobject)
+        while stack and stack[-1] is not None:
+            taken.append(stack.pop())
+        if not stack:
+            raise pickle.UnpicklingError("a mark is missing")
+        stack.pop()
+    if len(stack) < single:
+        raise pickle.UnpicklingError("its stack is empty")
+    taken += [stack.pop() for _ in range(single)]
+    depths = [depth for depth in taken if depth is not None]
+    if len(depths) < len(taken) or max(depths, default=0) >= _MAX_NESTING:
+        raise pickle.UnpicklingError("it nests too deep, or a mark stands where a value is needed")
+    stack += [max(depths, default=-1) + 1] * len(opcode.stack_after)
+
+
+class _StateDictUnpickler(pickle.Unpickler):
+    """Reads the pickle of a torch state dict: ordered dictionaries, tensors and storages, and nothing else.
+
+    ``find_class`` is the only door through which a pickle reaches code. Behind it there are `OrderedDict`, two
+    functions of this file that build a record, and labels; whatever else is asked for is refused before it is called.
+    """
+
+    _ALLOWED: ClassVar[dict[tuple[str, str], Callable[..., Any]]] = {
+        ("collections", "OrderedDict"): OrderedDict,
+        ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+        ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+        ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in self._ALLOWED:
+            return self._ALLOWED[module, name]
+        if module == "torch" and name.endswith("Storage") and name.removesuffix("Storage").isalpha():
+            return _StorageType(name)
+        raise WeightsError(f"refused: its pickle asks for {module}.{name}, and a state dict needs tensors only")
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        if not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage" and isinstance(pid[1], _StorageType)):
+            raise pickle.UnpicklingError(f"unknown persistent id {pid!r}")
+        return _Storage(str(pid[2]), pid[1].name)
+
+
+def unpickle(file: io.BytesIO) -> Any:
+    """Read one pickle of a state dict from the file's position."""
+    return _StateDictUnpickler(_scanned(file)).load()
+
+
+def read_state_dict(state: Any, storage_bytes: Callable[[str], memoryview]) -> list[NDArray[np.float32]]:
+    """Pick the 376 tensors out of an unpickled state dict with torchvision's names."""
+    if not isinstance(state, dict):
+        raise WeightsError(f"expected a state dict, got {type(state).__name__}")
+
+    def tensor(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        found = state.get(name)
+        if not isinstance(found, StoredTensor):
+            raise WeightsError(f"{name}: not in its state dict")
+        if found.storage.dtype != "FloatStorage" or found.size != shape:
+            raise WeightsError(
+                f"{name}: expected float32 (torch.FloatStorage) {shape}, got torch.{found.storage.dtype} {found.size}"
+            )
+        contiguous = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+        if any(size > 1 and a != b for size, a, b in zip(shape, found.stride, contiguous, strict=True)):
+            raise WeightsError(f"{name}: expected a contiguous tensor, got strides {found.stride}")
+        return float32_array(storage_bytes(found.storage.key), shape, found.offset)
+
+    tensors = []
+    for name, shape, _ in convolutions():
+        channels = shape[:1]
+        tensors.append(tensor(f"{name}.conv.weight", shape))
+        tensors.extend(tensor(f"{name}.bn.{part}", channels) for part in ("bias", "running_mean", "running_var"))
+        # Google's graph has no gamma. A file that scales by one is not these weights, whatever the other tensors are.
+        if f"{name}.bn.weight" in state and not np.all(tensor(f"{name}.bn.weight", channels) == 1):
+            raise WeightsError(f"{name}.bn.weight: expected ones (the FID network has no gamma)")
+    return tensors
