@@ -2,11 +2,14 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <limits>
 #include <optional>
 #include <utility>
 
+#include "bindings/arrays.hpp"
 #include "bindings/bindings.hpp"
 #include "bindings/dlpack.hpp"
+#include "bindings/gil.hpp"
 #include "core/errors.hpp"
 #ifdef FASTFID_WITH_CUDA
 #include "cuda/runtime.hpp"
@@ -23,8 +26,6 @@ constexpr char kVersionedName[] = "dltensor_versioned";
 constexpr char kUsedVersionedName[] = "used_dltensor_versioned";
 constexpr std::uint32_t kMajor = 1;
 constexpr std::uint32_t kMinor = 1;
-
-std::string type_name(py::handle object) { return py::str(py::type::handle_of(object).attr("__name__")); }
 
 std::string device_name(dlpack::Device device) {
   switch (device.type) {
@@ -78,15 +79,15 @@ py::object call_dlpack(py::handle object, dlpack::Device device, std::optional<s
 #endif
   py::dict keywords;
   if (stream) keywords["stream"] = py::int_(*stream);
-  py::dict versioned = keywords.attr("copy")();
+  py::dict versioned = object_from_python(PyDict_Copy, keywords.ptr());
   versioned["max_version"] = py::make_tuple(kMajor, kMinor);
-  const py::object method = object.attr("__dlpack__");
+  const py::object method = attribute(object, "__dlpack__");
   try {
-    return method(**versioned);
+    return call(method, py::tuple(), versioned);
   } catch (py::error_already_set& error) {
     if (!error.matches(PyExc_TypeError)) throw;
   }
-  return method(**keywords);
+  return call(method, py::tuple(), keywords);
 }
 
 }  // namespace
@@ -120,10 +121,10 @@ void ImportedTensor::swap(ImportedTensor& other) noexcept {
 
 void ImportedTensor::release() noexcept {
   if (managed_ == nullptr && managed_versioned_ == nullptr) return;
-  const py::gil_scoped_acquire acquire;
-  if (managed_ != nullptr && managed_->deleter != nullptr) managed_->deleter(managed_);
+  const WithGil guard;
+  if (managed_ != nullptr && managed_->deleter != nullptr) call_python(managed_->deleter, managed_);
   if (managed_versioned_ != nullptr && managed_versioned_->deleter != nullptr) {
-    managed_versioned_->deleter(managed_versioned_);
+    call_python(managed_versioned_->deleter, managed_versioned_);
   }
   managed_ = nullptr;
   managed_versioned_ = nullptr;
@@ -131,30 +132,41 @@ void ImportedTensor::release() noexcept {
 
 std::uintptr_t callers_stream(py::handle tensor, int device) {
   // Never imported here: who has made a tensor has imported its library.
-  const py::dict modules = py::module_::import("sys").attr("modules");
+  const py::dict modules = attribute(py::module_::import("sys"), "modules");
   if (modules.contains("torch")) {
     const py::object torch = modules["torch"];
-    if (py::isinstance(tensor, torch.attr("Tensor"))) {
-      return py::cast<std::uintptr_t>(torch.attr("cuda").attr("current_stream")(device).attr("cuda_stream"));
+    if (is_instance(tensor, attribute(torch, "Tensor"))) {
+      const py::object current = attribute(attribute(torch, "cuda"), "current_stream");
+      return py::cast<std::uintptr_t>(attribute(call(current, py::make_tuple(device)), "cuda_stream"));
     }
   }
   if (modules.contains("cupy")) {
     const py::object cupy = modules["cupy"];
-    if (py::isinstance(tensor, cupy.attr("ndarray"))) {
-      return py::cast<std::uintptr_t>(cupy.attr("cuda").attr("get_current_stream")(device).attr("ptr"));
+    if (is_instance(tensor, attribute(cupy, "ndarray"))) {
+      const py::object current = attribute(attribute(cupy, "cuda"), "get_current_stream");
+      return py::cast<std::uintptr_t>(attribute(call(current, py::make_tuple(device)), "ptr"));
     }
   }
   return 1;
 }
 
 dlpack::Device tensor_device(py::handle object, const char* argument) {
-  if (!py::hasattr(object, "__dlpack__") || !py::hasattr(object, "__dlpack_device__")) {
+  if (!has_attribute(object, "__dlpack__") || !has_attribute(object, "__dlpack_device__")) {
     throw py::type_error(
         message(argument, ": expected a tensor that speaks DLPack (torch, CuPy, JAX), got ", type_name(object)));
   }
+  const py::object device = call(attribute(object, "__dlpack_device__"));
+  if (!PyTuple_Check(device.ptr()) || PyTuple_Size(device.ptr()) != 2) {
+    throw py::type_error(message(argument, ": its __dlpack_device__ returned no (type, id) but ", type_name(device)));
+  }
   // The device type is an enum.IntEnum in some libraries.
-  const py::tuple device = object.attr("__dlpack_device__")();
-  return {py::cast<std::int32_t>(py::int_(device[0])), py::cast<std::int32_t>(py::int_(device[1]))};
+  const auto number = [&](py::ssize_t i) {
+    const std::int64_t value = as_integer(PyTuple_GetItem(device.ptr(), i), message(argument, ": __dlpack_device__"));
+    FASTFID_EXPECT(value >= 0 && value <= std::numeric_limits<std::int32_t>::max(), InvalidArgument, argument,
+                   ": its __dlpack_device__ returned ", value);
+    return static_cast<std::int32_t>(value);
+  };
+  return {number(0), number(1)};
 }
 
 ImportedTensor import_tensor(py::handle object, const char* argument, std::optional<std::uintptr_t> stream) {

@@ -4,6 +4,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/bindings.hpp"
+#include "bindings/gil.hpp"
 #include "core/errors.hpp"
 #include "core/features.hpp"
 
@@ -22,7 +23,7 @@ py::array_t<float> spatial_mean_numpy(const py::object& object) {
   float* const means = out.mutable_data();
   {
     // Safe without the GIL: `map` is a reference of ours, and `out` is not yet known to anyone else.
-    const py::gil_scoped_release release;
+    const WithoutGil guard;
     spatial_mean(data, planes, area, means);
   }
   return out;

@@ -6,6 +6,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/bindings.hpp"
+#include "bindings/gil.hpp"
 #include "core/moments.hpp"
 
 namespace py = pybind11;
@@ -17,11 +18,6 @@ namespace {
 // no Python object, the arrays it reads and writes are kept alive by references on the caller's stack, and the lock is
 // given back before the GIL is taken again. (An array that another thread writes to meanwhile gives arbitrary numbers,
 // as in NumPy.)
-template <class F>
-auto without_gil(F&& f) {
-  const py::gil_scoped_release release;
-  return f();
-}
 
 py::array rows_to_numpy(RowBuffer rows, py::ssize_t d) {
   const auto n = static_cast<py::ssize_t>(rows.n());
