@@ -241,3 +241,35 @@ def test_daemon_threads_in_a_pipeline(workers):
         for threads in (1, 2)
     }
     assert failures(bodies) == {}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_daemon_threads_in_the_network(workers, weights):
+    """ONNX Runtime takes the GIL in a destructor; see python/fastfid/at_exit.py."""
+    setup = f"fid = fastfid.FID(dims=64, device='cpu', weights={str(weights.path)!r}, num_workers={workers})\n"
+    body = setup + DAEMON.format(call="fid.update(np.stack(images), real=True)", threads=2, number=2, seconds=0.4)
+    assert failures({str(i): body for i in range(2)}) == {}
+
+
+def test_a_forked_child_waits_for_no_thread_of_its_parent():
+    body = """
+        import os
+        from fastfid import at_exit
+
+        def loop():
+            with at_exit.awaited():
+                time.sleep(2)
+
+        threading.Thread(target=loop, daemon=True).start()
+        time.sleep(0.2)
+        before = time.monotonic()
+        if os.fork() == 0:
+            sys.exit()
+        os.wait()
+        print(time.monotonic() - before < 1.5)
+        before = time.monotonic()
+        atexit._run_exitfuncs()
+        print(time.monotonic() - before > 1)
+    """
+    returncode, out, _ = program(body)  # Python may warn of the fork
+    assert (returncode, out) == (0, "True\nTrue\n")

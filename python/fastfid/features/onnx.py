@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfid import _core
+from fastfid import _core, at_exit
 from fastfid.errors import BackendUnavailable, FastfidWarning, WeightsError
 from fastfid.features.base import check_device
 from fastfid.features.weights import Weights, convolutions
@@ -99,13 +99,18 @@ def _onnxruntime() -> Any:
 
 
 @contextlib.contextmanager
-def _current_device_kept() -> Iterator[None]:
-    """Leave this thread's current CUDA device as it was: ONNX Runtime sets its own and does not go back."""
-    before = _core.current_cuda_context()
-    try:
-        yield
-    finally:
-        _core.set_current_cuda_context(before)
+def _calling() -> Iterator[None]:
+    """Hold what a call of ONNX Runtime needs.
+
+    The interpreter ends after it. This thread's current CUDA device is left as it was: ONNX Runtime sets its own and
+    does not go back.
+    """
+    with at_exit.awaited():
+        before = _core.current_cuda_context()
+        try:
+            yield
+        finally:
+            _core.set_current_cuda_context(before)
 
 
 def _installed() -> dict[str, str]:
@@ -347,7 +352,7 @@ class Network:
         options.add_external_initializers(names, values)
 
         model = (_skeletons() / skeleton_name(self.dims, self.dtype)).read_bytes()
-        with _current_device_kept():
+        with _calling():
             if self.device == "cpu":
                 self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
             else:
@@ -398,7 +403,7 @@ class Network:
     def __del__(self) -> None:
         # The session before the stream, which it may use once more when it ends.
         if "_session" in self.__dict__:
-            with _current_device_kept():
+            with _calling():
                 del self.__dict__["_session"]
 
     def _check_fingerprint(self) -> None:
@@ -430,7 +435,7 @@ class Network:
         """
         image = batch.astype(self.dtype, copy=False)
         # A float16 map is widened: float16 has no spatial mean of its own, and every one of its values is a float32.
-        with _current_device_kept():
+        with _calling():
             map = self._session.run(None, {"image": image})[0]
         return _core.spatial_mean(map.astype(np.float32, copy=False))
 
@@ -458,7 +463,7 @@ class Network:
         """
         kind, _, index = self.device.partition(":")
         place = (kind, int(index or 0), np.dtype(self.dtype))
-        with _current_device_kept():
+        with _calling():
             binding = self._session.io_binding()
             binding.bind_input("image", *place, shape, image)
             binding.bind_output("map", *place, self.map_shape(shape), map)
@@ -470,7 +475,7 @@ class Network:
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
 
         def run() -> None:
-            with _current_device_kept():
+            with _calling():
                 self._session.run_with_iobinding(binding, options)
 
         return run
