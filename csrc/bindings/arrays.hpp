@@ -25,10 +25,13 @@ inline std::string describe(pybind11::handle object) {
 // `object` as an integer, by its __index__. Throws TypeError for what has none, ValueError for one beyond 64 bits.
 inline std::int64_t as_integer(pybind11::handle object, const std::string& argument) {
   namespace py = pybind11;
-  if (PyIndex_Check(object.ptr()) == 0) {
+  PyObject* const index = call_python(PyNumber_Index, object.ptr());
+  if (index == nullptr) {
+    const py::error_already_set error;
+    if (!error.matches(PyExc_TypeError)) throw error;
     throw py::type_error(message(argument, ": expected an integer, got ", describe(object)));
   }
-  const py::object number = object_from_python(PyNumber_Index, object.ptr());
+  const auto number = py::reinterpret_steal<py::object>(index);
   int overflow = 0;
   const long long value = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
   FASTFID_EXPECT(overflow == 0, InvalidArgument, argument, ": expected an integer of 64 bits, got a longer one");
@@ -46,7 +49,7 @@ inline void expect_unmasked(pybind11::handle object, const std::string& argument
 
 // The argument as a NumPy array of `rank` dimensions, whatever its dtype and strides. Nothing is converted: a list or a
 // tensor raises TypeError, as does another rank.
-inline pybind11::array as_array(pybind11::handle object, const char* argument, pybind11::ssize_t rank) {
+inline pybind11::array as_array(pybind11::handle object, const std::string& argument, pybind11::ssize_t rank) {
   namespace py = pybind11;
   if (!py::isinstance<py::array>(object)) {
     throw py::type_error(
@@ -61,10 +64,10 @@ inline pybind11::array as_array(pybind11::handle object, const char* argument, p
   return array;
 }
 
-// Rows (n, d) of float16, bfloat16, float32 or float64 in native byte order, any strides; the view lives as long as the
-// array. bfloat16 is ml_dtypes' dtype, known by its name. Throws TypeError for another dtype or rank, ValueError for
-// another d.
-inline RowsView as_rows(pybind11::handle object, const char* argument, int d) {
+// Rows (n, any) of float16, bfloat16, float32 or float64 in native byte order, any strides, and their number of
+// columns; the view lives as long as the array. bfloat16 is ml_dtypes' dtype, known by its name. Throws TypeError for
+// another dtype or rank.
+inline MomentsStateView::Rows as_any_rows(pybind11::handle object, const std::string& argument) {
   namespace py = pybind11;
   const py::array array = as_array(object, argument, 2);
   const py::dtype dtype = array.dtype();
@@ -85,18 +88,24 @@ inline RowsView as_rows(pybind11::handle object, const char* argument, int d) {
   if (!py::cast<bool>(attribute(dtype, "isnative"))) {
     throw py::type_error(message(argument, ": expected native byte order, got ", describe(object)));
   }
-  FASTFID_EXPECT(array.shape(1) == d, InvalidArgument, argument, ": expected shape (n, ", d, "), got ",
-                 describe(object));
   rows.data = static_cast<const std::byte*>(array.data());
   rows.n = static_cast<std::size_t>(array.shape(0));
   rows.row_stride = array.strides(0);
   rows.column_stride = array.strides(1);
-  return rows;
+  return {rows, static_cast<std::size_t>(array.shape(1))};
+}
+
+// The same of d columns; throws ValueError for another number.
+inline RowsView as_rows(pybind11::handle object, const std::string& argument, int d) {
+  const auto [view, columns] = as_any_rows(object, argument);
+  FASTFID_EXPECT(columns == static_cast<std::size_t>(d), InvalidArgument, argument, ": expected shape (n, ", d,
+                 "), got ", describe(object));
+  return view;
 }
 
 // A C-contiguous, aligned, native array of exactly this dtype and rank; else TypeError.
 template <class T>
-pybind11::array_t<T> as_contiguous(pybind11::handle object, const char* argument, pybind11::ssize_t rank) {
+pybind11::array_t<T> as_contiguous(pybind11::handle object, const std::string& argument, pybind11::ssize_t rank) {
   namespace py = pybind11;
   const py::array array = as_array(object, argument, rank);
   if (!py::isinstance<py::array_t<T, py::array::c_style>>(array) ||

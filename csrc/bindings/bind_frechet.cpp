@@ -50,7 +50,7 @@ void check_tol(std::optional<double> tol) {
                  "tol: expected None or a positive number, got ", tol.value_or(0));
 }
 
-Doubles square_matrix(py::handle object, const char* name) {
+Doubles square_matrix(py::handle object, const std::string& name) {
   Doubles sigma = as_contiguous<double>(object, name, 2);
   FASTFID_EXPECT(sigma.shape(0) == sigma.shape(1), InvalidArgument, name, ": expected shape (d, d), got ",
                  describe(object));
@@ -80,27 +80,29 @@ Side parse_side(const SideArguments& given) {
   const std::string sigma_name = "sigma" + suffix;
   const std::string rows_name = "rows" + suffix;
   Side side;
-  side.mu = as_contiguous<double>(mu, mu_name.c_str(), 1);
+  side.mu = as_contiguous<double>(mu, mu_name, 1);
   side.gaussian.mu = side.mu.data();
   side.gaussian.d = static_cast<std::size_t>(side.mu.shape(0));
   side.gaussian.n = n;
+  FASTFID_EXPECT(!n || *n <= static_cast<std::size_t>(kMaxRows), InvalidArgument, "n", suffix,
+                 ": expected at most 2^62 samples, got ", n.value_or(0));
   FASTFID_EXPECT(sigma.is_none() != rows.is_none(), InvalidArgument, "expected exactly one of ", sigma_name, " and ",
                  rows_name, ", got ", sigma.is_none() ? "neither" : "both");
   const char* name = nullptr;
   if (!sigma.is_none()) {
     name = "sigma";
-    const Doubles array = square_matrix(sigma, sigma_name.c_str());
+    const Doubles array = square_matrix(sigma, sigma_name);
     side.gaussian.covariance = array.data();
     side.covariance = array;
   } else {
     name = "rows";
-    const py::array array = as_array(rows, rows_name.c_str(), 2);
+    const py::array array = as_array(rows, rows_name, 2);
     FeatureRows features;
     features.n = static_cast<std::size_t>(array.shape(0));
     if (py::isinstance<py::array_t<float>>(array)) {
-      features.data = as_contiguous<float>(rows, rows_name.c_str(), 2).data();
+      features.data = as_contiguous<float>(rows, rows_name, 2).data();
     } else {
-      features.data = as_contiguous<double>(rows, rows_name.c_str(), 2).data();
+      features.data = as_contiguous<double>(rows, rows_name, 2).data();
     }
     side.gaussian.covariance = features;
     side.covariance = array;
