@@ -34,7 +34,7 @@ def emulated_image(tmp_path_factory):
     """The library of csrc/cuda/preprocess.cu on the emulation, as a Python module."""
     out = tmp_path_factory.mktemp("emulation") / "_emulated_image.so"
     bindings = ("bind_cuda_image", "bind_dlpack")
-    compile_library(out, core=("image", "parallel"), bindings=bindings, emulated=("bindings_image",))
+    compile_library(out, core=("dlpack", "image", "parallel"), bindings=bindings, emulated=("bindings_image",))
     return load("_emulated_image", out)
 
 

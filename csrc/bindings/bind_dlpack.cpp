@@ -27,46 +27,6 @@ constexpr char kUsedVersionedName[] = "used_dltensor_versioned";
 constexpr std::uint32_t kMajor = 1;
 constexpr std::uint32_t kMinor = 1;
 
-std::string device_name(dlpack::Device device) {
-  switch (device.type) {
-    case dlpack::kCpu:
-      return "cpu";
-    case dlpack::kCudaHost:
-      return "cpu (page-locked)";
-    case dlpack::kCuda:
-    case dlpack::kCudaManaged:
-      return message("cuda:", device.id);
-    default:
-      return message("a device of DLPack type ", device.type);
-  }
-}
-
-std::string dtype_name(dlpack::DataType dtype) {
-  const char* kind = nullptr;
-  switch (dtype.code) {
-    case dlpack::kInt:
-      kind = "int";
-      break;
-    case dlpack::kUint:
-      kind = "uint";
-      break;
-    case dlpack::kFloat:
-      kind = "float";
-      break;
-    case dlpack::kBFloat:
-      kind = "bfloat";
-      break;
-    case dlpack::kComplex:
-      kind = "complex";
-      break;
-    case dlpack::kBool:
-      return "bool";
-    default:
-      return message("DLPack dtype ", int{dtype.code}, " of ", int{dtype.bits}, " bits");
-  }
-  return message(kind, int{dtype.bits}, dtype.lanes == 1 ? "" : message("x", dtype.lanes));
-}
-
 // Calls __dlpack__ with a version, and again without one where the producer is older than that argument.
 py::object call_dlpack(py::handle object, dlpack::Device device, std::optional<std::uintptr_t> stream) {
 #ifdef FASTFID_WITH_CUDA
@@ -92,29 +52,8 @@ py::object call_dlpack(py::handle object, dlpack::Device device, std::optional<s
 
 }  // namespace
 
-bool ImportedTensor::is_contiguous() const {
-  std::int64_t expected = 1;
-  for (std::size_t axis = shape.size(); axis-- > 0;) {
-    if (shape[axis] != 1 && strides[axis] != expected) return false;
-    expected *= shape[axis];
-  }
-  return true;
-}
-
-std::string ImportedTensor::describe() const {
-  std::string text = dtype_name(dtype) + " (";
-  for (std::size_t axis = 0; axis < shape.size(); ++axis) {
-    text += message(axis == 0 ? "" : ", ", shape[axis], shape.size() == 1 ? "," : "");
-  }
-  return text + ") on " + device_name(device);
-}
-
 void ImportedTensor::swap(ImportedTensor& other) noexcept {
-  std::swap(data, other.data);
-  std::swap(device, other.device);
-  std::swap(dtype, other.dtype);
-  std::swap(shape, other.shape);
-  std::swap(strides, other.strides);
+  std::swap(static_cast<dlpack::View&>(*this), static_cast<dlpack::View&>(other));
   std::swap(managed_, other.managed_);
   std::swap(managed_versioned_, other.managed_versioned_);
 }
@@ -173,7 +112,7 @@ ImportedTensor import_tensor(py::handle object, const char* argument, std::optio
   const dlpack::Device device = tensor_device(object, argument);
   const bool is_cuda = dlpack::is_cuda(device);
   FASTFID_EXPECT(is_cuda || device.type == dlpack::kCpu || device.type == dlpack::kCudaHost, InvalidArgument, argument,
-                 ": expected a tensor on a CUDA device or the CPU, got one on ", device_name(device));
+                 ": expected a tensor on a CUDA device or the CPU, got one on ", dlpack::device_name(device));
   FASTFID_EXPECT(is_cuda ? stream.has_value() : true, InvalidArgument, argument,
                  ": a tensor on a CUDA device needs a stream");
   // 0 is ambiguous in the protocol and not allowed; it is the legacy default stream, whose number is 1.
@@ -200,20 +139,7 @@ ImportedTensor import_tensor(py::handle object, const char* argument, std::optio
     throw py::type_error(
         message(argument, ": its __dlpack__ returned no fresh DLPack capsule but ", type_name(result)));
   }
-  out.device = tensor->device;
-  out.dtype = tensor->dtype;
-  out.shape.assign(tensor->shape, tensor->shape + tensor->ndim);
-  if (tensor->strides != nullptr) {
-    out.strides.assign(tensor->strides, tensor->strides + tensor->ndim);
-  } else {
-    out.strides.resize(out.shape.size());
-    std::int64_t stride = 1;
-    for (std::size_t axis = out.shape.size(); axis-- > 0;) {
-      out.strides[axis] = stride;
-      stride *= out.shape[axis];
-    }
-  }
-  out.data = static_cast<std::byte*>(tensor->data) + tensor->byte_offset;
+  static_cast<dlpack::View&>(out) = dlpack::view(*tensor, argument);
   return out;
 }
 
@@ -225,7 +151,7 @@ void bind_dlpack(py::module_& module) {
         py::dict info;
         info["device_type"] = imported.device.type;
         info["device_id"] = imported.device.id;
-        info["dtype"] = dtype_name(imported.dtype);
+        info["dtype"] = dlpack::dtype_name(imported.dtype);
         info["shape"] = py::tuple(py::cast(imported.shape));
         info["strides"] = py::tuple(py::cast(imported.strides));
         info["is_contiguous"] = imported.is_contiguous();
