@@ -371,3 +371,12 @@ def test_refuses_a_wrong_place():
     ]:
         with pytest.raises(error, match=r"^out: expected a writeable, C-contiguous float32 array"):
             _core.preprocess([image], "clean", place)
+
+
+@pytest.mark.parametrize("strides", [(2**62, 2**62, 1), (2**61, 3, 1), (3, -(2**62), -(2**61)), (-(2**63) + 1, 3, 1)])
+def test_refuses_strides_that_lead_beyond_all_addresses(strides):
+    image = np.lib.stride_tricks.as_strided(np.zeros(300, np.uint8), (5, 3, 3), strides)
+    with pytest.raises(ValueError, match=r"^images\[1\]: .* does not fit into 64 bits"):
+        _core.preprocess([np.zeros((5, 3, 3), np.uint8), image], "clean")
+    with pytest.raises(ValueError, match=r"^image: .* does not fit into 64 bits"):
+        _core.resize(image, 4, 4, "bilinear")

@@ -12,6 +12,7 @@
 #include "bindings/bindings.hpp"
 #include "bindings/dlpack.hpp"
 #include "bindings/gil.hpp"
+#include "core/checked.hpp"
 #include "core/errors.hpp"
 #include "cuda/features.hpp"
 #include "cuda/runtime.hpp"
@@ -62,7 +63,7 @@ class CudaArray {
     std::size_t bytes = static_cast<std::size_t>(dtype_.itemsize());
     for (const std::int64_t length : shape_) {
       FASTFID_EXPECT(length >= 0, InvalidArgument, "shape: expected no negative length, got ", length);
-      bytes *= static_cast<std::size_t>(length);
+      bytes = checked_mul(bytes, static_cast<std::size_t>(length), "shape: the number of bytes");
     }
     bytes_ = bytes;
     memory_ = std::make_shared<cuda::DeviceBytes>(bytes, stream_->get());
@@ -204,10 +205,11 @@ void spatial_mean_cuda(const CudaArray& map, const CudaArray& out) {
   FASTFID_EXPECT(out.is('f', 4) && out.shape() == std::vector<std::int64_t>({n, c}), InvalidArgument,
                  "out: expected float32 of shape (", n, ", ", c, ")");
   FASTFID_EXPECT(out.stream() == map.stream(), InvalidArgument, "out: expected an array of the map's stream");
-  const auto area = static_cast<std::size_t>(map.shape()[2] * map.shape()[3]);
+  const auto area = static_cast<std::size_t>(checked_mul(map.shape()[2], map.shape()[3], "map: h * w"));
   FASTFID_EXPECT(area >= 1, InvalidArgument, "map: expected h and w of at least 1");
   cuda::spatial_mean(map.data(), map.is('f', 4) ? cuda::MapType::kFloat32 : cuda::MapType::kFloat16,
-                     static_cast<std::size_t>(n * c), area, static_cast<float*>(out.data()), map.stream()->get());
+                     static_cast<std::size_t>(checked_mul(n, c, "map: n * c")), area, static_cast<float*>(out.data()),
+                     map.stream()->get());
 }
 
 }  // namespace

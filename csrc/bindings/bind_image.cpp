@@ -59,7 +59,7 @@ py::array preprocess(const py::sequence& images, const std::string& protocol_nam
     references.push_back(object_from_python(PySequence_GetItem, images.ptr(), i));
     views.push_back(view_of<std::uint8_t>(references.back(), message("images[", i, "]"), "a uint8 array (h, w, 3)"));
   }
-  FASTFID_EXPECT(!views.empty(), InvalidArgument, "images: expected at least one image, got none");
+  image::check_images(views, protocol);  // before memory for the result is asked for
   const auto height = protocol.resizes ? image::kNetworkSide : views[0].height;
   const auto width = protocol.resizes ? image::kNetworkSide : views[0].width;
   const std::vector<py::ssize_t> shape = {static_cast<py::ssize_t>(views.size()), 3, height, width};
