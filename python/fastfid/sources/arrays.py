@@ -57,7 +57,7 @@ def to_host(obj: Any, name: str) -> NDArray[np.uint8]:
     TypeError
         It is not uint8, and the message says how to convert; or it has a mask.
     ValueError
-        It has no values.
+        It has no values, or others than its shape says.
     """
     expect_unmasked(obj, name)
     expect_uint8(obj, name)
@@ -72,6 +72,9 @@ def to_host(obj: Any, name: str) -> NDArray[np.uint8]:
         array = np.asarray(obj)
     else:
         array = np.from_dlpack(obj)
+    if tuple(array.shape) != tuple(obj.shape):
+        raise ValueError(f"{name}: has shape {tuple(obj.shape)}, but gives values of shape {tuple(array.shape)}")
+    expect_uint8(array, name)
     return array  # type: ignore[no-any-return]
 
 
