@@ -233,6 +233,10 @@ LIES = {
         "an element's address: 4611686018427387904 + 4611686018427387904",
     ),
     "a stride that wraps in bytes": ({"shape": (2,), "strides": (2**61,)}, "an element's address"),
+    "a stride whose bytes have no opposite": (
+        {"shape": (2,), "strides": (-(2**61),)},
+        "an element's address: -2305843009213693952 * -4 does not fit",
+    ),
     "an offset that wraps": ({"shape": (2, 3), "byte_offset": 2**64 - 8}, "an element's address"),
     "addresses below zero": ({"shape": (2,), "strides": (-(2**60),)}, "an element's address is negative"),
     "an address beyond the last": ({"shape": (6,), "data": 2**64 - 16}, "an element's address"),

@@ -45,7 +45,7 @@ void* checked_address(const Tensor& tensor, const View& out, std::string_view ar
                  out.describe(), " without");
   const auto after = static_cast<std::uintptr_t>(checked_add(checked_mul(reach.high, size, address), size, address));
   checked_add(first, after, address);
-  const auto before = static_cast<std::uintptr_t>(-checked_mul(reach.low, size, address));
+  const auto before = static_cast<std::uintptr_t>(checked_mul(reach.low, -size, address));
   FASTFID_EXPECT(before <= first, InvalidArgument, address, " is negative: strides of ", out.describe());
   return reinterpret_cast<void*>(first);
 }

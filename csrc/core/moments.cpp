@@ -767,14 +767,20 @@ void check_table(const MomentsStateView::Table& table, std::size_t rows, std::si
                  ": expected shape (", rows, ", ", columns, "), got (", table.rows, ", ", table.columns, ")");
 }
 
-std::int64_t checked_sum(const std::vector<std::int64_t>& counts, std::size_t expected, const char* name) {
+// A copy, which stays what was checked whoever writes to the original.
+std::vector<std::int64_t> checked_copy(std::span<const std::int64_t> counts, std::size_t expected, const char* name) {
   FASTFID_EXPECT(counts.size() == expected, InvalidArgument, name, ": expected shape (", expected, ",), got (",
                  counts.size(), ",)");
-  std::int64_t sum = 0;
-  for (const std::int64_t count : counts) {
+  std::vector<std::int64_t> copy(counts.begin(), counts.end());
+  for (const std::int64_t count : copy) {
     FASTFID_EXPECT(count >= 0, InvalidArgument, name, ": expected no negative number, got ", count);
-    sum = checked_add(sum, count, name);
   }
+  return copy;
+}
+
+std::int64_t checked_sum(const std::vector<std::int64_t>& counts, const char* name) {
+  std::int64_t sum = 0;
+  for (const std::int64_t count : counts) sum = checked_add(sum, count, name);
   return sum;
 }
 
@@ -783,12 +789,11 @@ StateCounts checked_counts(const MomentsStateView& state) {
   FASTFID_EXPECT(state.n >= 0 && state.n <= kMaxRows, InvalidArgument, "state['n']: expected 0 to 2^62, got ", state.n);
   const bool thin = state.n <= state.d;
   const auto d = static_cast<std::size_t>(state.d);
-  StateCounts counts{thin ? 0 : static_cast<std::size_t>(std::max<std::int64_t>(1, state.groups)),
-                     {state.counts.begin(), state.counts.end()},
-                     {state.pending_counts.begin(), state.pending_counts.end()}};
-  const std::size_t k = counts.accumulators;
-  const std::int64_t folded = checked_sum(counts.folded, k, "state['counts']");
-  const std::int64_t pending = checked_sum(counts.pending, k, "state['pending_counts']");
+  const std::size_t k = thin ? 0 : static_cast<std::size_t>(std::max<std::int64_t>(1, state.groups));
+  StateCounts counts{k, checked_copy(state.counts, k, "state['counts']"),
+                     checked_copy(state.pending_counts, k, "state['pending_counts']")};
+  const std::int64_t folded = checked_sum(counts.folded, "state['counts']");
+  const std::int64_t pending = checked_sum(counts.pending, "state['pending_counts']");
   const std::int64_t n = checked_add(folded, pending, "state['counts'] and state['pending_counts']");
   FASTFID_EXPECT(thin || n == state.n, InvalidArgument,
                  "state['counts'] and state['pending_counts']: expected a sum of ", state.n,
