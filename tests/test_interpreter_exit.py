@@ -142,7 +142,7 @@ time.sleep(0.1)
 
 def program(body):
     """Outcome of a program of its own: (exit code, output, errors)."""
-    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-c", SETUP + textwrap.dedent(body)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     return run.returncode, run.stdout, run.stderr
