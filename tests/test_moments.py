@@ -669,6 +669,16 @@ def test_strides_that_lead_beyond_all_addresses(strides):
         Moments.from_state(state)
 
 
+def test_one_row_may_have_any_stride():
+    """As NumPy's arrays do; the sanitizers watch that no address is made of it."""
+    row = rows(1, 8)
+    view = np.lib.stride_tricks.as_strided(row, (1, 8), (-(2**62), 4))
+    counts = ints(Q // 4 - 1, Q // 4, Q // 4, Q // 4)
+    state = large_state(counts=counts, pending_counts=ints(1, 0, 0, 0), pending=view)
+    np.testing.assert_array_equal(Moments.from_state(state).state()["pending"], row)
+    np.testing.assert_array_equal(moments_of(view).rows, row)
+
+
 def test_a_state_may_change_while_it_is_read():
     """Another thread writes to the counts: they are what they were when they were checked, or refused."""
     state = moments_of(rows(5000, 40), groups=8).state()

@@ -317,8 +317,9 @@ bool has_adjacent_pixels(const View<T>& image) {
 // Copies one row of `image` to `out`, its pixels adjacent.
 template <class T>
 void pack_row(const View<T>& image, std::ptrdiff_t y, T* out) {
-  const auto* pixel = reinterpret_cast<const std::byte*>(image.data) + y * image.stride_y;
-  for (std::ptrdiff_t x = 0; x < image.width; ++x, pixel += image.stride_x, out += 3) {
+  const auto* const row = reinterpret_cast<const std::byte*>(image.data) + y * image.stride_y;
+  for (std::ptrdiff_t x = 0; x < image.width; ++x, out += 3) {
+    const auto* const pixel = row + x * image.stride_x;  // one beyond the last may have no address
     // memcpy: a float at an odd address is legal in NumPy.
     for (int c = 0; c < 3; ++c) std::memcpy(out + c, pixel + c * image.stride_c, sizeof(T));
   }

@@ -217,7 +217,7 @@ std::size_t first_nonfinite_row(const RowsView& rows, int d) {
 
 RowsView RowsView::slice(std::size_t first, std::size_t count) const {
   RowsView part = *this;
-  part.data += static_cast<std::ptrdiff_t>(first) * row_stride;
+  if (count > 0) part.data += static_cast<std::ptrdiff_t>(first) * row_stride;  // a row beyond may have no address
   part.n = count;
   return part;
 }
