@@ -36,8 +36,9 @@ flags=(-std=c++20 -O1 -g -fno-omit-frame-pointer -pthread -ffp-contract=off -fno
 sanitizers=address,undefined
 # Where a source is newer than what was made of it, all is made again.
 if [[ ! -e $out/built || -n $(find csrc/core fuzz tools/fuzz_core.sh -newer "$out/built" -name '*.*' -print -quit) ]]; then
-  printf '%s\0' csrc/core/*.cpp | xargs -0 -P "$(nproc)" -I{} sh -c 'source=$1 && shift && "$@" -c "$source" -o "$0/$(basename "$source").o"' \
-    "$out/core" {} "$compiler" "${flags[@]}" -fsanitize=fuzzer-no-link,$sanitizers
+  printf '%s\0' csrc/core/*.cpp | xargs -0 -P "$(nproc)" -I{} \
+    sh -c 'source=$1 && shift && "$@" -c "$source" -o "$0/$(basename "$source").o"' "$out/core" {} \
+    "$compiler" "${flags[@]}" -fsanitize=fuzzer-no-link,$sanitizers
   for source in fuzz/fuzz_*.cpp; do
     "$compiler" "${flags[@]}" -fsanitize=fuzzer,$sanitizers "$source" "$out"/core/*.o "$openblas" \
       "-Wl,-rpath,$(dirname "$openblas")" -ldl -o "$out/$(basename "${source%.cpp}")"
@@ -54,8 +55,9 @@ for target in "${targets[@]}"; do
   # A run ends with the first input that fails: the next one goes on. Memory and time of one input are bounded.
   while ((SECONDS < end && crashes < 20)); do
     status=0
-    "$out/fuzz_$target" -max_total_time=$((end - SECONDS)) -max_len=4096 -rss_limit_mb=3000 -timeout=30 -print_final_stats=1 \
-      -artifact_prefix="$folder/failed/" "$folder/corpus" "fuzz/corpus/$target" >"$folder/log" 2>&1 || status=$?
+    "$out/fuzz_$target" -max_total_time=$((end - SECONDS)) -max_len=4096 -rss_limit_mb=3000 -timeout=120 \
+      -report_slow_units=60 -print_final_stats=1 -artifact_prefix="$folder/failed/" "$folder/corpus" \
+      "fuzz/corpus/$target" >"$folder/log" 2>&1 || status=$?
     executed=$(sed -n 's/^stat::number_of_executed_units: *//p' "$folder/log" | tail -1)
     runs=$((runs + ${executed:-0}))
     ((status == 0)) && break
