@@ -1,7 +1,7 @@
 # One command each, inside an environment made with: pip install ".[test,lint]"
 # `make bench ARGS="--full"`, `make bench ARGS="--stage trace"`, `make figures ARGS=--check`.
 PYTHON ?= python
-CPP = csrc/*/*.?pp csrc/*/*.cu* tests/cuda_emulation/*.?pp
+CPP = csrc/*/*.?pp csrc/*/*.cu* tests/cuda_emulation/*.?pp fuzz/*.?pp
 
 .PHONY: build test test-fast lint lint-examples format sanitize bench figures
 

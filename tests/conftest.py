@@ -33,7 +33,7 @@ def emulated_moments(tmp_path_factory):
     numerics = ("band_root", "frechet", "linalg", "matrix_sqrt", "moments", "polar", "tiles", "uncertainty")
     compile_library(
         out,
-        core=("device", "parallel", *numerics),
+        core=("device", "dlpack", "parallel", *numerics),
         host=("math_libraries", "polar"),
         kernels=("polar_kernels",),
         bindings=("bind_cuda", "bind_dlpack", "bind_frechet"),

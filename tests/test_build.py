@@ -2,10 +2,13 @@
 
 import os
 import re
+import struct
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from fastfid import _core
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -99,3 +102,14 @@ def test_where_it_is_asked_for_its_failure_is_an_error(configure):
     assert configured.returncode != 0
     words = " ".join(configured.stderr.split())  # CMake breaks lines
     assert "FASTFID_CUDA=ON, but nvcc 13.0 failed to compile and link a kernel" in words
+
+
+def test_openblas_is_carried_without_destructors():
+    """OpenBLAS would unmap its buffers when the process exits, though a daemon thread may be computing in them."""
+    data = Path(_core.__file__).with_name("libfastfid_lapack.so").read_bytes()
+    (headers,), (size, count) = struct.unpack_from("<Q", data, 32), struct.unpack_from("<HH", data, 54)
+    programs = [struct.unpack_from("<IIQ8xQQ", data, headers + i * size) for i in range(count)]
+    [(entry, length)] = [(offset, length) for kind, _, offset, _, length in programs if kind == 2]  # PT_DYNAMIC
+    dynamic = dict(struct.iter_unpack("<QQ", data[entry : entry + length]))
+    assert dynamic[28] == 0  # DT_FINI_ARRAYSZ
+    assert dynamic[27] > 0  # DT_INIT_ARRAYSZ

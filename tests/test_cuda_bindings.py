@@ -2,6 +2,8 @@
 
 import ctypes
 import importlib.util
+import os
+import subprocess
 import sys
 import threading
 from types import SimpleNamespace
@@ -34,7 +36,7 @@ def emulated_image(tmp_path_factory):
     """The library of csrc/cuda/preprocess.cu on the emulation, as a Python module."""
     out = tmp_path_factory.mktemp("emulation") / "_emulated_image.so"
     bindings = ("bind_cuda_image", "bind_dlpack")
-    compile_library(out, core=("image", "parallel"), bindings=bindings, emulated=("bindings_image",))
+    compile_library(out, core=("dlpack", "image", "parallel"), bindings=bindings, emulated=("bindings_image",))
     return load("_emulated_image", out)
 
 
@@ -124,6 +126,44 @@ def test_a_deleter_in_python_may_call_update_again(emulated):
     moments.update(GivenAway(np.ones((3, 4), np.float32).view(Rows)))
     assert again == [3]
     assert moments.n == moments.to_host().n == 5
+
+
+EXIT = """
+import sys, threading, time
+import numpy as np
+import fastfid
+from test_cuda_bindings import Tensor, load
+
+emulated = load("_emulated", sys.argv[1])
+moments, other = emulated.DeviceMoments(64), emulated.DeviceMoments(64)
+rows = Tensor(np.random.default_rng(0).random((200, 64), np.float32))
+moments.update(rows), other.update(rows)
+
+def loop():
+    while True:
+        exec(sys.argv[2])
+
+threading.Thread(target=loop, daemon=True).start()
+time.sleep(0.3)
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "moments.update(rows)",
+        "moments.to_host()",
+        "moments.n",
+        "moments.reset()",
+        "emulated.DeviceMoments(64).update(rows)",
+    ],
+)
+def test_daemon_threads_when_the_interpreter_ends(emulated_moments, call):
+    """As tests/test_interpreter_exit.py, for what is compiled with CUDA only."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-c", EXIT, str(emulated_moments), call]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
 def test_the_tensors_device_is_current_while_it_is_asked(emulated):

@@ -199,6 +199,11 @@ def test_what_is_refused(make, library):
     moments.update(np.ones((3, 4), np.float32))
     with pytest.raises(RuntimeError, match="ddof: expected 0 or more, got -1"):
         moments.covariance(-1)
+    rows = np.ones((1, 4), np.float32)
+    with pytest.raises(
+        RuntimeError, match=r"x: expected at most 2\^62 rows in all, got 3 and 4611686018427387902 more"
+    ):
+        moments.call("update", rows, DTYPES["float32"], *map(ctypes.c_long, (2**62 - 2, 0, 1)))
     np.testing.assert_array_equal(moments.covariance()[1], np.zeros((4, 4)))
 
 

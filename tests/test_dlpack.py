@@ -161,3 +161,110 @@ def test_a_tensor_of_the_host_is_asked_for_no_stream():
     tensor = Elsewhere(1)
     _core.tensor_info(tensor, stream=5)
     assert tensor.streams == [None]
+
+
+class TensorStruct(ctypes.Structure):
+    """DLManagedTensor of DLPack."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+        ("context", ctypes.c_void_p),
+        ("deleter", ctypes.c_void_p),
+    )
+
+
+class Foreign:
+    """A tensor of 24 bytes that says of itself what it is told to."""
+
+    def __init__(self, shape, strides=None, data=True, dtype=(2, 32, 1), byte_offset=0, ndim=None, device=(1, 0)):
+        self.memory = (ctypes.c_float * 6)(*range(6))
+        shape = (2, 3) if shape is None else shape
+        self.lists = [(ctypes.c_int64 * 64)(*values) if values else None for values in (shape, strides)]
+        lists = [ctypes.cast(values, ctypes.POINTER(ctypes.c_int64)) if values else None for values in self.lists]
+        address = ctypes.addressof(self.memory) if data is True else data
+        ndim = len(shape) if ndim is None else ndim
+        self.struct = TensorStruct(address, *device, ndim, *dtype, *lists, byte_offset, None, None)
+        self.device = device
+
+    def __dlpack__(self, **_):
+        make = ctypes.pythonapi.PyCapsule_New
+        make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+        return make(ctypes.addressof(self.struct), b"dltensor", None)
+
+    def __dlpack_device__(self):
+        return self.device
+
+
+def test_a_foreign_tensor_is_read_as_it_says():
+    info = _core.tensor_info(Foreign((2, 3)))
+    assert (info["shape"], info["strides"], info["is_contiguous"]) == ((2, 3), (3, 1), True)
+    info = _core.tensor_info(Foreign((2, 3), strides=(-3, -1), byte_offset=20))
+    assert (info["strides"], info["is_contiguous"]) == ((-3, -1), False)
+    assert _core.tensor_info(Foreign((0, 2**40), data=None))["is_contiguous"]
+    assert _core.tensor_info(Foreign((2**40,), strides=(0,)))["shape"] == (2**40,)
+
+
+LIES = {
+    "a negative length": ({"shape": (2, -3)}, "no negative length, got float32 (2, -3) on cpu"),
+    "axes below zero": ({"shape": (2,), "ndim": -1}, "0 to 64 axes, got -1"),
+    "axes without end": ({"shape": (2,), "ndim": 2**31 - 1}, "0 to 64 axes, got 2147483647"),
+    "no shape": ({"shape": (), "ndim": 2}, "the lengths of 2 axes, got none"),
+    "no memory": ({"shape": (2, 3), "data": None}, "a tensor with memory, got float32 (2, 3) on cpu without"),
+    "no bits": ({"shape": (2, 3), "dtype": (2, 0, 1)}, "a dtype of at least one bit"),
+    "no lanes": ({"shape": (2, 3), "dtype": (2, 32, 0)}, "a dtype of at least one bit"),
+    "a length that wraps": ({"shape": (2**32, 2**32)}, "its strides: 4294967296 * 4294967296 does not fit"),
+    "bytes that wrap": ({"shape": (2**62, 1)}, "its number of bytes: 4 * 4611686018427387904 does not fit"),
+    "many bytes in one place": (
+        {"shape": (2**40, 2**40), "strides": (0, 0)},
+        "its number of bytes: 4398046511104 * 1099511627776 does not fit",
+    ),
+    "a stride that wraps": ({"shape": (3, 3), "strides": (2**62, 1)}, "an element's address: 2 * 4611686018427387904"),
+    "strides that wrap together": (
+        {"shape": (2, 2), "strides": (2**62, 2**62)},
+        "an element's address: 4611686018427387904 + 4611686018427387904",
+    ),
+    "a stride that wraps in bytes": ({"shape": (2,), "strides": (2**61,)}, "an element's address"),
+    "a stride whose bytes have no opposite": (
+        {"shape": (2,), "strides": (-(2**61),)},
+        "an element's address: -2305843009213693952 * -4 does not fit",
+    ),
+    "an offset that wraps": ({"shape": (2, 3), "byte_offset": 2**64 - 8}, "an element's address"),
+    "addresses below zero": ({"shape": (2,), "strides": (-(2**60),)}, "an element's address is negative"),
+    "an address beyond the last": ({"shape": (6,), "data": 2**64 - 16}, "an element's address"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_tensor_that_cannot_be_is_refused(lie):
+    arguments, said = LIES[lie]
+    with pytest.raises(ValueError, match=r"^tensor: ") as error:
+        _core.tensor_info(Foreign(**arguments))
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("device", "error", "said"),
+    [
+        ((1,), TypeError, r"returned no \(type, id\) but tuple"),
+        ([1, 0], TypeError, r"returned no \(type, id\) but list"),
+        (None, TypeError, r"returned no \(type, id\) but NoneType"),
+        ((1.5, 0), TypeError, "__dlpack_device__: expected an integer, got float"),
+        ((1, 2**70), ValueError, "__dlpack_device__: expected an integer of 64 bits"),
+        ((2**40, 0), ValueError, "__dlpack_device__ returned 1099511627776"),
+        ((1, -1), ValueError, "__dlpack_device__ returned -1"),
+    ],
+)
+def test_a_device_that_is_none_is_refused(device, error, said):
+    foreign = Foreign((2, 3))
+    foreign.device = device
+    with pytest.raises(error, match=f"^tensor: .*{said}"):
+        _core.tensor_info(foreign)

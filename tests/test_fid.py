@@ -280,6 +280,44 @@ def test_what_is_no_state(state):
         FID(extractor=GridMeans()).load_state_dict(state)
 
 
+@pytest.mark.parametrize("state", [None, 3, [("provenance", {}), ("real", {}), ("fake", {})]])
+def test_a_state_is_a_mapping(state):
+    with pytest.raises(TypeError, match=rf"state: expected a mapping, .*, got {type(state).__name__}"):
+        FID(extractor=GridMeans()).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"provenance": None}, TypeError, r"state\['provenance'\]: expected a mapping, got NoneType"),
+        ({"real": None}, TypeError, r"state\['real'\]: expected a mapping, got NoneType"),
+        ({"fake": [1]}, TypeError, r"state\['fake'\]: expected a mapping, got list"),
+        ({"real": {}}, ValueError, "real: state: the key 'd' is missing"),
+        ({"provenance": {"dims": np.zeros(2)}}, TypeError, r"state\['provenance'\]\['dims'\]: expected a string or"),
+        ({"provenance": {"protocol": ["x"]}}, TypeError, r"state\['provenance'\]\['protocol'\]: expected a string or"),
+        ({"fake": fastfid.Moments(12, groups=2).state()}, ValueError, r"fake: state\['groups'\]: expected 0, got 2"),
+    ],
+)
+def test_a_part_of_a_state_that_is_none(changes, error, message):
+    fid = filled(images(20, 1), images(25, 2), 10)
+    state = fid.state_dict() | changes
+    with pytest.raises(error, match=message):
+        fid.load_state_dict(state)
+    assert (fid.real.n, fid.fake.n) == (20, 25)
+
+
+def test_a_count_of_a_state_that_wraps_is_refused():
+    fid = filled(images(20, 1), images(25, 2), 10)
+    state = fid.state_dict()
+    state["fake"]["counts"] = np.array([2**63 - 1])
+    with pytest.raises(ValueError, match=r"fake: state\['counts'\]"):
+        fid.load_state_dict(state)
+    state["fake"] |= {"counts": np.array([25 - 3]), "scatter": state["fake"]["scatter"] * np.nan}
+    with pytest.raises(ValueError, match=r"fake: state\['"):
+        fid.load_state_dict(state)
+    assert fid.fake.n == 25
+
+
 def test_a_state_of_other_dims_is_refused():
     fid = filled(images(20, 1), images(25, 2), 10)
     state = fid.state_dict() | {"real": fastfid.Moments(3).state()}

@@ -371,3 +371,28 @@ def test_refuses_a_wrong_place():
     ]:
         with pytest.raises(error, match=r"^out: expected a writeable, C-contiguous float32 array"):
             _core.preprocess([image], "clean", place)
+
+
+@pytest.mark.parametrize("strides", [(2**62, 2**62, 1), (2**61, 3, 1), (3, -(2**62), -(2**61)), (-(2**63) + 1, 3, 1)])
+def test_refuses_strides_that_lead_beyond_all_addresses(strides):
+    image = np.lib.stride_tricks.as_strided(np.zeros(300, np.uint8), (5, 3, 3), strides)
+    with pytest.raises(ValueError, match=r"^images\[1\]: .* does not fit into 64 bits"):
+        _core.preprocess([np.zeros((5, 3, 3), np.uint8), image], "clean")
+    with pytest.raises(ValueError, match=r"^image: .* does not fit into 64 bits"):
+        _core.resize(image, 4, 4, "bilinear")
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_side_of_one_pixel_may_have_any_stride(axis):
+    """As NumPy's arrays do; the sanitizers watch that no address is made of it."""
+    image = np.random.default_rng(1).integers(0, 256, (5, 1, 3) if axis else (1, 5, 3), dtype=np.uint8)
+    strides = list(image.strides)
+    strides[axis] = -(2**62)
+    view = np.lib.stride_tricks.as_strided(image, image.shape, strides)
+    for protocol in ("clean", "tensorflow"):
+        np.testing.assert_array_equal(_core.preprocess([view], protocol), _core.preprocess([image], protocol))
+    for call in (
+        lambda x: _core.resize(x, 7, 7, "bilinear"),
+        lambda x: _core.resize(x.astype(np.float32), 7, 7, "bilinear"),
+    ):
+        np.testing.assert_array_equal(call(view), call(image))

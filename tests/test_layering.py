@@ -13,10 +13,11 @@ PACKAGE = ROOT / "python" / "fastfid"
 
 # Who may import whom inside the package. What all may import comes first.
 CELLAR = {
-    *("_core", "_version", "errors", "npz", "protocols", "precisions", "provenance", "mistakes"),
+    *("_core", "_version", "at_exit", "errors", "npz", "protocols", "precisions", "provenance", "mistakes"),
     *("_checks", "_console", "_files", "_progress"),
 }
 MAY_IMPORT = {
+    "at_exit": set(),
     "errors": {"_core"},
     "_console": {"errors"},
     "_checks": set(),

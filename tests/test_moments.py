@@ -536,6 +536,176 @@ def test_contradictory_state_is_refused(change, error):
         Moments.from_state(state)
 
 
+Q = 2**62
+
+
+def large_state(**changes):
+    """A state of 2^62 rows in four groups, the most that there may be; the changes make it impossible."""
+    state = {
+        "d": 8,
+        "groups": 4,
+        "n": Q,
+        "rows": np.zeros((0, 8), np.float32),
+        "counts": np.full(4, Q // 4),
+        "pending_counts": np.zeros(4, np.int64),
+        "pending": np.zeros((0, 8), np.float32),
+        "shift": np.zeros((4, 8)),
+        "shifted_mean": np.zeros((4, 8)),
+        "scatter": np.zeros((4, 36)),
+    }
+    return state | changes
+
+
+def ints(*values):
+    return np.array(values, np.int64)
+
+
+HOSTILE = {
+    "sums that wrap to n": (
+        {"counts": ints(Q, 0, 0, 0), "pending_counts": ints(Q, Q, Q, Q)},
+        "state['pending_counts']",
+    ),
+    "counts that wrap": ({"counts": ints(Q, Q, Q, Q)}, "state['counts']: 4611686018427387904 + 4611686018427387904"),
+    "sums that wrap together": (
+        {"counts": ints(2**63 - 1, 0, 0, 0), "pending_counts": ints(2**63 - 1, 0, 0, 0)},
+        "state['counts'] and state['pending_counts']: ",
+    ),
+    "a negative count": ({"counts": ints(-1, 1, Q, 0)}, "state['counts']: expected no negative number, got -1"),
+    "a negative pending count": (
+        {"pending_counts": ints(-4, 4, 0, 0)},
+        "state['pending_counts']: expected no negative",
+    ),
+    "another sum": ({"counts": ints(Q, 1, 0, 0)}, "expected a sum of 4611686018427387904, as state['n'] says, got"),
+    "pending rows that are not there": (
+        {"counts": ints(Q - 5, 0, 0, 0), "pending_counts": ints(5, 0, 0, 0)},
+        "state['pending']: expected shape (5, 8), got (0, 8)",
+    ),
+    "no dimensions": ({"d": 0, "rows": np.zeros((1, 0), np.float32)}, "state['d']: expected 1 to 1048576"),
+    "negative dimensions": ({"d": -8}, "state['d']: expected 1 to 1048576"),
+    "dimensions beyond 32 bits": ({"d": 2**32 + 8}, "state['d']: expected 1 to 1048576"),
+    "groups beyond 32 bits": ({"groups": 2**32 + 4}, "state['groups']: expected 0 (none) or 2 to 1024"),
+    "n beyond 2^62": ({"n": 2**63 - 1}, "state['n']: expected 0 to 2^62, got 9223372036854775807"),
+    "n beyond 64 bits": ({"n": 2**64 + 3}, "state['n']: expected an integer of 64 bits"),
+    "a negative n": ({"n": -1}, "state['n']: expected 0 to 2^62, got -1"),
+    "rows beside counts": ({"rows": np.zeros((3, 8), np.float32)}, "state['rows']: expected shape (0, 8), got (3, 8)"),
+    "rows of another width": (
+        {"rows": np.zeros((0, 9), np.float32)},
+        "state['rows']: expected shape (0, 8), got (0, 9)",
+    ),
+    "too short a triangle": ({"scatter": np.zeros((4, 35))}, "state['scatter']: expected shape (4, 36), got (4, 35)"),
+    "the size of another shape": (
+        {"scatter": np.zeros((36, 4))},
+        "state['scatter']: expected shape (4, 36), got (36, 4)",
+    ),
+    "an accumulator too few": ({"shift": np.zeros((3, 8))}, "state['shift']: expected shape (4, 8), got (3, 8)"),
+    "numbers of no rows": (
+        {"counts": ints(0, 0, 0, Q), "shifted_mean": np.ones((4, 8))},
+        "state['counts']: accumulator 0 has no rows, but",
+    ),
+    "few rows and accumulators": (
+        {"n": 3, "rows": np.zeros((3, 8), np.float32)},
+        "state['counts']: expected shape (0,)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_state_is_refused(kind):
+    changes, said = HOSTILE[kind]
+    with pytest.raises(ValueError, match=r"^state") as error:
+        Moments.from_state(large_state(**changes))
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("key", large_state())
+@pytest.mark.parametrize("value", [None, "x", 1.5, [1, 2], np.zeros(3, np.int32), np.zeros((2, 2), complex), {}])
+def test_an_entry_of_another_type_is_named(key, value):
+    with pytest.raises(TypeError, match=rf"^state\['{key}'\]: expected .*, got "):
+        Moments.from_state(large_state(**{key: value}))
+
+
+@pytest.mark.parametrize("key", large_state())
+def test_a_missing_entry_is_named(key):
+    state = large_state()
+    del state[key]
+    with pytest.raises(ValueError, match=f"state: the key '{key}' is missing"):
+        Moments.from_state(state)
+
+
+@pytest.mark.parametrize("state", [None, 3, [], "x", list(large_state().items())])
+def test_what_is_no_dict_is_no_state(state):
+    with pytest.raises(TypeError, match=f"state: expected a dict, .*, got {type(state).__name__}"):
+        Moments.from_state(state)
+
+
+def test_rows_are_counted_up_to_2_to_the_62():
+    moments = Moments.from_state(large_state())
+    assert moments.n == Q
+    for add, what in ((lambda: moments.update(rows(3, 8)), "x"), (lambda: moments.merge(moments), "merge")):
+        with pytest.raises(ValueError, match=f"{what}: expected at most 2\\^62 rows in all, got {Q} and"):
+            add()
+    moments.update(rows(0, 8))
+    assert moments.n == Q
+    less = Moments.from_state(large_state(n=Q - 3, counts=ints(Q - 3, 0, 0, 0)))
+    less.update(rows(3, 8))
+    assert less.n == Q
+    one = Moments(8, groups=4)
+    one.update(rows(1, 8))
+    with pytest.raises(ValueError, match="merge: expected at most"):
+        one.merge(less)
+    assert one.n == 1
+
+
+@pytest.mark.parametrize("strides", [(2**62, 4), (8, 2**62), (2**61, 2**61), (-(2**63) + 1, 4)])
+def test_strides_that_lead_beyond_all_addresses(strides):
+    x = np.lib.stride_tricks.as_strided(np.zeros(100, np.float32), (5, 3), strides)
+    moments = Moments(3)
+    with pytest.raises(ValueError, match=r"^x: .* does not fit into 64 bits"):
+        moments.update(x)
+    state = moments_of(rows(2, 3)).state() | {"rows": x[:2]}
+    if strides != (8, 2**62):
+        state |= {"n": 3, "rows": x[:3]}
+    with pytest.raises(ValueError, match=r"^state\['rows'\]: .* does not fit into 64 bits"):
+        Moments.from_state(state)
+
+
+def test_one_row_may_have_any_stride():
+    """As NumPy's arrays do; the sanitizers watch that no address is made of it."""
+    row = rows(1, 8)
+    view = np.lib.stride_tricks.as_strided(row, (1, 8), (-(2**62), 4))
+    counts = ints(Q // 4 - 1, Q // 4, Q // 4, Q // 4)
+    state = large_state(counts=counts, pending_counts=ints(1, 0, 0, 0), pending=view)
+    np.testing.assert_array_equal(Moments.from_state(state).state()["pending"], row)
+    np.testing.assert_array_equal(moments_of(view).rows, row)
+
+
+def test_a_state_may_change_while_it_is_read():
+    """Another thread writes to the counts: they are what they were when they were checked, or refused."""
+    state = moments_of(rows(5000, 40), groups=8).state()
+    original = state["pending_counts"].copy()
+    is_over = threading.Event()
+
+    def write():
+        while not is_over.is_set():
+            state["pending_counts"][:] = 2**40
+            state["pending_counts"][:] = original
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    accepted = 0
+    try:
+        for _ in range(300):
+            try:
+                assert Moments.from_state(state).n == 5000
+                accepted += 1
+            except ValueError as error:
+                assert "state['" in str(error)  # noqa: PT017
+    finally:
+        is_over.set()
+        thread.join()
+    assert accepted > 0
+
+
 # --- groups
 
 

@@ -968,6 +968,23 @@ OnDevice.__module__ = "cupy"
 
 
 @pytest.mark.parametrize("kind", [ByDLPack, ByArray, OnDevice])
+@pytest.mark.parametrize("given", [(2, 6, 6, 3), (5, 6, 6, 3), (4, 6, 5, 3), (4, 3, 6, 6), (4, 108)])
+def test_an_array_gives_the_images_that_its_shape_says(kind, given):
+    array = kind(np.zeros(given, np.uint8))
+    array.shape = (4, 6, 6, 3)
+    with pytest.raises(ValueError, match=r"array: has shape \(4, 6, 6, 3\), but gives values of shape") as error:
+        open_source(array)
+    assert str(error.value).endswith(str(given))
+
+
+def test_an_array_gives_the_dtype_that_it_says():
+    array = ByArray(np.full((4, 6, 6, 3), 0.5))
+    array.dtype = np.dtype(np.uint8)
+    with pytest.raises(TypeError, match=r"expected uint8 images with values 0\.\.255, got float64"):
+        open_source(array)
+
+
+@pytest.mark.parametrize("kind", [ByDLPack, ByArray, OnDevice])
 def test_arrays_of_other_libraries(kind):
     images = batch()
     assert_batch(open_source(kind(images)), images)

@@ -263,3 +263,58 @@ def test_a_long_name_can_be_saved(tmp_path):
     path = tmp_path / ("x" * 250 + ".npz")
     assert Statistics([0.0], [[1.0]]).save(path) == path
     assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("n", [2**62 + 1, 2**63, np.uint64(2**63), 10**40])
+def test_more_samples_than_can_be_counted(tmp_path, n):
+    with pytest.raises(ValueError, match=r"^n: expected at most 2\^62 samples, got "):
+        Statistics([0.0], [[1.0]], n)
+    if n < 2**64:
+        np.savez(tmp_path / "a.npz", mu=np.zeros(1), sigma=np.eye(1), n=np.uint64(n))
+        with pytest.raises(ValueError, match=r"a\.npz: n: expected at most 2\^62 samples"):
+            Statistics.load(tmp_path / "a.npz")
+
+
+def test_the_most_samples_that_can_be_counted(tmp_path):
+    most = Statistics([0.0], [[1.0]], 2**62)
+    assert Statistics.load(most.save(tmp_path / "a")).n == 2**62
+    with pytest.raises(ValueError, match=r"merge: n: expected at most 2\^62 samples in all"):
+        most.merge(Statistics([0.0], [[1.0]], 2))
+    half = Statistics([0.0], [[1.0]], 2**61)
+    assert half.merge(half).n == 2**62
+
+
+SAVES = """
+import sys, time
+import numpy as np
+from fastfid import Statistics
+mine = int(sys.argv[2])
+statistics = Statistics(np.full(40, mine), np.eye(40) * mine, 100 + mine)
+won = 0
+for round in range(int(sys.argv[3])):
+    try:
+        statistics.save(f"{sys.argv[1]}/{round}.npz", overwrite=sys.argv[4] == "True")
+        won += 1
+    except FileExistsError:
+        pass
+print(won)
+"""
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_two_processes_that_save_one_file(tmp_path, overwrite):
+    rounds = 200
+    command = [sys.executable, "-c", SAVES, str(tmp_path)]
+    processes = [
+        subprocess.Popen([*command, str(mine), str(rounds), str(overwrite)], stdout=subprocess.PIPE, text=True)
+        for mine in (1, 2)
+    ]
+    won = [int(process.communicate()[0]) for process in processes]
+    assert won == [rounds, rounds] if overwrite else sum(won) == rounds
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{i}.npz" for i in range(rounds))
+    for path in tmp_path.iterdir():
+        statistics = Statistics.load(path)
+        mine = statistics.n - 100
+        assert mine in (1, 2)
+        assert (statistics.mu == mine).all()
+        assert (statistics.sigma == np.eye(40) * mine).all()

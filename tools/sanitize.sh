@@ -35,4 +35,4 @@ CHECK
 # test can wait for ever.
 # --capture=sys: a report goes to file descriptor 2, and must not vanish with the process that made it.
 run -m pytest -q --capture=sys -p no:cacheprovider -m "not peers" -k "not memory_does_not_grow and not runs_out_of_memory and not fewer_threads_than_asked and not forked_process" \
-  tests/test_moments.py tests/test_trace.py tests/test_frechet.py tests/test_image.py "$@"
+  tests/test_moments.py tests/test_trace.py tests/test_frechet.py tests/test_image.py tests/test_dlpack.py tests/test_raw_moments.py "$@"

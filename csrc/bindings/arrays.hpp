@@ -4,10 +4,12 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "bindings/gil.hpp"
 #include "core/errors.hpp"
 #include "core/moments.hpp"
 
@@ -16,15 +18,30 @@ namespace fastfid::bindings {
 // "an array of uint8 (4, 5, 3)", or the type of what is no array: the "got ..." of a message.
 inline std::string describe(pybind11::handle object) {
   namespace py = pybind11;
-  if (!py::isinstance<py::array>(object)) return py::str(py::type::handle_of(object).attr("__name__"));
-  return message("an array of ", std::string(py::str(object.attr("dtype"))), " ",
-                 std::string(py::str(object.attr("shape"))));
+  if (!py::isinstance<py::array>(object)) return type_name(object);
+  return message("an array of ", text(attribute(object, "dtype")), " ", text(attribute(object, "shape")));
+}
+
+// `object` as an integer, by its __index__. Throws TypeError for what has none, ValueError for one beyond 64 bits.
+inline std::int64_t as_integer(pybind11::handle object, const std::string& argument) {
+  namespace py = pybind11;
+  PyObject* const index = call_python(PyNumber_Index, object.ptr());
+  if (index == nullptr) {
+    const py::error_already_set error;
+    if (!error.matches(PyExc_TypeError)) throw error;
+    throw py::type_error(message(argument, ": expected an integer, got ", describe(object)));
+  }
+  const auto number = py::reinterpret_steal<py::object>(index);
+  int overflow = 0;
+  const long long value = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
+  FASTFID_EXPECT(overflow == 0, InvalidArgument, argument, ": expected an integer of 64 bits, got a longer one");
+  return value;
 }
 
 // Throws TypeError for a numpy.ma.MaskedArray, the NumPy array with a mask: it would be dropped in silence.
 inline void expect_unmasked(pybind11::handle object, const std::string& argument) {
   namespace py = pybind11;
-  if (py::isinstance<py::array>(object) && py::hasattr(object, "mask")) {
+  if (py::isinstance<py::array>(object) && has_attribute(object, "mask")) {
     throw py::type_error(message(argument, ": expected an array without a mask, got a masked array, ", describe(object),
                                  "; fill or drop what is masked first"));
   }
@@ -32,7 +49,7 @@ inline void expect_unmasked(pybind11::handle object, const std::string& argument
 
 // The argument as a NumPy array of `rank` dimensions, whatever its dtype and strides. Nothing is converted: a list or a
 // tensor raises TypeError, as does another rank.
-inline pybind11::array as_array(pybind11::handle object, const char* argument, pybind11::ssize_t rank) {
+inline pybind11::array as_array(pybind11::handle object, const std::string& argument, pybind11::ssize_t rank) {
   namespace py = pybind11;
   if (!py::isinstance<py::array>(object)) {
     throw py::type_error(
@@ -47,10 +64,10 @@ inline pybind11::array as_array(pybind11::handle object, const char* argument, p
   return array;
 }
 
-// Rows (n, d) of float16, bfloat16, float32 or float64 in native byte order, any strides; the view lives as long as the
-// array. bfloat16 is ml_dtypes' dtype, known by its name. Throws TypeError for another dtype or rank, ValueError for
-// another d.
-inline RowsView as_rows(pybind11::handle object, const char* argument, int d) {
+// Rows (n, any) of float16, bfloat16, float32 or float64 in native byte order, any strides, and their number of
+// columns; the view lives as long as the array. bfloat16 is ml_dtypes' dtype, known by its name. Throws TypeError for
+// another dtype or rank.
+inline MomentsStateView::Rows as_any_rows(pybind11::handle object, const std::string& argument) {
   namespace py = pybind11;
   const py::array array = as_array(object, argument, 2);
   const py::dtype dtype = array.dtype();
@@ -63,32 +80,38 @@ inline RowsView as_rows(pybind11::handle object, const char* argument, int d) {
     rows.dtype = DType::kFloat32;
   } else if (kind == 'f' && size == 2) {
     rows.dtype = DType::kFloat16;
-  } else if (size == 2 && py::cast<std::string>(dtype.attr("name")) == "bfloat16") {
+  } else if (size == 2 && text(attribute(dtype, "name")) == "bfloat16") {
     rows.dtype = DType::kBFloat16;
   } else {
     throw py::type_error(message(argument, ": expected float32, float64, float16 or bfloat16, got ", describe(object)));
   }
-  if (!py::cast<bool>(dtype.attr("isnative"))) {
+  if (!py::cast<bool>(attribute(dtype, "isnative"))) {
     throw py::type_error(message(argument, ": expected native byte order, got ", describe(object)));
   }
-  FASTFID_EXPECT(array.shape(1) == d, InvalidArgument, argument, ": expected shape (n, ", d, "), got ",
-                 describe(object));
   rows.data = static_cast<const std::byte*>(array.data());
   rows.n = static_cast<std::size_t>(array.shape(0));
   rows.row_stride = array.strides(0);
   rows.column_stride = array.strides(1);
-  return rows;
+  return {rows, static_cast<std::size_t>(array.shape(1))};
+}
+
+// The same of d columns; throws ValueError for another number.
+inline RowsView as_rows(pybind11::handle object, const std::string& argument, int d) {
+  const auto [view, columns] = as_any_rows(object, argument);
+  FASTFID_EXPECT(columns == static_cast<std::size_t>(d), InvalidArgument, argument, ": expected shape (n, ", d,
+                 "), got ", describe(object));
+  return view;
 }
 
 // A C-contiguous, aligned, native array of exactly this dtype and rank; else TypeError.
 template <class T>
-pybind11::array_t<T> as_contiguous(pybind11::handle object, const char* argument, pybind11::ssize_t rank) {
+pybind11::array_t<T> as_contiguous(pybind11::handle object, const std::string& argument, pybind11::ssize_t rank) {
   namespace py = pybind11;
   const py::array array = as_array(object, argument, rank);
   if (!py::isinstance<py::array_t<T, py::array::c_style>>(array) ||
       (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0) {
-    throw py::type_error(message(argument, ": expected a C-contiguous ",
-                                 py::cast<std::string>(py::str(py::dtype::of<T>())), " array, got ", describe(object)));
+    throw py::type_error(
+        message(argument, ": expected a C-contiguous ", text(py::dtype::of<T>()), " array, got ", describe(object)));
   }
   return py::reinterpret_borrow<py::array_t<T>>(array);
 }

@@ -5,6 +5,7 @@
 
 #include "bindings/bindings.hpp"
 #include "bindings/dlpack.hpp"
+#include "bindings/gil.hpp"
 #include "core/errors.hpp"
 
 #ifdef FASTFID_WITH_CUDA
@@ -108,7 +109,7 @@ A NaN or an infinity cannot be seen without waiting: the next call that returns 
             std::unique_ptr<Moments> moments;
             {
               // Waits for the device. The object has its own lock; no Python object is touched.
-              const py::gil_scoped_release release;
+              const WithoutGil guard;
               moments = self.get().to_host();
             }
             self.give_back();
@@ -130,7 +131,7 @@ NumericalError
           "reset",
           [](TensorMoments& self) {
             {
-              const py::gil_scoped_release release;  // as in to_host
+              const WithoutGil guard;  // as in to_host
               self.get().reset();
             }
             self.give_back();
@@ -141,7 +142,7 @@ NumericalError
       .def_property_readonly(
           "n",
           [](TensorMoments& self) {
-            const py::gil_scoped_release release;  // another thread may hold the lock while it waits for the device
+            const WithoutGil guard;  // another thread may hold the lock while it waits for the device
             return self.get().n();
           },
           "Number of rows seen.")
@@ -172,7 +173,7 @@ void bind_device_moments(py::module_& module) {
 #ifdef FASTFID_WITH_CUDA
 
 TensorMoments::~TensorMoments() {
-  const py::gil_scoped_release release;
+  const WithoutGil guard;
   for (const auto& [event, tensor] : in_flight_) {
     try {
       event.synchronize();
@@ -196,7 +197,7 @@ void TensorMoments::update(const py::object& x, std::optional<std::uintptr_t> st
   std::exception_ptr failure;
   {
     // Launches only; the object has its own lock, which is never held while the GIL is taken.
-    const py::gil_scoped_release release;
+    const WithoutGil guard;
     try {
       moments_->update(rows, on);
     } catch (...) {

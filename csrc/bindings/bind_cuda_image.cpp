@@ -9,6 +9,7 @@
 
 #include "bindings/bindings.hpp"
 #include "bindings/dlpack.hpp"
+#include "bindings/gil.hpp"
 #include "core/errors.hpp"
 #include "cuda/preprocess.hpp"
 
@@ -72,7 +73,7 @@ void run(cuda::Preprocessor& self, py::handle images, py::handle out, bool chann
   const cuda::Stream on{self.device(), reinterpret_cast<CUstream_st*>(stream)};
   // Safe: `from` and `to` keep the memory alive until the kernel is on the stream, what comes later is the caller's
   // business; no Python object is touched.
-  const py::gil_scoped_release release;
+  const WithoutGil guard;
   if (is_half) {
     self.run(batch, static_cast<std::uint16_t*>(to.data), on);
   } else {

@@ -11,6 +11,8 @@
 #include "bindings/arrays.hpp"
 #include "bindings/bindings.hpp"
 #include "bindings/dlpack.hpp"
+#include "bindings/gil.hpp"
+#include "core/checked.hpp"
 #include "core/errors.hpp"
 #include "cuda/features.hpp"
 #include "cuda/runtime.hpp"
@@ -61,7 +63,7 @@ class CudaArray {
     std::size_t bytes = static_cast<std::size_t>(dtype_.itemsize());
     for (const std::int64_t length : shape_) {
       FASTFID_EXPECT(length >= 0, InvalidArgument, "shape: expected no negative length, got ", length);
-      bytes *= static_cast<std::size_t>(length);
+      bytes = checked_mul(bytes, static_cast<std::size_t>(length), "shape: the number of bytes");
     }
     bytes_ = bytes;
     memory_ = std::make_shared<cuda::DeviceBytes>(bytes, stream_->get());
@@ -91,11 +93,11 @@ class CudaArray {
   void copy_from(const py::array& source) const {
     FASTFID_EXPECT(
         shape_of(source) == shape_ && source.dtype().equal(dtype_) && (source.flags() & py::array::c_style) != 0,
-        InvalidArgument, "source: expected a C-contiguous array of ", std::string(py::str(dtype_)), " ",
-        std::string(py::str(py::tuple(py::cast(shape_)))), ", got ", describe(source));
+        InvalidArgument, "source: expected a C-contiguous array of ", text(dtype_), " ",
+        text(py::tuple(py::cast(shape_))), ", got ", describe(source));
     const void* const from = source.data();
     // Safe without the GIL: `source` is a reference of the caller's, and what is read is not Python's.
-    const py::gil_scoped_release release;
+    const WithoutGil guard;
     cuda::copy_to_device(data_, from, bytes_, stream_->get());
     // Pageable memory is read before the copy returns; page-locked memory may be read later.
     cuda::synchronize(stream_->get());
@@ -112,7 +114,7 @@ class CudaArray {
     void* const to = out.mutable_data();
     {
       // Safe without the GIL: `out` is not yet known to anyone else.
-      const py::gil_scoped_release release;
+      const WithoutGil guard;
       cuda::copy_to_host(to, data_, bytes_, stream_->get());
       cuda::synchronize(stream_->get());
     }
@@ -186,7 +188,7 @@ class CudaArray {
 class CudaGraph {
  public:
   CudaGraph(std::shared_ptr<CudaStream> stream, const py::function& work)
-      : stream_(std::move(stream)), graph_(stream_->get(), [&] { work(); }) {}
+      : stream_(std::move(stream)), graph_(stream_->get(), [&] { call(work); }) {}
 
   void launch() const { graph_.launch(); }
 
@@ -203,10 +205,11 @@ void spatial_mean_cuda(const CudaArray& map, const CudaArray& out) {
   FASTFID_EXPECT(out.is('f', 4) && out.shape() == std::vector<std::int64_t>({n, c}), InvalidArgument,
                  "out: expected float32 of shape (", n, ", ", c, ")");
   FASTFID_EXPECT(out.stream() == map.stream(), InvalidArgument, "out: expected an array of the map's stream");
-  const auto area = static_cast<std::size_t>(map.shape()[2] * map.shape()[3]);
+  const auto area = static_cast<std::size_t>(checked_mul(map.shape()[2], map.shape()[3], "map: h * w"));
   FASTFID_EXPECT(area >= 1, InvalidArgument, "map: expected h and w of at least 1");
   cuda::spatial_mean(map.data(), map.is('f', 4) ? cuda::MapType::kFloat32 : cuda::MapType::kFloat16,
-                     static_cast<std::size_t>(n * c), area, static_cast<float*>(out.data()), map.stream()->get());
+                     static_cast<std::size_t>(checked_mul(n, c, "map: n * c")), area, static_cast<float*>(out.data()),
+                     map.stream()->get());
 }
 
 }  // namespace
@@ -224,7 +227,7 @@ void bind_cuda_network(py::module_& module) {
       .def(
           "synchronize", [](const CudaStream& self) { cuda::synchronize(self.get()); },
           // Safe without the GIL: it waits for the device and touches nothing of Python's.
-          py::call_guard<py::gil_scoped_release>(), "Waits until everything has been done.");
+          py::call_guard<WithoutGil>(), "Waits until everything has been done.");
 
   py::class_<CudaArray>(module, "CudaArray",
                         "A C-contiguous array in device memory, not initialised, used in the order of one CudaStream. "

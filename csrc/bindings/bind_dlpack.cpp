@@ -2,11 +2,14 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <limits>
 #include <optional>
 #include <utility>
 
+#include "bindings/arrays.hpp"
 #include "bindings/bindings.hpp"
 #include "bindings/dlpack.hpp"
+#include "bindings/gil.hpp"
 #include "core/errors.hpp"
 #ifdef FASTFID_WITH_CUDA
 #include "cuda/runtime.hpp"
@@ -24,48 +27,6 @@ constexpr char kUsedVersionedName[] = "used_dltensor_versioned";
 constexpr std::uint32_t kMajor = 1;
 constexpr std::uint32_t kMinor = 1;
 
-std::string type_name(py::handle object) { return py::str(py::type::handle_of(object).attr("__name__")); }
-
-std::string device_name(dlpack::Device device) {
-  switch (device.type) {
-    case dlpack::kCpu:
-      return "cpu";
-    case dlpack::kCudaHost:
-      return "cpu (page-locked)";
-    case dlpack::kCuda:
-    case dlpack::kCudaManaged:
-      return message("cuda:", device.id);
-    default:
-      return message("a device of DLPack type ", device.type);
-  }
-}
-
-std::string dtype_name(dlpack::DataType dtype) {
-  const char* kind = nullptr;
-  switch (dtype.code) {
-    case dlpack::kInt:
-      kind = "int";
-      break;
-    case dlpack::kUint:
-      kind = "uint";
-      break;
-    case dlpack::kFloat:
-      kind = "float";
-      break;
-    case dlpack::kBFloat:
-      kind = "bfloat";
-      break;
-    case dlpack::kComplex:
-      kind = "complex";
-      break;
-    case dlpack::kBool:
-      return "bool";
-    default:
-      return message("DLPack dtype ", int{dtype.code}, " of ", int{dtype.bits}, " bits");
-  }
-  return message(kind, int{dtype.bits}, dtype.lanes == 1 ? "" : message("x", dtype.lanes));
-}
-
 // Calls __dlpack__ with a version, and again without one where the producer is older than that argument.
 py::object call_dlpack(py::handle object, dlpack::Device device, std::optional<std::uintptr_t> stream) {
 #ifdef FASTFID_WITH_CUDA
@@ -78,52 +39,31 @@ py::object call_dlpack(py::handle object, dlpack::Device device, std::optional<s
 #endif
   py::dict keywords;
   if (stream) keywords["stream"] = py::int_(*stream);
-  py::dict versioned = keywords.attr("copy")();
+  py::dict versioned = object_from_python(PyDict_Copy, keywords.ptr());
   versioned["max_version"] = py::make_tuple(kMajor, kMinor);
-  const py::object method = object.attr("__dlpack__");
+  const py::object method = attribute(object, "__dlpack__");
   try {
-    return method(**versioned);
+    return call(method, py::tuple(), versioned);
   } catch (py::error_already_set& error) {
     if (!error.matches(PyExc_TypeError)) throw;
   }
-  return method(**keywords);
+  return call(method, py::tuple(), keywords);
 }
 
 }  // namespace
 
-bool ImportedTensor::is_contiguous() const {
-  std::int64_t expected = 1;
-  for (std::size_t axis = shape.size(); axis-- > 0;) {
-    if (shape[axis] != 1 && strides[axis] != expected) return false;
-    expected *= shape[axis];
-  }
-  return true;
-}
-
-std::string ImportedTensor::describe() const {
-  std::string text = dtype_name(dtype) + " (";
-  for (std::size_t axis = 0; axis < shape.size(); ++axis) {
-    text += message(axis == 0 ? "" : ", ", shape[axis], shape.size() == 1 ? "," : "");
-  }
-  return text + ") on " + device_name(device);
-}
-
 void ImportedTensor::swap(ImportedTensor& other) noexcept {
-  std::swap(data, other.data);
-  std::swap(device, other.device);
-  std::swap(dtype, other.dtype);
-  std::swap(shape, other.shape);
-  std::swap(strides, other.strides);
+  std::swap(static_cast<dlpack::View&>(*this), static_cast<dlpack::View&>(other));
   std::swap(managed_, other.managed_);
   std::swap(managed_versioned_, other.managed_versioned_);
 }
 
 void ImportedTensor::release() noexcept {
   if (managed_ == nullptr && managed_versioned_ == nullptr) return;
-  const py::gil_scoped_acquire acquire;
-  if (managed_ != nullptr && managed_->deleter != nullptr) managed_->deleter(managed_);
+  const WithGil guard;
+  if (managed_ != nullptr && managed_->deleter != nullptr) call_python(managed_->deleter, managed_);
   if (managed_versioned_ != nullptr && managed_versioned_->deleter != nullptr) {
-    managed_versioned_->deleter(managed_versioned_);
+    call_python(managed_versioned_->deleter, managed_versioned_);
   }
   managed_ = nullptr;
   managed_versioned_ = nullptr;
@@ -131,37 +71,48 @@ void ImportedTensor::release() noexcept {
 
 std::uintptr_t callers_stream(py::handle tensor, int device) {
   // Never imported here: who has made a tensor has imported its library.
-  const py::dict modules = py::module_::import("sys").attr("modules");
+  const py::dict modules = attribute(py::module_::import("sys"), "modules");
   if (modules.contains("torch")) {
     const py::object torch = modules["torch"];
-    if (py::isinstance(tensor, torch.attr("Tensor"))) {
-      return py::cast<std::uintptr_t>(torch.attr("cuda").attr("current_stream")(device).attr("cuda_stream"));
+    if (is_instance(tensor, attribute(torch, "Tensor"))) {
+      const py::object current = attribute(attribute(torch, "cuda"), "current_stream");
+      return py::cast<std::uintptr_t>(attribute(call(current, py::make_tuple(device)), "cuda_stream"));
     }
   }
   if (modules.contains("cupy")) {
     const py::object cupy = modules["cupy"];
-    if (py::isinstance(tensor, cupy.attr("ndarray"))) {
-      return py::cast<std::uintptr_t>(cupy.attr("cuda").attr("get_current_stream")(device).attr("ptr"));
+    if (is_instance(tensor, attribute(cupy, "ndarray"))) {
+      const py::object current = attribute(attribute(cupy, "cuda"), "get_current_stream");
+      return py::cast<std::uintptr_t>(attribute(call(current, py::make_tuple(device)), "ptr"));
     }
   }
   return 1;
 }
 
 dlpack::Device tensor_device(py::handle object, const char* argument) {
-  if (!py::hasattr(object, "__dlpack__") || !py::hasattr(object, "__dlpack_device__")) {
+  if (!has_attribute(object, "__dlpack__") || !has_attribute(object, "__dlpack_device__")) {
     throw py::type_error(
         message(argument, ": expected a tensor that speaks DLPack (torch, CuPy, JAX), got ", type_name(object)));
   }
+  const py::object device = call(attribute(object, "__dlpack_device__"));
+  if (!PyTuple_Check(device.ptr()) || PyTuple_Size(device.ptr()) != 2) {
+    throw py::type_error(message(argument, ": its __dlpack_device__ returned no (type, id) but ", type_name(device)));
+  }
   // The device type is an enum.IntEnum in some libraries.
-  const py::tuple device = object.attr("__dlpack_device__")();
-  return {py::cast<std::int32_t>(py::int_(device[0])), py::cast<std::int32_t>(py::int_(device[1]))};
+  const auto number = [&](py::ssize_t i) {
+    const std::int64_t value = as_integer(PyTuple_GetItem(device.ptr(), i), message(argument, ": __dlpack_device__"));
+    FASTFID_EXPECT(value >= 0 && value <= std::numeric_limits<std::int32_t>::max(), InvalidArgument, argument,
+                   ": its __dlpack_device__ returned ", value);
+    return static_cast<std::int32_t>(value);
+  };
+  return {number(0), number(1)};
 }
 
 ImportedTensor import_tensor(py::handle object, const char* argument, std::optional<std::uintptr_t> stream) {
   const dlpack::Device device = tensor_device(object, argument);
   const bool is_cuda = dlpack::is_cuda(device);
   FASTFID_EXPECT(is_cuda || device.type == dlpack::kCpu || device.type == dlpack::kCudaHost, InvalidArgument, argument,
-                 ": expected a tensor on a CUDA device or the CPU, got one on ", device_name(device));
+                 ": expected a tensor on a CUDA device or the CPU, got one on ", dlpack::device_name(device));
   FASTFID_EXPECT(is_cuda ? stream.has_value() : true, InvalidArgument, argument,
                  ": a tensor on a CUDA device needs a stream");
   // 0 is ambiguous in the protocol and not allowed; it is the legacy default stream, whose number is 1.
@@ -188,20 +139,7 @@ ImportedTensor import_tensor(py::handle object, const char* argument, std::optio
     throw py::type_error(
         message(argument, ": its __dlpack__ returned no fresh DLPack capsule but ", type_name(result)));
   }
-  out.device = tensor->device;
-  out.dtype = tensor->dtype;
-  out.shape.assign(tensor->shape, tensor->shape + tensor->ndim);
-  if (tensor->strides != nullptr) {
-    out.strides.assign(tensor->strides, tensor->strides + tensor->ndim);
-  } else {
-    out.strides.resize(out.shape.size());
-    std::int64_t stride = 1;
-    for (std::size_t axis = out.shape.size(); axis-- > 0;) {
-      out.strides[axis] = stride;
-      stride *= out.shape[axis];
-    }
-  }
-  out.data = static_cast<std::byte*>(tensor->data) + tensor->byte_offset;
+  static_cast<dlpack::View&>(out) = dlpack::view(*tensor, argument);
   return out;
 }
 
@@ -213,7 +151,7 @@ void bind_dlpack(py::module_& module) {
         py::dict info;
         info["device_type"] = imported.device.type;
         info["device_id"] = imported.device.id;
-        info["dtype"] = dtype_name(imported.dtype);
+        info["dtype"] = dlpack::dtype_name(imported.dtype);
         info["shape"] = py::tuple(py::cast(imported.shape));
         info["strides"] = py::tuple(py::cast(imported.strides));
         info["is_contiguous"] = imported.is_contiguous();

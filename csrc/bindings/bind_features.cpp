@@ -4,6 +4,8 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/bindings.hpp"
+#include "bindings/gil.hpp"
+#include "core/checked.hpp"
 #include "core/errors.hpp"
 #include "core/features.hpp"
 
@@ -14,7 +16,7 @@ namespace {
 
 py::array_t<float> spatial_mean_numpy(const py::object& object) {
   const auto map = as_contiguous<float>(object, "map", 4);
-  const auto area = static_cast<std::size_t>(map.shape(2) * map.shape(3));
+  const auto area = static_cast<std::size_t>(checked_mul(map.shape(2), map.shape(3), "map: h * w"));
   FASTFID_EXPECT(area >= 1, InvalidArgument, "map: expected h and w of at least 1, got ", describe(map));
   py::array_t<float> out({map.shape(0), map.shape(1)});
   const float* const data = map.data();
@@ -22,7 +24,7 @@ py::array_t<float> spatial_mean_numpy(const py::object& object) {
   float* const means = out.mutable_data();
   {
     // Safe without the GIL: `map` is a reference of ours, and `out` is not yet known to anyone else.
-    const py::gil_scoped_release release;
+    const WithoutGil guard;
     spatial_mean(data, planes, area, means);
   }
   return out;

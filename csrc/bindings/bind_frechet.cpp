@@ -11,6 +11,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/bindings.hpp"
+#include "bindings/gil.hpp"
 #include "core/frechet.hpp"
 #include "core/matrix_sqrt.hpp"
 #include "core/moments.hpp"
@@ -49,7 +50,7 @@ void check_tol(std::optional<double> tol) {
                  "tol: expected None or a positive number, got ", tol.value_or(0));
 }
 
-Doubles square_matrix(py::handle object, const char* name) {
+Doubles square_matrix(py::handle object, const std::string& name) {
   Doubles sigma = as_contiguous<double>(object, name, 2);
   FASTFID_EXPECT(sigma.shape(0) == sigma.shape(1), InvalidArgument, name, ": expected shape (d, d), got ",
                  describe(object));
@@ -79,27 +80,29 @@ Side parse_side(const SideArguments& given) {
   const std::string sigma_name = "sigma" + suffix;
   const std::string rows_name = "rows" + suffix;
   Side side;
-  side.mu = as_contiguous<double>(mu, mu_name.c_str(), 1);
+  side.mu = as_contiguous<double>(mu, mu_name, 1);
   side.gaussian.mu = side.mu.data();
   side.gaussian.d = static_cast<std::size_t>(side.mu.shape(0));
   side.gaussian.n = n;
+  FASTFID_EXPECT(!n || *n <= static_cast<std::size_t>(kMaxRows), InvalidArgument, "n", suffix,
+                 ": expected at most 2^62 samples, got ", n.value_or(0));
   FASTFID_EXPECT(sigma.is_none() != rows.is_none(), InvalidArgument, "expected exactly one of ", sigma_name, " and ",
                  rows_name, ", got ", sigma.is_none() ? "neither" : "both");
   const char* name = nullptr;
   if (!sigma.is_none()) {
     name = "sigma";
-    const Doubles array = square_matrix(sigma, sigma_name.c_str());
+    const Doubles array = square_matrix(sigma, sigma_name);
     side.gaussian.covariance = array.data();
     side.covariance = array;
   } else {
     name = "rows";
-    const py::array array = as_array(rows, rows_name.c_str(), 2);
+    const py::array array = as_array(rows, rows_name, 2);
     FeatureRows features;
     features.n = static_cast<std::size_t>(array.shape(0));
     if (py::isinstance<py::array_t<float>>(array)) {
-      features.data = as_contiguous<float>(rows, rows_name.c_str(), 2).data();
+      features.data = as_contiguous<float>(rows, rows_name, 2).data();
     } else {
-      features.data = as_contiguous<double>(rows, rows_name.c_str(), 2).data();
+      features.data = as_contiguous<double>(rows, rows_name, 2).data();
     }
     side.gaussian.covariance = features;
     side.covariance = array;
@@ -129,7 +132,7 @@ std::optional<int> parse_device(const std::string& device) {
 // Where pip and a toolkit put CUDA's libraries.
 std::vector<std::string> math_library_folders() {
   std::vector<std::string> candidates;
-  for (const py::handle entry : py::module_::import("sys").attr("path")) {
+  for (const py::handle entry : attribute(py::module_::import("sys"), "path")) {
     if (!py::isinstance<py::str>(entry)) continue;
     const auto path = py::cast<std::string>(entry);
     for (const char* folder : {"/nvidia/cu13/lib", "/nvidia/cublas/lib", "/nvidia/cusolver/lib"}) {
@@ -202,7 +205,7 @@ TraceResult trace_on_device(py::handle sigma1, py::handle sigma2, TraceMethod me
   FASTFID_EXPECT(a.covariance.d == b.covariance.d, InvalidArgument,
                  "sigma1 and sigma2 differ in dimension: ", a.covariance.d, " and ", b.covariance.d);
   // Safe: `a` and `b` keep the memory alive, the call returns when the device is done, no Python object is touched.
-  const py::gil_scoped_release release;
+  const WithoutGil guard;
   auto factors = cuda::factor_covariances({a.covariance, b.covariance}, stream);
   return cuda::trace_sqrt_product(std::move(factors[0]), std::move(factors[1]), tol, stream);
 }
@@ -239,7 +242,7 @@ FrechetResult distance_on_device(const SideArguments& first, const SideArguments
   FrechetResult out;
   {
     // Safe: as on the CPU; moments on the device lock themselves. The call returns when the device is done.
-    const py::gil_scoped_release release;
+    const WithoutGil guard;
     out = cuda::frechet_distance(a.get(), b.get(), tol, stream);
   }
   for (const AnySide* side : {&a, &b}) {
@@ -277,7 +280,7 @@ TraceResult trace_of_arrays(py::handle sigma1, py::handle sigma2, const std::str
   const double* const pa = a.data();
   const double* const pb = b.data();
   // Safe: the core reads the two arrays only, which `a` and `b` keep alive, and touches no Python object.
-  const py::gil_scoped_release release;
+  const WithoutGil guard;
   return trace_sqrt_product({pa, d, "sigma1"}, {pb, d, "sigma2"}, route, tol).trace;
 }
 
@@ -293,7 +296,7 @@ FrechetResult distance_of_arrays(py::handle mu1, py::handle sigma1, py::handle r
   const Side a = parse_side(first);
   const Side b = parse_side(second);
   // Safe: the core reads the arrays only, which `a` and `b` keep alive, and touches no Python object.
-  const py::gil_scoped_release release;
+  const WithoutGil guard;
   return frechet_distance(a.gaussian, b.gaussian, route, tol);
 }
 
@@ -465,7 +468,7 @@ TypeError, ValueError, NumericalError
       "influence_standard_error",
       [](const Moments& moments1, const Moments& moments2) {
         // Safe: the core touches no Python object; both Moments lock themselves and are kept alive by the caller.
-        const py::gil_scoped_release release;
+        const WithoutGil guard;
         const StandardError error = influence_standard_error(moments1, moments2);
         return std::make_pair(error.value, error.relative_error);
       },

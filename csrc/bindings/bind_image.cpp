@@ -9,6 +9,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/bindings.hpp"
+#include "bindings/gil.hpp"
 #include "core/errors.hpp"
 #include "core/image.hpp"
 
@@ -52,11 +53,13 @@ py::array preprocess(const py::sequence& images, const std::string& protocol_nam
   // The references, not `images`, keep the pixels alive: another thread may empty the list meanwhile.
   std::vector<py::object> references;
   std::vector<image::View<std::uint8_t>> views;
-  for (const auto& item : images) {
-    references.push_back(py::reinterpret_borrow<py::object>(item));
-    views.push_back(view_of<std::uint8_t>(item, message("images[", views.size(), "]"), "a uint8 array (h, w, 3)"));
+  const py::ssize_t count = call_python(PySequence_Size, images.ptr());
+  if (count < 0) throw py::error_already_set();
+  for (py::ssize_t i = 0; i < count; ++i) {
+    references.push_back(object_from_python(PySequence_GetItem, images.ptr(), i));
+    views.push_back(view_of<std::uint8_t>(references.back(), message("images[", i, "]"), "a uint8 array (h, w, 3)"));
   }
-  FASTFID_EXPECT(!views.empty(), InvalidArgument, "images: expected at least one image, got none");
+  image::check_images(views, protocol);  // before memory for the result is asked for
   const auto height = protocol.resizes ? image::kNetworkSide : views[0].height;
   const auto width = protocol.resizes ? image::kNetworkSide : views[0].width;
   const std::vector<py::ssize_t> shape = {static_cast<py::ssize_t>(views.size()), 3, height, width};
@@ -66,7 +69,7 @@ py::array preprocess(const py::sequence& images, const std::string& protocol_nam
     // Safe without the GIL: `references` and `out` keep every array, and so its memory, alive, and `out` is not yet
     // known to anyone else or given by the caller to be written to. A thread that writes into an image meanwhile spoils
     // that image's values and nothing else.
-    const py::gil_scoped_release release;
+    const WithoutGil guard;
     image::preprocess(views, protocol, data);
   }
   return out;
@@ -82,7 +85,7 @@ py::array_t<float> resize_as(const py::object& object, py::ssize_t height, py::s
   float* const data = out.mutable_data();
   {
     // Safe without the GIL: the caller's reference keeps `object` alive, and `out` is not yet known to anyone else.
-    const py::gil_scoped_release release;
+    const WithoutGil guard;
     image::resize(view, height, width, filter, clip, data);
   }
   return out;

@@ -3,9 +3,13 @@
 #include <pybind11/pybind11.h>
 
 #include <memory>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "bindings/arrays.hpp"
 #include "bindings/bindings.hpp"
+#include "bindings/gil.hpp"
 #include "core/moments.hpp"
 
 namespace py = pybind11;
@@ -17,11 +21,6 @@ namespace {
 // no Python object, the arrays it reads and writes are kept alive by references on the caller's stack, and the lock is
 // given back before the GIL is taken again. (An array that another thread writes to meanwhile gives arbitrary numbers,
 // as in NumPy.)
-template <class F>
-auto without_gil(F&& f) {
-  const py::gil_scoped_release release;
-  return f();
-}
 
 py::array rows_to_numpy(RowBuffer rows, py::ssize_t d) {
   const auto n = static_cast<py::ssize_t>(rows.n());
@@ -46,51 +45,60 @@ py::dict state_to_dict(MomentsState state) {
   return out;
 }
 
-py::object item(const py::dict& dict, const char* key) {
-  FASTFID_EXPECT(dict.contains(key), InvalidArgument, "state: the key '", key, "' is missing");
-  return dict[key];
-}
-
-template <class T>
-T integer(const py::dict& dict, const char* key) {
-  try {
-    return py::cast<T>(item(dict, key));
-  } catch (const py::cast_error&) {
-    throw py::type_error(message("state['", key, "']: expected an integer, got ", describe(item(dict, key))));
+// A state as Python gives it: a view of its arrays, and what keeps them alive.
+class ForeignState {
+ public:
+  explicit ForeignState(const py::handle& state) : state_(state) {
+    if (!PyDict_Check(state.ptr())) {
+      throw py::type_error(message("state: expected a dict, as Moments.state() returns it, got ", describe(state)));
+    }
+    view_.d = as_integer(item("d"), name_of("d"));
+    view_.groups = as_integer(item("groups"), name_of("groups"));
+    view_.n = as_integer(item("n"), name_of("n"));
+    view_.rows = as_any_rows(item("rows"), name_of("rows"));
+    view_.counts = counts("counts");
+    view_.pending_counts = counts("pending_counts");
+    view_.pending = as_any_rows(item("pending"), name_of("pending"));
+    view_.shift = table("shift");
+    view_.shifted_mean = table("shifted_mean");
+    view_.scatter = table("scatter");
   }
-}
 
-template <class T>
-std::vector<T> vector(const py::dict& dict, const char* key, py::ssize_t rank) {
-  const auto array = as_contiguous<T>(item(dict, key), key, rank);
-  return {array.data(), array.data() + array.size()};
-}
+  const MomentsStateView& view() const { return view_; }
 
-MomentsState dict_to_state(const py::dict& dict) {
-  MomentsState state;
-  state.d = integer<int>(dict, "d");
-  state.groups = integer<int>(dict, "groups");
-  state.n = integer<std::int64_t>(dict, "n");
-  for (const auto& [key, rows] : {std::pair{"rows", &state.rows}, std::pair{"pending", &state.pending}}) {
-    const py::object array = item(dict, key);
-    *rows = RowBuffer(state.d);
-    rows->append(as_rows(array, key, state.d));
+ private:
+  static std::string name_of(const char* key) { return message("state['", key, "']"); }
+
+  py::handle item(const char* key) {
+    const py::str name(key);
+    PyObject* const found = call_python(PyDict_GetItemWithError, state_.ptr(), name.ptr());
+    if (found == nullptr && PyErr_Occurred() != nullptr) throw py::error_already_set();
+    FASTFID_EXPECT(found != nullptr, InvalidArgument, "state: the key '", key, "' is missing");
+    return kept_.emplace_back(py::reinterpret_borrow<py::object>(found));
   }
-  state.counts = vector<std::int64_t>(dict, "counts", 1);
-  state.pending_counts = vector<std::int64_t>(dict, "pending_counts", 1);
-  state.shift = vector<double>(dict, "shift", 2);
-  state.shifted_mean = vector<double>(dict, "shifted_mean", 2);
-  state.scatter = vector<double>(dict, "scatter", 2);
-  return state;
-}
+
+  std::span<const std::int64_t> counts(const char* key) {
+    const auto array = as_contiguous<std::int64_t>(item(key), name_of(key), 1);
+    return {array.data(), static_cast<std::size_t>(array.size())};
+  }
+
+  MomentsStateView::Table table(const char* key) {
+    const auto array = as_contiguous<double>(item(key), name_of(key), 2);
+    return {array.data(), static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1))};
+  }
+
+  py::handle state_;
+  std::vector<py::object> kept_;
+  MomentsStateView view_;
+};
 
 py::dict get_state(const Moments& self) {
   return state_to_dict(without_gil([&] { return self.state(); }));
 }
 
-std::unique_ptr<Moments> from_state(const py::dict& dict) {
-  const MomentsState state = dict_to_state(dict);
-  return without_gil([&] { return std::make_unique<Moments>(state); });
+std::unique_ptr<Moments> from_state(const py::handle& state) {
+  const ForeignState foreign(state);
+  return without_gil([&] { return std::make_unique<Moments>(foreign.view()); });
 }
 
 }  // namespace
@@ -157,7 +165,7 @@ Raises
 TypeError
     If x is no NumPy array of such a dtype with two dimensions, or has a mask.
 ValueError
-    If x has another number of features.
+    If x has another number of features, or there would be more than 2^62 rows in all.
 NumericalError
     If a value is NaN or infinite; the message names its row. No row of the call has been added then.
 
@@ -182,7 +190,7 @@ other : Moments
 Raises
 ------
 ValueError
-    If d or groups differ.
+    If d or groups differ, or there would be more than 2^62 rows in all.
 
 Examples
 --------
@@ -295,8 +303,9 @@ dict
     ``counts`` and ``pending_counts`` int64 (K,), ``pending`` (sum of pending_counts, d), ``shift`` and ``shifted_mean``
     float64 (K, d), ``scatter`` float64 (K, d (d + 1) / 2), the lower triangles by rows.
 )")
-      .def_static("from_state", &from_state, py::arg("state"),
-                  R"(Make an object from what `state` returned, bit for bit.
+      .def_static(
+          "from_state", [](const py::object& state) { return from_state(state); }, py::arg("state"),
+          R"(Make an object from what `state` returned, bit for bit.
 
 Parameters
 ----------
@@ -308,11 +317,11 @@ Raises
 TypeError
     If an entry has another type, dtype or rank.
 ValueError
-    If an entry is missing or the entries contradict each other.
+    If an entry is missing, out of its range or of another shape, or the entries contradict each other.
 NumericalError
     If an array has NaN or infinity.
 )")
-      .def(py::pickle(&get_state, &from_state))
+      .def(py::pickle(&get_state, [](const py::dict& state) { return from_state(state); }))
       .def("__repr__", [](const Moments& self) {
         const auto n = without_gil([&] { return self.n(); });
         const std::string groups = self.groups() == 0 ? "" : message(", groups=", self.groups());

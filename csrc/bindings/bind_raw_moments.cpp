@@ -3,6 +3,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/bindings.hpp"
+#include "bindings/gil.hpp"
 #include "core/raw_moments.hpp"
 
 namespace py = pybind11;
@@ -26,7 +27,7 @@ void bind_raw_moments(py::module_& module) {
         double* const cross_data = cross_array.mutable_data();
         const auto n = static_cast<std::size_t>(rows.shape(0));
         // The core touches no Python object, and the arrays are held by this frame.
-        const py::gil_scoped_release release;
+        const WithoutGil guard;
         add_raw_moments(data, n, static_cast<int>(d), sum_data, cross_data);
       },
       py::arg("features"), py::arg("sum"), py::arg("cross"),

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "bindings/bindings.hpp"
+#include "bindings/gil.hpp"
 #include "core/crash.hpp"
 #include "core/device.hpp"
 #include "core/linalg.hpp"
@@ -56,7 +57,7 @@ True
         // Initialising the driver can take seconds and touches no Python object.
         CudaDriver driver;
         {
-          const py::gil_scoped_release release;
+          const WithoutGil guard;
           driver = cuda_driver();
         }
         return py::make_tuple(driver.devices, driver.reason);
@@ -64,7 +65,7 @@ True
       "(number of CUDA devices the driver reports, reason why there are none).");
   module.def("cuda_device_name", &cuda_device_name, py::arg("device"),
              // Safe without the GIL: it asks the driver and touches nothing of Python's.
-             py::call_guard<py::gil_scoped_release>(),
+             py::call_guard<WithoutGil>(),
              "What the driver calls the CUDA device of that number; empty where there is none.");
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "core/checked.hpp"
+#include "core/errors.hpp"
 #include "core/parallel.hpp"
 
 namespace fastfid {
@@ -25,6 +27,8 @@ double sum(const float* values, std::size_t count) {
 }  // namespace
 
 void spatial_mean(const float* map, std::size_t planes, std::size_t area, float* out) {
+  FASTFID_EXPECT(area >= 1, InvalidArgument, "map: expected h and w of at least 1");
+  checked_mul(checked_mul(planes, area, "map: its number of bytes"), sizeof(float), "map: its number of bytes");
   // A task of 64 Ki values takes some 20 us: long beside the cost of handing it out, short beside a batch.
   constexpr std::size_t kTaskValues = 1 << 16;
   const std::size_t planes_per_task = std::max<std::size_t>(1, kTaskValues / area);

@@ -7,7 +7,7 @@ namespace fastfid {
 
 // Spatial mean of every plane: out[i] = (1 / area) sum_p map[i * area + p], summed in float64 and rounded to float32
 // once. map: (planes, area) float32, C-contiguous, host memory, i.e. an NCHW feature map with planes = N C and
-// area = H W; out: (planes,). Preconditions: area >= 1; the arrays do not overlap.
+// area = H W; out: (planes,). The arrays do not overlap. Throws InvalidArgument for area 0.
 //
 // Why not the network's own pooling: the peers' float32 average over 73 x 73 pixels is off by up to 9e-5.
 // Error: half a unit in the last place of the exact mean (float64 sums of 5329 terms are good to 1e-12). The order of

@@ -8,6 +8,7 @@
 #include <map>
 #include <string>
 
+#include "core/checked.hpp"
 #include "core/errors.hpp"
 #include "core/multiversion.hpp"
 #include "core/parallel.hpp"
@@ -298,6 +299,13 @@ void check_sides(std::ptrdiff_t height, std::ptrdiff_t width, std::string_view n
                  ": expected an image of 1 to ", kMaxSide, " pixels a side, got height ", height, ", width ", width);
 }
 
+template <class T>
+void check_reach(const View<T>& image, std::string_view name) {
+  const std::array<std::int64_t, 3> shape{image.height, image.width, 3};
+  const std::array<std::int64_t, 3> strides{image.stride_y, image.stride_x, image.stride_c};
+  checked_reach(shape, strides, name);
+}
+
 // True if every row is an array of 3 * width adjacent values of T that can be read in place.
 template <class T>
 bool has_adjacent_pixels(const View<T>& image) {
@@ -309,8 +317,9 @@ bool has_adjacent_pixels(const View<T>& image) {
 // Copies one row of `image` to `out`, its pixels adjacent.
 template <class T>
 void pack_row(const View<T>& image, std::ptrdiff_t y, T* out) {
-  const auto* pixel = reinterpret_cast<const std::byte*>(image.data) + y * image.stride_y;
-  for (std::ptrdiff_t x = 0; x < image.width; ++x, pixel += image.stride_x, out += 3) {
+  const auto* const row = reinterpret_cast<const std::byte*>(image.data) + y * image.stride_y;
+  for (std::ptrdiff_t x = 0; x < image.width; ++x, out += 3) {
+    const auto* const pixel = row + x * image.stride_x;  // one beyond the last may have no address
     // memcpy: a float at an odd address is legal in NumPy.
     for (int c = 0; c < 3; ++c) std::memcpy(out + c, pixel + c * image.stride_c, sizeof(T));
   }
@@ -402,8 +411,28 @@ Taps make_taps(std::ptrdiff_t in, std::ptrdiff_t out, Filter filter) {
   throw InvalidArgument(message("filter: unknown value ", static_cast<int>(filter)));
 }
 
-void preprocess(std::span<const View<std::uint8_t>> images, const Protocol& protocol, float* out) {
+std::ptrdiff_t check_images(std::span<const View<std::uint8_t>> images, const Protocol& protocol) {
   FASTFID_EXPECT(!images.empty(), InvalidArgument, "images: expected at least one image, got none");
+  const View<std::uint8_t>& first = images[0];
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    const View<std::uint8_t>& image = images[i];
+    const std::string name = message("images[", i, "]");
+    expect_size(image.height, image.width, protocol, name);
+    FASTFID_EXPECT(protocol.resizes || (image.height == first.height && image.width == first.width), InvalidArgument,
+                   name, ": protocol '", protocol.name,
+                   "' does not resize, so all images must have one size: expected ", first.height, " x ", first.width,
+                   " (height x width), got ", image.height, " x ", image.width);
+    check_reach(image, name);
+  }
+  const std::ptrdiff_t plane = protocol.resizes ? kNetworkSide * kNetworkSide : first.height * first.width;
+  constexpr const char* kWhat = "images: the number of bytes of the result";
+  const auto floats = checked_mul(checked_cast<std::ptrdiff_t>(images.size(), kWhat), 3 * plane, kWhat);
+  checked_mul<std::ptrdiff_t>(floats, sizeof(float), kWhat);
+  return floats;
+}
+
+void preprocess(std::span<const View<std::uint8_t>> images, const Protocol& protocol, float* out) {
+  check_images(images, protocol);
   // A folder has few different sides, a batch fewer: each table is made once per call, which costs 1 % of a resize.
   std::map<std::ptrdiff_t, Taps> tables;
   const auto table = [&](std::ptrdiff_t side) -> const Taps& {
@@ -414,15 +443,7 @@ void preprocess(std::span<const View<std::uint8_t>> images, const Protocol& prot
   };
   std::vector<Task> tasks;
   for (std::size_t i = 0; i < images.size(); ++i) {
-    const auto& image = images[i];
-    expect_size(image.height, image.width, protocol, message("images[", i, "]"));
-    if (!protocol.resizes) {
-      FASTFID_EXPECT(image.height == images[0].height && image.width == images[0].width, InvalidArgument, "images[", i,
-                     "]: protocol '", protocol.name, "' does not resize, so all images must have one size: expected ",
-                     images[0].height, " x ", images[0].width, " (height x width), got ", image.height, " x ",
-                     image.width);
-    }
-    append_tasks(i, table(image.height), table(image.width), tasks);
+    append_tasks(i, table(images[i].height), table(images[i].width), tasks);
   }
   const float low = protocol.clips ? 0.0F : -kInfinity;
   const float high = protocol.clips ? 255.0F : kInfinity;
@@ -443,6 +464,7 @@ void preprocess(std::span<const View<std::uint8_t>> images, const Protocol& prot
 template <class T>
 void resize(const View<T>& image, std::ptrdiff_t height, std::ptrdiff_t width, Filter filter, bool clip, float* out) {
   check_sides(image.height, image.width, "image");
+  check_reach(image, "image");
   const Taps vertical = make_taps(image.height, height, filter);
   const Taps horizontal = make_taps(image.width, width, filter);
   const float low = clip ? 0.0F : -kInfinity;

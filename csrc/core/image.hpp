@@ -79,17 +79,22 @@ const Protocol& protocol_by_name(std::string_view name);
 // does not resize, below kMinNetworkSide. The message calls it `name`.
 void expect_size(std::ptrdiff_t height, std::ptrdiff_t width, const Protocol& protocol, std::string_view name);
 
+// Throws InvalidArgument where preprocess() would, having read no picture; returns the number of floats that it writes.
+std::ptrdiff_t check_images(std::span<const View<std::uint8_t>> images, const Protocol& protocol);
+
 // The network's input for `images` under `protocol`, written to out (n, 3, side_y, side_x), float32, C-contiguous: the
 // sides are kNetworkSide, or the pictures' common size where the protocol does not resize.
-// Throws InvalidArgument for a picture with a side of 0 or above kMaxSide, and, where the protocol does not resize, for
-// sizes that differ or are below kMinNetworkSide. Messages call picture i `images[i]`.
-// Memory: one float row of the widest picture per thread, the tables, and a packed copy of a picture whose pixels are
-// not adjacent. Parallel over pictures and over bands of rows of large ones; the bits do not depend on threads, nor on
-// the instruction set chosen at run time. Only reads the pictures.
+// Throws InvalidArgument for a picture with a side of 0 or above kMaxSide, for strides with which a pixel's address
+// does not fit into 64 bits and, where the protocol does not resize, for sizes that differ or are below
+// kMinNetworkSide. Messages call picture i `images[i]`. Memory: one float row of the widest picture per thread, the
+// tables, and a packed copy of a picture whose pixels are not adjacent. Parallel over pictures and over bands of rows
+// of large ones; the bits do not depend on threads, nor on the instruction set chosen at run time. Only reads the
+// pictures.
 void preprocess(std::span<const View<std::uint8_t>> images, const Protocol& protocol, float* out);
 
 // `image` resampled to out (height, width, 3), float32 grey levels, C-contiguous, unscaled. `clip` limits the result to
-// [0, 255]. Throws InvalidArgument for sides of 0 or above kMaxSide. Otherwise as preprocess().
+// [0, 255]. Throws InvalidArgument for sides of 0 or above kMaxSide and for strides as above. Otherwise as
+// preprocess().
 template <class T>  // std::uint8_t or float
 void resize(const View<T>& image, std::ptrdiff_t height, std::ptrdiff_t width, Filter filter, bool clip, float* out);
 

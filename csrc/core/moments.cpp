@@ -8,6 +8,7 @@
 #include <cstring>
 #include <functional>
 
+#include "core/checked.hpp"
 #include "core/errors.hpp"
 #include "core/linalg.hpp"
 #include "core/multiversion.hpp"
@@ -171,6 +172,24 @@ void for_each_task(int d, int count, const F& body) {
 
 int divide_up(int a, int b) { return (a + b - 1) / b; }
 
+int checked_dims(std::int64_t d, const char* name) {
+  FASTFID_EXPECT(d >= 1 && d <= kMaxDims, InvalidArgument, name, ": expected 1 to ", kMaxDims, " dimensions, got ", d);
+  return static_cast<int>(d);
+}
+
+int checked_groups(std::int64_t groups, const char* name) {
+  FASTFID_EXPECT(groups == 0 || (groups >= 2 && groups <= kMaxGroups), InvalidArgument, name,
+                 ": expected 0 (none) or 2 to ", kMaxGroups, ", got ", groups);
+  return static_cast<int>(groups);
+}
+
+// Throws unless there is an address for every element; `columns` of each row.
+void check_reach(const RowsView& rows, std::size_t columns, const char* name) {
+  const std::array shape{checked_cast<std::int64_t>(rows.n, name), checked_cast<std::int64_t>(columns, name)};
+  const std::array<std::int64_t, 2> strides{rows.row_stride, rows.column_stride};
+  checked_reach(shape, strides, name);
+}
+
 // Index of the first row with a NaN or an infinity, or rows.n.
 std::size_t first_nonfinite_row(const RowsView& rows, int d) {
   constexpr std::size_t kChunk = 256;
@@ -198,13 +217,13 @@ std::size_t first_nonfinite_row(const RowsView& rows, int d) {
 
 RowsView RowsView::slice(std::size_t first, std::size_t count) const {
   RowsView part = *this;
-  part.data += static_cast<std::ptrdiff_t>(first) * row_stride;
+  if (count > 0) part.data += static_cast<std::ptrdiff_t>(first) * row_stride;  // a row beyond may have no address
   part.n = count;
   return part;
 }
 
 void RowBuffer::reserve(std::size_t rows, DType dtype) {
-  const std::size_t size = rows * static_cast<std::size_t>(d_);
+  const std::size_t size = checked_mul(rows, static_cast<std::size_t>(d_), "rows");
   if (is_float64_ || dtype == DType::kFloat64) {
     float64_.reserve(size);
   } else {
@@ -214,6 +233,7 @@ void RowBuffer::reserve(std::size_t rows, DType dtype) {
 
 void RowBuffer::append(const RowsView& rows) {
   if (rows.n == 0) return;
+  FASTFID_EXPECT(d_ >= 1, InvalidArgument, "rows: expected 1 dimension or more, got ", d_);
   if (n_ == 0) {
     constexpr std::size_t kMaxReserve = std::size_t{32} << 20;
     const std::size_t row_bytes = static_cast<std::size_t>(d_) * (is_float64_ ? sizeof(double) : sizeof(float));
@@ -221,7 +241,7 @@ void RowBuffer::append(const RowsView& rows) {
   }
   const auto d = static_cast<std::size_t>(d_);
   const std::size_t before = n_ * d;
-  const std::size_t after = before + rows.n * d;
+  const std::size_t after = checked_add(before, checked_mul(rows.n, d, "rows"), "rows");
   if (rows.dtype == DType::kFloat64 && !is_float64_) {
     float64_.reserve(after);
     float64_.assign(float32_.begin(), float32_.end());
@@ -505,11 +525,8 @@ void MomentsAccumulator::mean(double* out) const {
   }
 }
 
-Moments::Moments(int d, int groups) : d_(d), groups_(groups), rows_(d, d) {
-  FASTFID_EXPECT(d >= 1 && d <= kMaxDims, InvalidArgument, "d: expected 1 to ", kMaxDims, " dimensions, got ", d);
-  FASTFID_EXPECT(groups == 0 || (groups >= 2 && groups <= kMaxGroups), InvalidArgument,
-                 "groups: expected 0 (none) or 2 to ", kMaxGroups, ", got ", groups);
-}
+Moments::Moments(int d, int groups)
+    : d_(checked_dims(d, "d")), groups_(checked_groups(groups, "groups")), rows_(d, d) {}
 
 Moments::Moments(const Moments& other) : d_(other.d_), groups_(other.groups_) {
   const std::lock_guard lock(other.mutex_);
@@ -532,12 +549,19 @@ int Moments::group_of(std::uint64_t index, int groups) {
   return static_cast<int>(x % static_cast<std::uint64_t>(groups));
 }
 
+void Moments::expect_room(std::int64_t rows, const char* what) const {
+  FASTFID_EXPECT(rows <= kMaxRows - n_, InvalidArgument, what, ": expected at most 2^62 rows in all, got ", n_, " and ",
+                 rows, " more");
+}
+
 void Moments::update(const RowsView& rows) {
   // Before the lock: the check reads the argument only.
+  check_reach(rows, static_cast<std::size_t>(d_), "x");
   const std::size_t bad = first_nonfinite_row(rows, d_);
   FASTFID_EXPECT(bad == rows.n, NumericalError, "x: row ", bad, " of ", rows.n,
                  " contains NaN or infinity; no row of this call was added");
   const std::lock_guard lock(mutex_);
+  expect_room(static_cast<std::int64_t>(rows.n), "x");
   update_locked(rows);
 }
 
@@ -586,6 +610,7 @@ void Moments::merge(const Moments& other) {
     return;
   }
   const std::scoped_lock lock(mutex_, other.mutex_);
+  expect_room(other.n_, "merge");
   if (other.is_thin()) {
     update_locked(other.rows_.view());
     return;
@@ -707,56 +732,133 @@ MomentsState Moments::state() const {
   return state;
 }
 
-Moments::Moments(const MomentsState& state) : Moments(state.d, state.groups) {
-  const auto d = static_cast<std::size_t>(d_);
-  const std::size_t packed = d * (d + 1) / 2;
-  FASTFID_EXPECT(state.n >= 0, InvalidArgument, "state: n is negative: ", state.n);
-  const bool thin = state.n <= d_;
-  const std::size_t k_expected = thin ? 0 : static_cast<std::size_t>(std::max(1, groups_));
-  FASTFID_EXPECT(static_cast<std::int64_t>(state.rows.n()) == (thin ? state.n : 0), InvalidArgument,
-                 "state: n = ", state.n, " with d = ", d_, " does not go with ", state.rows.n(), " rows");
-  FASTFID_EXPECT(state.counts.size() == k_expected && state.pending_counts.size() == k_expected &&
-                     state.shift.size() == k_expected * d && state.shifted_mean.size() == k_expected * d &&
-                     state.scatter.size() == k_expected * packed,
-                 InvalidArgument, "state: expected arrays for ", k_expected, " accumulators of d = ", d_);
-  std::int64_t n = static_cast<std::int64_t>(state.rows.n());
-  std::int64_t pending = 0;
-  for (std::size_t k = 0; k < k_expected; ++k) {
-    FASTFID_EXPECT(state.counts[k] >= 0 && state.counts[k] <= state.n && state.pending_counts[k] >= 0 &&
-                       state.pending_counts[k] <= state.n,
-                   InvalidArgument, "state: counts of accumulator ", k, " are outside 0 to n = ", state.n);
-    n += state.counts[k] + state.pending_counts[k];
-    pending += state.pending_counts[k];
+MomentsStateView MomentsState::view() const {
+  const auto columns = static_cast<std::size_t>(d);
+  const std::size_t k = counts.size();
+  return {d,
+          groups,
+          n,
+          {rows.view(), columns},
+          counts,
+          pending_counts,
+          {pending.view(), columns},
+          {shift.data(), k, columns},
+          {shifted_mean.data(), k, columns},
+          {scatter.data(), k, columns * (columns + 1) / 2}};
+}
+
+namespace {
+
+// What the constructor from a state goes by: numbers that have been checked.
+struct StateCounts {
+  std::size_t accumulators = 0;
+  std::vector<std::int64_t> folded;
+  std::vector<std::int64_t> pending;
+};
+
+void check_rows(const MomentsStateView::Rows& rows, std::size_t n, std::size_t d, const char* name) {
+  FASTFID_EXPECT(rows.view.n == n && rows.columns == d, InvalidArgument, name, ": expected shape (", n, ", ", d,
+                 "), got (", rows.view.n, ", ", rows.columns, ")");
+  check_reach(rows.view, d, name);
+}
+
+void check_table(const MomentsStateView::Table& table, std::size_t rows, std::size_t columns, const char* name) {
+  FASTFID_EXPECT(table.rows == rows && (table.columns == columns || rows == 0), InvalidArgument, name,
+                 ": expected shape (", rows, ", ", columns, "), got (", table.rows, ", ", table.columns, ")");
+}
+
+// A copy, which stays what was checked whoever writes to the original.
+std::vector<std::int64_t> checked_copy(std::span<const std::int64_t> counts, std::size_t expected, const char* name) {
+  FASTFID_EXPECT(counts.size() == expected, InvalidArgument, name, ": expected shape (", expected, ",), got (",
+                 counts.size(), ",)");
+  std::vector<std::int64_t> copy(counts.begin(), counts.end());
+  for (const std::int64_t count : copy) {
+    FASTFID_EXPECT(count >= 0, InvalidArgument, name, ": expected no negative number, got ", count);
   }
-  FASTFID_EXPECT(n == state.n && static_cast<std::size_t>(pending) == state.pending.n(), InvalidArgument,
-                 "state: the counts add up to ", n, " rows with ", pending, " pending; expected n = ", state.n,
-                 " with ", state.pending.n());
-  for (const RowBuffer* rows : {&state.rows, &state.pending}) {
-    FASTFID_EXPECT(first_nonfinite_row(rows->view(), d_) == rows->n(), NumericalError,
-                   "state: rows contain NaN or infinity");
+  return copy;
+}
+
+std::int64_t checked_sum(const std::vector<std::int64_t>& counts, const char* name) {
+  std::int64_t sum = 0;
+  for (const std::int64_t count : counts) sum = checked_add(sum, count, name);
+  return sum;
+}
+
+// d and groups have been checked. All but the values of the arrays is, after this.
+StateCounts checked_counts(const MomentsStateView& state) {
+  FASTFID_EXPECT(state.n >= 0 && state.n <= kMaxRows, InvalidArgument, "state['n']: expected 0 to 2^62, got ", state.n);
+  const bool thin = state.n <= state.d;
+  const auto d = static_cast<std::size_t>(state.d);
+  const std::size_t k = thin ? 0 : static_cast<std::size_t>(std::max<std::int64_t>(1, state.groups));
+  StateCounts counts{k, checked_copy(state.counts, k, "state['counts']"),
+                     checked_copy(state.pending_counts, k, "state['pending_counts']")};
+  const std::int64_t folded = checked_sum(counts.folded, "state['counts']");
+  const std::int64_t pending = checked_sum(counts.pending, "state['pending_counts']");
+  const std::int64_t n = checked_add(folded, pending, "state['counts'] and state['pending_counts']");
+  FASTFID_EXPECT(thin || n == state.n, InvalidArgument,
+                 "state['counts'] and state['pending_counts']: expected a sum of ", state.n,
+                 ", as state['n'] says, got ", n);
+  check_rows(state.rows, thin ? static_cast<std::size_t>(state.n) : 0, d, "state['rows']");
+  check_rows(state.pending, static_cast<std::size_t>(pending), d, "state['pending']");
+  check_table(state.shift, k, d, "state['shift']");
+  check_table(state.shifted_mean, k, d, "state['shifted_mean']");
+  check_table(state.scatter, k, d * (d + 1) / 2, "state['scatter']");
+  return counts;
+}
+
+void check_finite(const MomentsStateView& state) {
+  const int d = static_cast<int>(state.d);
+  for (const auto& [rows, name] : {std::pair{state.rows.view, "rows"}, std::pair{state.pending.view, "pending"}}) {
+    FASTFID_EXPECT(first_nonfinite_row(rows, d) == rows.n, NumericalError, "state['", name,
+                   "']: contains NaN or infinity");
   }
-  for (const auto* values : {&state.shift, &state.shifted_mean, &state.scatter}) {
-    FASTFID_EXPECT(std::all_of(values->begin(), values->end(), [](double x) { return std::isfinite(x); }),
-                   NumericalError, "state: moments contain NaN or infinity");
+  for (const auto& [table, name] : {std::pair{state.shift, "shift"}, std::pair{state.shifted_mean, "shifted_mean"},
+                                    std::pair{state.scatter, "scatter"}}) {
+    FASTFID_EXPECT(std::ranges::all_of(table.values(), [](double x) { return std::isfinite(x); }), NumericalError,
+                   "state['", name, "']: contains NaN or infinity");
   }
+}
+
+// Accumulator k of the state, without its pending rows.
+MomentsAccumulator accumulator_of(const MomentsStateView& state, const StateCounts& counts, std::size_t k) {
+  const int d = static_cast<int>(state.d);
+  const auto row = [k](const MomentsStateView::Table& table) {
+    return table.values().subspan(k * table.columns, table.columns);
+  };
+  const auto shift = row(state.shift);
+  const auto shifted_mean = row(state.shifted_mean);
+  const auto scatter = row(state.scatter);
+  MomentsAccumulator out(d);
+  out.n = counts.folded[k];
+  const auto is_zero = [](double x) { return x == 0; };
+  const bool is_empty = std::ranges::all_of(shift, is_zero) && std::ranges::all_of(shifted_mean, is_zero) &&
+                        std::ranges::all_of(scatter, is_zero);
+  FASTFID_EXPECT(out.n > 0 || is_empty, InvalidArgument, "state['counts']: accumulator ", k,
+                 " has no rows, but state['shift'], ['shifted_mean'] or ['scatter'] has numbers of it");
+  out.scatter.from_triangle(scatter.data());
+  for (int j = 0; j < d; ++j) {
+    FASTFID_EXPECT(out.scatter.diagonal(j) >= 0, InvalidArgument, "state['scatter']: accumulator ", k,
+                   " has a negative diagonal element, ", out.scatter.diagonal(j), " at ", j);
+  }
+  out.shift.assign(shift.begin(), shift.end());
+  out.shifted_mean.assign(shifted_mean.begin(), shifted_mean.end());
+  return out;
+}
+
+}  // namespace
+
+Moments::Moments(const MomentsStateView& state)
+    : Moments(checked_dims(state.d, "state['d']"), checked_groups(state.groups, "state['groups']")) {
+  const StateCounts counts = checked_counts(state);
+  check_finite(state);
   n_ = state.n;
-  rows_ = state.rows;
+  rows_.append(state.rows.view);
   std::size_t first = 0;
-  for (std::size_t k = 0; k < k_expected; ++k) {
-    MomentsAccumulator group(d_);
-    group.scatter.from_triangle(state.scatter.data() + k * packed);
-    for (int j = 0; j < d_; ++j) {
-      FASTFID_EXPECT(group.scatter.diagonal(j) >= 0, InvalidArgument, "state: scatter of accumulator ", k,
-                     " has a negative diagonal element, ", group.scatter.diagonal(j), " at ", j);
-    }
-    const auto offset = static_cast<std::ptrdiff_t>(k * d);
-    group.shift.assign(state.shift.begin() + offset, state.shift.begin() + offset + d_);
-    group.shifted_mean.assign(state.shifted_mean.begin() + offset, state.shifted_mean.begin() + offset + d_);
-    group.n = state.counts[k];
-    const auto count = static_cast<std::size_t>(state.pending_counts[k]);
-    group.push(state.pending.view().slice(first, count), workspace_);
+  for (std::size_t k = 0; k < counts.accumulators; ++k) {
+    accumulators_.push_back(accumulator_of(state, counts, k));
+    const auto count = static_cast<std::size_t>(counts.pending[k]);
+    accumulators_.back().push(state.pending.view.slice(first, count), workspace_);
     first += count;
-    accumulators_.push_back(std::move(group));
   }
 }
 

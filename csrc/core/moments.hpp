@@ -14,12 +14,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "core/memory.hpp"
 
 namespace fastfid {
+
+// The most rows that anything here counts: sums of two numbers of rows fit into 64 bits.
+inline constexpr std::int64_t kMaxRows = std::int64_t{1} << 62;
 
 enum class DType { kFloat16, kBFloat16, kFloat32, kFloat64 };
 
@@ -144,6 +148,33 @@ class MomentsAccumulator {
   int d_;
 };
 
+// The parts of a state as a caller gives them: of the views only what their owner vouches for is believed, that there
+// is memory behind them. Does not own.
+struct MomentsStateView {
+  struct Rows {
+    RowsView view;
+    std::size_t columns = 0;
+  };
+  struct Table {  // row-major, contiguous
+    const double* data = nullptr;
+    std::size_t rows = 0;
+    std::size_t columns = 0;
+
+    std::span<const double> values() const { return {data, rows * columns}; }
+  };
+
+  std::int64_t d = 0;
+  std::int64_t groups = 0;
+  std::int64_t n = 0;
+  Rows rows;
+  std::span<const std::int64_t> counts;
+  std::span<const std::int64_t> pending_counts;
+  Rows pending;
+  Table shift;
+  Table shifted_mean;
+  Table scatter;
+};
+
 // Everything a Moments consists of, for serialisation. K is max(1, groups); a thin Moments (n <= d) has rows and empty
 // arrays, any other one no rows and full arrays.
 struct MomentsState {
@@ -157,6 +188,8 @@ struct MomentsState {
   std::vector<double> shift;                 // (K, d)
   std::vector<double> shifted_mean;          // (K, d)
   std::vector<double> scatter;               // (K, d (d + 1) / 2) lower triangles by rows
+
+  MomentsStateView view() const;
 };
 
 // n, mean and covariance of a stream of d-dimensional rows, mergeable.
@@ -176,13 +209,18 @@ class Moments {
  public:
   // Throws InvalidArgument unless 1 <= d <= 2^20 and groups is 0 or 2 to 1024. Allocates nothing of size d^2.
   explicit Moments(int d, int groups = 0);
-  explicit Moments(const MomentsState& state);  // Throws InvalidArgument if the state contradicts itself.
+  // Throws InvalidArgument, naming the part of the state, for a number outside its limits, an array of another shape
+  // and counts that contradict each other, n or the rows; NumericalError for NaN or infinity. Reads counts once, so
+  // that they stay what was checked, whoever writes to them meanwhile.
+  explicit Moments(const MomentsStateView& state);
+  explicit Moments(const MomentsState& state) : Moments(state.view()) {}
   Moments(const Moments& other);
 
-  // Adds the rows. Throws NumericalError, naming the first row with a NaN or an infinity, before anything is added.
+  // Adds the rows. Throws NumericalError, naming the first row with a NaN or an infinity, before anything is added, and
+  // InvalidArgument where there would be more than kMaxRows in all.
   void update(const RowsView& rows);
-  // Adds what `other` has seen; `other` may be this object. Throws InvalidArgument if d or groups differ. While the sum
-  // is <= d the rows are concatenated.
+  // Adds what `other` has seen; `other` may be this object. Throws InvalidArgument if d or groups differ, or if there
+  // would be more than kMaxRows in all. While the sum is <= d the rows are concatenated.
   void merge(const Moments& other);
   void reset();
 
@@ -208,6 +246,7 @@ class Moments {
 
  private:
   bool is_thin() const { return n_ <= d_; }
+  void expect_room(std::int64_t rows, const char* what) const;
   void update_locked(const RowsView& rows);
   // Deals the rows to `accumulators`; cannot fail after reserve() with their type.
   void deal(const RowsView& rows, std::uint64_t first_index, std::vector<MomentsAccumulator>& accumulators);

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/checked.hpp"
 #include "core/errors.hpp"
 #include "core/linalg.hpp"
 #include "core/parallel.hpp"
@@ -21,6 +22,9 @@ void add_raw_moments(const double* rows, std::size_t n, int d, double* sum, doub
   const auto width = static_cast<std::size_t>(d);
   FASTFID_EXPECT(n <= static_cast<std::size_t>(std::numeric_limits<int>::max()), InvalidArgument,
                  "features: expected fewer than 2^31 rows, got ", n);
+  FASTFID_EXPECT(d >= 1, InvalidArgument, "features: expected at least 1 dimension, got ", d);
+  checked_mul(checked_mul(n, width, "features: their number of bytes"), sizeof(double),
+              "features: their number of bytes");
   for (std::size_t i = 0; i < n; ++i) {
     const double* row = rows + i * width;
     FASTFID_EXPECT(std::all_of(row, row + width, [](double x) { return std::isfinite(x); }), NumericalError,

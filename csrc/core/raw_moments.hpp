@@ -12,7 +12,8 @@ namespace fastfid {
 // sum += sum_i x_i and cross += sum_i x_i x_i^T over the n rows x_i.
 //
 // rows (n, d), sum (d,) and cross (d, d), both triangles, are row-major float64 in host memory and do not overlap.
-// Throws NumericalError, naming the first row with a NaN or an infinity, before anything is added. Costs n d^2 flops
+// Throws InvalidArgument unless d >= 1 and n < 2^31, NumericalError, naming the first row with a NaN or an infinity,
+// before anything is added. Costs n d^2 flops
 // in fixed tiles over the pool: the bits do not depend on the number of threads. Allocates one tile a task.
 void add_raw_moments(const double* rows, std::size_t n, int d, double* sum, double* cross);
 

@@ -210,7 +210,10 @@ void DeviceMoments::update(const DeviceRows& rows, Stream stream) {
   const std::lock_guard lock(mutex_);
   with_type(rows.dtype, [](const auto*) {});
   if (rows.n == 0) return;
-  const std::int64_t total = folded_ + pending_ + rows.n;
+  const std::int64_t seen = folded_ + pending_;
+  FASTFID_EXPECT(rows.n >= 0 && rows.n <= kMaxRows - seen, InvalidArgument,
+                 "x: expected at most 2^62 rows in all, got ", seen, " and ", rows.n, " more");
+  const std::int64_t total = seen + rows.n;
   const bool stays_thin = total <= d_;
   allocate(!stays_thin && pending_ + rows.n >= block_rows_);
   begin(stream);

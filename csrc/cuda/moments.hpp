@@ -73,8 +73,9 @@ class DeviceMoments {
   DeviceMoments& operator=(const DeviceMoments&) = delete;
 
   // Adds the rows, which must stay as they are until the stream has passed this point. Throws InvalidArgument for
-  // float64 rows or a stream of another device; DeviceError if memory runs out, and then nothing has been added. A NaN
-  // or an infinity cannot be seen without waiting: the next member that returns numbers reports it.
+  // float64 rows, a stream of another device, or more than kMaxRows in all; DeviceError if memory runs out, and then
+  // nothing has been added. A NaN or an infinity cannot be seen without waiting: the next member that returns numbers
+  // reports it.
   void update(const DeviceRows& rows, Stream stream);
 
   // Forgets all rows, non-finite ones too, and frees the memory.

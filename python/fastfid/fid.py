@@ -949,17 +949,35 @@ class FID:
 
         Raises
         ------
+        TypeError
+            It, or a part of it, is no mapping, or an entry has another type.
         ValueError
             It is no such state, or was made with other dims, another protocol or another network.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state: expected a mapping, as state_dict() returns it, got {type(state).__name__}")
         missing = {"provenance", "real", "fake"} - set(state)
         if missing:
             raise ValueError(f"state: the keys {', '.join(sorted(missing))} are missing")
-        check_provenance("this FID", self._provenance(), "the state", state["provenance"], hint="")
-        moments = {real: Moments.from_state(state["real" if real else "fake"]) for real in (True, False)}
-        for side in moments.values():
-            if side.d != self.dims:
-                raise ValueError(f"state: holds features of {side.d} dims, expected {self.dims}")
+        for key in ("provenance", "real", "fake"):
+            if not isinstance(state[key], Mapping):
+                raise TypeError(f"state[{key!r}]: expected a mapping, got {type(state[key]).__name__}")
+        origin = dict(state["provenance"])
+        for key, value in origin.items():
+            if not isinstance(value, str | int | np.integer | None):
+                raise TypeError(f"state['provenance'][{key!r}]: expected a string or an integer, got {value!r}")
+        check_provenance("this FID", self._provenance(), "the state", origin, hint="")
+        moments = {}
+        for real in (True, False):
+            side = "real" if real else "fake"
+            try:
+                moments[real] = Moments.from_state(dict(state[side]))
+            except (TypeError, ValueError) as error:  # NumericalError too
+                raise type(error)(f"{side}: {error}") from None
+            if moments[real].d != self.dims:
+                raise ValueError(f"state: holds features of {moments[real].d} dims, expected {self.dims}")
+            if moments[real].groups != 0:
+                raise ValueError(f"{side}: state['groups']: expected 0, got {moments[real].groups}")
         self._moments = moments
         self._device_sides = {}
-        self._adopted = dict(state["provenance"])
+        self._adopted = origin

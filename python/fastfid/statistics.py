@@ -24,6 +24,7 @@ SCHEMA = 1
 # d = 16384 in float64: 2 GiB. No network in use has more features; a file that declares more is damaged or hostile.
 _MAX_DIMS = 16384
 _MAX_META_BYTES = 1 << 20
+_MAX_N = 1 << 62  # as the core counts: what a file holds is an int64, and the n of two sides add up in one
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,7 +49,7 @@ class Statistics:
     Raises
     ------
     ValueError
-        Shapes do not fit together, n < 2, or a value is not finite.
+        Shapes do not fit together, n < 2 or above 2^62, or a value is not finite.
     TypeError
         An array of other than real numbers, or with a mask.
 
@@ -81,6 +82,8 @@ class Statistics:
                 raise TypeError(f"n: expected an integer, got {self.n!r}")
             if self.n < 2:
                 raise ValueError(f"n: a covariance needs at least 2 samples, got {self.n}")
+            if self.n > _MAX_N:
+                raise ValueError(f"n: expected at most 2^62 samples, got {self.n:.3e}")
             object.__setattr__(self, "n", int(self.n))
         object.__setattr__(self, "mu", mu)
         object.__setattr__(self, "sigma", sigma)
@@ -116,7 +119,7 @@ class Statistics:
         Raises
         ------
         ValueError
-            Dimensions or provenance differ, or a side does not know its n.
+            Dimensions or provenance differ, a side does not know its n, or they sum to more than 2^62.
 
         Examples
         --------
@@ -129,6 +132,8 @@ class Statistics:
         if self.n is None or other.n is None:
             raise ValueError("merge: both sides must know their number of samples n")
         n = self.n + other.n
+        if n > _MAX_N:
+            raise ValueError(f"merge: n: expected at most 2^62 samples in all, got {self.n} + {other.n}")
         name = f"{self.name} + {other.name}"
         if self.rows is not None and other.rows is not None and n <= self.d:
             moments = Moments(self.d)

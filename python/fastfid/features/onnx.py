@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfid import _core
+from fastfid import _core, at_exit
 from fastfid._checks import check_device, current_cuda_index
 from fastfid._console import warn
 from fastfid.errors import BackendUnavailable, WeightsError
@@ -86,13 +86,18 @@ def load_onnxruntime() -> Any:
 
 
 @contextlib.contextmanager
-def _current_device_kept() -> Iterator[None]:
-    """Leave this thread's current CUDA device as it was: ONNX Runtime sets its own and does not go back."""
-    before = _core.current_cuda_context()
-    try:
-        yield
-    finally:
-        _core.set_current_cuda_context(before)
+def _calling() -> Iterator[None]:
+    """Hold what a call of ONNX Runtime needs.
+
+    The interpreter ends after it. This thread's current CUDA device is left as it was: ONNX Runtime sets its own and
+    does not go back.
+    """
+    with at_exit.awaited():
+        before = _core.current_cuda_context()
+        try:
+            yield
+        finally:
+            _core.set_current_cuda_context(before)
 
 
 def _installed() -> dict[str, str]:
@@ -316,7 +321,7 @@ class Network:
         options.add_external_initializers(names, values)
 
         model = (_skeletons() / skeleton_name(self.dims, self.dtype)).read_bytes()
-        with _current_device_kept():
+        with _calling():
             if self.device == "cpu":
                 self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
             else:
@@ -367,7 +372,7 @@ class Network:
     def __del__(self) -> None:
         # The session before the stream, which it may use once more when it ends.
         if "_session" in self.__dict__:
-            with _current_device_kept():
+            with _calling():
                 del self.__dict__["_session"]
 
     def _check_fingerprint(self) -> None:
@@ -399,7 +404,7 @@ class Network:
         """
         image = batch.astype(self.dtype, copy=False)
         # A float16 map is widened: float16 has no spatial mean of its own, and every one of its values is a float32.
-        with _current_device_kept():
+        with _calling():
             map = self._session.run(None, {"image": image})[0]
         return _core.spatial_mean(map.astype(np.float32, copy=False))
 
@@ -427,7 +432,7 @@ class Network:
         """
         kind, _, index = self.device.partition(":")
         place = (kind, int(index or 0), np.dtype(self.dtype))
-        with _current_device_kept():
+        with _calling():
             binding = self._session.io_binding()
             binding.bind_input("image", *place, shape, image)
             binding.bind_output("map", *place, self.map_shape(shape), map)
@@ -439,7 +444,7 @@ class Network:
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
 
         def run() -> None:
-            with _current_device_kept():
+            with _calling():
                 self._session.run_with_iobinding(binding, options)
 
         return run

@@ -118,7 +118,7 @@ def to_host(obj: Any, name: str, value_range: tuple[float, float] | None = None)
     TypeError
         It is neither uint8 nor, with a `value_range`, float, and the message says how to convert; or it has a mask.
     ValueError
-        It has no values, or gives an array of another shape than its own.
+        It has no values, or others than its shape says.
     """
     expect_unmasked(obj, name)
     expect_grey_levels(obj, name, value_range)
@@ -134,6 +134,9 @@ def to_host(obj: Any, name: str, value_range: tuple[float, float] | None = None)
         array = np.asarray(obj)
     else:
         array = np.from_dlpack(obj)
+    if tuple(array.shape) != tuple(obj.shape):
+        raise ValueError(f"{name}: has shape {tuple(obj.shape)}, but gives values of shape {tuple(array.shape)}")
+    expect_grey_levels(array, name, value_range)
     return array  # type: ignore[no-any-return]
 
 
