@@ -22,7 +22,7 @@ def main() -> None:
     else:
         print(f"FID {info['fid']:.4f} +- {sampling['standard_error']:.4f} (standard error of sampling)")
     rounding = max(info["numerical_upper"] - info["fid"], info["fid"] - info["numerical_lower"])
-    print(f"rounding moves it by at most {rounding:.1e}")
+    print(f"rounding after the network moves it by at most {rounding:.1e}")
     print(f"{info['n']['real']} real and {info['n']['fake']} generated images, {info['dims']} dimensions")
 
 

@@ -674,3 +674,69 @@ def test_two_signals_at_once(tmp_path, number, code, pause, weights):
     _, err = process.communicate(timeout=20)
     assert process.returncode == code, err
     assert os.listdir(tmp_path) == ["many"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["a", "b", "--protocl", "clean"], "unrecognized arguments: --protocl clean; did you mean --protocol?"),
+        (["a", "b", "--protocol", "cleen"], "got 'cleen'; did you mean clean?"),
+        (["a", "b", ""], "unrecognized arguments: "),
+        (["stat", "a", "-o", "b"], "there is no path and no command stat; did you mean stats?"),
+        (["kid", "a", "b"], "kid is neither a path nor one of the commands stats, weights, info, demo, completion"),
+        (["stats", "a.tar", "b.tar", "-o", "x"], "a pattern of several files is one path if it is quoted"),
+        (["a"], "two PATHs are needed"),
+        ([f"{i:06}.png" for i in range(5000)], "000002.png 000003.png 000004.png ... (4998 words)"),
+        (["a", "b", "--value-range", "1"], "--value-range: expected 2 arguments"),
+        (["a", "b", "--threads", "many"], "expected an integer, got 'many'"),
+    ],
+)
+def test_wrong_usage_says_what_may_be_meant(run, argv, said):
+    code, out, err = run(*argv)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err) < 500
+
+
+def test_a_command_that_is_misspelt(run):
+    failing(run("weigths", "show"), "Invalid path: weigths", "did you mean weights")
+
+
+@pytest.mark.parametrize("name", ["o", "o.npz"])
+def test_overwriting_is_asked_for(run, two_files, tmp_path, name):
+    first, second = two_files
+    assert run("stats", first, "-o", tmp_path / name)[0] == 0
+    failing(run("stats", second, "-o", tmp_path / name), r"Existing output file: .*o\.npz \(--overwrite replaces it\)")
+    assert run("stats", second, "-o", tmp_path / name, "--overwrite")[0] == 0
+    np.testing.assert_array_equal(Statistics.load(tmp_path / "o.npz").mu, Statistics.load(second).mu)
+    (tmp_path / "folder.npz").mkdir()
+    failing(run("stats", first, "-o", tmp_path / "folder.npz", "--overwrite"), "Existing output file")
+
+
+def test_progress_in_a_log_file(run, tmp_path, two_files, weights):
+    folder = folder_of(tmp_path, "some", 4)
+    argv = [folder, two_files[0], "--dims", 64]
+    assert "some: 4 img in 0:0" in run(*argv, "--progress")[2]
+    assert "img" not in run(*argv)[2]
+    assert "img" not in run(*argv, "--progress", "--quiet")[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["fastfid", "st"], "stats"),
+        (["fastfid", "real", "--prot"], "--protocol"),
+        (["fastfid", "real", "--protocol", "cl"], "clean"),
+        (["fastfid", "stats", "--overw"], "--overwrite"),
+        (["fastfid", "weights", "ver"], "verify"),
+        (["fastfid", "fol"], "folder"),
+    ],
+)
+def test_completion_in_bash(run, tmp_path, words, expected):
+    (tmp_path / "folder").mkdir()
+    script = run("completion", "bash")[1]
+    quoted = " ".join(f"'{word}'" for word in words)
+    script += f'COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _fastfid; echo "${{COMPREPLY[@]}}"'
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [expected]
+    assert "bashcompinit" in run("completion", "zsh")[1]

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import warnings
 import zipfile
 
@@ -117,8 +118,46 @@ def test_floats_cast_to_uint8(tmp_path):
         (text,) = said(lambda source=source: fid(images(30, 2), source))
         assert "no value of its 30 images exceeds 1: were images in 0..1 cast to uint8?" in text
     assert said(lambda: fid(images(30, 2), np.concatenate([dark, dark[:1] + 1]))) == []
+
+
+def test_floats_from_minus_1_to_1_cast_to_uint8():
+    cast = np.random.default_rng(1).choice(np.array([0, 1, 255], np.uint8), (30, 9, 11, 3))  # -1 becomes 255
+    (text,) = said(lambda: fid(images(30, 2), cast))
+    assert "30 images have the values 0, 1 and 255 only: were images in -1..1 cast to uint8?" in text
+    black_and_white = np.where(images(30, 3) < 128, 0, 255).astype(np.uint8)
+    assert said(lambda: fid(images(30, 2), black_and_white)) == []
+
+
+def test_a_metric_that_grows_says_it_once_of_all_its_images():
+    """A batch of black images is nothing; a run of nothing else is."""
+    dark = images(30, 1, high=2)
     metric = FID(extractor=GridMeans())
-    assert len(said(lambda: metric.update(dark, real=True))) == 1
+    assert said(lambda: [metric.update(batch, real=True) for batch in np.split(dark, 10)]) == []
+    assert said(lambda: metric.update(images(30, 2), real=False)) == []
+    (text,) = said(metric.compute)
+    assert text.startswith("real: no value of its 30 images exceeds 1")
+    metric.update(images(1, 3), real=True)
+    assert said(metric.compute) == []
+    metric.reset()
+    metric.update(dark, real=True)
+    metric.update(images(30, 2), real=False)
+    assert len(said(metric.compute)) == 1
+
+
+def test_the_cache_says_it_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTFID_CACHE", str(tmp_path / "cache"))
+    path = folder(tmp_path / "a", 6, 1)
+    for i in range(6):
+        shutil.copy(path / f"{i:04}.png", path / f"copy-{i}.png")
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 3600)  # fresh files are not kept
+
+    def run():
+        return compute_statistics(path, extractor=GridMeans(), cache=True)
+
+    first, again = said(run), said(run)
+    assert first == again == [f"{path}: 6 of its 12 images only repeat others exactly"]
+    assert "remarks" not in run().meta
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 1.0), (0.2, 0.9)])
@@ -177,15 +216,27 @@ def test_frames_that_are_not_read(tmp_path):
     assert "a.webp: has several frames; the first is read" in text
 
 
+def test_frames_that_are_damaged_or_no_frames_of_a_film(tmp_path):
+    frames = [Image.fromarray(frame) for frame in images(6, 1, size=(60, 60))]
+    frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
+    data = (tmp_path / "film.gif").read_bytes()
+    (tmp_path / "film.gif").unlink()
+    (tmp_path / "a.png").write_bytes(data[: len(data) // 3])  # the first frame is whole
+    frames[0].save(tmp_path / "b.jpg", "MPO", save_all=True, append_images=[frames[1].resize((8, 8))])
+    first, preview = open_source(tmp_path)
+    assert first.load().shape == (60, 60, 3)
+    assert said(preview.load) == []
+
+
 # Sets
 
 
 def test_images_of_one_set_in_the_other():
     real, fake = images(40, 1), images(30, 2)
     (text,) = said(lambda: fid(real, np.concatenate([fake, real[:3]])))
-    assert text == "3 of the 33 images of array are also in array, with the same features to the bit"
+    assert text == "3 of the 33 generated images are also among the real ones, with the same features to the bit"
     (text,) = said(lambda: fid(real, real[::-1]))
-    assert text == "array and array hold the same images"
+    assert text == "both sides hold the same images"
 
 
 def test_repeats_within_a_set():
@@ -193,8 +244,13 @@ def test_repeats_within_a_set():
     (text,) = said(lambda: compute_statistics(np.repeat(one, 5, axis=0), extractor=GridMeans()))
     assert text == "array: all 5 images are the same"
     (text,) = said(lambda: compute_statistics(np.tile(images(25, 1), (4, 1, 1, 1)), extractor=GridMeans()))
-    assert text == "array: 75 of 100 images are exact repeats of others"
-    assert said(lambda: compute_statistics(np.concatenate([images(100, 1), images(1, 1)]), extractor=GridMeans())) == []
+    assert text == "array: 75 of its 100 images only repeat others exactly"
+
+    def with_repeats(n, k):  # one in a hundred is accepted
+        return lambda: compute_statistics(np.concatenate([images(n, 1), images(k, 1)]), extractor=GridMeans())
+
+    assert said(with_repeats(198, 2)) == []
+    assert len(said(with_repeats(198, 3))) == 1
 
 
 def test_the_same_place_twice(tmp_path):
@@ -241,6 +297,8 @@ def test_pictures_of_several_kinds(tmp_path, names):
         [f"class{i % 3}/{i}.png" for i in range(20)],
         ["a real dog.png", "a fake plant.png", "the mask of zorro.png", "plain.png", "other.png"],
         [f"real/{i}.png" for i in range(20)],
+        [f"{name}/{i}.jpg" for name in ("dog", "mask", "test", "volcano") for i in range(20)],
+        [f"{name}/{i}.jpg" for name in ("ski", "ski_mask", "ski-mask", "boat") for i in range(20)],
     ],
 )
 def test_words_that_mean_nothing(names):
@@ -280,7 +338,24 @@ def test_a_pattern_that_matches_folders_and_pictures(tmp_path):
     assert len(source) == 7
     (note,) = source.notes
     assert isinstance(note, SuspiciousInputWarning)
-    assert "matches 1 folders or archives beside 4 files" in str(note)
+    assert "matches folders or archives (1) beside files (4)" in str(note)
+
+
+def test_kinds_that_are_written_out_are_meant(tmp_path):
+    for name in ("label", "target"):
+        folder(tmp_path / name, 6, 1)
+    assert open_source(tmp_path / "{label,target}" / "*.png").notes == []
+    assert open_source([tmp_path / "label", tmp_path / "target"]).notes == []
+    assert len(open_source(tmp_path, recursive=True).notes) == 1
+
+
+def test_a_hidden_folder_beside_folders_that_are_not_entered_is_a_remark(tmp_path):
+    path = folder(tmp_path / "a", 4, 1)
+    (path / ".cache").mkdir()
+    (note,) = open_source(path).notes
+    assert type(note) is FastfidWarning
+    (note,) = open_source(path, recursive=True).notes
+    assert type(note) is SuspiciousInputWarning
 
 
 def test_the_line_of_the_caller_is_named():

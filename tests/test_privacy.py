@@ -75,7 +75,7 @@ def start(user, *command, **extra):
 
 
 def files_in(folder):
-    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
 
 
 def test_nothing_is_sent_and_no_file_appears(user):
@@ -127,6 +127,14 @@ def test_the_commands_leave_the_home_alone(user, command, home):
     assert files_in(path / "home") == []
     assert not (path / "nowhere").exists()
     assert not (path / "network").exists()
+
+
+@pytest.mark.parametrize("value", ["", "2", "maybe"])
+def test_values_that_do_not_switch_it_off_are_replaced(user, value):
+    path, _ = user
+    process = start(user, "-m", "fastfid", "a", "b", "--dims", "64", "--quiet", ORT_DISABLE_TELEMETRY=value)
+    assert process.communicate(timeout=120)[1] == ""
+    assert files_in(path / "home") == []
 
 
 def test_a_forked_child_ends(user):

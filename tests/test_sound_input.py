@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from stubs import GridMeans
 
 from fastfid import FID, FeatureExtractor, InceptionV3, Statistics, compute_fid, compute_statistics, frechet_distance
 from fastfid._checks import check_device
+from fastfid.errors import ImageError, SkippedImagesWarning
 from fastfid.features import onnx
 from fastfid.features.weights import describe, find_weights
 from fastfid.features.weights.known import FIDELITY_NAME, OFFICIAL_NAME
@@ -137,8 +139,8 @@ def test_half_precision_with_its_range():
 def test_float_images_outside_of_their_range(bad):
     floats = (images(3, 1) / 255).astype(np.float32)
     floats[1, 2, 3, 0] = bad
-    with pytest.raises(ValueError, match=r"array\[1\]: has values from .* outside of value_range=\(0, 1\); cut them"):
-        loaded(open_source(floats, value_range=(0, 1)))
+    with pytest.raises(ValueError, match=r"^array\[1\]: has (values from .* outside of|NaN or infinite values)"):
+        compute_statistics(floats, value_range=(0, 1), extractor=GridMeans())
     floats[1, 2, 3, 0] = 1.0005  # rounds to 255
     assert loaded(open_source(floats, value_range=(0, 1)))[1, 2, 3, 0] == 255
 
@@ -200,12 +202,17 @@ def test_labelled_datasets_and_loaders_say_the_way():
 def test_encoded_pictures(tmp_path):
     array = images(4, 1)
     encoded = [png(image) for image in array]
+    paths = [str(tmp_path / f"{i}.png") for i in range(4)]
+    for path, data in zip(paths, encoded, strict=True):
+        with open(path, "wb") as file:
+            file.write(data)
     for source in (
         encoded,
         [io.BytesIO(data) for data in encoded],
         [bytearray(data) for data in encoded],
         [{"bytes": data, "path": f"{i}.png"} for i, data in enumerate(encoded)],
         iter([{"bytes": data, "path": None} for data in encoded]),
+        [{"bytes": None, "path": path} for path in paths],
     ):
         np.testing.assert_array_equal(loaded(open_source(source)), array)
     with pytest.raises(ValueError, match=r"^train/7\.png: cannot be read as a picture"):
@@ -270,6 +277,11 @@ def test_lists_of_folders_and_archives(tmp_path):
         open_source([a, tmp_path / "nowhere"])
     pictures = sorted(a.iterdir())
     np.testing.assert_array_equal(loaded(open_source(pictures)), images(3, 1))
+    np.testing.assert_array_equal(loaded(open_source([*pictures, b])), whole[:7])
+    with pytest.warns(SkippedImagesWarning, match=r"skipped 1 unreadable images: .*missing\.png \(No such file"):
+        compute_statistics([*pictures, a / "missing.png"], extractor=GridMeans(), on_error="skip")
+    with pytest.raises(ImageError, match=r"missing\.png: No such file"):
+        compute_statistics([*pictures, a / "missing.png"], extractor=GridMeans())
 
 
 def test_keys_of_npz(tmp_path):
@@ -279,6 +291,12 @@ def test_keys_of_npz(tmp_path):
         open_source(tmp_path / "x.npz")
     with pytest.raises(ValueError, match=r"expected images under other"):
         open_source(tmp_path / "x.npz", key="other")
+    np.savez(tmp_path / "both.npz", images(4, 1), mu=np.zeros(12), sigma=np.eye(12))
+    np.savez(tmp_path / "odd.npz", images=images(4, 1), sigma=np.zeros(4))
+    for name, key in (("both.npz", "arr_0"), ("odd.npz", "images")):
+        statistics = compute_statistics(tmp_path / name, key=key, extractor=GridMeans())
+        assert statistics.n == 4
+    assert compute_statistics(tmp_path / "both.npz", extractor=GridMeans()).n is None
 
 
 def test_statistics_in_pickles_say_how_to_convert(tmp_path):
@@ -502,7 +520,7 @@ def test_dims_and_protocol_come_from_the_statistics(tmp_path, weights):
     folder(tmp_path / "b", 5, 2)
     real = compute_statistics(tmp_path / "a", dims=64, protocol="clean").save(tmp_path / "real.npz")
     expected = compute_fid(tmp_path / "a", tmp_path / "b", dims=64, protocol="clean")
-    with pytest.warns(UserWarning, match=r"images are read with protocol clean and 64 dims, as .*real\.npz was made"):
+    with pytest.warns(UserWarning, match=r"images are read with 64 dims and protocol clean, as .*real\.npz was made"):
         assert compute_fid(real, tmp_path / "b") == pytest.approx(expected, abs=1e-8)
     with pytest.raises(ValueError, match=r"--protocol clean or protocol='clean' reads the images alike \(--force"):
         compute_fid(real, tmp_path / "b", protocol="pytorch-fid", weights="never looked for")
@@ -522,3 +540,84 @@ def test_reprs_fit_one_line(weights):
     assert repr(metric) == "FID(dims=64, protocol='pytorch-fid', real=3, fake=0)"
     assert repr(metric.extractor) == "InceptionV3(dims=64, protocol='pytorch-fid', device='cpu', precision='float32')"
     assert frechet_distance(statistics, statistics) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"value_rang": (0, 1)}, "unexpected keyword arguments: value_rang; did you mean value_range?"),
+        ({"match": 3}, "match: expected a pattern, got 3"),
+    ],
+)
+def test_keywords_that_are_none(tmp_path, options, message):
+    with pytest.raises(TypeError, match=re.escape(message)):
+        compute_statistics(folder(tmp_path / "a", 3, 1), extractor=GridMeans(), **options)
+
+
+def test_paths_that_are_none(tmp_path):
+    with pytest.raises(ValueError, match=r"'a\\x00b': has a null character"):
+        open_source("a\0b")
+    with pytest.raises(ValueError, match=r"a\\x00\.png.*null"):
+        loaded(open_source(["a\0.png"]))
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(ImageError, match=r"empty\.png: cannot be read as a picture \(it is empty\)"):
+        loaded(open_source(tmp_path))
+
+
+def test_an_own_pillow_image_may_be_of_any_format_that_starts_nothing():
+    buffer = io.BytesIO()
+    Image.fromarray(images(1, 1, size=(32, 32))[0]).save(buffer, "ICO", sizes=[(32, 32)])
+    with Image.open(buffer) as icon:
+        assert loaded(open_source([icon])).shape == (1, 32, 32, 3)
+
+
+def test_a_known_file_is_told_by_size_and_time(tmp_path):
+    """Some network file systems give one file another inode at each look."""
+    from fastfid._files import KnownFile
+
+    path = tmp_path / "x"
+    path.write_bytes(b"12345")
+    known = KnownFile(str(path))
+    status = path.stat()
+    copy = shutil.copy2(path, tmp_path / "y")
+    os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.replace(copy, path)
+    assert path.stat().st_ino != status.st_ino
+    with known.open() as file:
+        assert file.read() == b"12345"
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    with pytest.raises(ValueError, match="has changed since it was listed"):
+        known.open()
+
+
+def test_a_leased_file_is_waited_for(tmp_path, monkeypatch):
+    """Opening without waiting fails where another machine holds a lease (Samba, NFS)."""
+    from fastfid import _files
+
+    path = tmp_path / "x.npy"
+    np.save(path, images(2, 1))
+    real, flags_seen = os.open, []
+
+    def leased(name, flags, *rest):
+        if os.fspath(name) == str(path):
+            flags_seen.append(flags)
+            if flags & os.O_NONBLOCK:
+                raise BlockingIOError(11, "Resource temporarily unavailable", str(path))
+        return real(name, flags, *rest)
+
+    monkeypatch.setattr(_files.os, "open", leased)
+    assert loaded(open_source(path)).shape == (2, 9, 11, 3)
+    assert any(not flags & os.O_NONBLOCK for flags in flags_seen)
+
+
+def test_nothing_is_left_open(tmp_path):
+    """Python's own check for files that were not closed."""
+    np.save(tmp_path / "x.npy", images(3, 1))
+    shutil.make_archive(str(tmp_path / "x"), "zip", folder(tmp_path / "a", 3, 1))
+    shutil.make_archive(str(tmp_path / "x"), "tar", tmp_path / "a")
+    script = "import gc, sys; from fastfid.sources import open_source\n"
+    script += "for path in sys.argv[1:]:\n    [item.load() for item in open_source(path)]\n    gc.collect()"
+    paths = [str(tmp_path / f"x.{suffix}") for suffix in ("npy", "zip", "tar")]
+    command = [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-c", script, *paths]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "unclosed" not in done.stderr

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import io
 import os
 import pickle
 import shutil
@@ -585,3 +586,12 @@ def test_describe(weights, alone, capfd):
     with pytest.raises(WeightsError):
         describe(alone / "none")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_memo_that_is_numbered_from_1(tmp_path):
+    """As Python 2 wrote it."""
+    from fastfid.features.weights.state_dict import unpickle
+
+    assert unpickle(io.BytesIO(b"\x80\x02}q\x01X\x01\x00\x00\x00aq\x02h\x02s.")) == {"a": "a"}
+    with pytest.raises(pickle.UnpicklingError, match="memo entry 3 does not follow 1 others"):
+        unpickle(io.BytesIO(b"\x80\x02}q\x01X\x01\x00\x00\x00aq\x03h\x03s."))

@@ -12,7 +12,16 @@ from fastfid._version import __version__
 
 if TYPE_CHECKING:
     from fastfid._core import DeviceMoments, Moments, TraceResult, build_info, trace_sqrt_product
-    from fastfid.errors import BackendUnavailable, DeviceError, ImageError, NumericalError, WeightsError
+    from fastfid.errors import (
+        BackendUnavailable,
+        DeviceError,
+        FastfidWarning,
+        ImageError,
+        NumericalError,
+        SkippedImagesWarning,
+        SuspiciousInputWarning,
+        WeightsError,
+    )
     from fastfid.features.base import FeatureExtractor
     from fastfid.features.inception import InceptionV3
     from fastfid.fid import FID, compute_fid, compute_statistics, frechet_distance
@@ -23,12 +32,15 @@ __all__ = [
     "BackendUnavailable",
     "DeviceError",
     "DeviceMoments",
+    "FastfidWarning",
     "FeatureExtractor",
     "ImageError",
     "InceptionV3",
     "Moments",
     "NumericalError",
+    "SkippedImagesWarning",
     "Statistics",
+    "SuspiciousInputWarning",
     "TraceResult",
     "WeightsError",
     "__version__",
@@ -45,12 +57,15 @@ _HOME = {
     "DeviceError": "errors",
     "DeviceMoments": "_core",
     "FID": "fid",
+    "FastfidWarning": "errors",
     "FeatureExtractor": "features.base",
     "ImageError": "errors",
     "InceptionV3": "features.inception",
     "Moments": "_core",
     "NumericalError": "errors",
+    "SkippedImagesWarning": "errors",
     "Statistics": "statistics",
+    "SuspiciousInputWarning": "errors",
     "TraceResult": "_core",
     "WeightsError": "errors",
     "build_info": "_core",

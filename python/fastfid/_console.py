@@ -5,8 +5,6 @@ import sys
 import threading
 import warnings
 
-from fastfid.errors import FastfidWarning
-
 __all__ = ["about", "escaped", "is_terminal", "remark", "say", "set_quiet", "show_warning", "warn"]
 
 _quiet = False
@@ -51,8 +49,14 @@ def is_terminal(stream: object) -> bool:
         return False
 
 
-def warn(message: str | Warning, category: type[Warning] = FastfidWarning) -> None:
-    """Issue a warning that names the line outside of this package from which the package was called."""
+def warn(message: str | Warning, category: type[Warning] | None = None) -> None:
+    """Issue a warning (default: a FastfidWarning) at the line outside of this package that called the package.
+
+    In a thread of this package's own there is no such line, and Python's own, where threads begin, is named.
+    """
+    from fastfid.errors import FastfidWarning  # loads the core, which --help does not need
+
+    category = category or FastfidWarning
     level = 2
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "fastfid":
@@ -76,5 +80,7 @@ class about:  # noqa: N801 - read as a verb: with about(name)
 
 def show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """Say a warning as one line; stands in for ``warnings.showwarning`` on the command line."""
+    from fastfid.errors import FastfidWarning
+
     name = None if issubclass(category, FastfidWarning) else getattr(_about, "name", None)
     say(f"{name}: {message}" if name else str(message))

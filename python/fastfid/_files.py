@@ -2,12 +2,13 @@
 
 import contextlib
 import errno
+import io
 import os
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple
+from typing import IO, BinaryIO, cast
 
 __all__ = [
     "KnownFile",
@@ -23,11 +24,6 @@ __all__ = [
 _FULL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC)
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    """Open a file without waiting: a pipe without a writer would block. Regular files do not notice."""
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
-
-
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a regular file for reading.
 
@@ -38,34 +34,36 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     ValueError
         It is a device, a pipe or a socket, whatever it is called: a device may have no end.
     """
-    file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 - the caller closes it
+    return open(_open_descriptor(path), "rb")
+
+
+def _open_descriptor(path: str | os.PathLike[str]) -> int:
+    """Return the descriptor of a regular file."""
+    flags = os.O_RDONLY | os.O_CLOEXEC
     try:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        descriptor = os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer would make it wait
+    except BlockingIOError:
+        # A regular file that another machine has leased: it is waited for. No pipe ends here.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise
+        descriptor = os.open(path, flags)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        if not stat.S_ISREG(mode):
             raise ValueError(f"{os.fspath(path)}: is not a regular file")
     except BaseException:
-        file.close()
+        os.close(descriptor)
         raise
-    return file
-
-
-class _Identity(NamedTuple):
-    """What tells that a file is still the one that was looked at."""
-
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-
-
-def _identity(file: BinaryIO) -> _Identity:
-    status = os.fstat(file.fileno())
-    return _Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return descriptor
 
 
 class KnownFile:
-    """A regular file that is looked at now and read later, when it must be the same.
+    """A regular file that is looked at now and read later, when it must be the same: of the same size and time.
 
-    It is not kept open: a set may have more shards than a process may open files.
+    It is not kept open: a set may have more shards than a process may open files. Its inode is not compared, because
+    some network file systems give another one to the same file.
 
     Attributes
     ----------
@@ -82,8 +80,9 @@ class KnownFile:
     def __init__(self, path: str):
         self.path = path
         with open_regular(path) as file:
-            self._identity = _identity(file)
-        self.size = self._identity.size
+            status = os.fstat(file.fileno())
+        self.size = status.st_size
+        self._modified_ns = status.st_mtime_ns
 
     def open(self) -> BinaryIO:
         """Open the file.
@@ -93,18 +92,33 @@ class KnownFile:
         OSError, ValueError
             See :func:`open_regular`; or another file has its name now, or it was written to.
         """
-        file = open_regular(self.path)
-        if _identity(file) != self._identity:
-            file.close()
+        return open(self._descriptor(), "rb")
+
+    def open_until_dropped(self) -> BinaryIO:
+        """Open the file as :meth:`open` does, for as long as something refers to it."""
+        return cast(BinaryIO, _UntilDropped(self._descriptor(), "rb"))
+
+    def _descriptor(self) -> int:
+        descriptor = _open_descriptor(self.path)
+        status = os.fstat(descriptor)
+        if (status.st_size, status.st_mtime_ns) != (self.size, self._modified_ns):
+            os.close(descriptor)
             raise ValueError(f"{self.path}: has changed since it was listed")
-        return file
+        return descriptor
+
+
+class _UntilDropped(io.FileIO):
+    """Closed when nothing refers to it any more, which is no mistake here and hence no ResourceWarning."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class RandomAccessFile:
     """A known file that several threads read at any place. Closed when nothing refers to it any more."""
 
     def __init__(self, known: KnownFile):
-        self._file = known.open()
+        self._file = known.open_until_dropped()
         self._size = known.size
 
     def read(self, offset: int, nbytes: int) -> bytes:

@@ -112,7 +112,7 @@ class StatisticsCache:
                 status = os.stat(path)
                 where = [os.path.realpath(path), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
                 facts += [_content_hash(path)] if self._by_content else where
-            except OSError:  # whoever reads it says what is wrong; if it can be read then, it has changed
+            except OSError:  # the reader says what is wrong; if it can be read then, it has changed
                 where, newest = [], math.inf
             else:
                 newest = max(newest, status.st_ctime)

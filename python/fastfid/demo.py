@@ -132,7 +132,7 @@ def run(
     *,
     device: str = "auto",
     weights: str | os.PathLike[str] | None = None,
-    progress: ProgressMode = "auto",
+    progress: ProgressMode = "lines",
 ) -> dict[str, list[float]]:
     """Compute the FIDs, print the table on stdout, write the plot, and return the FIDs by disturbance.
 

@@ -163,11 +163,16 @@ class _Reading:
             return self._read(source)
         # Statistics know no groups of images: those are read again.
         if not self.groups and (cached := entry.load()) is not None:
+            meta = dict(cached.meta)
+            for remark in meta.pop("remarks", ()):
+                warn(f"{source.name}: {remark}", SuspiciousInputWarning)
             # The same files may have come under another name then.
-            return _Side(dataclasses.replace(cached, meta={**cached.meta, "source": source.name}, name=source.name))
+            return _Side(dataclasses.replace(cached, meta={**meta, "source": source.name}, name=source.name))
         side = self._read(source)
-        has_losses = side.report is not None and side.report.skipped
-        refusal = "images were skipped" if has_losses else entry.store(side.statistics)
+        refusal: str | None = "images were skipped"
+        if side.report is not None and not side.report.skipped:
+            meta = {**side.statistics.meta, "remarks": side.report.census.remarks()}
+            refusal = entry.store(dataclasses.replace(side.statistics, meta=meta))
         if refusal:
             warn(f"{source.name}: not kept in the cache: {refusal}")
         return side
@@ -193,8 +198,8 @@ class _Reading:
             shown = ", ".join(f"{name} ({reason})" for name, reason in report.skipped[:5])
             more = ", ..." if len(report.skipped) > 5 else ""
             warn(f"{source.name}: skipped {len(report.skipped)} unreadable images: {shown}{more}", SkippedImagesWarning)
-        if remark := report.census.repeats(source.name):
-            warn(remark, SuspiciousInputWarning)
+        for remark in report.census.remarks():
+            warn(f"{source.name}: {remark}", SuspiciousInputWarning)
         return self._fitted(source, report, moments)
 
     def _fitted(self, source: ImageSource, report: Report, moments: Moments) -> _Side:
@@ -215,7 +220,7 @@ def _open(source: Any, options: Mapping[str, Any]) -> ImageSource:
     return opened
 
 
-def load_known(source: Any) -> Statistics | None:
+def load_known(source: Any, key: str | None = None) -> Statistics | None:
     """Return the statistics that `source` is or names, or None where images must be read.
 
     Raises
@@ -225,7 +230,7 @@ def load_known(source: Any) -> Statistics | None:
     """
     if isinstance(source, Statistics):
         return source
-    if isinstance(source, str | os.PathLike) and is_statistics_file(source):
+    if isinstance(source, str | os.PathLike) and is_statistics_file(source, key):
         return Statistics.load(source)
     return None
 
@@ -285,8 +290,22 @@ def compute_statistics(
     cache : bool or "hashes"
         Keep the statistics of folders and archives in the user's cache and take them from there the next time. Files
         are known by path, size and times, or by their content. See :mod:`fastfid.cache`.
-    **options
-        See :class:`SourceOptions`.
+    recursive, any_case : bool
+        Folders: enter sub-folders; take upper-case extensions too.
+    match : str
+        Folders and archives: take only pictures of such a name, as ``"*.input.png"``.
+    key : str
+        The array of images in an ``.npz``. Default: ``arr_0``.
+    layout : {"nhwc", "nchw"}
+        Axis order of arrays, where their shape leaves it open.
+    value_range : (float, float)
+        Black and white of float arrays, as (0, 1) or (-1, 1). Without it float images are refused.
+    num, seed : int
+        Take a random subset of `num` images.
+    alpha, exif : bool
+        Composite transparent pictures on white; turn pictures as their EXIF orientation says.
+    max_pixels : int
+        Refuse pictures that declare more, before they are decoded. Default: 89 million.
 
     Returns
     -------
@@ -315,7 +334,7 @@ def compute_statistics(
     _check_reading(
         batch_size, num_workers, on_error, max_errors, protocol, device, precision, extractor, progress, options
     )
-    known = load_known(source)
+    known = load_known(source, options.get("key"))
     if known is not None:
         return known
     opened_at = time.time()
@@ -353,7 +372,15 @@ def _check_reading(
     check_precision_name(precision)
     unknown = set(options) - set(SourceOptions.__annotations__)
     if unknown:
-        raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
+        raise TypeError(_unknown_keyword(sorted(unknown)))
+
+
+def _unknown_keyword(unknown: list[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(unknown[0], [*FIDOptions.__annotations__, "return_info"], n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"unexpected keyword arguments: {', '.join(unknown)}{hint}"
 
 
 @overload
@@ -428,7 +455,7 @@ def compute_fid(
     if remark := mistakes.same_place(real, fake, recursive=options.get("recursive", False)):
         warn(remark, SuspiciousInputWarning)
     # Whatever can be refused without the network is refused before it runs.
-    known = [load_known(source) for source in (real, fake)]
+    known = [load_known(source, options.get("key")) for source in (real, fake)]
     opened: list[ImageSource | None] = []
     for side, source in zip(known, (real, fake), strict=True):
         opened.append(_open(source, options) if side is None else None)
@@ -446,7 +473,8 @@ def compute_fid(
             raise ValueError(f"{file.name} has {file.d} dims, the extractor gives {extractor.dims}")
         if file is not None:
             check_provenance(file.name, file.meta, "this run", provenance_of(extractor), force=force, is_run=True)
-        groups = UNCERTAINTY_GROUPS if uncertainty else 0
+        # Statistics from a file have no groups, and then those of the other side are of no use.
+        groups = UNCERTAINTY_GROUPS if uncertainty and file is None else 0
         reading = _Reading(extractor, num_workers, on_error, max_errors, progress, cache, opened_at, groups, options)
         entries = [reading.entry(source) if source is not None else None for source in opened]
     assumed = _assumed_protocols(known, extractor.protocol if reading and extractor else None)
@@ -456,10 +484,8 @@ def compute_fid(
         for side, images, entry in zip(known, opened, entries, strict=True)
     )
     extracted = time.perf_counter()
-    if not remark and a.report and b.report:
-        names = (a.statistics.name, b.statistics.name)
-        if shared := mistakes.overlap(a.report.census, b.report.census, *names):
-            warn(shared, SuspiciousInputWarning)
+    if not remark and a.report and b.report and (shared := mistakes.overlap(a.report.census, b.report.census)):
+        warn(shared, SuspiciousInputWarning)
     result = _distance(a.statistics, b.statistics, tol=tol, force=force, needs_bias=return_info)
     error = _uncertainty(a, b) if uncertainty else None
     if not return_info:
@@ -502,10 +528,16 @@ def _dims_and_protocol(dims: int | None, protocol: str | None, file: Statistics 
     if dims is not None and dims != file.d:
         raise ValueError(f"{file.name} has {file.d} dims, but {dims} are asked for: leave out --dims (dims=)")
     stated = file.meta.get("protocol")
-    adopted = protocol is None and stated in PROTOCOLS
-    if adopted and (stated != DEFAULT_PROTOCOL or file.d != DEFAULT_DIMS):
-        warn(f"images are read with protocol {stated} and {file.d} dims, as {file.name} was made")
-    return file.d, (stated if adopted else protocol) or DEFAULT_PROTOCOL
+    adopted = []
+    if dims is None and file.d != DEFAULT_DIMS:
+        adopted.append(f"{file.d} dims")
+    if protocol is None and stated in PROTOCOLS:
+        protocol = stated
+        if stated != DEFAULT_PROTOCOL:
+            adopted.append(f"protocol {stated}")
+    if adopted:
+        warn(f"images are read with {' and '.join(adopted)}, as {file.name} was made")
+    return file.d, protocol or DEFAULT_PROTOCOL
 
 
 def _assumed_protocols(known: list[Statistics | None], used: str | None) -> list[str | None]:
@@ -525,8 +557,8 @@ def _assumed_protocols(known: list[Statistics | None], used: str | None) -> list
         how = f"--protocol {sign.protocol if sign else 'NAME'}" if used else "statistics of one protocol"
         if sign is not None and sign.protocol != other:
             warn(
-                f"{side.name} does not say its protocol; {sign.sign}, so it was probably made with {sign.protocol}, and"
-                f" is compared with what is made with {other}: use {how}",
+                f"{side.name} does not say its protocol, and {sign.sign}: it was probably made with {sign.protocol},"
+                f" while the other side is made with {other}, and the distance mixes the two; use {how}",
                 SuspiciousInputWarning,
             )
         elif sign is None and used is None and other != DEFAULT_PROTOCOL:
@@ -569,7 +601,7 @@ def _uncertainty(a: _Side, b: _Side) -> dict[str, Any]:
     reason = None
     for side in (a, b):
         if side.moments is None:
-            reason = f"{side.statistics.name}: statistics from a file know no groups of images"
+            reason = f"{side.statistics.name}: a statistics file has no single images to regroup; give the images"
         elif side.moments.n <= side.moments.d:
             reason = f"{side.statistics.name}: n = {side.moments.n} <= d = {side.moments.d}; sampling bias dominates"
     if reason is None and a.moments is not None and b.moments is not None:
@@ -777,6 +809,7 @@ class FID:
         self._adopted: dict[str, Any] = {}  # provenance of what came in by merge or load_state_dict
         self._num_workers = num_workers
         self._moments = {True: Moments(self.dims), False: Moments(self.dims)}
+        self._censuses = {real: mistakes.Census(keeps_digests=False) for real in (True, False)}
         self._device_sides: dict[bool, DeviceSide] = {}  # of tensors on a GPU; what they hold is not in _moments
         self._lock = threading.RLock()  # while the network or a side on a GPU is made, which takes long
 
@@ -838,7 +871,13 @@ class FID:
             return
         if stream is not None:
             raise ValueError("stream: is for tensors on the GPU that the network runs on; these images are not")
-        extract(source, self.extractor, self._moments[real].update, num_workers=self._num_workers)
+        extract(
+            source,
+            self.extractor,
+            self._moments[real].update,
+            num_workers=self._num_workers,
+            census=self._censuses[real],
+        )
 
     def _device_side(self, real: bool, device: str) -> "DeviceSide | None":
         with self._lock:
@@ -895,6 +934,9 @@ class FID:
         fastfid.BackendUnavailable
             There is no such device.
         """
+        for real, name in ((True, "real"), (False, "fake")):
+            if remark := self._censuses[real].without_levels():
+                warn(f"{name}: {remark}", SuspiciousInputWarning)
         sides = (self._statistics_on(device, real) for real in (True, False))
         return _distance(*sides, tol=tol, device=device).value
 
@@ -915,6 +957,7 @@ class FID:
         for side, wanted in ((True, real), (False, fake)):
             if wanted:
                 self._moments[side].reset()
+                self._censuses[side] = mistakes.Census(keeps_digests=False)
                 self._device_sides.pop(side, None)
 
     def _provenance(self) -> dict[str, Any]:

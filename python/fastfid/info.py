@@ -27,7 +27,8 @@ def gather() -> dict[str, Any]:
         "platform": platform.platform(),
         "executable": sys.executable,
         **_core.build_info(),
-        "threads": f"{_core.num_threads()} ({_core.threads_source()})",
+        "threads": _core.num_threads(),
+        "threads_from": _core.threads_source(),
         "cuda_devices": devices if devices else f"0: {reason}",
     }
     for package in ("numpy", "pillow", "tqdm"):

@@ -29,56 +29,81 @@ _BLOCK = 100
 
 
 class Census:
-    """What is remembered of one set of images while it is read: whether any is brighter than 1, and 8 bytes of each."""
+    """What is remembered of one set of images while it is read: whether any has grey levels, and 8 bytes of each.
 
-    def __init__(self) -> None:
-        self._has_levels = False
+    Parameters
+    ----------
+    keeps_digests : bool
+        Whether to remember the 8 bytes, which tell equal images.
+    """
+
+    def __init__(self, *, keeps_digests: bool = True) -> None:
+        self._has_levels = False  # a value from 2 to 254
+        self._has_one = self._has_white = False
+        self._n = 0
+        self._keeps_digests = keeps_digests
         self._digests = array("Q")
 
     def see(self, image: NDArray[Any]) -> None:
         """Look at an image before it is prepared. Called from worker threads."""
-        if not self._has_levels and image.max() > 1:
+        if self._has_levels:
+            return
+        if image.dtype != np.uint8 or ((image > 1) & (image < 255)).any():
             self._has_levels = True
+        else:
+            self._has_one = self._has_one or bool((image == 1).any())
+            self._has_white = self._has_white or bool((image == 255).any())
 
     def add(self, features: NDArray[Any]) -> None:
-        """Remember the features of a batch."""
-        for row in np.ascontiguousarray(features):
-            self._digests.frombytes(hashlib.blake2b(row.data, digest_size=8).digest())
+        """Count a batch by its features, and remember them."""
+        self._n += len(features)
+        if self._keeps_digests:
+            for row in np.ascontiguousarray(features):
+                self._digests.frombytes(hashlib.blake2b(row.data, digest_size=8).digest())
 
     @property
     def digests(self) -> NDArray[np.uint64]:
         """One number an image; equal features have equal ones."""
         return np.frombuffer(self._digests, np.uint64)
 
-    def without_levels(self, name: str) -> str | None:
-        """Say so if no value of at least two images exceeds 1."""
-        if self._has_levels or len(self._digests) < 2:
+    def without_levels(self) -> str | None:
+        """Say so if at least two images look like floats cast to uint8; images of pure black and white do not."""
+        if self._has_levels or self._n < 2 or (self._has_white and not self._has_one):
             return None
+        if self._has_white:
+            return (
+                f"its {self._n:,} images have the values 0, 1 and 255 only: were images in -1..1 cast to uint8?"
+                " Convert them by ((x + 1) * 127.5).round().astype('uint8')"
+            )
         return (
-            f"{name}: no value of its {len(self._digests):,} images exceeds 1: were images in 0..1 cast to uint8?"
+            f"no value of its {self._n:,} images exceeds 1: were images in 0..1 cast to uint8?"
             " Convert them by (x * 255).round().astype('uint8')"
         )
 
-    def repeats(self, name: str) -> str | None:
+    def remarks(self) -> list[str]:
+        """Return what is to be said of the set alone, to be put behind its name."""
+        return [text for text in (self.without_levels(), self.repeats()) if text]
+
+    def repeats(self) -> str | None:
         """Say so if all images are the same, or more than one in a hundred repeats another."""
         n = len(self._digests)
         different = len(np.unique(self.digests))
         if n < 2 or (n - different) * 100 <= n:
             return None
         if different == 1:
-            return f"{name}: all {n:,} images are the same"
-        return f"{name}: {n - different:,} of {n:,} images are exact repeats of others"
+            return f"all {n:,} images are the same"
+        return f"{n - different:,} of its {n:,} images only repeat others exactly"
 
 
-def overlap(real: Census, fake: Census, real_name: str, fake_name: str) -> str | None:
+def overlap(real: Census, fake: Census) -> str | None:
     """Say so if images of one set are in the other, to the last bit of their features."""
     shared = int(np.isin(fake.digests, real.digests).sum())
     if shared == 0:
         return None
     n = len(fake.digests)
     if shared == n and np.isin(real.digests, fake.digests).all():
-        return f"{real_name} and {fake_name} hold the same images"
-    return f"{shared:,} of the {n:,} images of {fake_name} are also in {real_name}, with the same features to the bit"
+        return "both sides hold the same images"
+    return f"{shared:,} of the {n:,} generated images are also among the real ones, with the same features to the bit"
 
 
 def same_place(real: Any, fake: Any, *, recursive: bool) -> str | None:
@@ -100,7 +125,10 @@ def same_place(real: Any, fake: Any, *, recursive: bool) -> str | None:
 
 
 def mixed_kinds(name: str, names: Iterable[str], number: int) -> str | None:
-    """Say so if the pictures of one source are of several kinds, such as ``1_real.png`` beside ``1_fake.png``.
+    """Say so if the pictures of one source are of several kinds.
+
+    That is: many come in pairs whose names differ by a kind's word, such as ``1_real.png`` beside ``1_fake.png``; or
+    almost all are below folders that are called by such words, such as ``train/`` beside ``test/``.
 
     Parameters
     ----------
@@ -112,26 +140,42 @@ def mixed_kinds(name: str, names: Iterable[str], number: int) -> str | None:
         How many there are. Of more than 20,000, blocks from all over the list are looked at.
     """
     looked_at = _sample(names, number)
+    if not any(_KIND_AT_ALL.search(path) for path in looked_at):
+        return None
     examples: dict[str, str] = {}
     counts: Counter[str] = Counter()
     kinds_of: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
-    folders: Counter[str] = Counter()
+    folders = Counter(path.lower().partition("/")[0] for path in looked_at if "/" in path)
+    of_kinds = [count for folder, count in folders.items() if folder in _KINDS]
+    # Where other folders hold much, those called by a kind's word are classes of the data set.
+    are_kinds = sum(of_kinds) >= 0.9 * sum(folders.values())
     for path in looked_at:
-        tokens = re.split(r"[/_.\-\s]+", path.lower())[:-1]  # the last is the extension
-        kind = " ".join(token for token in tokens if token in _KINDS)
+        kind, rest = _kind_and_rest(path.lower(), are_kinds)
         counts[kind] += 1
         examples.setdefault(kind, path)
-        kinds_of[tuple(token for token in tokens if token not in _KINDS)].add(kind)
-        folder = path.lower().partition("/")[0]
-        if folder in _KINDS and "/" in path:
-            folders[folder] += 1
+        kinds_of[rest].add(kind)
     pairs = sum(len(kinds) > 1 for kinds in kinds_of.values())
-    few = max(2, len(looked_at) // 10)
-    if len(counts) < 2 or (pairs < few and sum(count >= 2 for count in folders.values()) < 2):
+    in_folders = are_kinds and len(of_kinds) > 1
+    if len(counts) < 2 or (pairs < max(2, len(looked_at) // 10) and not in_folders):
         return None
     found = ", ".join(f"{count:,} like {examples[kind]}" for kind, count in counts.most_common(3))
     among = "" if len(looked_at) == number else f" among {len(looked_at):,} names looked at"
     return f"{name}: holds pictures of different kinds ({found}{among}); --match PATTERN takes one kind"
+
+
+_KIND_AT_ALL = re.compile(rf"(?i)(?<![a-z0-9])({'|'.join(sorted(_KINDS))})(?![a-z0-9])")
+
+
+def _kind_and_rest(path: str, folders_are_kinds: bool) -> tuple[str, tuple[str, ...]]:
+    """Return the words of kinds in a name, and what is left: of folders whole names count, of the file its parts."""
+    *folders, file = path.split("/")
+    parts = re.split(r"[_.\-\s]+", file)[:-1]  # the last is the extension
+    kinds = [part for part in parts if part in _KINDS]
+    rest = [part for part in parts if part not in _KINDS]
+    if folders_are_kinds:
+        kinds = [folder for folder in folders if folder in _KINDS] + kinds
+        folders = [folder for folder in folders if folder not in _KINDS]
+    return " ".join(kinds), (*folders, *rest)
 
 
 def _sample(names: Iterable[str], number: int) -> Sequence[str]:

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from fastfid import _core
 from fastfid._checks import check_at_least, check_on_error
-from fastfid._console import about, warn
+from fastfid._console import about
 from fastfid._progress import ProgressMode, show_progress
-from fastfid.errors import ImageError, SuspiciousInputWarning
+from fastfid.errors import ImageError
 from fastfid.features.base import FeatureExtractor
 from fastfid.mistakes import Census
 from fastfid.sources.base import ImageItem, ImageSource
@@ -70,6 +70,7 @@ def extract(
     max_errors: int | None = None,
     progress: ProgressMode = False,
     description: str = "",
+    census: Census | None = None,
 ) -> Report:
     """Compute the features of every image of `source` and hand them to `consume`, in the source's order.
 
@@ -96,6 +97,8 @@ def extract(
         seconds where it is none.
     description : str
         Stands before the bar. Default: the source's name.
+    census : Census, optional
+        What remembers the images. Default: a new one, in the report.
 
     Returns
     -------
@@ -114,10 +117,6 @@ def extract(
     MemoryError
         There is not enough memory for an image, which is named; ``on_error="skip"`` does not skip it.
 
-    Warns
-    -----
-    fastfid.errors.SuspiciousInputWarning
-        No value of any image exceeds 1.
     """
     check_on_error(on_error, max_errors)
     if num_workers is None:
@@ -127,7 +126,7 @@ def extract(
     if (length := _length(source)) is not None:
         # Few images are spread over all runs of the network.
         batch_size = min(batch_size, max(1, -(-length // extractor.concurrency)))
-    report = Report()
+    report = Report(census=census or Census())
     tolerance = 0 if on_error == "raise" else max_errors
     with (
         closing(_prepared(source, extractor, num_workers, report.census)) as prepared,
@@ -184,8 +183,6 @@ def extract(
             if len(batch) == batch_size:
                 flush()
         finish()
-    if remark := report.census.without_levels(source.name):
-        warn(remark, SuspiciousInputWarning)
     return report
 
 
@@ -316,7 +313,7 @@ class _Network:
 
     def _forward(self, batch: list[NDArray[Any]]) -> NDArray[np.float32]:
         features = self._extractor.forward(_stacked(batch))
-        if features.ndim != 2 or len(features) != len(batch):  # their width is for whoever consumes them to check
+        if features.ndim != 2 or len(features) != len(batch):  # their width is checked by what consumes them
             name = type(self._extractor).__name__
             raise ValueError(f"{name}.forward: expected features of {len(batch)} images, got shape {features.shape}")
         return features

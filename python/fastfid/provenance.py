@@ -70,7 +70,11 @@ class Assumption:
 
 # What clean-fid calls its files: name, mode, split and resolution.
 _CLEANFID_MODES = {"clean": "clean", "legacy_tensorflow": "tensorflow", "legacy_pytorch": "pytorch-fid"}
-_CLEANFID_NAME = re.compile(rf"_({'|'.join(_CLEANFID_MODES)})_[^/]*\.npz$")
+_CLEANFID_NAME = re.compile(rf"_({'|'.join(_CLEANFID_MODES)})_[a-z0-9]+_(\d+|na)\.npz$")
+# The files that TTUR's authors offer.
+_TTUR_NAMES = tuple(
+    f"fid_stats_{name}.npz" for name in ("celeba", "lsun_train", "cifar10_train", "svhn_train", "imagenet_train")
+)
 
 
 def assumed_protocol(meta: Mapping[str, Any], name: str) -> Assumption | None:
@@ -86,6 +90,6 @@ def assumed_protocol(meta: Mapping[str, Any], name: str) -> Assumption | None:
     file = os.path.basename(name)
     if found := _CLEANFID_NAME.search(file):
         return Assumption(_CLEANFID_MODES[found[1]], f"its name is what clean-fid calls a file of mode {found[1]}")
-    if file.startswith("fid_stats_"):
-        return Assumption("tensorflow", "its name is what TTUR calls its files")
+    if file in _TTUR_NAMES:
+        return Assumption("tensorflow", "TTUR's authors offer a file of this name")
     return None

@@ -262,7 +262,7 @@ def _as_float64(value: ArrayLike, name: str) -> NDArray[np.float64]:
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
-    return np.array(array, dtype=np.float64, order="C")  # a copy: what the caller does to his array is his affair
+    return np.array(array, dtype=np.float64, order="C")  # a copy: the caller may change the array
 
 
 def _read_n(archive: npz.NpzFile) -> int:

@@ -14,11 +14,12 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from fastfid import _console
 from fastfid._console import say
-from fastfid.cli.options import PARSERS, Parser, fid_options, progress_mode, superfluous
+from fastfid.cli.options import PARSERS, Parser, fid_options, superfluous, unknown_command
 from fastfid.cli.signals import Signals
 
 __all__ = ["main", "run"]
@@ -44,7 +45,7 @@ def _run_fid(argv: Sequence[str]) -> int:
 
     for path in args.path:
         _check_exists(path)
-    reads_images = not all(map(is_statistics_file, args.path))
+    reads_images = not all(is_statistics_file(path, args.key) for path in args.path)
     _prepare(args, reads_images)
     record = fid.compute_fid(
         *args.path, force=args.force, uncertainty=args.uncertainty, return_info=True, **fid_options(args)
@@ -79,14 +80,14 @@ def _save_statistics(parser: Parser, args: argparse.Namespace, source: str, outp
         raise RuntimeError("the output file has no name")
     _check_exists(source)
     target = npz_path(output)
-    for path in (output, target):
-        if os.path.lexists(path) and not (overwrite and path == target and os.path.isfile(path)):
+    for path in (Path(output), target):
+        if os.path.lexists(path) and not (overwrite and os.path.isfile(path)):
             how = " (--overwrite replaces it)" if hasattr(args, "overwrite") and not overwrite else ""
             raise RuntimeError(f"Existing output file: {path}{how}")
     if not target.parent.is_dir():
         raise RuntimeError(f"{target}: there is no folder {target.parent}")
     check_writable(target)
-    has_statistics = is_statistics_file(source)
+    has_statistics = is_statistics_file(source, args.key)
     _prepare(args, reads_images=not has_statistics)
     _remark(f"Saving statistics for {source}")
     statistics = fid.compute_statistics(source, **fid_options(args))
@@ -131,7 +132,7 @@ def _run_demo(argv: Sequence[str]) -> int:
     from fastfid.demo import run
 
     _show_warnings(args)
-    run(args.output, device=args.device or "auto", weights=args.weights, progress=progress_mode(args))
+    run(args.output, device=args.device or "auto", weights=args.weights, progress=not args.quiet and "lines")
     return 0
 
 
@@ -155,7 +156,8 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 def _check_exists(path: str) -> None:
     # pytorch-fid's words; globs and brace lists of shards are resolved later.
     if not os.path.exists(path) and not any(c in path for c in "*?[{"):
-        raise RuntimeError(f"Invalid path: {path}")
+        meant = unknown_command(path)
+        raise RuntimeError(f"Invalid path: {path}{f' ({meant})' if meant else ''}")
 
 
 def _prepare(args: argparse.Namespace, reads_images: bool) -> None:

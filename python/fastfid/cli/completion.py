@@ -17,7 +17,8 @@ _fastfid() {{
 {options}
     esac
   elif [[ -z "$words" && $COMP_CWORD -eq 1 ]]; then
-    words="{commands}"
+    COMPREPLY=($(compgen -W "{commands}" -- "$word") $(compgen -f -- "$word"))
+    return
   fi
   COMPREPLY=($(compgen -W "$words" -- "$word"))
 }}

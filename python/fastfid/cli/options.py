@@ -1,8 +1,8 @@
 """The parsers of the command line."""
 
 import argparse
-import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -58,28 +58,54 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any):
         super().__init__(formatter_class=_Formatter, **options)
+        self._words: Sequence[str] = ()
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, what may be meant, and where the rest is explained."""
+        start = "unrecognized arguments: "
+        if message.startswith(start) and len(message) > 200:  # a pattern that the shell has expanded
+            words = message.removeprefix(start).split()
+            message = f"{start}{' '.join(words[:3])} ... ({len(words)} words)"
+        if message == "the following arguments are required: PATH":
+            message = "two PATHs are needed"
         self.print_usage(sys.stderr)
         self.exit(2, f"{self.prog}: error: {message}{self._hint(message)} ({self.prog} --help)\n")
 
+    def parse_args(self, args: Sequence[str], namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
+        """Parse `args`, the words after the command."""
+        self._words = args
+        parsed: argparse.Namespace = super().parse_args(args, namespace)
+        return parsed
+
     def _hint(self, message: str) -> str:
-        first = sys.argv[1] if len(sys.argv) > 1 else ""
-        if first in COMMANDS and os.path.exists(first):
+        is_command = self.prog != "fastfid"
+        first = self.prog.removeprefix("fastfid ") if is_command else (self._words[0] if self._words else "")
+        if is_command and os.path.exists(first):
             return f"; if you mean the path, write ./{first}"
-        if not message.startswith("unrecognized arguments: "):
+        if not is_command and (said := unknown_command(first)):
+            return f"; {said}"
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown == message:
             return ""
-        unknown = message.removeprefix("unrecognized arguments: ").split()
-        if unknown[0].startswith("-"):
-            return _did_you_mean(unknown[0].partition("=")[0], self._option_string_actions)
-        if first and not first.startswith("-") and not os.path.exists(first):
+        if unknown.startswith("-"):
+            return _did_you_mean(re.split("[ =]", unknown)[0], self._option_string_actions)
+        if not is_command and first and not first.startswith("-") and not os.path.exists(first):
             return f"; {first} is neither a path nor one of the commands {', '.join(COMMANDS)}"
         return "; a pattern of several files is one path if it is quoted, such as 'shards/*.tar'"
 
 
+def unknown_command(word: str) -> str | None:
+    """Return what is said of a word that is no path and reads like a command; else None."""
+    if not word or word.startswith("-") or os.path.exists(word) or os.sep in word:
+        return None
+    meant = _did_you_mean(word, COMMANDS)
+    return f"there is no path and no command {word}{meant}" if meant else None
+
+
 def _did_you_mean(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
+    import difflib  # takes as long to load as the rest of --help
+
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
     return f"; did you mean {close[0]}?" if close else ""
 
 
@@ -132,12 +158,12 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
 def _add_network_options(parser: argparse.ArgumentParser) -> None:
     """Options of everything that runs the network."""
     add = parser.add_argument_group("network").add_argument
-    add("--dims", type=_dims, metavar="D", help="features: 64, 192, 768 or 2048 (default; or that of the statistics)")
+    add("--dims", type=_dims, metavar="D", help="features: 64, 192, 768 or 2048 (default)")
     add(
         "--protocol",
         type=_one_of(*PROTOCOLS),
         metavar="NAME",
-        help="how images are resized, which changes the number: pytorch-fid (default; or that of the statistics), "
+        help="how images are resized, which changes the number: pytorch-fid (default), "
         "tensorflow (TTUR, torch-fidelity, ADM), clean (clean-fid), torchmetrics (>= 1.8), none",
     )
     add("--device", type=_device, metavar="DEV", help="auto (default: CUDA if there is any), cpu, cuda or cuda:N")
@@ -199,7 +225,7 @@ def _add_image_options(parser: argparse.ArgumentParser) -> None:
         action="store_const",
         const="hashes",
         dest="cache",
-        help="know the files by their content instead: slower, and holds when they move",
+        help="recognise the files by their content instead: slower, but also after they were moved",
     )
 
 
@@ -228,9 +254,7 @@ def _fid_parser() -> Parser:
         action="store_true",
         help="standard error of the FID, from 10 groups of each side's images (needs images and n > d; 200 MB a side)",
     )
-    parser.add_argument(
-        "--force", action="store_true", help="compare what different protocols, networks or precisions made"
-    )
+    parser.add_argument("--force", action="store_true", help="compare although protocol, network or precision differ")
     parser.add_argument(
         "--save-stats", action="store_true", help="write the statistics of the first path to the second"
     )

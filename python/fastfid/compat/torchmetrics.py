@@ -22,9 +22,11 @@ except ImportError as error:
 
 from fastfid import _core
 from fastfid._checks import DIMS
-from fastfid.errors import NumericalError
+from fastfid._console import warn
+from fastfid.errors import NumericalError, SuspiciousInputWarning
 from fastfid.features.base import FeatureExtractor
 from fastfid.fid import frechet_distance, make_extractor
+from fastfid.mistakes import Census
 from fastfid.pipeline import extract
 from fastfid.sources import open_source
 from fastfid.sources.device import DeviceImages, callers_stream
@@ -56,6 +58,7 @@ class _Inception(nn.Module):
         self.weights = weights
         self.dtype = torch.float32
         self._engine: FeatureExtractor | None = None
+        self.census = Census(keeps_digests=False)
         # In a list, so that it is not a sub-module: it is neither moved nor saved with the metric.
         self._float64_network: list[nn.Module] = []
 
@@ -87,7 +90,7 @@ class _Inception(nn.Module):
             if features is not None:
                 return torch.utils.dlpack.from_dlpack(features).to(self.dtype)
         batches: list[NDArray[np.float32]] = []
-        extract(source, engine, lambda rows: batches.append(rows.copy()))
+        extract(source, engine, lambda rows: batches.append(rows.copy()), census=self.census)
         return torch.from_numpy(np.concatenate(batches)).to(images.device, self.dtype)
 
     def _engine_on(self, device: torch.device) -> FeatureExtractor:
@@ -266,6 +269,8 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
         """
         if self.real_features_num_samples < 2 or self.fake_features_num_samples < 2:
             raise RuntimeError("More than one sample is required for both the real and fake distributed to compute FID")
+        if isinstance(self.inception, _Inception) and (remark := self.inception.census.without_levels()):
+            warn(f"imgs: {remark}", SuspiciousInputWarning)
         sides = [self._statistics("real"), self._statistics("fake")]
         try:
             value = frechet_distance(*sides)

@@ -60,13 +60,15 @@ _CUDA_EXTRA = "pip install '.[cuda]' in fastfid's source folder"
 # ONNX Runtime reads it once, when it is loaded.
 _NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 _MEANS_YES = ("1", "true", "yes", "on", "y")
+_MEANS_NO = ("0", "false", "no", "off", "n")  # what a user who wants the telemetry sets
 
 
 @functools.cache
 def load_onnxruntime() -> Any:
     """Import ONNX Runtime, with its telemetry off; BackendUnavailable with the remedy where that fails."""
+    value = os.environ.get(_NO_TELEMETRY, "").lower()
     if "onnxruntime" in sys.modules:
-        if os.environ.get(_NO_TELEMETRY, "").lower() not in _MEANS_YES:
+        if value not in _MEANS_YES and not os.environ.get("CI"):  # in CI it is silent by itself
             warn(
                 "onnxruntime was imported before fastfid needed it, with its telemetry on: it writes to the home folder"
                 f" and may send usage data. Set {_NO_TELEMETRY}=1 before that import"
@@ -74,7 +76,8 @@ def load_onnxruntime() -> Any:
     else:
         # Since 1.29 it is on by default on Linux, where CI is not set: a device id and a database in the home folder,
         # a connection to a collector, and threads that hang a forked child.
-        os.environ.setdefault(_NO_TELEMETRY, "1")
+        if value not in (*_MEANS_YES, *_MEANS_NO):
+            os.environ[_NO_TELEMETRY] = "1"
     try:
         import onnxruntime
 

@@ -98,7 +98,7 @@ class ZipSource(FileSource):
 
     def __iter__(self) -> Iterator[ImageItem]:
         # Opened again, and closed when the last item is gone.
-        file = self._file.open()
+        file = self._file.open_until_dropped()
         with _listing(self.name, "zip archive"):
             archive = zipfile.ZipFile(file)
         for name in self._names:
@@ -299,7 +299,7 @@ class _HeaderReader(io.RawIOBase):
 def _is_picture(member: tarfile.TarInfo, passed_over: PassedOver) -> bool:
     if member.isdir():
         return False
-    # The holes of a sparse member are not in the archive as zeros; nobody stores pictures so.
+    # The holes of a sparse member are not in the archive as zeros; no tool stores pictures so.
     if not member.isfile() or member.issparse():
         passed_over.links_and_devices += 1
         return False

@@ -45,10 +45,8 @@ def dtype_name(obj: Any) -> str:
     return str(np.asarray(obj).dtype)  # libraries whose dtypes print otherwise: <dtype: 'uint8'>
 
 
-def check_value_range(value_range: tuple[float, float] | None) -> None:
-    """Raise ValueError unless `value_range` is None or two finite numbers, the first the smaller."""
-    if value_range is None:
-        return
+def check_value_range(value_range: Any) -> tuple[float, float]:
+    """Return `value_range` as two floats; ValueError unless they are finite and the first is the smaller."""
     try:
         if isinstance(value_range, str):
             raise TypeError
@@ -57,6 +55,7 @@ def check_value_range(value_range: tuple[float, float] | None) -> None:
         raise ValueError(f"value_range: expected (low, high), such as (-1, 1); got {value_range!r}") from None
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"value_range: expected two finite numbers, the first the smaller; got {value_range!r}")
+    return low, high
 
 
 def expect_grey_levels(obj: Any, name: str, value_range: tuple[float, float] | None = None) -> None:
@@ -90,7 +89,7 @@ def _conversion(scaled: str, is_torch: bool) -> str:
     return f"{scaled}.round().clip(0, 255).astype('uint8')"
 
 
-def to_uint8(image: NDArray[Any], value_range: tuple[float, float] | None, name: str) -> NDArray[np.uint8]:
+def to_uint8(image: NDArray[Any], value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
     """Scale a float image from `value_range` to 0..255 and round it; a uint8 image comes back as it is.
 
     Raises
@@ -100,11 +99,13 @@ def to_uint8(image: NDArray[Any], value_range: tuple[float, float] | None, name:
     """
     if image.dtype == np.uint8 or value_range is None:
         return image
-    low, high = map(float, value_range)
+    low, high = value_range
+    if not np.isfinite(image).all():
+        raise ValueError("has NaN or infinite values")
     scaled = np.rint((image.astype(np.float64) - low) * (255 / (high - low)))
-    if not (scaled.min() >= 0 and scaled.max() <= 255):  # NaN is outside too
+    if scaled.min() < 0 or scaled.max() > 255:
         raise ValueError(
-            f"{name}: has values from {image.min():.6g} to {image.max():.6g}, outside of value_range=({low:g},"
+            f"has values from {image.min():.6g} to {image.max():.6g}, outside of value_range=({low:g},"
             f" {high:g}); cut them off first: x.clip({low:g}, {high:g})"
         )
     return scaled.astype(np.uint8)
@@ -175,7 +176,7 @@ class _ViewItem(ImageItem):
 
     def load(self) -> NDArray[np.uint8]:
         """Return the image, a view of the caller's array where that is uint8."""
-        return to_uint8(self._image, self._value_range, self.name)
+        return to_uint8(self._image, self._value_range)
 
 
 def view_items(
@@ -260,7 +261,7 @@ class _Rows:
     def image(self, data: bytes, index: int) -> NDArray[np.uint8]:
         if len(data) != self.nbytes:
             raise ImageError(f"{self.name_of(index)}: has {len(data)} bytes of {self.nbytes}")
-        image = to_uint8(np.frombuffer(data, self._dtype).reshape(self._shape), self._value_range, self.name_of(index))
+        image = to_uint8(np.frombuffer(data, self._dtype).reshape(self._shape), self._value_range)
         return image if self._is_last else np.moveaxis(image, 0, -1)
 
 

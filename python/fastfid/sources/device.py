@@ -1,4 +1,4 @@
-"""uint8 images in a tensor on a CUDA device. Nothing is copied until somebody asks for images on the host."""
+"""uint8 images in a tensor on a CUDA device. Nothing is copied until images are asked for on the host."""
 
 import sys
 from collections.abc import Iterator
@@ -63,8 +63,8 @@ def callers_stream(images: Any, stream: Any = None) -> int | None:
 class DeviceImages(ImageSource):
     """A tensor (n, h, w, 3) or (n, 3, h, w) on a CUDA device, in its order; uint8, or torch's float with a range.
 
-    Iterating copies it to the host, as a whole; who can take it where it is (``FeatureExtractor.device_side``) uses the
-    attributes instead.
+    Iterating copies it to the host, as a whole; an extractor that takes it where it is
+    (``FeatureExtractor.device_side``) uses the attributes instead.
 
     Attributes
     ----------
@@ -119,7 +119,7 @@ class DeviceImages(ImageSource):
 
 def _scaled(tensor: Any, value_range: tuple[float, float]) -> Any:
     """Scale a float tensor of torch from `value_range` to uint8 where it is; the host waits to see the range."""
-    low, high = map(float, value_range)
+    low, high = value_range
     scaled = ((tensor.double() - low) * (255 / (high - low))).round()
     least, most = scaled.min().item(), scaled.max().item()
     if not (least >= 0 and most <= 255):  # NaN is outside too

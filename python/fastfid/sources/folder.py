@@ -1,14 +1,15 @@
 """A folder of picture files."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastfid.sources.base import ImageItem, ImageSource
-from fastfid.sources.listing import PassedOver
-from fastfid.sources.picture import IMAGE_EXTENSIONS, Decoder
+from fastfid.sources.listing import PassedOver, is_called_picture
+from fastfid.sources.picture import Decoder
 
 __all__ = ["FileItem", "FilesSource", "FolderSource"]
 
@@ -96,10 +97,9 @@ class FilesSource(ImageSource):
         return iter(self._paths)
 
     def picture_names(self) -> Iterator[str]:
-        """Yield the pictures' paths below the folder that they share."""
-        if not self._paths:
-            return iter(())
-        shared = len(os.path.join(os.path.commonpath([os.path.dirname(path) for path in self._paths]), ""))
+        """Yield the pictures' paths below the folder that the pattern names."""
+        fixed = re.split(r"[*?\[{]", self.name)[0].rpartition("/")[0]
+        shared = len(fixed) + 1 if fixed else 0
         return (path[shared:] for path in self._paths)
 
 
@@ -142,7 +142,7 @@ def _is_file(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_file() or entry.is_symlink()
     except OSError:  # a link to itself: an error if it is called like a picture
-        return entry.name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS
+        return is_called_picture(entry.name)
 
 
 def _identity(path: str) -> tuple[int, int]:

@@ -16,7 +16,10 @@ from fastfid.sources.picture import Decoder
 
 __all__ = ["IterableSource", "is_sequence"]
 
-_PAIRS = "a loader of (images, labels) is passed as (images for images, _ in loader)"
+_PAIRS = (
+    "a loader of (images, labels) is passed as (images for images, _ in loader), a Dataset of them as"
+    " (dataset[i][0] for i in range(len(dataset)))"
+)
 
 
 def is_sequence(obj: Any) -> bool:
@@ -136,8 +139,11 @@ class IterableSource(ImageSource):
 
     def _encoded(self, part: Any, name: str) -> ImageItem:
         """Return an encoded picture that is in memory, or in an open file."""
-        if isinstance(part, Mapping) and part.get("bytes") is not None:
-            name = str(part.get("path") or name)
+        if isinstance(part, Mapping) and "bytes" in part:
+            path = part.get("path")
+            if part["bytes"] is None and isinstance(path, str):
+                return FileItem(path, self._decoder)
+            name = str(path or name)
             part = part["bytes"]
         if isinstance(part, bytes | bytearray | memoryview):
             self._decoder.check_size(len(part), name)

@@ -7,7 +7,7 @@ from collections import Counter
 from fastfid.errors import FastfidWarning, SuspiciousInputWarning
 from fastfid.sources.picture import IMAGE_EXTENSIONS
 
-__all__ = ["ARCHIVE_SUFFIXES", "TAR_SUFFIXES", "PassedOver"]
+__all__ = ["ARCHIVE_SUFFIXES", "TAR_SUFFIXES", "PassedOver", "is_called_picture"]
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 # Files that hold images but are no pictures.
@@ -17,6 +17,11 @@ ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES, ".npz", ".npy")
 _MOST_NAMES = 100
 
 
+def is_called_picture(path: str) -> bool:
+    """Whether the path ends like a picture's, in upper or lower case."""
+    return path.rpartition(".")[2].lower() in IMAGE_EXTENSIONS
+
+
 class PassedOver:
     """Decides by its name what is a picture, and counts what is in a folder or an archive and is not read.
 
@@ -24,6 +29,8 @@ class PassedOver:
     ----------
     any_case : bool
         Whether ``A.PNG`` is a picture; pytorch-fid reads lower-case extensions only.
+    is_deep : bool
+        Whether sub-folders are entered.
     match : str, optional
         Take only pictures that this pattern matches (``*.input.png``): their name, or, where it contains "/", their
         path below the folder or in the archive.
@@ -34,9 +41,13 @@ class PassedOver:
         Things that the caller, who lists the source, has counted here.
     """
 
-    def __init__(self, any_case: bool, match: str | None = None):
+    def __init__(self, any_case: bool, match: str | None = None, *, is_deep: bool = True):
+        if match is not None and not isinstance(match, str):
+            raise TypeError(f"match: expected a pattern, got {match!r}")
         self._any_case = any_case
         self._match = match
+        self._is_deep = is_deep
+        self._has_path = match is not None and "/" in match
         self._matches = re.compile(fnmatch.translate(match)).match if match is not None else None
         self._other_case = 0
         self._unmatched = 0
@@ -62,13 +73,14 @@ class PassedOver:
                 kind = dot + extension if dot else "no extension"
                 self._others[kind if kind in self._others or len(self._others) < _MOST_NAMES else "others"] += 1
                 return False
-        if self._matches is not None and not self._matches(path if "/" in str(self._match) else name):
+        if self._matches is not None and not self._matches(path if self._has_path else name):
             self._unmatched += 1
             return False
         return True
 
     def is_archived_picture(self, path: str) -> bool:
         """Like :meth:`is_picture`, for members of archives, whose folders are not entered one by one."""
+        self._is_deep = True
         if path.startswith("__MACOSX/"):
             self._resource_forks += 1
             return False
@@ -104,12 +116,8 @@ class PassedOver:
         said = []
         if self._hidden:
             more = "" if len(self._hidden) < _MOST_NAMES else " or more"
-            said.append(
-                (
-                    f"{_count(len(self._hidden), 'hidden folder')}{more} not entered ({_three(sorted(self._hidden))})",
-                    True,
-                )
-            )
+            hidden = f"{_count(len(self._hidden), 'hidden folder')}{more} not entered ({_three(sorted(self._hidden))})"
+            said.append((hidden, self._is_deep))  # else no folder is entered
         if self._other_case:
             files = _count(self._other_case, "file")
             said.append((f"{files} with upper-case extensions not read (--any-case reads them)", False))

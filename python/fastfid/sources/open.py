@@ -18,7 +18,7 @@ from fastfid.sources.base import ConcatenatedSource, ImageSource, SubsetSource
 from fastfid.sources.device import DeviceImages, device_of
 from fastfid.sources.folder import FilesSource, FolderSource
 from fastfid.sources.iterable import IterableSource, is_sequence
-from fastfid.sources.listing import ARCHIVE_SUFFIXES, TAR_SUFFIXES, PassedOver
+from fastfid.sources.listing import ARCHIVE_SUFFIXES, TAR_SUFFIXES, PassedOver, is_called_picture
 from fastfid.sources.picture import DEFAULT_MAX_PIXELS, Decoder
 
 __all__ = ["is_statistics_file", "open_source"]
@@ -27,16 +27,22 @@ __all__ = ["is_statistics_file", "open_source"]
 _MOST_FILES = 1_000_000
 
 
-def is_statistics_file(path: Any) -> bool:
-    """Whether `path` is an ``.npz`` with statistics, complete or not; reads the archive's directory only."""
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path).lower().endswith(".npz"):
+def is_statistics_file(path: Any, key: str | None = None) -> bool:
+    """Whether `path` is an ``.npz`` with statistics, complete or not; reads the archive's directory only.
+
+    An array `key` in it, which the caller has asked for, makes it one of images.
+    """
+    if not isinstance(path, str | os.PathLike) or not os.fsdecode(path).lower().endswith(".npz"):
         return False
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-            found = {"mu.npy", "sigma.npy", "arr_0.npy"} & set(archive.namelist())
-            return {"mu.npy", "sigma.npy"} <= found or (bool(found) and "arr_0.npy" not in found)
-    except Exception:  # a damaged directory raises many classes; whoever opens the file says what is wrong
+            names = set(archive.namelist())
+    except Exception:  # a damaged directory raises many classes; the reader says what is wrong with it
         return False
+    found = {"mu.npy", "sigma.npy", "arr_0.npy"} & names
+    if key is not None and f"{key}.npy" in names:
+        return False
+    return {"mu.npy", "sigma.npy"} <= found or (bool(found) and "arr_0.npy" not in found)
 
 
 def open_source(
@@ -106,9 +112,11 @@ def open_source(
     """
     if layout not in (None, "nhwc", "nchw"):
         raise ValueError(f"layout: expected 'nhwc' or 'nchw'; got {layout!r}")
-    check_value_range(value_range)
+    if value_range is not None:
+        value_range = check_value_range(value_range)
     decoder = Decoder(alpha=alpha, exif=exif, max_pixels=max_pixels)
-    opener = _PathOpener(decoder, PassedOver(any_case, match), recursive, key, layout, value_range)
+    passed_over = PassedOver(any_case, match, is_deep=recursive)
+    opener = _PathOpener(decoder, passed_over, recursive, key, layout, value_range)
     if isinstance(obj, str | os.PathLike):
         source = opener.open([os.fsdecode(obj)], os.fsdecode(obj))
     elif _is_list_of_containers(obj):
@@ -131,16 +139,17 @@ def open_source(
 
 
 def _is_list_of_containers(obj: Any) -> bool:
-    """Whether `obj` is a list of paths, and not of picture files only."""
+    """Whether `obj` is a list of paths, and not of picture files only; no file is looked at."""
     return (
         isinstance(obj, list | tuple)
         and all(isinstance(path, str | os.PathLike) for path in obj)
-        and any(_is_container(path) or not os.path.exists(path) for path in map(os.fsdecode, obj))
+        and not all(is_called_picture(path) for path in map(os.fsdecode, obj))
     )
 
 
 def _is_container(path: str) -> bool:
-    return path.lower().endswith(ARCHIVE_SUFFIXES) or os.path.isdir(path)
+    """Whether a path that is there is a folder or an archive; what is called like a picture is not looked at."""
+    return path.lower().endswith(ARCHIVE_SUFFIXES) or (not is_called_picture(path) and os.path.isdir(path))
 
 
 class _PathOpener:
@@ -166,34 +175,39 @@ class _PathOpener:
         """Return one source, called `name`, of all that the paths stand for."""
         sources: list[ImageSource] = []
         for path in paths:
+            if "\0" in path:
+                raise ValueError(f"{path!r}: has a null character, which no path has")
             found = [path] if os.path.exists(path) else _expand(path)
-            if found == [path]:
-                sources.append(self._open_one(path))
-            else:
+            if found != [path] or (len(paths) > 1 and is_called_picture(path)):
                 sources += self._open_found(found, path)
+            else:
+                sources.append(self._open_one(path))
         source = sources[0] if len(sources) == 1 else ConcatenatedSource(name, sources)
         if len(source) == 0:
             raise self._passed_over.nothing_found(name)
         source.notes += self._passed_over.notes(name)
-        if mixed := mixed_kinds(name, source.picture_names(), len(source)):
+        is_chosen = len(paths) > 1 or "{" in name  # written out, kind by kind
+        if not is_chosen and (mixed := mixed_kinds(name, source.picture_names(), len(source))):
             source.notes.append(SuspiciousInputWarning(mixed))
         return source
 
     def _open_found(self, found: Sequence[str], pattern: str) -> list[ImageSource]:
         """Return the sources of what a pattern has found: pictures together, each folder and archive apart."""
         sources: list[ImageSource] = []
+        containers = 0
         for is_container, group in groupby(found, _is_container):
             if is_container:
-                sources += [self._open_one(path) for path in group]
+                opened = [self._open_one(path) for path in group]
+                sources += opened
+                containers += len(opened)
             else:
                 pictures = [path for path in group if self._passed_over.is_picture(path)]
                 sources.append(FilesSource(pattern, pictures, self._decoder))
-        containers = sum(map(_is_container, found))
         if 0 < containers < len(found):
             sources[0].notes.append(
                 SuspiciousInputWarning(
-                    f"{pattern}: matches {containers} folders or archives beside {len(found) - containers} files; all"
-                    " their pictures are read"
+                    f"{pattern}: matches folders or archives ({containers}) beside files ({len(found) - containers});"
+                    " all their pictures are read"
                 )
             )
         return sources

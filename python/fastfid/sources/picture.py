@@ -3,7 +3,6 @@
 import io
 import math
 import os
-import stat
 import struct
 from typing import IO, Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from fastfid._console import warn
+from fastfid._files import open_regular
 from fastfid.errors import FastfidWarning, ImageError, SuspiciousInputWarning
 
 __all__ = ["DEFAULT_MAX_PIXELS", "FORMATS", "IMAGE_EXTENSIONS", "MAX_MAX_PIXELS", "Decoder", "reason"]
@@ -27,8 +27,8 @@ FORMATS = (
     *("QOI", "DIB", "PCX", "SGI", "SUN", "TGA"),
 )
 
-# Formats of opened pictures: a JPEG of several pictures calls itself MPO, and what was made in memory has none.
-_DECODED = frozenset((*FORMATS, "MPO", None))
+# What a caller's own Pillow image must not be, since load() would start a program or open any other format.
+_OPENS_MORE = frozenset(("EPS", "WMF", "IPTC"))
 
 # Pillow's own default, above which it warns: a quarter of a gibibyte of RGB. At it, one decoded picture takes 0.6 GB,
 # beside its file in memory.
@@ -46,11 +46,6 @@ _PNG_TEXT = frozenset((b"tEXt", b"zTXt", b"iTXt", b"iCCP"))
 _PNG_ORIENTATION = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
 
 _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 322, 323
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """Open a file without waiting: a pipe without a writer would block. Regular files do not notice."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 class Decoder:
@@ -95,14 +90,16 @@ class Decoder:
     def decode_file(self, path: str) -> NDArray[np.uint8]:
         """Decode the picture in the file `path`; ImageError and MemoryError begin with the path."""
         try:
-            with open(path, "rb", opener=_open_at_once) as file:
-                found = os.fstat(file.fileno())
-                if not stat.S_ISREG(found.st_mode):  # a device may have no end
-                    raise ImageError(f"{path}: is not a regular file")
-                self.check_size(found.st_size, path)
-                data = self.read(file, path, found.st_size)
+            with open_regular(path) as file:
+                size = os.fstat(file.fileno()).st_size
+                self.check_size(size, path)
+                data = self.read(file, path, size)
+        except ImageError:
+            raise
         except OSError as error:
             raise ImageError(f"{path}: {error.strerror or error}") from error
+        except ValueError as error:  # a device, a pipe, a path with a null character
+            raise ImageError(str(error) if path in str(error) else f"{path!r}: {error}") from error
         return self.decode_bytes(data, path)
 
     def read(self, file: IO[bytes], name: str, expected: int) -> bytes:
@@ -124,6 +121,8 @@ class Decoder:
 
     def decode_bytes(self, data: bytes, name: str) -> NDArray[np.uint8]:
         """Decode the picture in `data`; ImageError and MemoryError begin with `name`."""
+        if not data:
+            raise ImageError(f"{name}: cannot be read as a picture (it is empty)")
         try:
             if data.startswith(_PNG_SIGNATURE):
                 data = _without_text(data, keeps_orientation=self.exif)
@@ -133,9 +132,7 @@ class Decoder:
         except Exception as error:
             raise ImageError(f"{name}: cannot be read as a picture ({reason(error)})") from error
         if image is None:
-            raise ImageError(
-                f"{name}: cannot be read as a picture (its content is none of the formats {', '.join(FORMATS)})"
-            )
+            raise ImageError(f"{name}: cannot be read as a picture (its content is of no format that is read)")
         with image:
             return self.to_rgb(image, name)
 
@@ -151,11 +148,8 @@ class Decoder:
             There is not enough memory for it.
         """
         try:
-            if image.format not in _DECODED:
-                raise ImageError(
-                    f"{name}: is {image.format}; read are {', '.join(FORMATS)} (of a Pillow image pass"
-                    " image.convert('RGB'))"
-                )
+            if image.format in _OPENS_MORE:  # a picture that the caller has opened
+                raise ImageError(f"{name}: is {image.format}, which starts a program or opens another picture")
             self._check_pixels(image, name)
             image.load()
             return self._converted(image, name)
@@ -167,7 +161,7 @@ class Decoder:
             raise ImageError(f"{name}: cannot be decoded ({reason(error)})") from error
 
     def _converted(self, image: Image.Image, name: str) -> NDArray[np.uint8]:
-        if getattr(image, "is_animated", False):
+        if _has_frames(image):
             self._warn_once("frames", f"{name}: has several frames; the first is read")
         if self.exif:
             image = ImageOps.exif_transpose(image)
@@ -273,6 +267,14 @@ def _without_text(data: bytes, *, keeps_orientation: bool) -> bytes:
     if not kept:
         return data
     return b"".join([_PNG_SIGNATURE, *kept, data[begin:]])
+
+
+def _has_frames(image: Image.Image) -> bool:
+    """Whether the picture is one of several frames; a JPEG with a preview beside it (MPO) is not."""
+    try:
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except Exception:  # Pillow reads the whole file for this, and later frames may be damaged
+        return False
 
 
 def _tag(image: Image.Image, tag: int) -> int:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfid import _core
+from fastfid._console import warn
 from fastfid._files import atomic_file, open_regular
 from fastfid.compat._items import ItemSource, file_items
 from fastfid.compat._torch import require_torch
@@ -31,7 +32,7 @@ from fastfid.compat.cleanfid.features import (
 )
 from fastfid.compat.cleanfid.resize import build_resizer, check_mode
 from fastfid.compat.pytorch_fid.fid_score import calculate_frechet_distance, distance
-from fastfid.errors import ImageError
+from fastfid.errors import ImageError, SuspiciousInputWarning
 from fastfid.features.base import FeatureExtractor
 from fastfid.npz import read_header
 from fastfid.pipeline import extract
@@ -96,7 +97,7 @@ class _ArrayItem(ImageItem):
             raise ImageError(str(error)) from error
         if len(data) != header.nbytes:
             raise ImageError(f"{self.name}: has {len(data)} bytes of data, its header declares {header.nbytes}")
-        image = np.frombuffer(data, header.dtype)
+        image = np.frombuffer(bytearray(data), header.dtype)  # a caller's transform may write to it
         return image.reshape(shape, order="F" if header.fortran_order else "C")
 
 
@@ -312,7 +313,7 @@ def _read(
                 _ArrayItem(file) if file.endswith(".npy") else item
                 for file, item in zip(files, file_items(files), strict=True)
             ]
-        extract(
+        report = extract(
             ItemSource(name, items),
             network,
             consume,
@@ -320,6 +321,8 @@ def _read(
             progress=verbose,
             description=description.removesuffix(" : "),
         )
+        if remark := report.census.without_levels():
+            warn(f"{name}: {remark}", SuspiciousInputWarning)
 
 
 def get_folder_features(

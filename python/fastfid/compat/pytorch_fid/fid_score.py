@@ -23,7 +23,7 @@ from fastfid._console import warn
 from fastfid._files import npz_path
 from fastfid.compat._items import ItemSource, file_items
 from fastfid.compat._torch import require_torch
-from fastfid.errors import NumericalError
+from fastfid.errors import NumericalError, SuspiciousInputWarning
 from fastfid.features.base import FeatureExtractor
 from fastfid.fid import frechet_distance, make_extractor
 from fastfid.pipeline import extract
@@ -240,7 +240,9 @@ def _read(
         batch_size = len(files)
     extractor = model.extractor if isinstance(model, _Engine) else _CallersModel(model, dims, device, batch_size)
     source = ItemSource("files", file_items(files))
-    extract(source, extractor, consume, num_workers=num_workers, progress="auto")
+    report = extract(source, extractor, consume, num_workers=num_workers, progress="auto")
+    if remark := report.census.without_levels():
+        warn(f"files: {remark}", SuspiciousInputWarning)
 
 
 def calculate_frechet_distance(

@@ -79,9 +79,11 @@ def _read_torch_legacy(content: bytes) -> list[NDArray[np.float32]]:
     version = unpickle(file)
     system = unpickle(file)
     if version != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise WeightsError(f"expected a little-endian file of torch's format 1001, got format {version!r}")
+        raise WeightsError("expected a little-endian file of torch's format 1001")
     state = unpickle(file)
     keys = unpickle(file)
+    if not isinstance(state, dict) or not isinstance(keys, list) or any(not isinstance(key, str) for key in keys):
+        raise WeightsError("expected a state dict and the names of its storages")
     dtypes = {t.storage.key: t.storage.dtype for t in state.values() if isinstance(t, StoredTensor)}
     item_sizes = {"FloatStorage": 4, "LongStorage": 8}  # LongStorage: batch norm's count of batches
     position = file.tell()

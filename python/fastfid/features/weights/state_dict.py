@@ -62,7 +62,10 @@ class StoredTensor:
 def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> StoredTensor:
     if not isinstance(storage, _Storage):
         raise pickle.UnpicklingError("a tensor without a storage")
-    return StoredTensor(storage, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
+    for numbers in ((offset,), size, stride):
+        if not isinstance(numbers, tuple) or any(type(number) is not int for number in numbers):
+            raise pickle.UnpicklingError("a tensor whose offset, size or stride are no integers")
+    return StoredTensor(storage, offset, size, stride)
 
 
 def _rebuild_parameter(data: Any, *_: Any) -> Any:
@@ -80,17 +83,90 @@ _OPCODES = frozenset(
         *("BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET"),
     )
 )
-# A state dict of these weights has about 20,000 operations and nests 5 deep.
+# A state dict of these weights has about 20,000 operations, nests 5 deep, and its values have 400,000 characters and
+# elements in all, those of a value counted again in each value around it.
 _MAX_OPERATIONS = 500_000
 _MAX_NESTING = 50
+_MAX_SIZE = 20_000_000
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """How deep a value nests, and how many elements and characters it has; what it holds twice counts twice."""
+
+    depth: int
+    size: int
+
+
+class _Scan:
+    """Carries out a pickle's operations on the extents of its values."""
+
+    def __init__(self) -> None:
+        self._stack: list[_Extent | None] = []  # None: a mark
+        self._memo: dict[int, _Extent] = {}
+        self._total = 0
+
+    def step(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
+        """Carry out one operation; UnpicklingError where no state dict has it."""
+        if opcode.name == "MARK":
+            self._stack.append(None)
+        elif opcode.name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            self._remember(argument)
+        elif opcode.name in ("BINGET", "LONG_BINGET"):
+            if argument not in self._memo:
+                raise pickle.UnpicklingError(f"there is no memo entry {argument}")
+            self._push(self._memo[argument])
+        else:
+            taken = self._take(opcode)
+            own = len(argument) if isinstance(argument, str | bytes) else 1
+            extent = _Extent(
+                max((value.depth for value in taken), default=-1) + 1, own + sum(value.size for value in taken)
+            )
+            for _ in opcode.stack_after:
+                self._push(extent)
+
+    def _push(self, extent: _Extent) -> None:
+        self._total += extent.size
+        if extent.depth > _MAX_NESTING or self._total > _MAX_SIZE:
+            raise pickle.UnpicklingError("it nests too deep, or its values are too large for a state dict")
+        self._stack.append(extent)
+
+    def _remember(self, index: int | None) -> None:
+        """Keep the last value in the memo; pickles number its entries in order, from 0 or from 1."""
+        last = self._stack[-1] if self._stack else None
+        if index is None:
+            index = len(self._memo)
+        if last is None or index in self._memo or index > len(self._memo) + 1:
+            raise pickle.UnpicklingError(f"memo entry {index} does not follow {len(self._memo)} others")
+        self._memo[index] = last
+
+    def _take(self, opcode: pickletools.OpcodeInfo) -> list[_Extent]:
+        """Remove what the operation takes from the stack, and return it."""
+        taken: list[_Extent | None] = []
+        single = len(opcode.stack_before)
+        if pickletools.markobject in opcode.stack_before:  # everything down to the mark, and what stands before it
+            single = opcode.stack_before.index(pickletools.markobject)
+            while self._stack and self._stack[-1] is not None:
+                taken.append(self._stack.pop())
+            if not self._stack:
+                raise pickle.UnpicklingError("a mark is missing")
+            self._stack.pop()
+        if len(self._stack) < single:
+            raise pickle.UnpicklingError("its stack is empty")
+        taken += [self._stack.pop() for _ in range(single)]
+        values = [value for value in taken if value is not None]
+        if len(values) < len(taken):
+            raise pickle.UnpicklingError("a mark stands where a value is needed")
+        return values
 
 
 def _scanned(file: io.BytesIO) -> io.BytesIO:
     """Read one pickle, and look at its operations before any is carried out.
 
-    The unpickler takes memory for whatever index a memo entry names, and C code that hashes a tuple recurses into the
-    tuples inside until the stack ends. Both are bounded here: memo entries are numbered in order, and nesting is
-    shallow.
+    The unpickler takes memory for whatever index a memo entry names; C code that hashes or prints a tuple goes through
+    all tuples inside it, however often one is shared and however deep they nest; a short pickle can hold one long text
+    a thousand times. These are bounded here: memo entries follow each other, nesting is shallow, and the values' sizes
+    are added up as if nothing were shared.
 
     Raises
     ------
@@ -98,46 +174,12 @@ def _scanned(file: io.BytesIO) -> io.BytesIO:
         It is not written as a state dict is.
     """
     begin = file.tell()
-    stack: list[int | None] = []  # how deep each value nests; None: a mark
-    memo: list[int] = []
+    scan = _Scan()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
         if opcode.name not in _OPCODES or count >= _MAX_OPERATIONS:
             raise pickle.UnpicklingError(f"no state dict: operation {opcode.name} in place {count}")
-        if opcode.name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            if argument not in (None, len(memo)) or not stack or stack[-1] is None:
-                raise pickle.UnpicklingError(f"memo entry {argument} does not follow {len(memo) - 1}")
-            memo.append(stack[-1])
-        elif opcode.name in ("BINGET", "LONG_BINGET"):
-            if not isinstance(argument, int) or argument >= len(memo):
-                raise pickle.UnpicklingError(f"there is no memo entry {argument}")
-            stack.append(memo[argument])
-        else:
-            _carry_out(opcode, stack)
-    content = file.getbuffer()[begin : file.tell()]
-    return io.BytesIO(content)
-
-
-def _carry_out(opcode: pickletools.OpcodeInfo, stack: list[int | None]) -> None:
-    """Change the stack of depths as the operation will change the unpickler's."""
-    if opcode.name == "MARK":
-        stack.append(None)
-        return
-    taken: list[int | None] = []
-    single = len(opcode.stack_before)
-    if pickletools.markobject in opcode.stack_before:  # everything down to the mark, and what stands before it
-        single = opcode.stack_before.index(pickletools.markobject)
-        while stack and stack[-1] is not None:
-            taken.append(stack.pop())
-        if not stack:
-            raise pickle.UnpicklingError("a mark is missing")
-        stack.pop()
-    if len(stack) < single:
-        raise pickle.UnpicklingError("its stack is empty")
-    taken += [stack.pop() for _ in range(single)]
-    depths = [depth for depth in taken if depth is not None]
-    if len(depths) < len(taken) or max(depths, default=0) >= _MAX_NESTING:
-        raise pickle.UnpicklingError("it nests too deep, or a mark stands where a value is needed")
-    stack += [max(depths, default=-1) + 1] * len(opcode.stack_after)
+        scan.step(opcode, argument)
+    return io.BytesIO(file.getbuffer()[begin : file.tell()])
 
 
 class _StateDictUnpickler(pickle.Unpickler):
@@ -162,9 +204,10 @@ class _StateDictUnpickler(pickle.Unpickler):
         raise WeightsError(f"refused: its pickle asks for {module}.{name}, and a state dict needs tensors only")
 
     def persistent_load(self, pid: Any) -> _Storage:
-        if not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage" and isinstance(pid[1], _StorageType)):
-            raise pickle.UnpicklingError(f"unknown persistent id {pid!r}")
-        return _Storage(str(pid[2]), pid[1].name)
+        is_storage = isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage"
+        if not is_storage or not isinstance(pid[1], _StorageType) or not isinstance(pid[2], str):
+            raise pickle.UnpicklingError("a persistent id that names no storage")
+        return _Storage(pid[2], pid[1].name)
 
 
 def unpickle(file: io.BytesIO) -> Any:
