@@ -12,7 +12,7 @@ from PIL import Image
 
 from fastfid.compat.cleanfid import features, fid, resize, wrappers
 from fastfid.errors import ImageError, NumericalError
-from fastfid.fid import frechet_distance
+from fastfid.metrics.fid import frechet_distance
 from fastfid.statistics import Statistics
 
 MODES = ("clean", "legacy_pytorch", "legacy_tensorflow")

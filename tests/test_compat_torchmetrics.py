@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fastfid.errors import NumericalError
-from fastfid.fid import frechet_distance
+from fastfid.metrics.fid import frechet_distance
 from fastfid.statistics import Statistics
 
 STATES = [f"{side}_features_{name}" for side in ("real", "fake") for name in ("sum", "cov_sum", "num_samples")]

@@ -441,7 +441,7 @@ def test_fid_takes_its_distance_where_the_images_came(emulated, libraries, monke
     assert fid.compute(device="cuda", tol=1e-9) == pytest.approx(want, rel=1e-7)
     assert calls == ["to_host"]
 
-    monkeypatch.setattr(fastfid.fid, "DeviceMoments", emulated.DeviceMoments)
+    monkeypatch.setattr(fastfid.metrics.fid, "DeviceMoments", emulated.DeviceMoments)
     moments, own = on_device(emulated, some_rows(70, 16, 1)), fastfid.Moments(16)
     own.update(some_rows(90, 16, 2))
     statistics = fastfid.Statistics.from_moments(own)

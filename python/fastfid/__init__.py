@@ -22,9 +22,11 @@ if TYPE_CHECKING:
         SuspiciousInputWarning,
         WeightsError,
     )
+    from fastfid.evaluation import compute_fid, compute_statistics
     from fastfid.features.base import FeatureExtractor
     from fastfid.features.inception import InceptionV3
-    from fastfid.fid import FID, compute_fid, compute_statistics, frechet_distance
+    from fastfid.fid import FID
+    from fastfid.metrics.fid import frechet_distance
     from fastfid.statistics import Statistics
 
 __all__ = [
@@ -69,9 +71,9 @@ _HOME = {
     "TraceResult": "_core",
     "WeightsError": "errors",
     "build_info": "_core",
-    "compute_fid": "fid",
-    "compute_statistics": "fid",
-    "frechet_distance": "fid",
+    "compute_fid": "evaluation",
+    "compute_statistics": "evaluation",
+    "frechet_distance": "metrics.fid",
     "trace_sqrt_product": "_core",
 }
 

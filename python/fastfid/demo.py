@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfid import fid
 from fastfid._files import atomic_file, check_writable
 from fastfid._progress import Progress, ProgressMode, show_progress
+from fastfid.evaluation import compute_statistics
+from fastfid.features.make import make_extractor
+from fastfid.metrics.fid import frechet_distance
 from fastfid.statistics import Statistics
 
 __all__ = ["DISTURBANCES", "Disturbance", "clean_crops", "disturbed", "run"]
@@ -151,7 +153,7 @@ def run(
         raise FileNotFoundError(f"{target}: there is no folder {target.absolute().parent}")
     check_writable(target)
     started = time.perf_counter()
-    extractor = fid.make_extractor(2048, device=device, weights=weights)
+    extractor = make_extractor(2048, device=device, weights=weights)
     crops = clean_crops()
     total = len(crops) * (1 + sum(len(d.levels) for d in DISTURBANCES))
     results: dict[str, list[float]] = {}
@@ -159,12 +161,12 @@ def run(
 
         def statistics(images: Iterator[Image] | Sequence[Image], what: str) -> Statistics:
             bar.set_description(what)
-            return fid.compute_statistics(_counted(images, bar), extractor=extractor)
+            return compute_statistics(_counted(images, bar), extractor=extractor)
 
         clean = statistics(crops, "clean")
         for disturbance in DISTURBANCES:
             results[disturbance.name] = [
-                fid.frechet_distance(clean, statistics(disturbed(crops, disturbance, level), disturbance.name))
+                frechet_distance(clean, statistics(disturbed(crops, disturbance, level), disturbance.name))
                 for level in disturbance.levels
             ]
     print(_table(results, clean, time.perf_counter() - started))

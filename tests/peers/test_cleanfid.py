@@ -27,8 +27,9 @@ import torch
 from PIL import Image
 
 from fastfid.compat.cleanfid import features, fid, resize, wrappers
+from fastfid.evaluation import compute_fid
+from fastfid.features.make import make_extractor
 from fastfid.features.weights import IDENTITY
-from fastfid.fid import compute_fid, make_extractor
 
 CPU = torch.device("cpu")
 QUIET = {"device": CPU, "verbose": False}

@@ -16,8 +16,8 @@ from PIL import Image
 
 from fastfid.compat.pytorch_fid import fid_score as ours
 from fastfid.compat.pytorch_fid import inception as our_inception
+from fastfid.evaluation import compute_fid, compute_statistics
 from fastfid.features.inception_torch import FIDInception, load_weights
-from fastfid.fid import compute_fid, compute_statistics
 
 CPU = {"device": "cpu", "num_workers": 0}
 

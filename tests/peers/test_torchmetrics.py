@@ -19,7 +19,7 @@ from PIL import Image
 
 import fastfid
 from fastfid.compat.cleanfid.fid import kernel_distance
-from fastfid.fid import compute_fid
+from fastfid.evaluation import compute_fid
 
 
 @pytest.fixture(scope="session")

@@ -40,14 +40,14 @@ def _run_fid(argv: Sequence[str]) -> int:
             if getattr(args, option):
                 parser.error(f"--{option}: there is no distance with --save-stats")
         return _save_statistics(parser, args, *args.path, overwrite=False)
-    from fastfid import fid
+    from fastfid.evaluation import compute_fid
     from fastfid.sources import is_statistics_file
 
     for path in args.path:
         _check_exists(path)
     reads_images = not all(is_statistics_file(path, args.key) for path in args.path)
     _prepare(args, reads_images)
-    record = fid.compute_fid(
+    record = compute_fid(
         *args.path, force=args.force, uncertainty=args.uncertainty, return_info=True, **fid_options(args)
     )
     for side, cached in record["cached"].items():
@@ -72,8 +72,8 @@ def _run_stats(argv: Sequence[str]) -> int:
 
 
 def _save_statistics(parser: Parser, args: argparse.Namespace, source: str, output: str, *, overwrite: bool) -> int:
-    from fastfid import fid
     from fastfid._files import check_writable, npz_path
+    from fastfid.evaluation import compute_statistics
     from fastfid.sources import is_statistics_file
 
     if not output:
@@ -90,7 +90,7 @@ def _save_statistics(parser: Parser, args: argparse.Namespace, source: str, outp
     has_statistics = is_statistics_file(source, args.key)
     _prepare(args, reads_images=not has_statistics)
     _remark(f"Saving statistics for {source}")
-    statistics = fid.compute_statistics(source, **fid_options(args))
+    statistics = compute_statistics(source, **fid_options(args))
     statistics.save(target, overwrite=overwrite)
     if has_statistics:
         _remark(f"{source}: holds statistics already, which were copied")

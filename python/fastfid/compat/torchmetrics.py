@@ -25,7 +25,8 @@ from fastfid._checks import DIMS
 from fastfid._console import warn
 from fastfid.errors import NumericalError, SuspiciousInputWarning
 from fastfid.features.base import FeatureExtractor
-from fastfid.fid import frechet_distance, make_extractor
+from fastfid.features.make import make_extractor
+from fastfid.metrics.fid import frechet_distance
 from fastfid.mistakes import Census
 from fastfid.pipeline import extract
 from fastfid.sources import open_source

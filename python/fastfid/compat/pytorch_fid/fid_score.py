@@ -25,7 +25,8 @@ from fastfid.compat._items import ItemSource, file_items
 from fastfid.compat._torch import require_torch
 from fastfid.errors import NumericalError, SuspiciousInputWarning
 from fastfid.features.base import FeatureExtractor
-from fastfid.fid import frechet_distance, make_extractor
+from fastfid.features.make import make_extractor
+from fastfid.metrics.fid import frechet_distance
 from fastfid.pipeline import extract
 from fastfid.provenance import provenance_of
 from fastfid.statistics import Statistics

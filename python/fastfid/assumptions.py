@@ -1,0 +1,95 @@
+"""What images are read with beside statistics, and what is assumed of statistics that do not say how they were made."""
+
+from typing import cast
+
+from fastfid._checks import DIMS, check_dims
+from fastfid._console import warn
+from fastfid.errors import SuspiciousInputWarning
+from fastfid.options import DEFAULT_DIMS, DEFAULT_PROTOCOL
+from fastfid.protocols import PROTOCOLS
+from fastfid.provenance import assumed_protocol
+from fastfid.statistics import Statistics
+
+__all__ = ["assume_protocols", "dims_and_protocol"]
+
+
+def dims_and_protocol(dims: int | None, protocol: str | None, file: Statistics | None) -> tuple[int, str]:
+    """Return what images are read with: what is given, else what the statistics of the other side say, else FID's own.
+
+    Raises
+    ------
+    ValueError
+        The statistics have other dims than those given, or dims that no layer of the network has.
+    """
+    if dims is not None:
+        dims = check_dims(dims)
+    if file is None:
+        return dims or DEFAULT_DIMS, protocol or DEFAULT_PROTOCOL
+    if dims is None and file.d not in DIMS:
+        known = ", ".join(map(str, DIMS))
+        raise ValueError(f"{file.name} has {file.d} dims; the layers of the Inception network have {known}")
+    if dims is not None and dims != file.d:
+        raise ValueError(f"{file.name} has {file.d} dims, but {dims} are asked for: leave out --dims (dims=)")
+    stated = file.meta.get("protocol")
+    adopted = []
+    if dims is None and file.d != DEFAULT_DIMS:
+        adopted.append(f"{file.d} dims")
+    if protocol is None and stated in PROTOCOLS:
+        protocol = stated
+        if stated != DEFAULT_PROTOCOL:
+            adopted.append(f"protocol {stated}")
+    if adopted:
+        warn(f"images are read with {' and '.join(adopted)}, as {file.name} was made")
+    return file.d, protocol or DEFAULT_PROTOCOL
+
+
+def assume_protocols(known: list[Statistics | None], used: str | None) -> list[str | None]:
+    """Return the protocol assumed for each side whose statistics do not say it, and say so.
+
+    `used` is the protocol that images are read with; None: both sides are statistics.
+    """
+    stated = [used if side is None else side.meta.get("protocol") for side in known]
+    if stated == [None, None]:
+        return _assumed_of_two(cast(list[Statistics], known))
+    assumed: list[str | None] = [None, None]
+    for i, (side, own, other) in enumerate(zip(known, stated, stated[::-1], strict=True)):
+        if side is None or own is not None:
+            continue
+        other = cast(str, other)
+        sign = assumed_protocol(side.meta, side.name)
+        how = f"--protocol {sign.protocol if sign else 'NAME'}" if used else "statistics of one protocol"
+        if sign is not None and sign.protocol != other:
+            warn(
+                f"{side.name} does not say its protocol, and {sign.sign}: it was probably made with {sign.protocol},"
+                f" while the other side is made with {other}, and the distance mixes the two; use {how}",
+                SuspiciousInputWarning,
+            )
+        elif sign is None and used is None and other != DEFAULT_PROTOCOL:
+            warn(
+                f"{side.name} does not say its protocol ({DEFAULT_PROTOCOL} if it is like most), and is compared with"
+                f" what was made with {other}",
+                SuspiciousInputWarning,
+            )
+        else:
+            why = f": {sign.sign}" if sign else f"; if it was made otherwise, use {how}"
+            warn(f"{side.name} does not say its protocol and is taken for {other}{why}")
+        assumed[i] = sign.protocol if sign else other
+    return assumed
+
+
+def _assumed_of_two(known: list[Statistics]) -> list[str | None]:
+    """Say that neither of two statistics says its protocol; return what they are taken for."""
+    signs = [assumed_protocol(side.meta, side.name) for side in known]
+    assumed: list[str | None] = [sign.protocol if sign else DEFAULT_PROTOCOL for sign in signs]
+    a, b = known
+    text = f"neither {a.name} nor {b.name} says its protocol: the distance means something only if it was one"
+    if assumed[0] != assumed[1]:
+        found = " and ".join(
+            f"{side.name} looks like {protocol} ({sign.sign})"
+            for side, protocol, sign in zip(known, assumed, signs, strict=True)
+            if sign is not None
+        )
+        warn(f"{text}; {found}", SuspiciousInputWarning)
+    else:
+        warn(text)
+    return assumed

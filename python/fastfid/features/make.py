@@ -1,0 +1,34 @@
+"""The network that is meant where the caller brings none."""
+
+import os
+
+from fastfid._checks import check_dims
+from fastfid.features.base import FeatureExtractor
+from fastfid.protocols import get_protocol
+
+__all__ = ["make_extractor"]
+
+
+def make_extractor(
+    dims: int = 2048,
+    protocol: str = "pytorch-fid",
+    device: str | int = "auto",
+    weights: str | os.PathLike[str] | None = None,
+    precision: str = "float32",
+) -> FeatureExtractor:
+    """Return the Inception network for the given layer and protocol; finds or fetches its weights.
+
+    Raises
+    ------
+    ValueError
+        Unknown `dims`, `protocol`, `device` or `precision`, or a precision that the device does not have.
+    fastfid.WeightsError
+        The weights are nowhere to be had, or are not the right ones.
+    fastfid.BackendUnavailable
+        There is no such device.
+    """
+    dims = check_dims(dims)
+    get_protocol(protocol)
+    from fastfid.features.inception import InceptionV3  # loads ONNX Runtime: not for two .npz files
+
+    return InceptionV3(dims, protocol=protocol, precision=precision, device=device, weights=weights)

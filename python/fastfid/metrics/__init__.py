@@ -1,0 +1,1 @@
+"""What is computed of two sets of features; one file a metric."""

@@ -1,0 +1,122 @@
+"""The keywords of every function that reads images, and the checks of what they are given."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from typing import Any, Final, Literal, TypedDict
+
+from fastfid._checks import check_at_least, check_device, check_on_error
+from fastfid._progress import ProgressMode, check_progress
+from fastfid.cache import CacheMode
+from fastfid.features.base import FeatureExtractor, check_extractor
+from fastfid.precisions import check_precision_name
+from fastfid.protocols import get_protocol
+
+__all__ = [
+    "DEFAULT_DIMS",
+    "DEFAULT_PROTOCOL",
+    "Dims",
+    "FIDOptions",
+    "MethodName",
+    "PrecisionName",
+    "ProtocolName",
+    "SourceOptions",
+    "check_options",
+]
+
+Dims = Literal[64, 192, 768, 2048]
+ProtocolName = Literal["pytorch-fid", "tensorflow", "clean", "torchmetrics", "none"]
+PrecisionName = Literal["float32", "tf32", "float16"]
+MethodName = Literal["auto", "eigen", "newton-schulz"]
+
+DEFAULT_DIMS: Final = 2048
+DEFAULT_PROTOCOL: Final = "pytorch-fid"
+
+
+class _NetworkOptions(TypedDict, total=False):
+    """Which network reads the images, and how it is fed."""
+
+    dims: Dims | None
+    protocol: ProtocolName | None
+    device: str | int
+    precision: PrecisionName
+    weights: str | os.PathLike[str] | None
+    extractor: FeatureExtractor | None
+    batch_size: int | None
+    num_workers: int | None
+    on_error: Literal["raise", "skip"]
+    max_errors: int | None
+    progress: ProgressMode
+    cache: CacheMode
+
+
+class SourceOptions(TypedDict, total=False):
+    """How a source is read; every function that takes sources takes these keywords."""
+
+    recursive: bool
+    """Search sub-folders too (pytorch-fid does not)."""
+    any_case: bool
+    """Take upper-case file extensions too (pytorch-fid does not)."""
+    match: str | None
+    """Take only pictures whose name this pattern matches, such as ``*.input.png``."""
+    key: str | None
+    """The array of images in an ``.npz``. Default: ``arr_0``."""
+    layout: Literal["nhwc", "nchw"] | None
+    """Axis order of arrays, where their shape leaves it open."""
+    value_range: tuple[float, float] | None
+    """Black and white of float arrays, such as (0, 1) or (-1, 1). Without it float images are refused."""
+    num: int | None
+    """Use a random subset of this many images."""
+    seed: int
+    """Seed of that subset."""
+    alpha: bool
+    """Composite transparent pictures on white; else the alpha channel is dropped, as the peers do."""
+    exif: bool
+    """Turn pictures as their EXIF orientation says; else it is ignored, as the peers do."""
+    max_pixels: int
+    """Refuse pictures that declare more pixels, before they are decoded. Default: Pillow's, 89 million."""
+
+
+class FIDOptions(_NetworkOptions, SourceOptions, total=False):
+    """The keywords of :func:`compute_fid`, for its overloads."""
+
+    force: bool
+    tol: float | None
+    uncertainty: bool
+
+
+def check_options(
+    batch_size: int | None,
+    num_workers: int | None,
+    on_error: str,
+    max_errors: int | None,
+    protocol: str | None,
+    device: str | int,
+    precision: str,
+    extractor: FeatureExtractor | None,
+    progress: ProgressMode,
+    options: Mapping[str, Any],
+) -> None:
+    """Refuse bad arguments before anything is read, also where statistics make them superfluous."""
+    if batch_size is not None:
+        check_at_least("batch_size", batch_size, 1)
+    if num_workers is not None:
+        check_at_least("num_workers", num_workers, 0)
+    check_on_error(on_error, max_errors)
+    if protocol is not None:
+        get_protocol(protocol)
+    check_device(device)
+    check_progress(progress)
+    if extractor is not None:
+        check_extractor(extractor)
+    check_precision_name(precision)
+    unknown = set(options) - set(SourceOptions.__annotations__)
+    if unknown:
+        raise TypeError(_unknown_keyword(sorted(unknown)))
+
+
+def _unknown_keyword(unknown: list[str]) -> str:
+
+    close = difflib.get_close_matches(unknown[0], [*FIDOptions.__annotations__, "return_info"], n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"unexpected keyword arguments: {', '.join(unknown)}{hint}"
