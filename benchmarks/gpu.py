@@ -688,14 +688,16 @@ def host_time(run: Run, extractor: Any, images: Any, name: str) -> None:
     """The host's part of an update: what a training loop pays."""
     import torch
 
+    from fastfid.metrics.moments import FeatureMoments
+    from fastfid.pipeline import DeviceFeed
     from fastfid.sources.device import DeviceImages
 
-    side = extractor.device_side(DEVICE)
+    feed = DeviceFeed(extractor.on_device(DEVICE), FeatureMoments(extractor.dims).update)
     batch = DeviceImages(images[:64])
     times = []
     for _ in range(UPDATES):
         begin = time.perf_counter()
-        side.update(batch, torch.cuda.current_stream().cuda_stream)
+        feed.add(batch, torch.cuda.current_stream().cuda_stream)
         times.append(time.perf_counter() - begin)
         torch.cuda.synchronize()
     run.row("64 images", name, times, note="host clock, without waiting for the device")
@@ -705,13 +707,16 @@ def time_extractor(run: Run, extractor: Any, images: Any, case: str, name: str) 
     """Return the median seconds from device images to moments."""
     import torch
 
+    from fastfid.metrics.moments import FeatureMoments
+    from fastfid.pipeline import DeviceFeed
     from fastfid.sources.device import DeviceImages
 
-    side = extractor.device_side(DEVICE)
-    stream = torch.cuda.ExternalStream(extractor._memory.stream.handle)
+    network = extractor.on_device(DEVICE)
+    feed = DeviceFeed(network, FeatureMoments(extractor.dims).update)
+    stream = torch.cuda.ExternalStream(network.new_rows(1).stream.handle)
     source = DeviceImages(images)
     caller = torch.cuda.current_stream().cuda_stream
-    times = run.events(lambda: side.update(source, caller), stream=stream, repeats=5)
+    times = run.events(lambda: feed.add(source, caller), stream=stream, repeats=5)
     note = "resize, network, spatial mean, moments"
     return run.row(case, name, times, count=len(source), unit="images/s", note=note)
 

@@ -69,7 +69,7 @@ def _peer(config: Config, environment: dict[str, str], folders: list[Path], dims
 
 
 def _bounded(found: dict[str, Any]) -> str:
-    width = max(found["upper"] - found["fid"], found["fid"] - found["lower"])
+    width = max(found["numerical_upper"] - found["fid"], found["fid"] - found["numerical_lower"])
     return f"FID {found['fid']:.10f} ± {width:.1g}"
 
 
@@ -81,8 +81,8 @@ def _whole(config: Config, case: str, folders: dict[str, list[Path]], dims: int)
     facts = {
         "dims": dims,
         "n": [whole[split].n for split in PARTS],
-        "lower": ours["lower"],
-        "upper": ours["upper"],
+        "lower": ours["numerical_lower"],
+        "upper": ours["numerical_upper"],
         "published": PUBLISHED if dims == 2048 else None,
     }
     return Result(
@@ -109,7 +109,12 @@ def _beside_the_peer(
         "pytorch-fid",
         config.threads,
         agreement=agree.as_dict("pytorch-fid", {"fastfid": difference}),
-        facts={"dims": dims, "n": [side.n for side in sides], "lower": ours["lower"], "upper": ours["upper"]},
+        facts={
+            "dims": dims,
+            "n": [side.n for side in sides],
+            "lower": ours["numerical_lower"],
+            "upper": ours["numerical_upper"],
+        },
     )
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from benchmarks.harness import Agreement, Config, Measured, Result, at_most, compare, keeps_up, probe, show
 from benchmarks.images import jpeg_folder, photograph, png_folder
 from fastfid import compute_statistics
-from fastfid.features import FeatureExtractor
+from fastfid.extractor import FeatureExtractor
 from fastfid.pipeline import extract
 from fastfid.sources import open_source
 from fastfid.sources.base import ImageSource

@@ -4,11 +4,13 @@ import sys
 import threading
 import time
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 
 from fastfid import Moments, _core
-from fastfid.features import FeatureExtractor, cuda, onnx
+from fastfid.extractor import FeatureExtractor
+from fastfid.features import cuda, onnx
 from fastfid.features.inception import InceptionV3
 
 
@@ -74,10 +76,26 @@ class HostArray:
     def __init__(self, values):
         self.values = values
         self.shape = values.shape
+        self.dtype = values.dtype
         self.data = values.ctypes.data
+        self.stream = SimpleNamespace(device=0, handle=11)
 
     def rows(self, start, stop):
         return HostArray(self.values[start:stop])
+
+    def fill_bytes(self, byte):
+        assert byte == 0
+        self.values[...] = 0
+
+    def copy_from(self, source):
+        assert (source.shape, source.dtype) == (self.values.shape, self.values.dtype)
+        self.values[...] = source
+
+    def copy_on_device(self, source):
+        self.values[...] = source.values
+
+    def numpy(self):
+        return self.values.copy()
 
     def __dlpack__(self, **_):
         return self.values.__dlpack__()
@@ -98,13 +116,6 @@ class HostMemory:
     def array(self, shape, dtype):
         return HostArray(np.full(shape, np.nan, dtype))
 
-    def fill(self, array, byte):
-        assert byte == 0
-        array.values[...] = 0
-
-    def copy(self, array, source):
-        array.values[...] = source.values
-
     def spatial_mean(self, map, out):
         self.runs += 1
         out.values[...] = _core.spatial_mean(map.values)
@@ -124,8 +135,8 @@ class HostMemory:
 
         return replay
 
-    def wait_for(self, caller):
-        self.calls.append(("wait_for", caller))
+    def wait_for(self, stream):
+        self.calls.append(("wait_for", stream))
 
     def preprocess(self, images, start, protocol, out):
         self.calls.append(("preprocess", len(out.values)))
@@ -134,27 +145,25 @@ class HostMemory:
         part = part if images.channels_last else np.moveaxis(part, 1, -1)
         out.values[...] = _core.preprocess(list(part), protocol)
 
-    def hold(self, caller):
-        self.held.append(caller)
-        self.calls.append(("hold", caller))
-
-    def moments(self, d):
-        return HostMoments(d)
+    def hold(self, stream):
+        self.held.append(stream)
+        self.calls.append(("hold", stream))
 
 
-class HostMoments:
-    def __init__(self, d):
-        self._moments = Moments(d)
+class HostMoments(Moments):
+    """DeviceMoments on the host."""
 
-    def update(self, rows):
-        self._moments.update(rows.values.copy())  # a device would read them before the next run writes them
+    def __init__(self, d, *, device, arithmetic):
+        assert arithmetic == "float64"
+        super().__init__(d)
+        self.device = device
+
+    def update(self, rows, *, stream):
+        assert stream == rows.stream.handle
+        super().update(rows.values.copy())  # a device would read them before the next run writes them
 
     def to_host(self):
-        return Moments.from_state(self._moments.state())
-
-    @property
-    def on_device(self):
-        return self._moments  # for who plays _core.frechet_distance
+        return Moments.from_state(self.state())
 
 
 class Tensor:
@@ -180,8 +189,10 @@ class OnDevice(InceptionV3):
         super().__init__(dims, protocol=protocol, device="cpu")
         self.device = self._network.device = "cuda:0"
         self._network.bind = self._bind
-        self.memories = []
-        self._rows = batch_size
+        self.batch_size = batch_size
+        self.concurrency = 1
+        self.memory = HostMemory()
+        self._there = cuda.CudaNetwork(self._network, self.memory, protocol, batch_size)
 
     def _bind(self, image, shape, map):
         self._network.device = "cpu"
@@ -189,14 +200,3 @@ class OnDevice(InceptionV3):
             return onnx.Network.bind(self._network, image, shape, map)
         finally:
             self._network.device = "cuda:0"
-
-    def device_side(self, device):
-        cuda.expect_device(device, self.device)
-        self.memories.append(HostMemory())
-        return cuda.DeviceSide(self._network, self.memories[-1], self.protocol, self._rows)
-
-    def device_features(self, images, caller):
-        self._memory = HostMemory()
-        self.memories.append(self._memory)
-        self.batch_size = self._rows
-        return super().device_features(images, caller)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from cuda_cases import MomentsCase
 from emulation import compile_library
-from stubs import HostMemory, OnDevice
+from stubs import OnDevice
 from stubs import Tensor as GpuTensor
 
 import fastfid
@@ -407,18 +407,15 @@ def test_fid_takes_its_distance_where_the_images_came(emulated, libraries, monke
     """FID.compute(device="cuda"), and frechet_distance of one's own moments."""
     calls = []
 
-    class Accumulator:  # of cuda.Memory; the rows are HostArrays
-        def __init__(self, d):
-            self.on_device = emulated.DeviceMoments(d)
-
-        def update(self, rows):
-            self.on_device.update(Tensor(rows.values.copy()))
+    class Accumulator(emulated.DeviceMoments):
+        def update(self, rows, *, stream):  # HostArrays
+            super().update(Tensor(rows.values.copy()))
 
         def to_host(self):
             calls.append("to_host")
-            return self.on_device.to_host()
+            return super().to_host()
 
-    monkeypatch.setattr(HostMemory, "moments", lambda self, d: Accumulator(d))
+    monkeypatch.setattr(fastfid._core, "DeviceMoments", Accumulator)
     images = np.random.default_rng(9).integers(0, 256, (2, 7, 80, 80, 3), dtype=np.uint8)
     images[1] //= 2
     fid = fastfid.FID(extractor=OnDevice(64, "none", 4))

@@ -17,17 +17,27 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from stubs import HostMemory, OnDevice, Tensor
+from stubs import HostMemory, HostMoments, OnDevice, Tensor
 
 from fastfid import FID, Moments, _core, compute_fid, compute_statistics
 from fastfid._checks import DIMS
 from fastfid.errors import BackendUnavailable
 from fastfid.features import cuda, onnx
 from fastfid.features.inception import InceptionV3
+from fastfid.metrics.moments import FeatureMoments
+from fastfid.pipeline import DeviceFeed, features_on_device
 from fastfid.sources import open_source
 from fastfid.sources.device import DeviceImages, callers_stream, device_of
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def moments_on_the_host(request, monkeypatch):
+    """In the place of a device's, where there is none."""
+    if request.node.get_closest_marker("cuda") is None:
+        monkeypatch.setattr(_core, "DeviceMoments", HostMoments)
+
 
 # ------------------------------------------------------------------------------------------------------ spatial mean
 
@@ -98,6 +108,21 @@ def pictures(n, seed, size=(80, 91)):
     return np.random.default_rng((seed, n)).integers(0, 256, (n, *size, 3), dtype=np.uint8)
 
 
+class Side:
+    """Images on a device, and the moments of their features: what FID has of each side."""
+
+    def __init__(self, extractor):
+        self.moments = FeatureMoments(extractor.dims)
+        self.feed = DeviceFeed(extractor.on_device("cuda:0"), self.moments.update)
+
+    def update(self, images, stream):
+        self.feed.add(images, stream)
+
+    def total(self):
+        self.feed.flush()
+        return self.moments.total()
+
+
 def assert_same(moments, expected):
     assert moments.n == expected.n
     np.testing.assert_array_equal(moments.mean, expected.mean)
@@ -110,13 +135,13 @@ def test_any_split_gives_the_bits_of_the_host(splits):
     images = pictures(7, 1)
     expected = Moments(64)
     expected.update(InceptionV3(64, protocol="none", device="cpu")(images))
-    side = extractor.device_side("cuda:0")
+    side, memory = Side(extractor), extractor.memory
     start = 0
     for n in splits:
-        side.update(DeviceImages(Tensor(images[start : start + n])), caller=17)
+        side.update(DeviceImages(Tensor(images[start : start + n])), 17)
         start += n
-    assert extractor.memories[0].held == [17] * len(splits)  # each caller waits once, for all its images
-    calls = iter(extractor.memories[0].calls)
+    assert memory.held == [17] * len(splits)  # each caller waits once, for all its images
+    calls = iter(memory.calls)
     for n in splits:  # and is waited for, before the first of them is read
         assert next(calls) == ("wait_for", 17)
         while n:
@@ -125,13 +150,11 @@ def test_any_split_gives_the_bits_of_the_host(splits):
             n -= count
         assert next(calls) == ("hold", 17)
     assert next(calls, None) is None
-    assert extractor.memories[0].runs == 2  # full batches only, until somebody asks
-    assert_same(side.to_host(), expected)
-    assert extractor.memories[0].runs == 3
-    assert_same(side.to_host(), expected)  # asking changes nothing
-    side.reset()
-    side.update(DeviceImages(Tensor(images)), caller=17)
-    assert_same(side.to_host(), expected)
+    assert memory.runs == 2  # full batches only, until the moments are asked for
+    assert side.feed.waiting == 1
+    assert_same(side.total(), expected)
+    assert memory.runs == 3
+    assert_same(side.total(), expected)  # asking changes nothing
 
 
 def test_the_third_run_and_later_ones_are_replayed():
@@ -140,20 +163,38 @@ def test_the_third_run_and_later_ones_are_replayed():
     images = pictures(14, 1)
     expected = Moments(64)
     expected.update(InceptionV3(64, protocol="none", device="cpu")(images))
-    side = extractor.device_side("cuda:0")
+    side, memory = Side(extractor), extractor.memory
     for start in range(0, 14, 2):
-        side.update(DeviceImages(Tensor(images[start : start + 2])), caller=17)
-    assert_same(side.to_host(), expected)
-    (memory,) = extractor.memories
+        side.update(DeviceImages(Tensor(images[start : start + 2])), 17)
+    assert_same(side.total(), expected)
     assert (memory.runs, memory.replays) == (5, 3)
     assert memory.calls.count(("record", None)) == 1
     # Another size is another recording.
     other = pictures(9, 2, (90, 80))
     expected.update(InceptionV3(64, protocol="none", device="cpu")(other))
-    side.update(DeviceImages(Tensor(other)), caller=17)
-    assert_same(side.to_host(), expected)
+    side.update(DeviceImages(Tensor(other)), 17)
+    assert_same(side.total(), expected)
     assert (memory.runs, memory.replays) == (8, 4)
     assert memory.calls.count(("record", None)) == 2
+
+
+def test_batches_are_used_again():
+    """By all feeds of a network, and by forward(): one that no images wait in is free."""
+    extractor = OnDevice(64, "none", 3)
+    made = []
+    array = extractor.memory.array
+    extractor.memory.array = lambda shape, dtype: made.append(shape) or array(shape, dtype)
+    first, second = Side(extractor), Side(extractor)
+    first.update(DeviceImages(Tensor(pictures(3, 1))), 17)
+    second.update(DeviceImages(Tensor(pictures(6, 2))), 17)
+    features_on_device(extractor.on_device("cuda:0"), DeviceImages(Tensor(pictures(2, 3))), 17)
+    extractor(pictures(4, 4))
+    inputs = (3, 3, 80, 91)
+    assert made.count(inputs) == 1
+    first.update(DeviceImages(Tensor(pictures(1, 5))), 17)  # which waits in the one
+    second.update(DeviceImages(Tensor(pictures(3, 6))), 17)
+    assert made.count(inputs) == 2
+    assert (first.total().n, second.total().n) == (4, 9)
 
 
 @pytest.mark.parametrize("cuda_graph", [False, True])
@@ -161,10 +202,10 @@ def test_a_batch_frees_its_memory_at_once(cuda_graph):
     """Without the collector of cycles, which knows nothing of a device's memory."""
     extractor = OnDevice(64, "none", 2)
     extractor._network.cuda_graph = cuda_graph
-    batch = cuda.DeviceBatch(extractor._network, HostMemory(), (2, 80, 90))
+    batch = cuda.CudaBatch(extractor._network, HostMemory(), "none", (2, 80, 90))
     for _ in range(4):
         batch.run()
-    image = weakref.ref(batch.images.values)
+    image = weakref.ref(batch.inputs.values)
     gc.disable()
     try:
         del batch
@@ -188,8 +229,8 @@ def test_where_there_is_no_cuda_graph(options, text, monkeypatch):
 
 def test_an_unknown_stream_is_not_waited_for():
     extractor = OnDevice(64, "none", 3)
-    extractor.device_side("cuda:0").update(DeviceImages(Tensor(pictures(4, 1))), None)
-    assert extractor.memories[0].calls == [("preprocess", 3), ("preprocess", 1), ("hold", None)]
+    Side(extractor).update(DeviceImages(Tensor(pictures(4, 1))), None)
+    assert extractor.memory.calls == [("preprocess", 3), ("preprocess", 1), ("hold", None)]
 
 
 class FakeCore:
@@ -236,8 +277,9 @@ class FakeCore:
 
 def test_rows_on_a_device_are_summed_in_float64(monkeypatch):
     core = FakeCore(monkeypatch)
-    cuda.CudaMemory(1).moments(64).update("rows")
-    assert core.calls == [("moments", 64, 1, "float64"), ("update", "rows", 11)]
+    rows = SimpleNamespace(stream=SimpleNamespace(device=1, handle=11))
+    FeatureMoments(64).update(rows)
+    assert core.calls == [("moments", 64, 1, "float64"), ("update", rows, 11)]
 
 
 def test_the_tensor_itself_is_read(monkeypatch):
@@ -265,10 +307,6 @@ def test_the_tensor_itself_is_read(monkeypatch):
 def test_runs_of_one_network_do_not_overlap():
     """Two sides and forward(), from three threads, while each run takes a while."""
     extractor = OnDevice(64, "none", 2)
-    extractor._memory = extractor.device_side("cuda:0")._memory
-    extractor.batch_size = 2
-    extractor._memory.copy_from = lambda array, source: array.values.__setitem__(..., source)
-    extractor._memory.numpy = lambda array: array.values.copy()
     bind, running, most = extractor._network.bind, [0], [0]
 
     def slow(*places):
@@ -287,7 +325,7 @@ def test_runs_of_one_network_do_not_overlap():
     images = pictures(6, 3)
     expected = Moments(64)
     expected.update(InceptionV3(64, protocol="none", device="cpu")(images))
-    sides = [extractor.device_side("cuda:0") for _ in range(2)]
+    sides = [Side(extractor) for _ in range(2)]
     with ThreadPoolExecutor(3) as pool:
         on_host = pool.submit(extractor, images)
         updates = [pool.submit(side.update, DeviceImages(Tensor(images)), 1) for side in sides]
@@ -296,20 +334,20 @@ def test_runs_of_one_network_do_not_overlap():
         features = on_host.result()
     assert most == [1]
     for side in sides:
-        assert_same(side.to_host(), expected)
+        assert_same(side.total(), expected)
     np.testing.assert_array_equal(features, expected.rows)
 
 
 def test_first_updates_from_two_threads_share_a_side():
     extractor = OnDevice(64, "none", 4)
     both = threading.Barrier(2)
-    make = extractor.device_side
+    make = extractor.on_device
 
     def slow(device):
         time.sleep(0.1)  # long enough for the other thread to ask as well
         return make(device)
 
-    extractor.device_side = slow
+    extractor.on_device = slow
     fid = FID(extractor=extractor)
 
     def update(seed):
@@ -318,7 +356,6 @@ def test_first_updates_from_two_threads_share_a_side():
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(update, (1, 2)))
-    assert len(extractor.memories) == 1
     assert fid.real.n == 6
 
 
@@ -342,14 +379,14 @@ def test_first_updates_from_two_threads_load_one_network(monkeypatch):
 def test_features_stay_where_the_images_are(n):
     extractor = OnDevice(64, "pytorch-fid", 3)
     images = pictures(n, 3)
-    features = extractor.device_features(DeviceImages(Tensor(images)), 17)
+    features = features_on_device(extractor.on_device("cuda:0"), DeviceImages(Tensor(images)), 17)
     np.testing.assert_array_equal(features.values, InceptionV3(64, device="cpu")(images))
-    (memory,) = extractor.memories
+    memory = extractor.memory
     assert memory.held == [17]
     assert memory.calls[0] == ("wait_for", 17)
     assert memory.calls[-1] == ("hold", 17)
     with pytest.raises(ValueError, match="expected a tensor on cuda:0"):
-        extractor.device_features(DeviceImages(Tensor(images, 1)), 17)
+        extractor.on_device("cuda:1")
 
 
 def test_torchmetrics_names_take_features_on_the_device(monkeypatch, torchvision_importable):
@@ -375,11 +412,11 @@ def test_layouts_and_mixed_sizes():
     on_host = InceptionV3(64, protocol="none", device="cpu")
     for images in (wide, tall, wide):
         expected.update(on_host(images))
-    side = extractor.device_side("cuda:0")
+    side = Side(extractor)
     side.update(DeviceImages(Tensor(wide)), None)
     side.update(DeviceImages(Tensor(np.ascontiguousarray(tall.transpose(0, 3, 1, 2)))), None)
     side.update(DeviceImages(Tensor(wide)), None)
-    assert_same(side.to_host(), expected)
+    assert_same(side.total(), expected)
 
 
 def test_fid_of_tensors_is_the_fid_of_arrays():
@@ -392,7 +429,7 @@ def test_fid_of_tensors_is_the_fid_of_arrays():
     fid.update(Tensor(a[:5]), real=True, stream=3)
     fid.update(Tensor(b), real=False, stream=4)
     fid.update(Tensor(a[5:]), real=True, stream=5)
-    assert [memory.held for memory in extractor.memories] == [[3, 5], [4]]
+    assert extractor.memory.held == [3, 4, 5]
     assert fid.compute() == plain.compute()
     # Both ways in, on one side; and all that carries a state.
     fid.update(a, real=False)
@@ -415,10 +452,10 @@ def test_fid_of_tensors_is_the_fid_of_arrays():
 
 def test_pickle_leaves_the_device_behind():
     fid = FID(dims=64)
-    fid._device_sides[True] = OnDevice(64, "none", 4).device_side("cuda:0")
-    fid._device_sides[True].update(DeviceImages(Tensor(pictures(5, 6))), None)
+    fid._extractor = OnDevice(64, "pytorch-fid", 4)
+    fid.update(Tensor(pictures(5, 6)), real=True, stream=1)
     back = pickle.loads(pickle.dumps(fid))
-    assert back._device_sides == {}
+    assert back._feeds == {}
     assert back.real.n == fid.real.n == 5
     np.testing.assert_array_equal(back.real.mu, fid.real.mu)
 
@@ -485,9 +522,9 @@ def test_an_extension_without_cuda_says_so(monkeypatch):
     with pytest.raises(BackendUnavailable, match="fastfid's own CUDA part"):
         cuda.CudaMemory(0)
     extract = InceptionV3(64, device="cpu")
-    extract.device, extract._why_no_memory = "cuda:0", "fastfid's own CUDA part is not built: nvcc was not found"
+    extract.device, extract._why_not_there = "cuda:0", "fastfid's own CUDA part is not built: nvcc was not found"
     with pytest.raises(BackendUnavailable, match=r"nvcc was not found. Pass images.cpu\(\)"):
-        extract.device_side("cuda:0")
+        extract.on_device("cuda:0")
 
 
 def test_what_is_a_tensor_on_a_gpu():
@@ -572,14 +609,13 @@ class TestOnADevice:
 
     def test_tensors_give_the_moments_of_the_features(self, on_gpu, photographs):
         tensor = torch.from_numpy(photographs).cuda()
-        side = on_gpu.device_side("cuda:0")
+        side = Side(on_gpu)
         assert len(photographs) >= 3 * on_gpu.batch_size
         for part in (tensor[:5], tensor[5:6], tensor[6:].permute(0, 3, 1, 2)):
             side.update(open_source(part), callers_stream(part))
         expected = Moments(2048)
         expected.update(on_gpu(photographs))
-        result = side.to_host()
-        np.testing.assert_array_equal(result.rows, expected.rows)
+        np.testing.assert_array_equal(side.total().rows, expected.rows)
 
     def test_update_does_not_wait(self, on_gpu, photographs):
         """Half a second of work is ahead of the images on the caller's stream; update returns before it is done."""
@@ -622,11 +658,12 @@ class TestOnADevice:
 
     def test_features_stay_on_the_device(self, on_gpu, photographs):
         tensor = torch.from_numpy(photographs).cuda()
-        features = torch.from_dlpack(on_gpu.device_features(open_source(tensor), callers_stream(tensor)))
+        network = on_gpu.on_device("cuda:0")
+        features = torch.from_dlpack(features_on_device(network, open_source(tensor), callers_stream(tensor)))
         assert features.is_cuda
         kept = features.clone()
         del features  # the memory may be used anew, but not before the copy has been made
-        on_gpu.device_features(open_source(tensor.flip(0)), callers_stream(tensor))
+        features_on_device(network, open_source(tensor.flip(0)), callers_stream(tensor))
         np.testing.assert_array_equal(kept.cpu().numpy(), on_gpu(photographs))
 
     def test_torchmetrics_names(self, photographs, torchvision_importable):
@@ -646,11 +683,11 @@ class TestOnADevice:
         plain, replayed = (InceptionV3(2048, precision="tf32", cuda_graph=x, device="cuda:0") for x in (False, True))
         many = np.concatenate([photographs, photographs[::-1]])  # seven runs
         np.testing.assert_array_equal(replayed(many), plain(many))
-        sides = [extractor.device_side("cuda:0") for extractor in (plain, replayed)]
+        sides = [Side(extractor) for extractor in (plain, replayed)]
         tensor = torch.from_numpy(many).cuda()
         for side in sides:
             side.update(open_source(tensor), callers_stream(tensor))
-        np.testing.assert_array_equal(sides[0].to_host().rows, sides[1].to_host().rows)
+        np.testing.assert_array_equal(sides[0].total().rows, sides[1].total().rows)
 
     def test_a_tensor_on_the_host_beside(self, on_gpu, photographs):
         fid = FID(extractor=on_gpu)

@@ -15,6 +15,7 @@ from stubs import GridMeans
 import fastfid
 from fastfid import FID, Statistics, _core, compute_fid, compute_statistics, frechet_distance
 from fastfid.errors import FastfidWarning, SkippedImagesWarning, SuspiciousInputWarning
+from fastfid.metrics.moments import FeatureMoments
 
 
 def images(n, seed, low=0, high=256, size=(9, 11)):
@@ -255,7 +256,7 @@ def test_what_was_adopted_stays_with_its_network(monkeypatch, adopt):
     fid = filled(images(20, 1), images(25, 2), 10)
     other = FID(dims=64, protocol="none")
     other.dims = 12
-    other._moments = {real: fastfid.Moments(12) for real in (True, False)}
+    other._moments = {real: FeatureMoments(12) for real in (True, False)}
     if adopt == "merge":
         other.merge(fid)
     else:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastfid.features import FeatureExtractor
+from fastfid.extractor import FeatureExtractor
 from fastfid.pipeline import extract
 from fastfid.sources import ImageItem, ImageSource
 

@@ -35,7 +35,7 @@ def test_full_rank_agrees_with_scipy(sides):
     for method in ("eigen", "newton-schulz"):
         info = frechet_distance((mu1, sigma1), (mu2, sigma2), method=method, tol=1e-6, return_info=True)
         assert info["fid"] == pytest.approx(truth, rel=1e-9)
-        assert info["lower"] <= info["fid"] <= info["upper"]
+        assert info["numerical_lower"] <= info["fid"] <= info["numerical_upper"]
     moments = []
     for z in (x, y):
         moments.append(Moments(2048))

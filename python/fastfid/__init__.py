@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from fastfid.evaluation import compute_fid, compute_statistics
-    from fastfid.features.base import FeatureExtractor
+    from fastfid.extractor import FeatureExtractor
     from fastfid.features.inception import InceptionV3
     from fastfid.fid import FID
     from fastfid.metrics.fid import frechet_distance
@@ -60,7 +60,7 @@ _HOME = {
     "DeviceMoments": "_core",
     "FID": "fid",
     "FastfidWarning": "errors",
-    "FeatureExtractor": "features.base",
+    "FeatureExtractor": "extractor",
     "ImageError": "errors",
     "InceptionV3": "features.inception",
     "Moments": "_core",

@@ -14,9 +14,10 @@ from fastfid._progress import ProgressMode
 from fastfid.assumptions import assume_protocols, dims_and_protocol
 from fastfid.cache import CacheMode, StatisticsCache
 from fastfid.errors import NumericalError, SkippedImagesWarning, SuspiciousInputWarning
-from fastfid.features.base import FeatureExtractor
+from fastfid.extractor import FeatureExtractor
 from fastfid.features.make import make_extractor
 from fastfid.metrics.fid import distance, distance_record
+from fastfid.metrics.moments import FeatureMoments
 from fastfid.options import (
     DEFAULT_DIMS,
     DEFAULT_PROTOCOL,
@@ -27,7 +28,7 @@ from fastfid.options import (
     SourceOptions,
     check_options,
 )
-from fastfid.pipeline import Report, extract
+from fastfid.pipeline import DeviceFeed, Report, extract
 from fastfid.provenance import check_provenance, provenance_of
 from fastfid.sources import ImageSource, is_statistics_file, open_source
 from fastfid.sources.device import DeviceImages, callers_stream
@@ -94,11 +95,14 @@ class _Reading:
         return side
 
     def _read(self, source: ImageSource) -> _Side:
-        if isinstance(source, DeviceImages) and (side := self.extractor.device_side(source.device)) is not None:
+        if isinstance(source, DeviceImages) and (network := self.extractor.on_device(source.device)) is not None:
             if self.groups:
                 raise ValueError("uncertainty: needs images on the host; pass images.cpu()")
-            side.update(source, callers_stream(source.tensor))
-            return self._fitted(source, Report(n=len(source)), side.to_host())
+            accumulated = FeatureMoments(self.extractor.dims)
+            feed = DeviceFeed(network, accumulated.update)
+            feed.add(source, callers_stream(source.tensor))
+            feed.flush()
+            return self._fitted(source, Report(n=len(source)), accumulated.total())
         moments = Moments(self.extractor.dims, groups=self.groups)
         report = extract(
             source,

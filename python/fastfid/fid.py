@@ -4,27 +4,25 @@ import numbers
 import os
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from fastfid import mistakes
 from fastfid._checks import check_device, check_dims, check_real
 from fastfid._console import warn
 from fastfid._core import Moments
 from fastfid.errors import SuspiciousInputWarning
-from fastfid.features.base import FeatureExtractor, check_extractor
+from fastfid.extractor import FeatureExtractor, check_extractor
 from fastfid.features.make import make_extractor
 from fastfid.metrics.fid import distance
+from fastfid.metrics.moments import FeatureMoments
 from fastfid.options import DEFAULT_DIMS, DEFAULT_PROTOCOL, Dims, PrecisionName, ProtocolName, SourceOptions
-from fastfid.pipeline import extract
+from fastfid.pipeline import DeviceFeed, extract
 from fastfid.precisions import check_precision
 from fastfid.protocols import get_protocol
 from fastfid.provenance import check_provenance, provenance_of
 from fastfid.sources import open_source
 from fastfid.sources.device import DeviceImages, callers_stream
 from fastfid.statistics import AnyStatistics, DeviceStatistics, Statistics
-
-if TYPE_CHECKING:
-    from fastfid.features.cuda import DeviceSide
 
 __all__ = ["FID"]
 
@@ -77,18 +75,18 @@ class FID:
         self._is_extractor_given = extractor is not None
         self._adopted: dict[str, Any] = {}  # provenance of what came in by merge or load_state_dict
         self._num_workers = num_workers
-        self._moments = {True: Moments(self.dims), False: Moments(self.dims)}
+        self._moments = {real: FeatureMoments(self.dims) for real in (True, False)}
         self._censuses = {real: mistakes.Census(keeps_digests=False) for real in (True, False)}
-        self._device_sides: dict[bool, DeviceSide] = {}  # of tensors on a GPU; what they hold is not in _moments
-        self._lock = threading.RLock()  # while the network or a side on a GPU is made, which takes long
+        self._feeds: dict[bool, DeviceFeed] = {}  # of tensors on a GPU
+        self._lock = threading.RLock()  # while the network or a feed is made
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{name}={self._count(real)}" for name, real in (("real", True), ("fake", False)))
         return f"FID(dims={self.dims}, protocol={self.protocol!r}, {counts})"
 
     def _count(self, real: bool) -> int:
-        side = self._device_sides.get(real)
-        return self._moments[real].n + (side.n if side is not None else 0)
+        feed = self._feeds.get(real)
+        return self._moments[real].n + (feed.waiting if feed is not None else 0)
 
     @property
     def extractor(self) -> FeatureExtractor:
@@ -135,8 +133,8 @@ class FID:
         source = open_source(images, **options)
         for note in source.notes:
             warn(note)
-        if isinstance(source, DeviceImages) and (side := self._device_side(real, source.device)) is not None:
-            side.update(source, callers_stream(images, stream))
+        if isinstance(source, DeviceImages) and (feed := self._feed(real, source.device)) is not None:
+            feed.add(source, callers_stream(images, stream))
             return
         if stream is not None:
             raise ValueError("stream: is for tensors on the GPU that the network runs on; these images are not")
@@ -148,14 +146,13 @@ class FID:
             census=self._censuses[real],
         )
 
-    def _device_side(self, real: bool, device: str) -> "DeviceSide | None":
+    def _feed(self, real: bool, device: str) -> DeviceFeed | None:
+        """Return what takes tensors on `device` for one side; None: the extractor knows the host only."""
         with self._lock:
-            if real not in self._device_sides:
-                created = self.extractor.device_side(device)
-                if created is None:
-                    return None
-                self._device_sides[real] = created
-            return self._device_sides[real]
+            network = self.extractor.on_device(device)
+            if network is not None and real not in self._feeds:
+                self._feeds[real] = DeviceFeed(network, self._moments[real].update)
+            return self._feeds.get(real)
 
     @property
     def real(self) -> Statistics:
@@ -172,18 +169,20 @@ class FID:
 
     def _statistics_on(self, device: str, real: bool) -> AnyStatistics:
         """Return one side as it is on `device`, where all of its images are there; else what comes to the host."""
-        side = self._device_sides.get(real)
-        if side is None or self._moments[real].n or device not in ("cuda", side.device):
+        moments = self._accumulated(real).on_device(device)
+        if moments is None:
             return self._statistics(real)
-        return DeviceStatistics(side.on_device(), self._provenance(), "real" if real else "fake")
+        return DeviceStatistics(moments, self._provenance(), "real" if real else "fake")
 
     def _total(self, real: bool) -> Moments:
         """Return the moments of one side's images, those on a GPU included; waits for it."""
-        if real not in self._device_sides:
-            return self._moments[real]
-        total = Moments.from_state(self._moments[real].state())
-        total.merge(self._device_sides[real].to_host())
-        return total
+        return self._accumulated(real).total()
+
+    def _accumulated(self, real: bool) -> FeatureMoments:
+        """Return the accumulator of one side, with all of its images in it."""
+        if real in self._feeds:
+            self._feeds[real].flush()
+        return self._moments[real]
 
     def compute(self, *, tol: float | None = None, device: str = "cpu") -> float:
         """Return the FID of the images so far; more may follow. Waits for a GPU that has images of it.
@@ -218,16 +217,16 @@ class FID:
         # Copies: the other may be this one, or grow meanwhile.
         seen = {real: Moments.from_state(other._total(real).state()) for real in (True, False)}
         for real, moments in seen.items():
-            self._moments[real].merge(moments)  # in place: an update may be running in another thread
+            self._moments[real].merge(moments)
         self._adopted = {**other._provenance(), **self._provenance()}
 
     def reset(self, *, real: bool = True, fake: bool = True) -> None:
         """Forget the images of both sides, or of one."""
         for side, wanted in ((True, real), (False, fake)):
             if wanted:
+                self._feeds.pop(side, None)
                 self._moments[side].reset()
                 self._censuses[side] = mistakes.Census(keeps_digests=False)
-                self._device_sides.pop(side, None)
 
     def _provenance(self) -> dict[str, Any]:
         known = provenance_of(self._extractor) if self._extractor is not None else self._adopted
@@ -237,8 +236,8 @@ class FID:
         """Leave a session of the network behind (it is loaded again when needed), but not what it was."""
         state = dict(self.__dict__)
         del state["_lock"]
-        state["_moments"] = {real: self._total(real) for real in (True, False)}
-        state["_device_sides"] = {}
+        state["_moments"] = {real: self._accumulated(real) for real in (True, False)}
+        state["_feeds"] = {}
         if not self._is_extractor_given:
             state["_extractor"] = None
             state["_adopted"] = self._provenance()
@@ -283,13 +282,13 @@ class FID:
         for real in (True, False):
             side = "real" if real else "fake"
             try:
-                moments[real] = Moments.from_state(dict(state[side]))
+                moments[real] = FeatureMoments.from_state(dict(state[side]))
             except (TypeError, ValueError) as error:  # NumericalError too
                 raise type(error)(f"{side}: {error}") from None
             if moments[real].d != self.dims:
                 raise ValueError(f"state: holds features of {moments[real].d} dims, expected {self.dims}")
-            if moments[real].groups != 0:
-                raise ValueError(f"{side}: state['groups']: expected 0, got {moments[real].groups}")
+            if (groups := moments[real].total().groups) != 0:
+                raise ValueError(f"{side}: state['groups']: expected 0, got {groups}")
+        self._feeds = {}
         self._moments = moments
-        self._device_sides = {}
         self._adopted = origin

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypedDict
 from fastfid._checks import check_at_least, check_device, check_on_error
 from fastfid._progress import ProgressMode, check_progress
 from fastfid.cache import CacheMode
-from fastfid.features.base import FeatureExtractor, check_extractor
+from fastfid.extractor import FeatureExtractor, check_extractor
 from fastfid.precisions import check_precision_name
 from fastfid.protocols import get_protocol
 

@@ -168,7 +168,8 @@ inline void run_block(Block& block, std::mt19937& random) {
   the_block = &block;
   const auto threads = block.fibers.size();
   constexpr std::size_t kStack = 64 << 10;
-  static std::vector<std::byte> stacks;
+  // Never destroyed: daemon threads run on them while the interpreter ends.
+  static auto& stacks = *new std::vector<std::byte>;
   if (stacks.size() < threads * kStack) stacks.resize(threads * kStack);
   for (std::size_t i = 0; i < threads; ++i) {
     Fiber& fiber = block.fibers[i];

@@ -430,7 +430,7 @@ def test_better_files_passed_over_are_counted(environment, many, few, tmp_path):
 def test_better_the_device_is_said(environment, few):
     done = command("fastfid", environment, *few, "--dims", "64")
     assert done.returncode == 0, done.stderr
-    assert torch.cuda.is_available() or "ran on the CPU: " in done.stderr
+    assert torch.cuda.is_available() or "running on the CPU: " in done.stderr
 
 
 NOT_REPRODUCED = {

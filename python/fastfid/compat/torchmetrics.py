@@ -23,12 +23,12 @@ except ImportError as error:
 from fastfid import _core
 from fastfid._checks import DIMS
 from fastfid._console import warn
-from fastfid.errors import NumericalError, SuspiciousInputWarning
-from fastfid.features.base import FeatureExtractor
+from fastfid.errors import BackendUnavailable, NumericalError, SuspiciousInputWarning
+from fastfid.extractor import FeatureExtractor
 from fastfid.features.make import make_extractor
 from fastfid.metrics.fid import frechet_distance
 from fastfid.mistakes import Census
-from fastfid.pipeline import extract
+from fastfid.pipeline import extract, features_on_device
 from fastfid.sources import open_source
 from fastfid.sources.device import DeviceImages, callers_stream
 from fastfid.statistics import Statistics
@@ -87,8 +87,12 @@ class _Inception(nn.Module):
         engine = self._engine_on(images.device)
         source = open_source(images, layout="nchw")
         if isinstance(source, DeviceImages):
-            features = engine.device_features(source, callers_stream(images))
-            if features is not None:
+            try:
+                network = engine.on_device(source.device)
+            except BackendUnavailable:  # fastfid was built without its CUDA part: by way of the host
+                network = None
+            if network is not None:
+                features = features_on_device(network, source, callers_stream(images))
                 return torch.utils.dlpack.from_dlpack(features).to(self.dtype)
         batches: list[NDArray[np.float32]] = []
         extract(source, engine, lambda rows: batches.append(rows.copy()), census=self.census)

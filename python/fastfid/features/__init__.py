@@ -1,5 +1,1 @@
-"""Feature extractors: images in, feature vectors out."""
-
-from fastfid.features.base import FeatureExtractor
-
-__all__ = ["FeatureExtractor"]
+"""Networks that turn images into feature vectors."""

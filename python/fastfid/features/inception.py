@@ -1,8 +1,6 @@
 """The FID Inception network as a feature extractor."""
 
-import itertools
 import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
@@ -11,22 +9,14 @@ from numpy.typing import NDArray
 from fastfid import _core
 from fastfid._checks import check_dims
 from fastfid.errors import BackendUnavailable
-from fastfid.features.base import FeatureExtractor
-from fastfid.features.cuda import (
-    CudaMemory,
-    DeviceBatch,
-    DeviceSide,
-    Memory,
-    expect_device,
-    features_of,
-    input_size,
-)
+from fastfid.extractor import FeatureExtractor
+from fastfid.features.cuda import CudaMemory, CudaNetwork
 from fastfid.features.onnx import Network, check_cuda_graph, check_provider, choose_device
 from fastfid.features.weights import find_weights
+from fastfid.pipeline import extract
 from fastfid.precisions import check_precision
 from fastfid.protocols import get_protocol
 from fastfid.sources import open_source
-from fastfid.sources.device import DeviceImages
 
 __all__ = ["InceptionV3"]
 
@@ -123,11 +113,9 @@ class InceptionV3(FeatureExtractor):
         check_provider(provider, precision, chosen)
         check_cuda_graph(cuda_graph, provider, chosen)
         found = find_weights(weights)
-        self._memory, self._why_no_memory = _memory_of(chosen)
-        stream = self._memory.stream if self._memory is not None else None
+        memory, self._why_not_there = _memory_of(chosen)
+        stream = memory.stream if memory is not None else None
         self._network = Network(dims, found, device, precision, stream, provider, cuda_graph)
-        if self._network.device == "cpu":
-            self._memory = None
         self.dims = dims
         self.protocol = protocol
         self.input_shape = None if protocol == "none" else (3, 299, 299)
@@ -138,7 +126,9 @@ class InceptionV3(FeatureExtractor):
         self.batch_size = _CHUNK[self.device.partition(":")[0]]
         # Single-threaded runs side by side: see Network.
         self.concurrency = _core.num_threads() if self.device == "cpu" else 1
-        self._batch: DeviceBatch | None = None  # of forward() on a CUDA device
+        self._there: CudaNetwork | None = None
+        if memory is not None and self.device != "cpu":
+            self._there = CudaNetwork(self._network, memory, protocol, self.batch_size)
 
     def __repr__(self) -> str:
         """Return one line that tells networks apart."""
@@ -180,59 +170,26 @@ class InceptionV3(FeatureExtractor):
     def forward(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Return the features, float32 (n, dims), of network inputs (n, 3, h', w')."""
         batch = np.ascontiguousarray(batch, dtype=np.float32)
-        if self._memory is not None:
-            return self._forward_on_device(batch, self._memory)
+        if self._there is not None:
+            return self._there.forward(batch)
         features = np.empty((len(batch), self.dims), np.float32)
-
-        def run(start: int) -> None:
+        for start in range(0, len(batch), self.batch_size):
             chunk = slice(start, start + self.batch_size)
             features[chunk] = self._network.features(batch[chunk])
-
-        starts = range(0, len(batch), self.batch_size)
-        if self.concurrency == 1 or len(starts) < 2:  # one chunk stays in this thread: the pipeline has several
-            for start in starts:
-                run(start)
-        else:
-            with ThreadPoolExecutor(min(self.concurrency, len(starts))) as pool:
-                list(pool.map(run, starts))
         return features
 
-    def _forward_on_device(self, batch: NDArray[np.float32], memory: CudaMemory) -> NDArray[np.float32]:
-        """Run the network in batches of one size; features of rows that are there to fill one are left out."""
-        features = np.empty((len(batch), self.dims), np.float32)
-        with self._network.lock:
-            place = self._batch_of(batch.shape[2:], memory)
-            for start in range(0, len(batch), self.batch_size):
-                chunk = batch[start : start + self.batch_size].astype(self._network.dtype, copy=False)
-                memory.copy_from(place.images.rows(0, len(chunk)), chunk)
-                place.run()
-                features[start : start + len(chunk)] = memory.numpy(place.features.rows(0, len(chunk)))
-        return features
-
-    def _batch_of(self, size: tuple[int, ...], memory: Memory) -> DeviceBatch:
-        """Return the batch for inputs of that height and width; one is kept."""
-        if self._batch is None or tuple(self._batch.images.shape[2:]) != size:
-            self._batch = None  # its memory first
-            self._batch = DeviceBatch(self._network, memory, (self.batch_size, size[0], size[1]))
-        return self._batch
-
-    def device_features(self, images: DeviceImages, caller: int | None) -> Any:
-        """Return the features of images on the network's device as an array there; see the base class."""
-        expect_device(images.device, self.device)
-        if self._memory is None:  # ONNX Runtime can use the device, and fastfid was built without its CUDA part
-            return None
-        with self._network.lock:
-            batch = self._batch_of(input_size(images, self.protocol), self._memory)
-            return features_of(images, caller, batch, self._memory, self.protocol, self.dims)
-
-    def device_side(self, device: str) -> DeviceSide:
-        """Return what takes tensors on `device` (``cuda:N``) without the host, for one side of an FID."""
-        expect_device(device, self.device)
-        if self._memory is None:
-            raise BackendUnavailable(
-                f"images: a tensor on {device} cannot be taken there: {self._why_no_memory}. Pass images.cpu()"
+    def on_device(self, device: str) -> CudaNetwork:
+        """Return what takes images that are on `device` (``cuda:N``) without the host; see the base class."""
+        if device != self.device:
+            raise ValueError(
+                f"images: expected a tensor on {self.device}, where the network runs, or images on the host; got one on"
+                f" {device}. Pass images.cpu(), or device={device!r}"
             )
-        return DeviceSide(self._network, self._memory, self.protocol, self.batch_size)
+        if self._there is None:  # ONNX Runtime can use the device, and our kernels cannot
+            raise BackendUnavailable(
+                f"images: a tensor on {device} cannot be taken there: {self._why_not_there}. Pass images.cpu()"
+            )
+        return self._there
 
     def __call__(self, images: Any, *, layout: Literal["nhwc", "nchw"] | None = None) -> NDArray[np.float32]:
         """Return the features of images, in their order.
@@ -256,12 +213,9 @@ class InceptionV3(FeatureExtractor):
         ValueError
             Another shape, a shape that leaves the axes open, or no images.
         """
-        rows = []
-        inputs = (self.prepare(item.load()) for item in open_source(images, layout=layout))
-        # Without a resize the sizes may differ: only neighbours of one size share a batch.
-        for _, same_size in itertools.groupby(inputs, key=np.shape):
-            while batch := list(itertools.islice(same_size, self.batch_size * self.concurrency)):
-                rows.append(self.forward(np.stack(batch)))
+        rows: list[NDArray[np.float32]] = []
+        source = open_source(images, layout=layout)
+        extract(source, self, lambda features: rows.append(features.copy()), mixed_sizes=True)
         if not rows:
             raise ValueError("images: expected at least one image, got none")
         return np.concatenate(rows)

@@ -3,7 +3,7 @@
 import os
 
 from fastfid._checks import check_dims
-from fastfid.features.base import FeatureExtractor
+from fastfid.extractor import FeatureExtractor
 from fastfid.protocols import get_protocol
 
 __all__ = ["make_extractor"]

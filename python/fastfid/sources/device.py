@@ -64,7 +64,7 @@ class DeviceImages(ImageSource):
     """A tensor (n, h, w, 3) or (n, 3, h, w) on a CUDA device, in its order; uint8, or torch's float with a range.
 
     Iterating copies it to the host, as a whole; an extractor that takes it where it is
-    (``FeatureExtractor.device_side``) uses the attributes instead.
+    (``FeatureExtractor.on_device``) uses the attributes instead.
 
     Attributes
     ----------

@@ -14,7 +14,7 @@ from fastfid import _core
 from fastfid._files import atomic_file, cache_folder
 from fastfid.compat._torch import require_torch
 from fastfid.compat.cleanfid.resize import MODES, check_mode
-from fastfid.features.base import FeatureExtractor
+from fastfid.extractor import FeatureExtractor
 from fastfid.features.make import make_extractor
 from fastfid.statistics import Statistics
 

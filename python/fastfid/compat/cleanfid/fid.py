@@ -33,7 +33,7 @@ from fastfid.compat.cleanfid.features import (
 from fastfid.compat.cleanfid.resize import build_resizer, check_mode
 from fastfid.compat.pytorch_fid.fid_score import calculate_frechet_distance, distance
 from fastfid.errors import ImageError, SuspiciousInputWarning
-from fastfid.features.base import FeatureExtractor
+from fastfid.extractor import FeatureExtractor
 from fastfid.npz import read_header
 from fastfid.pipeline import extract
 from fastfid.provenance import provenance_of

@@ -24,7 +24,7 @@ from fastfid._files import npz_path
 from fastfid.compat._items import ItemSource, file_items
 from fastfid.compat._torch import require_torch
 from fastfid.errors import NumericalError, SuspiciousInputWarning
-from fastfid.features.base import FeatureExtractor
+from fastfid.extractor import FeatureExtractor
 from fastfid.features.make import make_extractor
 from fastfid.metrics.fid import frechet_distance
 from fastfid.pipeline import extract

@@ -9,16 +9,13 @@ takes its share of the cores without holding up a layer. Nothing spins. `python 
 compares this with a run less, and with one run over all cores, spinning or not.
 """
 
-import queue
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,17 +25,12 @@ from fastfid._checks import check_at_least, check_on_error
 from fastfid._console import about
 from fastfid._progress import ProgressMode, show_progress
 from fastfid.errors import ImageError
-from fastfid.features.base import FeatureExtractor
+from fastfid.extractor import FeatureExtractor
 from fastfid.mistakes import Census
+from fastfid.pipeline.workers import Workers
 from fastfid.sources.base import ImageItem, ImageSource
 
 __all__ = ["Report", "extract"]
-
-Task = TypeVar("Task")
-Result = TypeVar("Result")
-
-# Seconds that workers get to finish the picture they are at when the pipeline is left early.
-_FAREWELL_S = 5.0
 
 
 @dataclass
@@ -71,6 +63,7 @@ def extract(
     progress: ProgressMode = False,
     description: str = "",
     census: Census | None = None,
+    mixed_sizes: bool | None = None,
 ) -> Report:
     """Compute the features of every image of `source` and hand them to `consume`, in the source's order.
 
@@ -99,6 +92,8 @@ def extract(
         Stands before the bar. Default: the source's name.
     census : Census, optional
         What remembers the images. Default: a new one, in the report.
+    mixed_sizes : bool, optional
+        May the images give inputs of different shapes? Default: what the extractor says.
 
     Returns
     -------
@@ -122,19 +117,13 @@ def extract(
     if num_workers is None:
         num_workers = min(8, _core.num_threads())
     check_at_least("num_workers", num_workers, 0)
-    batch_size = extractor.batch_size
-    if (length := _length(source)) is not None:
-        # Few images are spread over all runs of the network.
-        batch_size = min(batch_size, max(1, -(-length // extractor.concurrency)))
     report = Report(census=census or Census())
-    tolerance = 0 if on_error == "raise" else max_errors
+    length = _length(source)
     with (
         closing(_prepared(source, extractor, num_workers, report.census)) as prepared,
         _Network(extractor) as network,
         show_progress(length, progress, description or source.name) as bar,
     ):
-        batch: list[NDArray[Any]] = []
-        shape: tuple[int, ...] | None = None
 
         def take(results: Iterator[NDArray[np.float32]]) -> None:
             for features in results:
@@ -143,47 +132,93 @@ def extract(
                 report.n += len(features)
                 bar.update(len(features))
 
-        def flush() -> None:
-            nonlocal batch
-            if batch:
-                full, batch = batch, []
-                take(network.add(full))
+        def skip(name: str, error: ImageError) -> None:
+            report.skipped.append((name, str(error).removeprefix(f"{name}: ")))
+            if on_error == "raise":
+                raise error
+            if max_errors is not None and len(report.skipped) > max_errors:
+                raise _too_many(report, max_errors)
+            bar.update(1)
 
-        def finish() -> None:
-            flush()
-            take(network.rest())
-
-        def outcomes() -> Iterator[tuple[str, NDArray[Any] | ImageError]]:
-            try:
-                yield from prepared
-            except Exception:
-                finish()
-                raise
-
-        for name, outcome in outcomes():
-            if isinstance(outcome, ImageError):
-                report.skipped.append((name, str(outcome).removeprefix(f"{name}: ")))
-                if tolerance is not None and len(report.skipped) > tolerance:
-                    finish()
-                    raise _too_many(report, outcome, tolerance, on_error)
-                bar.update(1)
-                continue
-            if shape is None:
-                shape = outcome.shape
-            elif outcome.shape != shape and extractor.mixed_sizes:
-                flush()
-                shape = outcome.shape
-            elif outcome.shape != shape:
-                finish()
-                raise ValueError(
-                    f"{name}: gives the network an input of shape {outcome.shape}, the first image one of {shape};"
-                    f" protocol {extractor.protocol!r} needs images of one size"
-                )
-            batch.append(outcome)
-            if len(batch) == batch_size:
-                flush()
-        finish()
+        mixed = extractor.mixed_sizes if mixed_sizes is None else mixed_sizes
+        batches = _Batches(prepared, extractor, length, skip, mixed_sizes=mixed)
+        for batch in batches:
+            take(network.add(batch))
+        take(network.rest())
+    if batches.failure is not None:  # every image before it has been consumed
+        raise batches.failure
     return report
+
+
+class _Batches:
+    """Prepared inputs, in their order, as batches of one shape.
+
+    Parameters
+    ----------
+    prepared : iterator
+        Of names and prepared inputs or errors.
+    extractor : FeatureExtractor
+    length : int or None
+        Images in all, where that is known.
+    skip : callable
+        Takes name and error of an image that cannot be read; raises the error that ends the run, if one does.
+    mixed_sizes : bool
+        May the inputs have different shapes?
+
+    Attributes
+    ----------
+    failure : Exception or None
+        What an image raised, once the batches of the images before it have been handed out.
+    """
+
+    def __init__(
+        self,
+        prepared: Iterator[tuple[str, NDArray[Any] | ImageError]],
+        extractor: FeatureExtractor,
+        length: int | None,
+        skip: Callable[[str, ImageError], None],
+        *,
+        mixed_sizes: bool,
+    ):
+        self.failure: Exception | None = None
+        self._prepared = prepared
+        self._extractor = extractor
+        self._skip = skip
+        self._mixed_sizes = mixed_sizes
+        self._size = extractor.batch_size
+        if length is not None:  # few images are spread over all runs of the network
+            self._size = min(self._size, max(1, -(-length // extractor.concurrency)))
+
+    def __iter__(self) -> Iterator[list[NDArray[Any]]]:
+        batch: list[NDArray[Any]] = []
+        for prepared in self._inputs():
+            if batch and prepared.shape != batch[0].shape:
+                yield batch
+                batch = []
+            batch.append(prepared)
+            if len(batch) == self._size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _inputs(self) -> Iterator[NDArray[Any]]:
+        """Yield prepared inputs up to the first failure."""
+        first: tuple[int, ...] | None = None
+        try:
+            for name, outcome in self._prepared:
+                if isinstance(outcome, ImageError):
+                    self._skip(name, outcome)
+                    continue
+                first = first or outcome.shape
+                if outcome.shape != first and not self._mixed_sizes:
+                    raise ValueError(
+                        f"{name}: gives the network an input of shape {outcome.shape}, the first image one of"
+                        f" {first}; protocol {self._extractor.protocol!r} needs images of one size"
+                    )
+                yield outcome
+        except Exception as error:
+            self.failure = error
 
 
 def _length(source: ImageSource) -> int | None:
@@ -193,13 +228,11 @@ def _length(source: ImageSource) -> int | None:
         return None
 
 
-def _too_many(report: Report, error: ImageError, tolerance: int, on_error: str) -> ImageError:
-    if on_error == "raise":
-        return error
+def _too_many(report: Report, accepted: int) -> ImageError:
     first = "; ".join(f"{name} ({reason})" for name, reason in report.skipped[:3])
     many = len(report.skipped)
     more = "; ..." if many > 3 else ""
-    return ImageError(f"{first}{more}: {many} unreadable images, at most {tolerance} are accepted")
+    return ImageError(f"{first}{more}: {many} unreadable images, at most {accepted} are accepted")
 
 
 def _places(extractor: FeatureExtractor) -> Iterator[NDArray[Any] | None]:
@@ -256,7 +289,7 @@ def _prepared(
     items = iter(source)
     broken: Exception | None = None  # what ended the source early; what came before it goes first
     waiting: deque[tuple[str, Future[NDArray[Any]]]] = deque()
-    workers: _Workers[tuple[ImageItem, NDArray[Any] | None], NDArray[Any]] = _Workers(
+    workers: Workers[tuple[ImageItem, NDArray[Any] | None], NDArray[Any]] = Workers(
         "decode", num_workers, lambda task: _prepare(task[0], extractor, task[1], census)
     )
     with workers:
@@ -284,11 +317,11 @@ class _Network:
     def __init__(self, extractor: FeatureExtractor):
         self._extractor = extractor
         self._running: deque[Future[NDArray[np.float32]]] = deque()
-        self._workers: _Workers[list[NDArray[Any]], NDArray[np.float32]] | None = None
+        self._workers: Workers[list[NDArray[Any]], NDArray[np.float32]] | None = None
 
     def __enter__(self) -> "_Network":
         if self._extractor.concurrency > 1:
-            self._workers = _Workers("network", self._extractor.concurrency, self._forward)
+            self._workers = Workers("network", self._extractor.concurrency, self._forward)
             self._workers.__enter__()
         return self
 
@@ -333,46 +366,3 @@ def _stacked(inputs: list[NDArray[Any]]) -> NDArray[Any]:
             row = (start - whole.ctypes.data) // first.nbytes
             return whole[row : row + len(inputs)]
     return np.stack(inputs)
-
-
-class _Workers(Generic[Task, Result]):
-    """Threads that apply a function to tasks.
-
-    Not concurrent.futures: its threads keep a process alive until they are done, so that a picture on a hanging network
-    drive would outlive Ctrl-C. These are daemons, and are given a moment to finish.
-    """
-
-    def __init__(self, name: str, number: int, function: Callable[[Task], Result]):
-        self._tasks: queue.SimpleQueue[tuple[Task, Future[Result]] | None] = queue.SimpleQueue()
-        self._stopped = threading.Event()
-        self._function = function
-        self._threads = [
-            threading.Thread(target=self._work, name=f"fastfid-{name}-{i}", daemon=True) for i in range(number)
-        ]
-
-    def __enter__(self) -> "_Workers[Task, Result]":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stopped.set()
-        for _ in self._threads:
-            self._tasks.put(None)
-        deadline = time.monotonic() + _FAREWELL_S
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-
-    def submit(self, task: Task) -> Future[Result]:
-        future: Future[Result] = Future()
-        self._tasks.put((task, future))
-        return future
-
-    def _work(self) -> None:
-        while (entry := self._tasks.get()) is not None and not self._stopped.is_set():
-            task, future = entry
-            try:
-                future.set_result(self._function(task))
-            except BaseException as error:
-                future.set_exception(error)
-            del entry, task, future  # waiting for the next task, hold no image

@@ -1,16 +1,55 @@
-"""The interface of a feature extractor; ``inception.py`` is ours, a caller may bring another."""
+"""The contract of a feature extractor: on the host, and on a CUDA device. A caller may bring one."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Optional
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from fastfid.features.cuda import DeviceSide
-    from fastfid.sources.device import DeviceImages
+from fastfid.sources.device import DeviceImages
 
-__all__ = ["FeatureExtractor", "check_extractor"]
+__all__ = ["DeviceBatch", "DeviceNetwork", "FeatureExtractor", "check_extractor"]
+
+
+class DeviceBatch(Protocol):
+    """Network inputs at a fixed place on a CUDA device, and the features that they give."""
+
+    size: tuple[int, int]  # height and width of the inputs
+
+    def fill(self, first: int, images: DeviceImages, start: int, count: int) -> None:
+        """Prepare `count` images, from `start` on, as the inputs from `first` on; do not wait."""
+
+    def run(self) -> Any:
+        """Ask for the features of all inputs; return their array on the device, float32 (batch_size, dims)."""
+
+
+class DeviceNetwork(Protocol):
+    """A network on a CUDA device, for images that are there. Its work is done in the order in which it is asked for."""
+
+    batch_size: int  # images in every run
+
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """Held while work is asked for: runs must not overlap."""
+
+    def input_size(self, images: DeviceImages) -> tuple[int, int]:
+        """Return height and width of the inputs that `images` give."""
+
+    def take_batch(self, size: tuple[int, int]) -> DeviceBatch:
+        """Return a batch of that input size that is not in use."""
+
+    def give_back(self, batch: Any) -> None:
+        """Take back what :meth:`take_batch` returned, to hand it out again."""
+
+    def new_rows(self, n: int) -> Any:
+        """Return an array on the device for the features of `n` images: float32 (n, dims), of undefined values."""
+
+    def wait_for(self, stream: int) -> None:
+        """Let all that is asked for from now on wait for what the caller's stream has been given so far."""
+
+    def hold(self, stream: int | None) -> None:
+        """Let the caller's stream wait until all images asked for have been read; the host, where it is unknown."""
 
 
 def check_extractor(extractor: Any) -> None:
@@ -107,39 +146,16 @@ class FeatureExtractor(ABC):
     def forward(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Run the network on stacked :meth:`prepare` results (n, ...); return float32 (n, dims)."""
 
-    def device_features(self, images: "DeviceImages", caller: int | None) -> Any:
-        """Return the features of images on a CUDA device as an array there, without the host.
+    def on_device(self, device: str) -> DeviceNetwork | None:
+        """Return what takes images that are on `device` (``cuda:N``) without the host.
 
-        Parameters
-        ----------
-        images : DeviceImages
-        caller : int or None
-            The stream on which they are made, and may be overwritten once this returns; None: as their
-            ``__dlpack__`` says, and the host waits until they have been read.
-
-        Returns
-        -------
-        array or None
-            float32 (n, dims), for ``from_dlpack`` of torch, CuPy and JAX. None, the default: the extractor takes them
-            from the host only.
-
-        Raises
-        ------
-        ValueError
-            The extractor runs elsewhere.
-        """
-        return None
-
-    def device_side(self, device: str) -> Optional["DeviceSide"]:
-        """Return what takes tensors on `device` (``cuda:N``) without the host, for one side of an FID.
-
-        None, the default: the extractor knows the host only, and such tensors are copied to it.
+        None, the default: the extractor knows the host only, and such images are copied to it.
 
         Raises
         ------
         ValueError
             The extractor runs elsewhere.
         fastfid.BackendUnavailable
-            It could, but something is missing.
+            The extractor could take them, but something is missing.
         """
         return None
