@@ -31,16 +31,6 @@ double scaled_cholesky_distance(std::size_t d, double least) {
   return cholesky_distance(std::vector<double>(d, 1.0)) + real(d) * underflow(d) / least / least;
 }
 
-// V: the roots of the diagonal of S. Of the columns of F as well: ||f_j||^2 = s_jj up to (d + 1) u.
-std::vector<double> column_scale(const Factor& a) {
-  std::vector<double> out(a.d);
-  for (std::size_t j = 0; j < a.d; ++j) {
-    a.elements(j, 1, j, 1, &out[j], 1);
-    out[j] = std::sqrt(out[j]);
-  }
-  return out;
-}
-
 // The inverse of an upper-triangular F: F^-1 = Y (I - R)^-1.
 struct Inverse {
   Matrix y;
@@ -92,15 +82,25 @@ double measured_distance(Factor& a, const std::vector<double>& scale) {
   return kMargin * (e.scaled + e.scaled_error) + symmetric_part * real(a.d);
 }
 
-// ||D||_* at most; 0 for rows.
-double nuclear_distance(const FactorFacts& a) { return std::sqrt(real(a.d)) * a.distance; }
+// ||D||_* of a covariance at most; 0 for rows.
+double nuclear_distance(const FactorFacts& a) { return a.row_error > 0 ? 0 : std::sqrt(real(a.d)) * a.distance; }
 
-// (tr S)^(1/2) at most.
+// (tr S)^(1/2) and ||F|| at most.
 double root_of_trace(const FactorFacts& a) {
-  return std::sqrt(a.trace + nuclear_distance(a) + a.rounded) + a.row_error;
+  return std::sqrt(a.trace + nuclear_distance(a) + a.rounded) + a.row_error + a.qr_error;
 }
 
 }  // namespace
+
+std::vector<double> column_norms(const Matrix& f) {
+  constexpr double kLarge = 0x1p400;  // squares of the roots of the smallest numbers do not underflow then
+  std::vector<double> out(f.cols());
+  for (std::size_t i = 0; i < f.rows(); ++i) {
+    for (std::size_t j = i; j < f.cols(); ++j) out[j] += (f(i, j) * kLarge) * (f(i, j) * kLarge);
+  }
+  for (double& x : out) x = std::sqrt(x) / kLarge;
+  return out;
+}
 
 double cholesky_distance(const std::vector<double>& diagonal) {
   // sum_jk (min(j, k) + 8)^2 s_jj s_kk, row by row: twice the elements before the diagonal, and the one on it.
@@ -117,7 +117,7 @@ double cholesky_distance(const std::vector<double>& diagonal) {
 
 double first_order(Factor& a, const Factor& b, double enough) {
   if (!a.has_first_order()) return kNoFirstOrder;
-  const std::vector<double> scale = column_scale(a);
+  const std::vector<double> scale = column_norms(a.f);
   Inverse inverse = inverse_of(a.f, scale, a.flops);
   double out = kNoFirstOrder;
   const auto improve = [&](double bound) {
@@ -129,9 +129,13 @@ double first_order(Factor& a, const Factor& b, double enough) {
   if (improve(a.distance * crude)) return out;
   const double norm = transport_norm(b, inverse, a.flops);
   if (improve(a.distance * norm)) return out;
-  // V = diag(scale), which needs the proof that S1 is positive definite.
+  // V = diag(scale)
   scale_rows(inverse.y, scale);
   const double scaled_norm = transport_norm(b, inverse, a.flops);
+  if (!a.elements) {
+    improve(a.scaled_distance * scaled_norm);
+    return out;
+  }
   const auto scaled_bound = [&](double scaled_distance) {
     return scaled_distance * inverse.norm * inverse.norm <= 0.5 ? scaled_distance * scaled_norm : kNoFirstOrder;
   };
@@ -147,15 +151,19 @@ double rows_error(std::size_t n, std::size_t d, double norm, double second_mean)
   const double before = norm + std::sqrt(real(n)) * second_mean;
   // After it: a difference, a quotient, the root in it, and the reflection's sums of n terms.
   double out = kUnitRoundoff * (before + (real(n) + 12) * norm) + real(n) * real(d) * 0x1p-1060;
-  if (n > d) out += kUnitRoundoff * ((real(n) + 4) * before + 8 * real(n) * real(d) * norm);
+  if (n > d) out += kUnitRoundoff * (real(n) + 4) * before;
   return kMargin * out;
+}
+
+double triangle_error(std::size_t n, std::size_t d, double norm) {
+  return kMargin * 8 * real(n) * real(d) * kUnitRoundoff * norm;
 }
 
 TraceError factor_error(const FactorFacts& a, const FactorFacts& b, double first_a, double first_b) {
   TraceError out;
   const auto add = [&](const FactorFacts& side, const FactorFacts& other, double first) {
     const double root = root_of_trace(other);
-    const double any = std::sqrt(nuclear_distance(side)) * root;
+    const double any = (std::sqrt(nuclear_distance(side)) + side.qr_error) * root;
     out.below += std::min(first, any);
     out.above += first < any ? first / 2 : any;
     const double rounded = std::sqrt(side.rounded) * root;
@@ -175,7 +183,7 @@ double trace_bound(const FactorFacts& a, const FactorFacts& b) {
 }
 
 double trace_error(const FactorFacts& facts) {
-  // tr of F'^T F' - F^T F, and of the negative eigenvalues that were set to zero.
+  // ||X'||^2 - ||X||^2, and the negative eigenvalues that were set to zero.
   return facts.rounded + nuclear_distance(facts) +
          kMargin * facts.row_error * (2 * std::sqrt(facts.trace) + facts.row_error);
 }

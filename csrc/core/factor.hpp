@@ -29,7 +29,7 @@
 // exact, then this one with T(S1, S2).
 //
 // Rows. A factor of n feature rows differs from an exact one by rounding, and T = ||F1 F2^T||_* moves by at most
-// ||F1' - F1|| ||F2||: no root.
+// ||F1' - F1|| ||F2||: no root. Where a triangular factor stands for n > d rows, its own error may take that or L1.
 #pragma once
 
 #include <cstddef>
@@ -47,9 +47,10 @@ namespace fastfid {
 struct FactorFacts {
   std::size_t d = 0;
   int exponent = 0;      // brings the trace into [1, 4), exactly
-  double trace = 0;      // of Sigma 4^-exponent (rows: of F^T F); 0 for a zero covariance
-  double distance = 0;   // bound on ||S - F^T F||_F; 0 where `rounded` or `row_error` says it
-  double row_error = 0;  // bound on ||F' - F||_F for some F' with F'^T F' = S, where F comes from feature rows
+  double trace = 0;      // of Sigma 4^-exponent; rows: ||X||_F^2; 0 for a zero covariance
+  double distance = 0;   // bound on ||S - F^T F||_F; 0 where `rounded` says it. Rows: of X^T X - F^T F for n > d
+  double row_error = 0;  // rows: bound on ||X' - X||_F, X the rows less their mean, for some X' with X'^T X' = S
+  double qr_error = 0;   // n > d rows: bound on ||X - Q F||_F for some orthogonal Q, F being a triangular factor of X
   double residual = 0;   // ||Sigma 4^-exponent - F^T F||_F / trace, a measurement: from a sample for a Cholesky factor
   double rounded = 0;    // bound on ||F^T F - S'||_* for every S' that rounds to the given Sigma in float32 and for S,
                          // where Sigma itself is indefinite by such rounding; else 0
@@ -57,7 +58,7 @@ struct FactorFacts {
   std::size_t rank = 0;      // numerical rank of F
   double flops = 0;          // of the factorisation and its residual
 
-  // Is it a Cholesky factor? Those of rows need no first order, and others have none.
+  // Is it a triangular factor, which may have an inverse?
   bool has_first_order() const { return distance > 0 && !is_singular; }
 };
 
@@ -67,6 +68,7 @@ struct Factor : FactorFacts {
   // Sigma 4^-exponent, read from the caller's memory, as long as that lives; none for rows.
   linalg::FillElements elements{};
   bool are_elements_exact = true;  // Sigma is symmetric; else the symmetric part is rounded, by u |Sigma|
+  double scaled_distance = 0;      // n > d rows: `distance` with every column of F scaled to norm one
 };
 
 // T of the given covariances is in [T' - below, T' + above] for the T' of the factors.
@@ -76,11 +78,11 @@ struct TraceError {
   double rounded = 0;  // their part that is for covariances rounded to float32
 };
 
-// L1 for the side of `a`, a Cholesky factor; infinity for any other. Bounds follow each other until one is `enough`:
-// ||D1|| by Cholesky's theorem times (tr E2 tr E1^-1)^(1/2), which is no less than ||F2 F1^-1||; times the latter; V as
-// above in place of I; D1 measured in place of the theorem, and `a.distance` with it. V needs S1 to be the given matrix
-// itself, and is left out where ||V^-1 D1 V^-1|| ||V F1^-1||^2 <= 1/2 does not prove that F1^-T S1 F1^-1, and with it
-// the matrix given, is positive definite.
+// L1 for the side of `a`, a triangular factor; infinity for any other. Bounds follow each other until one is `enough`:
+// `a.distance` times (tr E2 tr E1^-1)^(1/2), which is no less than ||F2 F1^-1||; times the latter; V as above in place
+// of I; for a covariance D1 measured in place of Cholesky's theorem, and `a.distance` with it. For a covariance V needs
+// S1 to be the given matrix itself, and is left out where ||V^-1 D1 V^-1|| ||V F1^-1||^2 <= 1/2 does not prove that
+// F1^-T S1 F1^-1, and with it the matrix given, is positive definite.
 //
 // F1^-1 is Y (I - R)^-1 with Y from substitution, and rounding in Y and in F2 V^2 Y is added. Adds d^3/3 flops to
 // a.flops, as many for each of the products, d^3 where D1 is measured. Memory: one matrix, three more for D1.
@@ -88,12 +90,14 @@ double first_order(Factor& a, const Factor& b, double enough);
 
 constexpr double kNoFirstOrder = std::numeric_limits<double>::infinity();
 
-// Bound on ||F' - F|| for the factor F of n feature rows, ||F|| = `norm`: the rows less their mean in two passes, over
-// (n - 1)^(1/2). `second_mean`: the norm of the mean that the second pass found, over (n - 1)^(1/2) too. For n <= d the
-// reflection that takes the direction of the mean away takes its error with it. For n > d that counts, and the
-// triangular factor (Householder's QR) has 8 n d u, where Higham's theorem 19.4 says "a small integer constant" in
-// place of 8.
+// Bound on ||X' - X|| for n feature rows less their mean, found in two passes, over (n - 1)^(1/2): X, ||X|| = `norm`.
+// `second_mean`: the norm of the mean that the second pass found, over (n - 1)^(1/2) too. For n <= d the reflection
+// that takes the direction of the mean away takes its error with it; for n > d that counts.
 double rows_error(std::size_t n, std::size_t d, double norm, double second_mean);
+
+// Bound on ||X - Q F|| for the triangular factor F of X by Householder's QR: n d u times 8, where Higham's theorem 19.4
+// says "a small integer constant".
+double triangle_error(std::size_t n, std::size_t d, double norm);
 
 // From the facts of two factors, and L1 and L2 or kNoFirstOrder.
 TraceError factor_error(const FactorFacts& a, const FactorFacts& b, double first_a, double first_b);
@@ -103,6 +107,9 @@ double trace_bound(const FactorFacts& a, const FactorFacts& b);
 
 // |tr S - trace| at most, S and the trace of the facts scaled.
 double trace_error(const FactorFacts& facts);
+
+// V: the norms of the columns of upper-triangular F, roots of the diagonal of E. That of S is the same up to (d + 1) u.
+std::vector<double> column_norms(const linalg::Matrix& f);
 
 // Cholesky's theorem, |D_jk| <= (min(j, k) + 1) u |F|^T |F| <= (min(j, k) + 1) u (s_jj s_kk)^(1/2) with j and k from 1:
 // the `distance` of a factor of a covariance of that diagonal.

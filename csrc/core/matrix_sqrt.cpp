@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -424,6 +425,33 @@ std::vector<Factor> factor_covariances(const std::vector<Covariance>& covariance
   return out;
 }
 
+namespace {
+
+// Replaces X (n x d), n > d, in `out.f` by its triangular factor R. ||X^T X - R^T R|| is measured by way of the Gram
+// matrix in float64, which is off by n u |X|^T |X|.
+void take_triangle(Factor& out) {
+  const double n = real(out.f.rows());
+  const double d = real(out.d);
+  Matrix gram;
+  out.flops = linalg::gram(out.f, gram) + 2 * n * d * d - 2.0 / 3.0 * d * d * d;
+  out.qr_error = triangle_error(out.f.rows(), out.d, std::sqrt(out.trace));
+  out.f = linalg::triangular_factor(out.f);
+  out.shape = Shape::kUpper;
+  const auto elements = [&](std::size_t row, std::size_t n_rows, std::size_t col, std::size_t n_cols, double* to,
+                            std::size_t stride) {
+    for (std::size_t i = 0; i < n_rows; ++i) std::copy_n(gram.row(row + i) + col, n_cols, to + i * stride);
+  };
+  std::vector<double> scale = column_norms(out.f);
+  const bool is_regular = *std::min_element(scale.begin(), scale.end()) > 0;
+  if (!is_regular) scale.clear();
+  const auto norms = linalg::residual(elements, out.f, out.shape, scale, out.flops);
+  out.distance = 1.01 * (norms.frobenius + norms.error + (n + 2) * kUnitRoundoff * out.trace);
+  out.scaled_distance =
+      is_regular ? 1.01 * (norms.scaled + norms.scaled_error + (n + 2) * kUnitRoundoff * d) : kInfinity;
+}
+
+}  // namespace
+
 template <class T>
 Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const char* name) {
   FASTFID_EXPECT(n >= 2, InvalidArgument, name, ": expected at least 2 samples, got ", n);
@@ -477,9 +505,7 @@ Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const char* name
       for (std::size_t j = 0; j < d; ++j) out.f(i, j) -= shift[j];
     }
   } else {  // no thin side: a triangle of d rows stands for the n
-    out.f = linalg::triangular_factor(out.f);
-    out.shape = Shape::kUpper;
-    out.flops = 2 * real(n) * real(d) * real(d) - 2.0 / 3.0 * real(d) * real(d) * real(d);
+    take_triangle(out);
   }
   return out;
 }
@@ -573,9 +599,7 @@ void last_resort(Matrix m, double norm_m, const char* why, TraceResult& out, Bra
 
 // T <= ||F1||_F ||F2||_F, proven before any iteration and all but attained for identical covariances.
 double factor_bound(const FactorFacts& a, const FactorFacts& b) {
-  return (std::sqrt((a.trace + a.rounded) * (b.trace + b.rounded)) + a.row_error * std::sqrt(b.trace) +
-          b.row_error * std::sqrt(a.trace)) *
-         (1 + 8 * real(a.d) * kUnitRoundoff);
+  return std::sqrt((a.trace + a.rounded) * (b.trace + b.rounded)) * (1 + 8 * real(a.d) * kUnitRoundoff);
 }
 
 void expect_finite(const TraceResult& out) {
@@ -606,9 +630,10 @@ void note_factors(const FactorFacts& a, const FactorFacts& b, const TraceError& 
   }
   const double width = error.below + error.above - 2 * error.rounded;
   if (width > kPolarTol * upper) {
-    const double percent = std::ceil(1e5 * width / upper) / 1e3;
-    add_note(out, message("the bounds include what rounding may do in the factors, ", percent,
-                          " % of the trace: a covariance is singular or nearly so, or large where the other is small"));
+    std::array<char, 16> share;
+    std::snprintf(share.data(), share.size(), "%.1e", width / upper);
+    add_note(out, message("the bounds include what rounding may do in the factors, ", share.data(),
+                          " of the trace: a covariance is singular or nearly so, or large where the other is small"));
   }
 }
 
@@ -617,8 +642,9 @@ void finish(const FactorFacts& a, const FactorFacts& b, const TraceError& error,
             double flops, std::optional<double> tol, TraceResult& out) {
   const double formed = forming_error(a, b, n);
   bracket.lower = std::max(0.0, bracket.lower - formed - error.below);
-  bracket.upper = std::min(bracket.upper + formed, factor_bound(a, b)) + error.above;
-  bracket.upper = std::min(bracket.upper, trace_bound(a, b));
+  bracket.upper = std::min(bracket.upper + formed + error.above, trace_bound(a, b));
+  // Above it, an estimate is rounding, as of identical sides.
+  if (!a.is_singular && !b.is_singular) out.value = std::min(out.value, factor_bound(a, b));
   note_factors(a, b, error, bracket.upper, out);
   if (tol && !bracket.is_within(*tol)) {
     add_note(out, message("the bracket is wider than asked: ", (bracket.upper - bracket.lower) / bracket.upper,

@@ -60,7 +60,8 @@ std::vector<Factor> factor_covariances(const std::vector<Covariance>& covariance
 // The factor of the sample covariance (divisor n - 1) of n >= 2 feature rows (n, d), C-contiguous: the rows less their
 // mean, divided by sqrt(n - 1), after a reflection that makes one of them zero, which is left out; for n > d their
 // triangular QR factor. The mean is taken in float64 in two passes. Throws InvalidArgument for n < 2, NumericalError
-// for NaN or infinity. Memory: 8 n d bytes. Cost for n > d: 2 n d^2 flops.
+// for NaN or infinity. Memory: 8 n d bytes. Cost for n > d: 2 n d^2 flops, and n d^2 + d^3 to measure what the factor
+// leaves.
 template <class T>
 Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const char* name);
 
