@@ -72,6 +72,7 @@ def add_raw_moments(features: NDArray[np.float64], sum: NDArray[np.float64], cro
 class TraceResult:
     @property
     def value(self) -> float: ...
+    # Numerical bounds for the matrices as given, every element exact; they hold with and without a note.
     @property
     def lower(self) -> float: ...
     @property
@@ -94,6 +95,7 @@ class TraceResult:
 class FrechetResult:
     @property
     def value(self) -> float: ...
+    # Numerical bounds for means and covariances as given.
     @property
     def lower(self) -> float: ...
     @property

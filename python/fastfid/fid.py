@@ -363,7 +363,7 @@ def compute_fid(
     force : bool
         Compare statistics made under different protocols, networks or precisions all the same.
     tol : float, optional
-        Tighten the certified bounds of the trace term to this width, relative to it.
+        Tighten the numerical bounds of the trace term to this width, relative to it.
     uncertainty : bool
         Estimate the standard error of the FID from 10 groups of each side's images (200 MB a side at 2048 dims); it is
         in the record. Statistics from a file know no groups, and for n <= d there is no such estimate.
@@ -507,7 +507,7 @@ def _distance(
         raise kind(f"{error} (sigma1: {a.name}; sigma2: {b.name})") from None
     if result.trace.float32_rounding > 0:
         warnings.warn(
-            f"{a.name}, {b.name}: {result.trace.note}. The distance is {result.value:g}, proven to be between "
+            f"{a.name}, {b.name}: {result.trace.note}. The distance is {result.value:g}, its numerical bounds "
             f"{result.lower:g} and {result.upper:g}.",
             FastfidWarning,
             stacklevel=3,
@@ -599,13 +599,13 @@ def frechet_distance(
     method : {"auto", "eigen", "newton-schulz"}
         How the trace of the matrix square root is taken.
     tol : float, optional
-        Tighten the certified bounds of the trace to this width, relative to it.
+        Tighten the numerical bounds of the trace to this width, relative to it.
     device : {"cpu", "cuda", "cuda:N"}
         Where the trace is taken; see :func:`trace_sqrt_product`. A CUDA device gives no bias.
     force : bool
         Compare statistics made under different protocols, networks or precisions all the same.
     return_info : bool
-        Return a dict with the value, its certified bounds and how it was found.
+        Return a dict with the value, its numerical bounds and how it was found.
 
     Raises
     ------
@@ -772,7 +772,7 @@ class FID:
         Parameters
         ----------
         tol : float, optional
-            Tighten the certified bounds of the trace term to this width, relative to it.
+            Tighten the numerical bounds of the trace term to this width, relative to it.
         device : str
             Where the distance is taken: see :func:`frechet_distance`. A side whose images all came as tensors on that
             device stays there, unless its covariance is singular for n > d.
