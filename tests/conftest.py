@@ -30,7 +30,7 @@ def emulated_moments(tmp_path_factory):
     from emulation import compile_library
 
     out = tmp_path_factory.mktemp("emulation") / "_emulated.so"
-    numerics = ("band_root", "frechet", "linalg", "matrix_sqrt", "moments", "polar", "tiles", "uncertainty")
+    numerics = ("band_root", "factor", "frechet", "linalg", "matrix_sqrt", "moments", "polar", "tiles", "uncertainty")
     compile_library(
         out,
         core=("device", "dlpack", "parallel", *numerics),

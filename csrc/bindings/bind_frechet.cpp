@@ -310,15 +310,16 @@ linalg::Matrix to_matrix(const Doubles& array) {
 
 void bind_frechet_results(py::module_& module) {
   py::class_<TraceResult>(module, "TraceResult", R"(
-The trace of the matrix square root of a product of covariances, with proven bounds.
+The trace of the matrix square root of a product of covariances, with numerical bounds.
 
 Attributes
 ----------
 value : float
     The point estimate; never the midpoint of the bounds.
 lower, upper : float
-    Bounds of the trace for the computed factors of the two covariances; on the route "rational", for the factor of one
-    and the other covariance itself.
+    Numerical bounds of the trace for the matrices as given, every element exact. A covariance that rounding has made
+    slightly indefinite stands for its positive semi-definite part: negative eigenvalues set to zero. They hold with
+    and without a note. docs/numerics.md says by which theorems, and what they assume of LAPACK.
 method : str
     The route `value` comes from: "rational", "eigen", "newton-schulz" or "svd" (the last resort).
 iterations : int
@@ -333,8 +334,8 @@ factor_residual : float
 float32_rounding : float
     By how much each bound was moved because a covariance was rounded to float32 and is indefinite for it; else 0.
 note : str
-    What there is to know about the result: truncation of a singular covariance, float32 rounding, a last resort, a
-    tolerance not met.
+    What there is to know about the result: why the bounds are wide (a covariance that is singular or nearly so, float32
+    rounding), a last resort, a tolerance not met.
 
 Examples
 --------
@@ -367,7 +368,8 @@ Attributes
 value : float
     The point estimate.
 lower, upper : float
-    Bounds that follow from those of the trace; `lower` is never negative.
+    Numerical bounds of the distance for means and covariances as given, from those of the trace; `lower` is never
+    negative.
 mean_term : float
     |mu1 - mu2|^2.
 trace1, trace2 : float
@@ -394,13 +396,13 @@ bias : float or None
 void bind_frechet(py::module_& module) {
   module.def("trace_sqrt_product", &trace_of_arrays, py::arg("sigma1"), py::arg("sigma2"), py::kw_only(),
              py::arg("method") = "auto", py::arg("tol") = py::none(), py::arg("device") = "cpu", R"(
-tr((Sigma1 Sigma2)^(1/2)) of two covariances, with proven bounds.
+tr((Sigma1 Sigma2)^(1/2)) of two covariances, with numerical bounds.
 
 Parameters
 ----------
 sigma1, sigma2 : ndarray of float64, shape (d, d), C-contiguous
-    Symmetric positive semi-definite, of any rank and scale. For a CUDA device also contiguous tensors of torch, CuPy or
-    JAX (DLPack), on that device or on the CPU; what is on the device stays there, unless it is singular.
+    Symmetric positive semi-definite up to rounding, of any rank and scale. For a CUDA device also contiguous tensors of
+    torch, CuPy or JAX (DLPack), on that device or on the CPU; what is on the device stays there, unless it is singular.
 method : {"auto", "eigen", "newton-schulz"}
     "auto" is the fastest on the device. On CPUs: without `tol` and from d = 192 on a rational approximation of the root
     for positive definite covariances, otherwise "eigen". On CUDA devices there is "newton-schulz" only.

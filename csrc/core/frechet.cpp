@@ -40,7 +40,7 @@ bool has_bias(const Gaussian& a, const Gaussian& b) { return a.n && b.n && *a.n 
 
 TraceTerms trace_terms(const FactorFacts& a, const FactorFacts& b) {
   const auto unscaled = [](double x, const FactorFacts& factor) { return std::scalbn(x, 2 * factor.exponent); };
-  return {unscaled(a.trace, a), unscaled(b.trace, b), unscaled(a.rounded, a) + unscaled(b.rounded, b), {}};
+  return {unscaled(a.trace, a), unscaled(b.trace, b), unscaled(trace_error(a), a) + unscaled(trace_error(b), b), {}};
 }
 
 Factor factor_rows(const FeatureRows& rows, std::size_t d, const char* name) {
@@ -83,8 +83,9 @@ FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, const std::
                  "the distance exceeds the range of float64: |mu1 - mu2|^2 is ", out.mean_term, ", the traces are ",
                  out.trace1, " and ", out.trace2);
   // Rounding of the sums above.
-  const double slack = terms.rounded + (static_cast<double>(a.d) + 8) * std::numeric_limits<double>::epsilon() / 2 *
-                                           (positive + 2 * out.trace.upper);
+  double slack = terms.error + (static_cast<double>(a.d) + 8) * std::numeric_limits<double>::epsilon() / 2 *
+                                   (positive + 2 * out.trace.upper);
+  if (positive > 0) slack += 16 * std::numeric_limits<double>::denorm_min();  // where they underflow
   // A squared distance is not negative: where rounding says so, zero is the nearest possible value.
   out.lower = std::max(0.0, positive - 2 * out.trace.upper - slack);
   out.upper = std::max(0.0, positive - 2 * out.trace.lower + slack);

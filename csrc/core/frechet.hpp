@@ -29,6 +29,8 @@ struct Gaussian {
   std::optional<std::size_t> n;  // samples it was estimated from, where known; only the bias needs it
 };
 
+// lower <= distance <= upper for covariances as given, up to the rounding of the means' term; a slightly indefinite
+// covariance stands for its positive semi-definite part.
 struct FrechetResult {
   double value = 0;  // the point estimate
   double lower = 0;  // from the bounds of the trace; never below 0
@@ -49,7 +51,7 @@ FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, TraceMethod
 struct TraceTerms {
   double trace1 = 0;
   double trace2 = 0;
-  double rounded = 0;  // bound on the error of the traces where covariances were rounded to float32
+  double error = 0;  // bound on the error of their sum, where it is more than that of a sum of d elements
   TraceResult trace;
 };
 

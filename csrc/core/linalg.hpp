@@ -113,16 +113,30 @@ struct Congruence {
 };
 Congruence congruence(const Matrix& f, const FillElements& fill);
 
-// Norms of E = S - F^T F for symmetric S.
+// Norms of E = S - F^T F for symmetric S, each with a bound on its error.
 struct ResidualNorms {
-  double frobenius = 0;
-  double largest = 0;   // max |E_ij|
-  double diagonal = 0;  // sum |E_ii|
+  double largest = 0;    // max |E_ij|, as computed
+  double frobenius = 0;  // ||E||_F
+  double error = 0;
+  double scaled = 0;  // ||V^-1 E V^-1||_F for V = diag(scale); 0 without a scale
+  double scaled_error = 0;
 };
 
-// `fill` is asked for the lower triangle of S strip by strip. F is (r x n). E is never stored. Adds the flops issued to
-// `flops`.
-ResidualNorms residual(const FillElements& fill, const Matrix& f, double& flops);
+// E far more accurately than one product in float64 gives it, whose error of r u |F|^T |F| would be the larger part of
+// what it returns. F (r x n) is H + L, the elements of H multiples of one power of two in each column and so short that
+// H^T H is exact in float64, whatever the order of the sums (Ozaki, Ogita, Oishi and Rump, "Error-free transformations
+// of matrix multiplication", 2012). What is left, H^T L + L^T F, is 2^-20 as large for r = 2048, and so is its
+// rounding: the errors are at most (2 r + 4) u (||E||_F + 4 ||L||_F ||F||_F).
+//
+// `fill` is asked for the lower triangle of S strip by strip, and gives it exactly. `scale`: n positive numbers with
+// ||F V^-1||_F^2 <= 1.01 n, or none. E is never stored. Three products over one triangle, 3 n^2 r flops (n^3 for
+// upper-triangular F), which are added to `flops`; 16 n r bytes.
+ResidualNorms residual(const FillElements& fill, const Matrix& f, Shape shape, const std::vector<double>& scale,
+                       double& flops);
+
+// ||A B||_F for upper-triangular B (k x n) and A (m x k), as computed: each element's error is at most k u |A| |B|.
+// The product is not stored. m k n flops, n^3 / 3 where A is upper-triangular too.
+double product_norm(const Matrix& a, Shape shape_a, const Matrix& b, double& flops);
 
 // Cholesky factorisation A = R^T R in place, n^3 / 3 flops: on success the upper triangle holds R and the lower one
 // zeros. Reads the upper triangle only. Returns false where a pivot is not positive or not a number; the contents are
@@ -138,6 +152,11 @@ Matrix triangular_factor(Matrix& a);
 
 // B := B R^-1 for upper-triangular R.
 double solve_right(const Matrix& r, Matrix& b);
+
+// Upper-triangular Y with R Y = I, column by column: |R Y - I| <= (n + 3) u |R| |Y| whatever the condition of R
+// (Higham, "Accuracy and Stability of Numerical Algorithms", theorem 8.5; 3 for divisions made as products with
+// reciprocals). n^3 / 3 flops.
+Matrix inverse_of_upper(const Matrix& r, double& flops);
 
 // A symmetric band matrix: element (j + i, j), 0 <= i <= width, stands at j (width + 1) + i, also where j + i >= n
 // (then it means nothing).

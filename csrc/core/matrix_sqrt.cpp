@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -47,8 +48,20 @@ double largest_magnitude(const T* x, std::size_t count) {
   return is_finite ? largest : kInfinity;
 }
 
+double norm(const std::vector<double>& x) { return std::sqrt(std::inner_product(x.begin(), x.end(), x.begin(), 0.0)); }
+
 // x 2^e without overflow of the factor itself.
 double scaled(double x, int e) { return std::scalbn(x, e); }
+
+// The same, no larger and no smaller where the result is so small that it is rounded.
+double scaled_down(double x, int e) {
+  const double y = scaled(x, e);
+  return scaled(y, -e) > x ? std::nextafter(y, 0.0) : y;
+}
+double scaled_up(double x, int e) {
+  const double y = scaled(x, e);
+  return scaled(y, -e) < x ? std::nextafter(y, kInfinity) : y;
+}
 
 // A checked covariance, read as its symmetric part times 4^-exponent.
 struct Scaled {
@@ -92,8 +105,14 @@ struct Scaled {
   }
 
   linalg::FillElements elements() const {
-    return [this](std::size_t row, std::size_t n_rows, std::size_t col, std::size_t n_cols, double* out,
-                  std::size_t stride) { copy(row, n_rows, col, n_cols, out, stride); };
+    return [s = *this](std::size_t row, std::size_t n_rows, std::size_t col, std::size_t n_cols, double* out,
+                       std::size_t stride) { s.copy(row, n_rows, col, n_cols, out, stride); };
+  }
+
+  std::vector<double> diagonal() const {
+    std::vector<double> out(d);
+    for (std::size_t i = 0; i < d; ++i) copy(i, 1, i, 1, &out[i], 1);
+    return out;
   }
 
   // What lies below it is undefined.
@@ -262,11 +281,15 @@ double cholesky_flops(std::size_t d) { return real(d) * real(d) * real(d) / 3; }
 Factor factor_checked(const Scaled& s) {
   Factor out{facts_of(s), Matrix(0, s.d)};
   if (s.trace == 0) return out;
+  out.elements = s.elements();
+  out.are_elements_exact = s.is_symmetric;
   out.flops = cholesky_flops(s.d);
   if (auto f = definite_factor(s)) {
     out.f = std::move(*f);
     out.shape = Shape::kUpper;
+    out.distance = cholesky_distance(s.diagonal());
   } else {
+    out.is_singular = true;
     Matrix copy = s.upper_triangle();
     out.f = linalg::pivoted_cholesky(copy, s.noise() * s.max_diagonal);
     out.flops += real(s.d) * real(s.d) * real(out.f.rows());
@@ -357,8 +380,10 @@ void factor_rounded(const Scaled& s, Factor& factor) {
   }
   factor.rank = d - first;
   factor.residual = std::sqrt(squares) / factor.trace;
-  // In the nuclear norm, with the eigensolver's backward error of d u ||Sigma||_F.
+  // In the nuclear norm, with the eigensolver's backward error of d u ||Sigma||_F. That of the part left out covers the
+  // positive semi-definite part of Sigma itself.
   factor.rounded = std::sqrt(real(d)) * (rounding + real(d) * kUnitRoundoff * norm) + left_out;
+  factor.distance = 0;
   factor.flops += 9 * real(d) * real(d) * real(d);
 }
 
@@ -369,14 +394,15 @@ void check_residual(const Scaled& s, Factor& factor) {
     factor.residual = sample_residual(s, factor) / factor.trace;
     return;
   }
-  const auto norms = linalg::residual(s.elements(), factor.f, factor.flops);
+  const auto norms = linalg::residual(s.elements(), factor.f, factor.shape, {}, factor.flops);
   factor.residual = norms.frobenius / factor.trace;
+  factor.distance = 1.01 * (norms.frobenius + norms.error);
+  // Of the symmetric part, where the given matrix is not symmetric.
+  if (!s.is_symmetric) factor.distance += 1.01 * kUnitRoundoff * s.trace;
   // The largest |element| of a positive semi-definite rest is on its diagonal, where the factorisation stopped at
   // d u max_diagonal. Cholesky's own backward error is of the same order.
   if (norms.largest > 4 * real(s.d) * kUnitRoundoff * s.max_diagonal) {
     factor_rounded(s, factor);
-  } else {
-    factor.truncated = norms.diagonal;
   }
 }
 
@@ -399,6 +425,33 @@ std::vector<Factor> factor_covariances(const std::vector<Covariance>& covariance
   return out;
 }
 
+namespace {
+
+// Replaces X (n x d), n > d, in `out.f` by its triangular factor R. ||X^T X - R^T R|| is measured by way of the Gram
+// matrix in float64, which is off by n u |X|^T |X|.
+void take_triangle(Factor& out) {
+  const double n = real(out.f.rows());
+  const double d = real(out.d);
+  Matrix gram;
+  out.flops = linalg::gram(out.f, gram) + 2 * n * d * d - 2.0 / 3.0 * d * d * d;
+  out.qr_error = triangle_error(out.f.rows(), out.d, std::sqrt(out.trace));
+  out.f = linalg::triangular_factor(out.f);
+  out.shape = Shape::kUpper;
+  const auto elements = [&](std::size_t row, std::size_t n_rows, std::size_t col, std::size_t n_cols, double* to,
+                            std::size_t stride) {
+    for (std::size_t i = 0; i < n_rows; ++i) std::copy_n(gram.row(row + i) + col, n_cols, to + i * stride);
+  };
+  std::vector<double> scale = column_norms(out.f);
+  const bool is_regular = *std::min_element(scale.begin(), scale.end()) > 0;
+  if (!is_regular) scale.clear();
+  const auto norms = linalg::residual(elements, out.f, out.shape, scale, out.flops);
+  out.distance = 1.01 * (norms.frobenius + norms.error + (n + 2) * kUnitRoundoff * out.trace);
+  out.scaled_distance =
+      is_regular ? 1.01 * (norms.scaled + norms.scaled_error + (n + 2) * kUnitRoundoff * d) : kInfinity;
+}
+
+}  // namespace
+
 template <class T>
 Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const char* name) {
   FASTFID_EXPECT(n >= 2, InvalidArgument, name, ": expected at least 2 samples, got ", n);
@@ -413,7 +466,7 @@ Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const char* name
   linalg::scale_in_place(out.f.data(), n * d, -out.exponent);
 
   // Two passes: the mean of what is left after a first mean was taken off is the rounding error of the first.
-  std::vector<double> mean(d);
+  std::vector<double> mean(d);  // that of the second pass, in the end
   for (int pass = 0; pass < 2; ++pass) {
     std::fill(mean.begin(), mean.end(), 0.0);
     for (std::size_t i = 0; i < n; ++i) {
@@ -436,6 +489,7 @@ Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const char* name
   out.exponent += more;
   out.trace = linalg::inner_product(out.f, out.f);
   out.rank = std::min(n - 1, d);
+  out.row_error = rows_error(n, d, std::sqrt(out.trace), norm(mean) / divisor);
   if (n <= d) {
     // The rows sum to zero, and so M would have a singular value that is zero, which is what costs most. A Householder
     // reflection takes the vector of ones to the last axis: the last row becomes that sum and is left out. With
@@ -451,9 +505,7 @@ Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const char* name
       for (std::size_t j = 0; j < d; ++j) out.f(i, j) -= shift[j];
     }
   } else {  // no thin side: a triangle of d rows stands for the n
-    out.f = linalg::triangular_factor(out.f);
-    out.shape = Shape::kUpper;
-    out.flops = 2 * real(n) * real(d) * real(d) - 2.0 / 3.0 * real(d) * real(d) * real(d);
+    take_triangle(out);
   }
   return out;
 }
@@ -512,6 +564,22 @@ EigenRoute eigen_route(const Matrix& m, double norm_m, Matrix& g, double& flops)
   return out;
 }
 
+// Forming M: |M - F1 F2^T| <= d u |F1| |F2^T|, times sqrt(n) in the nuclear norm.
+double forming_error(const FactorFacts& a, const FactorFacts& b, std::size_t n) {
+  return 1.01 * std::sqrt(real(n)) * real(a.d) * kUnitRoundoff * std::sqrt(a.trace * b.trace);
+}
+
+// For each side, what rounding of the factors may do to T without being worth a narrower bound: little beside the rest
+// of the bracket of the nuclear norm of M, n columns, and no more than a tolerance leaves.
+double enough_factor_error(const FactorFacts& a, const FactorFacts& b, std::size_t n, const Bracket& bracket,
+                           std::optional<double> tol) {
+  const TraceError rest =
+      factor_error(a, b, a.has_first_order() ? 0 : kNoFirstOrder, b.has_first_order() ? 0 : kNoFirstOrder);
+  const double width = bracket.upper - bracket.lower + 2 * forming_error(a, b, n) + rest.below + rest.above;
+  // Both sides together widen the bracket by three times this: see factor_error().
+  return tol ? std::clamp((*tol * bracket.upper - width) / 3, 0.0, width / 4) : width / 4;
+}
+
 constexpr char kSingular[] = "the covariances' product is singular to working precision";
 constexpr char kTooNarrow[] = "the bracket asked for is narrower than the other routes give";
 
@@ -531,8 +599,7 @@ void last_resort(Matrix m, double norm_m, const char* why, TraceResult& out, Bra
 
 // T <= ||F1||_F ||F2||_F, proven before any iteration and all but attained for identical covariances.
 double factor_bound(const FactorFacts& a, const FactorFacts& b) {
-  return std::sqrt((a.trace + a.truncated + a.rounded) * (b.trace + b.truncated + b.rounded)) *
-         (1 + 8 * real(a.d) * kUnitRoundoff);
+  return std::sqrt((a.trace + a.rounded) * (b.trace + b.rounded)) * (1 + 8 * real(a.d) * kUnitRoundoff);
 }
 
 void expect_finite(const TraceResult& out) {
@@ -544,42 +611,51 @@ void expect_same_dimension(std::size_t d1, std::size_t d2) {
   FASTFID_EXPECT(d1 == d2, InvalidArgument, "the two sides differ in dimension: ", d1, " and ", d2);
 }
 
-// From the nuclear norm of M, n columns, to T: rounding in M, what the factors leave out, and the scale.
-void finish(const FactorFacts& a, const FactorFacts& b, std::size_t n, Bracket bracket, double flops,
-            std::optional<double> tol, TraceResult& out) {
-  // Forming M: |M - F1 F2^T| <= d u |F1| |F2^T|, times sqrt(n) in the nuclear norm. Stopping a pivoted Cholesky
-  // factorisation with E1 and E2 left leaves out at most sqrt(tr E1 tr Sigma2) + sqrt(tr Sigma1 tr E2).
-  const double formed = 1.01 * std::sqrt(real(n)) * real(a.d) * kUnitRoundoff * std::sqrt(a.trace * b.trace);
-  const double left_out = std::sqrt(a.truncated * b.trace) + std::sqrt(a.trace * b.truncated);
-  bracket.lower = std::max(0.0, bracket.lower - formed);
-  bracket.upper = std::min(bracket.upper + formed, factor_bound(a, b)) + left_out;
-  if (left_out > 0) {
-    out.note += out.note.empty() ? "" : "; ";
-    out.note += message("a covariance is singular (rank ", out.rank, " of ", a.d,
-                        "): pivoted Cholesky, whose truncation the upper bound includes");
+void add_note(TraceResult& out, const std::string& note) { out.note += (out.note.empty() ? "" : "; ") + note; }
+
+// Relative to the upper bound. What Newton-Schulz is asked for by default is no wide bracket.
+constexpr double kPolarTol = 1e-6;
+
+// Says why a bracket is wide that is so because of the factors.
+void note_factors(const FactorFacts& a, const FactorFacts& b, const TraceError& error, double upper, TraceResult& out) {
+  if ((a.is_singular && a.rounded == 0) || (b.is_singular && b.rounded == 0)) {
+    add_note(out, message("a covariance is singular (rank ", out.rank, " of ", a.d, ")"));
   }
-  // |T(A, C) - T(B, D)| <= ||A^(1/2) - B^(1/2)||_F ||C^(1/2)||_F + ..., and by Powers and Stormer the first factor is
-  // at most the root of ||A - B||_*.
-  const double rounded = std::sqrt(a.rounded * (b.trace + b.rounded)) + std::sqrt(b.rounded * (a.trace + a.rounded));
-  if (rounded > 0) {
-    bracket.lower = std::max(0.0, bracket.lower - rounded);
-    bracket.upper += rounded;
-    out.note += out.note.empty() ? "" : "; ";
-    out.note +=
-        "a covariance is indefinite, as rounding to float32 makes a singular one: eigenvalues of that size were taken "
-        "as zero, and the bounds hold for every covariance that rounds to it; features or float64 statistics avoid it";
+  if (error.rounded > 0) {
+    add_note(
+        out,
+        "a covariance is indefinite, as rounding to float32 makes a singular one: eigenvalues of that size were "
+        "taken as zero, and the bounds hold for every covariance that rounds to it; features or float64 statistics "
+        "avoid it");
   }
+  const double width = error.below + error.above - 2 * error.rounded;
+  if (width > kPolarTol * upper) {
+    std::array<char, 16> share;
+    std::snprintf(share.data(), share.size(), "%.1e", width / upper);
+    add_note(out, message("the bounds include what rounding may do in the factors, ", share.data(),
+                          " of the trace: a covariance is singular or nearly so, or large where the other is small"));
+  }
+}
+
+// From the nuclear norm of M, n columns, to T: rounding in M, the factors, and the scale.
+void finish(const FactorFacts& a, const FactorFacts& b, const TraceError& error, std::size_t n, Bracket bracket,
+            double flops, std::optional<double> tol, TraceResult& out) {
+  const double formed = forming_error(a, b, n);
+  bracket.lower = std::max(0.0, bracket.lower - formed - error.below);
+  bracket.upper = std::min(bracket.upper + formed + error.above, trace_bound(a, b));
+  // Above it, an estimate is rounding, as of identical sides.
+  if (!a.is_singular && !b.is_singular) out.value = std::min(out.value, factor_bound(a, b));
+  note_factors(a, b, error, bracket.upper, out);
   if (tol && !bracket.is_within(*tol)) {
-    out.note += out.note.empty() ? "" : "; ";
-    out.note +=
-        message("the bracket is wider than asked: ", (bracket.upper - bracket.lower) / bracket.upper, " relative");
+    add_note(out, message("the bracket is wider than asked: ", (bracket.upper - bracket.lower) / bracket.upper,
+                          " relative"));
   }
 
   const int exponent = a.exponent + b.exponent;
   out.value = scaled(std::clamp(out.value, bracket.lower, bracket.upper), exponent);
-  out.lower = scaled(bracket.lower, exponent);
-  out.upper = scaled(bracket.upper, exponent);
-  out.float32_rounding = scaled(rounded, exponent);
+  out.lower = scaled_down(bracket.lower, exponent);
+  out.upper = scaled_up(bracket.upper, exponent);
+  out.float32_rounding = scaled(error.rounded, exponent);
   for (double& s : out.singular_values) s = scaled(s, exponent);
   out.gemms = flops / (2 * real(a.d) * real(a.d) * real(a.d));
   expect_finite(out);
@@ -594,8 +670,6 @@ TraceResult begin(const FactorFacts& a, const FactorFacts& b, const char* method
   return out;
 }
 
-constexpr double kPolarTol = 1e-6;
-
 double frobenius_norm(const linalg::Band& band) {
   double sum = 0;
   for (std::size_t j = 0; j < band.n; ++j) {
@@ -606,20 +680,20 @@ double frobenius_norm(const linalg::Band& band) {
   return std::sqrt(sum);
 }
 
-// T by the rational route from the Cholesky factor of S1 and from S2, with ||S1||_2 <= norm_a and ||S2||_F = norm_b;
-// nothing where it does not settle the matter. What it spent is added to `factor.flops` in either case.
-std::optional<TraceResult> rational_route(const Scaled& a, double norm_a, Factor& factor, const Scaled& b,
-                                          double norm_b, bool needs_singular_values) {
+// T by the rational route from the Cholesky factor of S1 and from S2; nothing where it does not settle the matter. What
+// it spent is added to `factor.flops` in either case.
+std::optional<TraceResult> rational_route(const Scaled& a, const Norms& norms_a, Factor& factor, const Scaled& b,
+                                          const Norms& norms_b, bool needs_singular_values) {
   const double d = real(a.d);
   // Backward error of the products in the Frobenius norm: |computed Q - F K| <= d u |F| |K|, which F^T and the sum's
   // two halves take into G, where ||F||_2^2 = ||S1||_2 and 2 ||K||_F^2 <= ||S2||_F^2; and the sums of 2 d products, 2 d
   // u
   // (|Q| |F^T| + |F| |Q^T|).
-  const double first = 1.01 * d * kUnitRoundoff * std::sqrt(2 * a.trace * norm_a) * norm_b;
+  const double first = 1.01 * d * kUnitRoundoff * std::sqrt(2 * a.trace * norms_a.spectral) * norms_b.frobenius;
   // lambda_min(G) <= lambda_min(F F^T) ||S2||_2, and no pivot is below lambda_min(F^T F): then it cannot be resolved.
   double least_pivot = kInfinity;
   for (std::size_t i = 0; i < a.d; ++i) least_pivot = std::min(least_pivot, factor.f(i, i) * factor.f(i, i));
-  if (least_pivot * norm_b <= 2 * first) return std::nullopt;
+  if (least_pivot * norms_b.frobenius <= 2 * first) return std::nullopt;
   linalg::Congruence product = linalg::congruence(factor.f, b.elements());
   linalg::Band band = linalg::reduce_to_band(product.g);
   factor.flops += product.flops + 4.0 / 3.0 * d * d * d;
@@ -641,14 +715,20 @@ std::optional<TraceResult> rational_route(const Scaled& a, double norm_a, Factor
   const double trace_error = std::sqrt(d) * eta + d * kUnitRoundoff * trace_g;
   bracket.intersect(std::sqrt(std::max(0.0, trace_g - trace_error)), std::sqrt(d * (trace_g + trace_error)));
   bracket.upper = std::min(bracket.upper, factor_bound(factor, facts_of(b)));
+  // S2 is exact, so there is L1 of core/factor.hpp alone. With V = I it is at most ||X|| ||D1||, and ||X|| =
+  // ||G^(1/4) (F1 F1^T)^-1 G^(1/4)|| <= ||S2||_2 ||G^(-1/2)||, since G <= ||S2||_2 F1 F1^T. No eigenvalue of G is below
+  // half of that of B, which is 2 eta at least.
+  const double from_factor = 1.01 * factor.distance * norms_b.spectral * std::sqrt(2 * root.reciprocals);
+  bracket.lower = std::max(0.0, bracket.lower - from_factor);
+  bracket.upper = std::min(bracket.upper + from_factor / 2, trace_bound(factor, facts_of(b)));
 
   TraceResult out;
   out.method = "rational";
   out.rank = a.d;
   const int exponent = a.exponent + b.exponent;
   out.value = scaled(std::clamp(root.value, bracket.lower, bracket.upper), exponent);
-  out.lower = scaled(bracket.lower, exponent);
-  out.upper = scaled(bracket.upper, exponent);
+  out.lower = scaled_down(bracket.lower, exponent);
+  out.upper = scaled_up(bracket.upper, exponent);
   expect_finite(out);
   if (needs_singular_values) {
     out.singular_values = linalg::symmetric_eigenvalues(std::move(band));
@@ -676,8 +756,8 @@ CovarianceTrace trace_sqrt_product(const Covariance& a, const Covariance& b, Tra
     check_residual(checked[i], factors[i]);
     is_factored[i] = true;
     if (factors[i].shape == Shape::kUpper) {
-      if (auto found = rational_route(checked[i], sizes[i].spectral, factors[i], checked[1 - i], sizes[1 - i].frobenius,
-                                      needs_singular_values)) {
+      if (auto found =
+              rational_route(checked[i], sizes[i], factors[i], checked[1 - i], sizes[1 - i], needs_singular_values)) {
         found->factor_residual = factors[i].residual;
         found->gemms = factors[i].flops / (2 * real(a.d) * real(a.d) * real(a.d));
         CovarianceTrace out{factors[0], factors[1], std::move(*found)};
@@ -706,11 +786,10 @@ TraceResult trace_sqrt_product(Factor a, Factor b, TraceMethod method, std::opti
 
   // M tall: the Gram matrix is formed on the smaller side.
   if (a.f.rows() < b.f.rows()) std::swap(a, b);
-  double flops = a.flops + b.flops;
   Matrix m;
-  flops += linalg::multiply_nt(a.f, a.shape, b.f, b.shape, m);
-  PolarWorkspace workspace{std::move(a.f), std::move(b.f), {}, {}};
+  double flops = linalg::multiply_nt(a.f, a.shape, b.f, b.shape, m);
   const double norm_m = linalg::frobenius_norm(m);
+  PolarWorkspace workspace;
   Bracket bracket = norm_bracket(norm_m, m.cols());
   bracket.upper = std::min(factor_bound(a, b), bracket.upper);
   const double asked = tol.value_or(method == TraceMethod::kNewtonSchulz ? kPolarTol : kInfinity);
@@ -743,12 +822,16 @@ TraceResult trace_sqrt_product(Factor a, Factor b, TraceMethod method, std::opti
   }
   const std::size_t n = m.cols();
   if (!is_settled) last_resort(std::move(m), norm_m, is_singular ? kSingular : kTooNarrow, out, bracket, flops);
-  finish(a, b, n, bracket, flops, tol, out);
+  const double enough = enough_factor_error(a, b, n, bracket, tol);
+  const double first_a = first_order(a, b, enough);
+  const double first_b = first_order(b, a, enough);
+  flops += a.flops + b.flops;
+  finish(a, b, factor_error(a, b, first_a, first_b), n, bracket, flops, tol, out);
   return out;
 }
 
 TraceResult trace_sqrt_product(const FactorFacts& a, const FactorFacts& b, PolarOperations& device,
-                               std::optional<double> tol) {
+                               std::optional<double> tol, const std::function<TraceError(double)>& error) {
   TraceResult out = begin(a, b, "newton-schulz");
   if (a.trace == 0 || b.trace == 0) return out;
   const double asked = tol.value_or(kPolarTol);
@@ -756,7 +839,7 @@ TraceResult trace_sqrt_product(const FactorFacts& a, const FactorFacts& b, Polar
   const PolarRoute polar = polar_route(device, asked, bracket);
   out.value = polar.value;
   out.iterations = polar.iterations;
-  double flops = a.flops + b.flops + device.flops();
+  double flops = 0;
   if (!polar.is_certified || !bracket.is_within(asked)) {
     Matrix m = device.matrix();
     const double norm_m = linalg::frobenius_norm(m);
@@ -768,7 +851,9 @@ TraceResult trace_sqrt_product(const FactorFacts& a, const FactorFacts& b, Polar
       out.note += "; they were taken on the host";
     }
   }
-  finish(a, b, device.cols(), bracket, flops, tol, out);
+  const TraceError found = error(enough_factor_error(a, b, device.cols(), bracket, tol));
+  flops += a.flops + b.flops + device.flops();
+  finish(a, b, found, device.cols(), bracket, flops, tol, out);
   return out;
 }
 

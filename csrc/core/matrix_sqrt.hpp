@@ -14,37 +14,23 @@
 //   newton-schulz   polar iteration X -> X (c0 I + c1 Y + c2 Y^2), Y = X^T X, then a certificate (core/polar.hpp)
 //   svd             singular values of M; several times slower, exact to rounding where M is singular
 //
-// Bounds are about T of the computed factors, F1^T F1 and F2^T F2 (rational: one of them and the other covariance
-// itself); `factor_residual` says how far those are from the given covariances. u below is the unit roundoff 2^-53.
+// Bounds are about T of the covariances as given, every element exact: of their positive semi-definite parts, where
+// rounding made one slightly indefinite. What the routes bound is T of the computed factors, F1^T F1 and F2^T F2
+// (rational: one of them and the other covariance itself); core/factor.hpp bounds the difference. u below is the
+// unit roundoff 2^-53.
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "core/factor.hpp"
 #include "core/linalg.hpp"
 #include "core/polar.hpp"
 
 namespace fastfid {
-
-// Sigma = 4^exponent (F^T F + E), F (r, d): what is known about F, wherever it lies.
-struct FactorFacts {
-  std::size_t d = 0;
-  int exponent = 0;      // brings the trace into [1, 4), exactly
-  double trace = 0;      // of F^T F + E; 0 for a zero covariance
-  double truncated = 0;  // bound on tr E, where a pivoted Cholesky factorisation was stopped
-  double residual = 0;   // ||E||_F / trace
-  double rounded = 0;    // bound on ||F^T F - S||_* for every S that rounds to the given Sigma in float32, where Sigma
-                         // itself is indefinite by such rounding; else 0
-  std::size_t rank = 0;  // numerical rank of F
-  double flops = 0;      // of the factorisation and its residual
-};
-
-struct Factor : FactorFacts {
-  linalg::Matrix f;                            // (r, d), row-major
-  linalg::Shape shape = linalg::Shape::kFull;  // kUpper: the Cholesky factor of a positive definite Sigma
-};
 
 // The k for which x 4^-k is in [1, 4), x > 0 and finite: `exponent` of a covariance of trace x.
 int power_of_four(double x);
@@ -56,7 +42,9 @@ struct Covariance {
 };
 
 // Factors covariances (d, d), C-contiguous, at the same time: Cholesky; where that fails or a pivot is lost in
-// rounding, pivoted Cholesky, stopped at d u max(diagonal).
+// rounding, pivoted Cholesky, stopped at d u max(diagonal). A Cholesky factor has |S - F^T F| <= (d + 1) u |F|^T |F|
+// (Higham, "Accuracy and Stability of Numerical Algorithms", theorem 10.3, for any order of the sums), and from that
+// its `distance`; that of a pivoted one is measured.
 //
 // Symmetry is required up to 1e-6 of the largest element (statistics files of other tools are symmetric to float32
 // rounding at worst); the symmetric part is used. Throws InvalidArgument where it is not symmetric, NumericalError for
@@ -66,19 +54,21 @@ struct Covariance {
 // S can round to it. F is then the part of the spectrum above the most negative eigenvalue's magnitude, and `rounded`
 // bounds the distance to any such S.
 // Cost each: d^3/3 flops for Cholesky and 64 d^2 flops to estimate the residual; for a
-// singular one also d^2 r flops for the pivoted factorisation and as many for the exact residual. 8 d^2 bytes for the
-// factor.
+// singular one also d^2 r flops for the pivoted factorisation and 3 d^2 r for the residual. 8 d^2 bytes for the factor.
 std::vector<Factor> factor_covariances(const std::vector<Covariance>& covariances);
 
 // The factor of the sample covariance (divisor n - 1) of n >= 2 feature rows (n, d), C-contiguous: the rows less their
 // mean, divided by sqrt(n - 1), after a reflection that makes one of them zero, which is left out; for n > d their
 // triangular QR factor. The mean is taken in float64 in two passes. Throws InvalidArgument for n < 2, NumericalError
-// for NaN or infinity. Memory: 8 n d bytes. Cost for n > d: 2 n d^2 flops.
+// for NaN or infinity. Memory: 8 n d bytes. Cost for n > d: 2 n d^2 flops, and n d^2 + d^3 to measure what the factor
+// leaves.
 template <class T>
 Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const char* name);
 
 enum class TraceMethod { kAuto, kEigen, kNewtonSchulz };
 
+// lower <= T <= upper for the covariances as given; see the head of this file. `note` explains a wide bracket and never
+// replaces it.
 struct TraceResult {
   double value = 0;  // the point estimate, never the midpoint of the bounds
   double lower = 0;
@@ -106,16 +96,20 @@ struct CovarianceTrace {
 CovarianceTrace trace_sqrt_product(const Covariance& a, const Covariance& b, TraceMethod method,
                                    std::optional<double> tol, bool needs_singular_values = false);
 
-// T of two factors of the same d, whose memory is used up. `tol`: the width of [lower, upper] asked for, relative to T;
-// for kNewtonSchulz 1e-6 if absent, for the others the bracket that comes for free. Work is bounded: at most four
-// Newton-Schulz stages, then the singular values of M. Never throws for finite factors except where LAPACK's iteration
-// does not converge.
+// T of the covariances of two factors of the same d, whose memory is used up. `tol`: the width of [lower, upper] asked
+// for, relative to T; for kNewtonSchulz 1e-6 if absent, for the others the bracket that comes for free. Work is
+// bounded: at most four Newton-Schulz stages, then the singular values of M. Never throws for finite factors except
+// where LAPACK's iteration does not converge.
+//
+// Beside the route, the bracket costs 4/3 d^3 flops for two Cholesky factors, and up to 2 d^3 more for a covariance
+// near to singular (core/factor.hpp).
 TraceResult trace_sqrt_product(Factor a, Factor b, TraceMethod method, std::optional<double> tol);
 
 // The same on another device, by the polar route: `device` holds M of the factors that `a` and `b` describe (m >= n).
-// `tol` is 1e-6 if absent. Where the bracket stays wider, the last resort is the host's: M is copied and its singular
-// values taken there, and `note` says so. Throws what `device` throws.
+// `error(enough)`: factor_error() of these factors, each side's part known to be `enough` or as well as can be; it may
+// add to their flops. `tol` is 1e-6 if absent. Where the bracket stays wider, the last resort is the host's: M is
+// copied and its singular values taken there, and `note` says so. Throws what `device` throws.
 TraceResult trace_sqrt_product(const FactorFacts& a, const FactorFacts& b, PolarOperations& device,
-                               std::optional<double> tol);
+                               std::optional<double> tol, const std::function<TraceError(double)>& error);
 
 }  // namespace fastfid

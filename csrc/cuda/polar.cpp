@@ -194,6 +194,50 @@ class DevicePolar final : public PolarOperations {
   double flops_ = 0;
 };
 
+// What first_order() reads.
+struct TransportScalars {
+  double norm_y = 0;
+  double residual = 0;  // ||I - F Y||
+  double norm_w = 0;    // of F2 Y
+};
+
+// L1 of core/factor.hpp for a factor in device memory, with V = I. As on the host, but for what is assumed of the
+// solve, nothing: R = I - F Y is measured. Waits for the stream once or twice. Memory: three matrices.
+double first_order(DeviceFactor& a, const DeviceFactor& b, double enough, Stream stream) {
+  if (!a.has_first_order()) return kNoFirstOrder;
+  const std::size_t d = a.d;
+  constexpr double kMargin = 1.01;
+  const double rounding = kMargin * (real(d) + 2) * kUnitRoundoff;  // of an element of a product
+  MathLibraries math(stream);
+  DeviceArray<double> y(d * d, stream);
+  DeviceArray<double> product(std::max(d, b.rows) * d, stream);
+  DeviceArray<double> rest(d * d, stream);
+  DeviceArray<double> sums(sum_workspace(), stream);
+  DeviceArray<TransportScalars> scalars(1, stream);
+  for (auto* matrix : {&y, &rest}) fill_bytes(matrix->data(), 0, d * d * sizeof(double), stream);
+  identity_minus(y.data(), d, 1, y.data(), stream);
+  math.solve_right(a.f.data(), y.data(), d, d);
+  zero_lower(y.data(), d, stream);
+  math.multiply_by_upper(a.f.data(), y.data(), d, d, product.data());
+  identity_minus(product.data(), d, 1, rest.data(), stream);
+  frobenius_norm(y.data(), d * d, sums.data(), &scalars.data()->norm_y, stream);
+  frobenius_norm(rest.data(), d * d, sums.data(), &scalars.data()->residual, stream);
+  a.flops += 2 * cube(d);
+  TransportScalars found = read(scalars, stream).front();
+  const double norm_f = std::sqrt(a.trace);
+  const double norm_b = std::sqrt(b.trace);
+  const double r = kMargin * (found.residual + rounding * norm_f * found.norm_y);
+  if (!(r < 0.5)) return kNoFirstOrder;
+  const double factor = kMargin * a.distance / (1 - r);
+  const double without_product = factor * norm_b * found.norm_y;
+  if (without_product <= enough) return without_product;
+  math.multiply_by_upper(b.f.data(), y.data(), b.rows, d, product.data());
+  frobenius_norm(product.data(), b.rows * d, sums.data(), &scalars.data()->norm_w, stream);
+  a.flops += real(b.rows) * real(d) * real(d);
+  found = read(scalars, stream).front();
+  return std::min(without_product, factor * (found.norm_w + rounding * norm_b * found.norm_y));
+}
+
 Factor factor_on_host(const DeviceCovariance& covariance, Stream stream) {
   const std::size_t d = covariance.d;
   linalg::Matrix copy;
@@ -205,6 +249,17 @@ Factor factor_on_host(const DeviceCovariance& covariance, Stream stream) {
     sigma = copy.data();
   }
   return std::move(fastfid::factor_covariances({{sigma, d, covariance.name}}).front());
+}
+
+}  // namespace
+
+namespace {
+
+// From ||A - R^T R|| as computed, A the given covariance: the product is off by d u |R|^T |R|, the symmetric part of A
+// by u |A|.
+double measured_distance(double residual, const FactorFacts& facts) {
+  const double trace = facts.trace + std::sqrt(real(facts.d)) * residual;
+  return 1.01 * (residual + (real(facts.d) + 4) * kUnitRoundoff * trace);
 }
 
 }  // namespace
@@ -291,6 +346,7 @@ std::vector<DeviceFactor> factor_covariances(const std::vector<DeviceCovariance>
   for (std::size_t i = 0; i < count; ++i) {
     if (sides[i].is_regular && checked[i].failed == 0 && checked[i].lost_pivots == 0) {
       out[i].residual = checked[i].residual / out[i].trace;
+      out[i].distance = measured_distance(checked[i].residual, out[i]);
       continue;
     }
     out[i] = to_device(factor_on_host(covariances[i], stream), stream);
@@ -307,17 +363,24 @@ DeviceFactor factor_rows(const float* rows, std::size_t stride, std::size_t n, s
   out.d = d;
   out.f = DeviceArray<double>(n * d, stream);
   const DeviceArray<double> sums(sum_workspace(), stream);
-  const DeviceArray<double> norm(1, stream);
+  const DeviceArray<double> both(2, stream);
   centre_rows(rows, stride, n, d, out.f.data(), mean, stream);
-  frobenius_norm(out.f.data(), n * d, sums.data(), norm.data(), stream);
-  const double scatter = std::pow(read(norm, stream).front(), 2);
+  frobenius_norm(out.f.data(), n * d, sums.data(), both.data(), stream);
+  frobenius_norm(mean, d, sums.data(), both.data() + 1, stream);
+  const std::vector<double> norms = read(both, stream);
+  const double scatter = std::pow(norms[0], 2);
   if (scatter == 0) return out;
   const double trace = scatter / real(n - 1);
   out.exponent = power_of_four(trace);
   out.trace = std::scalbn(trace, -2 * out.exponent);
   out.rows = n - 1;
   out.rank = n - 1;
-  reflect_rows(out.f.data(), n, d, std::sqrt(real(n - 1)) * std::scalbn(1.0, out.exponent), stream);
+  // The second pass finds what rounding left of the mean: n u of the mean magnitudes, which are the mean's and the
+  // rest's.
+  const double magnitudes = norms[1] + norms[0] / std::sqrt(real(n));
+  const double divisor = std::sqrt(real(n - 1)) * std::scalbn(1.0, out.exponent);
+  out.row_error = rows_error(n, d, std::sqrt(out.trace), 1.01 * real(n) * kUnitRoundoff * magnitudes / divisor);
+  reflect_rows(out.f.data(), n, d, divisor, stream);
   return out;
 }
 
@@ -327,7 +390,11 @@ TraceResult trace_sqrt_product(DeviceFactor a, DeviceFactor b, std::optional<dou
   const bool is_single_late =
       late == LatePrecision::kFloat32 || (late == LatePrecision::kDevice && has_slow_float64(stream.device));
   DevicePolar device(a, b, is_single_late, stream);
-  TraceResult out = fastfid::trace_sqrt_product(a, b, device, tol);
+  TraceResult out = fastfid::trace_sqrt_product(a, b, device, tol, [&](double enough) {
+    const double first_a = first_order(a, b, enough, stream);
+    const double first_b = first_order(b, a, enough, stream);
+    return factor_error(a, b, first_a, first_b);
+  });
   const auto add = [&](const std::string& note) {
     if (!note.empty()) out.note += (out.note.empty() ? "" : "; ") + note;
   };

@@ -1,17 +1,19 @@
 // The trace of the matrix square root on a CUDA device: core's polar route (core/polar.hpp) with cuBLAS and cuSOLVER.
 //
 // What the host waits for, in the ordinary case (covariances in device memory, both positive definite, bracket within
-// tol after the first stage): three copies of less than 200 bytes.
+// tol after the first stage): seven copies of less than 200 bytes.
 //   1. facts of both covariances (finite, symmetric, trace)            2 passes
 //   2. Cholesky factors, their residuals                               2 (1/6 + 1/2) products
 //   3. M, ten iterations, certificate with its first trial             1/2 + 10 * 2 + 1/2 + 1 + 1/6 + 1/2 + 1/2
 //   products
+//   4. the inverse of each factor, and what it leaves: two copies      2 (1/2 + 1/2) products
+//   5. its product with the other factor, if needed: two copies        2 (1/2) products
 // Everything between two of them is enqueued at once. A further stage (12 products + certificate) or trial adds a copy.
 //
 // Predicted on an H100 or H200, d = 2048, float64 tensor cores (g = 2 d^3 flops at 60 of 67 TFLOP/s = 0.29 ms):
-// 25 g = 7.2 ms of products if they ran at that rate; 61 passes over 32 MiB matrices at 3 to 4 TB/s, 0.6 ms; three
-// Cholesky factorisations and one triangular solve bound by latency, 1 ms each; some 140 launches hidden behind them.
-// 11 to 12 ms in all; 13 to 15 from covariances in host memory (two copies of 32 MiB). Never run on a GPU.
+// 28 g = 8.1 ms of products if they ran at that rate; 77 passes over 32 MiB matrices at 3 to 4 TB/s, 0.8 ms; three
+// Cholesky factorisations and three triangular solves bound by latency, 1 ms each; some 170 launches hidden behind
+// them. 14 to 15 ms in all; 16 to 18 from covariances in host memory (two copies of 32 MiB). Never run on a GPU.
 //
 // The certificate is in float64 from first to last. That the products are those of the conventional algorithm, in any
 // order of additions, is what the bounds assume of cuBLAS (no TF32, no emulation, no Strassen: math_libraries.hpp); of
@@ -70,7 +72,7 @@ enum class LatePrecision { kDevice, kFloat64, kFloat32 };
 
 // fastfid::trace_sqrt_product() by the polar route. Singular values of M, the last resort, are taken on the host.
 // Throws DeviceError where a call fails, BackendUnavailable where cuBLAS or cuSOLVER is missing. Memory: seven matrices
-// of the size of M. Waits for the stream.
+// of the size of M, and three (d, d). Waits for the stream.
 TraceResult trace_sqrt_product(DeviceFactor a, DeviceFactor b, std::optional<double> tol, Stream stream,
                                LatePrecision late = LatePrecision::kDevice);
 

@@ -73,6 +73,7 @@ def add_raw_moments(features: NDArray[np.float64], sum: NDArray[np.float64], cro
 class TraceResult:
     @property
     def value(self) -> float: ...
+    # Numerical bounds for the matrices as given, every element exact; they hold with and without a note.
     @property
     def lower(self) -> float: ...
     @property
@@ -95,6 +96,7 @@ class TraceResult:
 class FrechetResult:
     @property
     def value(self) -> float: ...
+    # Numerical bounds for means and covariances as given.
     @property
     def lower(self) -> float: ...
     @property

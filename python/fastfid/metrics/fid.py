@@ -145,7 +145,7 @@ def frechet_distance(
     force : bool
         Compare statistics made under different protocols, networks or precisions all the same.
     return_info : bool
-        Return a dict with the value, its certified bounds and how it was found.
+        Return a dict with the value, its numerical bounds and how it was found.
 
     Raises
     ------
