@@ -232,8 +232,8 @@ def check_moments(run: Run, stream: Any, scale: int) -> None:
             expected.update(part)
             found.update(device_array(part, stream), stream=stream.handle)
         host = found.to_host()
-        case = f"moments, {n} x {d} {dtype}, {found.arithmetic}"
-        limit = 1e-12 if found.arithmetic == "float64" else 1e-6
+        case = f"moments, {n} x {d} {dtype}, {found._arithmetic}"
+        limit = 1e-12 if found._arithmetic == "float64" else 1e-6
         run.check(f"{case}: mean", relative(host.mean, expected.mean), limit)
         run.check(f"{case}: covariance", relative(host.covariance(), expected.covariance()), limit)
         run.check(f"{case}: n", abs(host.n - expected.n), 0)
@@ -247,7 +247,7 @@ def check_moments(run: Run, stream: Any, scale: int) -> None:
         found.update(device_array(rows, stream), stream=stream.handle)
         error = relative(found.to_host().covariance(), expected.covariance())
         run.check(
-            "moments of photographs, 600 x 192: covariance", error, 1e-12 if found.arithmetic == "float64" else 1e-6
+            "moments of photographs, 600 x 192: covariance", error, 1e-12 if found._arithmetic == "float64" else 1e-6
         )
 
 
@@ -320,7 +320,7 @@ def check_distance(run: Run, stream: Any, scale: int) -> None:
         there, here = [], []
         for side, n in enumerate((n1, n2)):
             rows = features_like(run.rng(7, k, side), n, d)
-            moments, on_device = Moments(d), _core.DeviceMoments(d, device=0, arithmetic="float64")
+            moments, on_device = Moments(d), _core.DeviceMoments(d, device=0)
             moments.update(rows)
             on_device.update(device_array(rows, stream), stream=stream.handle)
             thin = n <= d
@@ -399,7 +399,7 @@ def stage_moments(run: Run) -> None:
         given = rows.to(getattr(torch, dtype))
         moments = _core.DeviceMoments(D, device=0)
         times = run.events(lambda given=given, moments=moments: moments.update(given))
-        note = f"sums in {moments.arithmetic}"
+        note = f"sums in {moments._arithmetic}"
         median = run.row(case, f"fastfid, {dtype} rows", times, note=note, **rate)
         if dtype == "float32":
             ours = median
@@ -508,7 +508,7 @@ def stage_trace(run: Run) -> None:
     for n in (D // 2, 3 * D):
         sides = []
         for side in (0, 1):
-            moments = _core.DeviceMoments(D, device=0, arithmetic="float64")
+            moments = _core.DeviceMoments(D, device=0)
             moments.update(torch.from_numpy(features_like(run.rng(8, n, side), n, D)).to(DEVICE))
             sides += [moments, None, None]
         times = run.clock(lambda sides=sides: _core.frechet_distance(*sides, device=DEVICE), repeats=20)
@@ -604,7 +604,7 @@ def network_is_missing() -> str | None:
     """Return why ONNX Runtime cannot run the network on the device, or None."""
     if importlib.util.find_spec("onnxruntime") is None:
         return "onnxruntime not installed"
-    from fastfid.features.onnx import load_onnxruntime
+    from fastfid.features.session import load_onnxruntime
 
     onnxruntime = load_onnxruntime()
     providers = onnxruntime.get_available_providers()
@@ -755,42 +755,29 @@ def precision_errors(run: Run, extractors: dict[str, Any]) -> None:
 
 def session_options(run: Run, images: Any, case: str) -> None:
     """Images a second with other options of ONNX Runtime's CUDA provider than the ones in use."""
-    from fastfid.features import onnx
     from fastfid.features.inception import InceptionV3
+    from fastfid.features.session import CudaSettings
 
-    in_use = dict(onnx.CUDA_OPTIONS)
-    for precision in ("tf32", "float16"):
-        name = f"fastfid, {precision}, TensorRT"
-        try:
-            extractor = InceptionV3(D, precision=precision, device=DEVICE, provider="tensorrt")
-            time_extractor(run, extractor, images, case, name)
-        except Exception as error:
-            run.missing(case, name, f"{type(error).__name__}: {error}")
-    for precision in ("tf32", "float16"):
-        name = f"fastfid, {precision}, CUDA graph"
-        try:
-            extractor = InceptionV3(D, precision=precision, device=DEVICE, cuda_graph=True)
-            time_extractor(run, extractor, images, case, name)
-            host_time(run, extractor, images, f"fastfid update, {precision}, CUDA graph, time of the host")
-        except Exception as error:
-            run.missing(case, name, f"{type(error).__name__}: {error}")
-    variants = (
+    algorithms = (
         {"cudnn_conv_algo_search": "EXHAUSTIVE"},
         {"cudnn_conv_algo_search": "HEURISTIC", "prefer_nhwc": "1"},
         {"cudnn_conv_algo_search": "EXHAUSTIVE", "prefer_nhwc": "1"},
     )
-    for precision in ("tf32", "float16"):
-        for options in variants:
-            name = f"fastfid, {precision}, {', '.join(f'{k}={v}' for k, v in options.items())}"
+    variants = {
+        "TensorRT": CudaSettings(provider="tensorrt"),
+        "CUDA graph": CudaSettings(graph=True),
+        **{", ".join(f"{k}={v}" for k, v in options.items()): CudaSettings(options=options) for options in algorithms},
+    }
+    for variant, settings in variants.items():
+        made = type("InceptionV3", (InceptionV3,), {"_cuda_settings": settings})
+        for precision in ("tf32", "float16"):
             try:
-                onnx.CUDA_OPTIONS.clear()
-                onnx.CUDA_OPTIONS.update(options)
-                time_extractor(run, InceptionV3(D, precision=precision, device=DEVICE), images, case, name)
+                extractor = made(D, precision=precision, device=DEVICE)
+                time_extractor(run, extractor, images, case, f"fastfid, {precision}, {variant}")
+                if settings.graph:
+                    host_time(run, extractor, images, f"fastfid update, {precision}, CUDA graph, time of the host")
             except Exception as error:
-                run.missing(case, name, f"{type(error).__name__}: {error}")
-            finally:
-                onnx.CUDA_OPTIONS.clear()
-                onnx.CUDA_OPTIONS.update(in_use)
+                run.missing(case, f"fastfid, {precision}, {variant}", f"{type(error).__name__}: {error}")
 
 
 def stage_whole(run: Run) -> None:

@@ -132,7 +132,7 @@ def _steady_state(config: Config) -> Iterator[Result]:
 def _spread_network(threads: int, *, is_spinning: bool) -> FeatureExtractor:
     """Return the network as one run at a time over `threads` threads, ONNX Runtime's usual way."""
     from fastfid.features.inception import InceptionV3
-    from fastfid.features.onnx import load_onnxruntime
+    from fastfid.features.session import load_onnxruntime
 
     onnxruntime = load_onnxruntime()
 

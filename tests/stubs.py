@@ -10,8 +10,9 @@ import numpy as np
 
 from fastfid import Moments, _core
 from fastfid.extractor import FeatureExtractor
-from fastfid.features import cuda, onnx
+from fastfid.features import cuda, session
 from fastfid.features.inception import InceptionV3
+from fastfid.features.inception_network import InceptionNetwork
 
 
 class GridMeans(FeatureExtractor):
@@ -68,6 +69,80 @@ def counts_during(call):
         sys.setswitchinterval(interval)
         stop.set()
         worker.join()
+
+
+class FakeRuntime:
+    """ONNX Runtime on a machine with two CUDA devices: sessions there compute on the CPU.
+
+    Attributes
+    ----------
+    asked : list of SimpleNamespace
+        ``model``, ``provider``, ``options`` and ``enable_fallback`` of each session on a device.
+    bindings : list
+        What was bound, in order.
+    ended : list of str
+        ``"session"``, where the native session has ended, which its bindings keep too.
+    provider : str, optional
+        What sessions say they run on; else what they were asked for.
+    stream : str, optional
+        The stream that sessions say they use; "" for none. Else what they were told.
+    failure : Exception, optional
+        What runs raise.
+    """
+
+    def __init__(self, monkeypatch):
+        self.asked, self.bindings, self.ended = [], [], []
+        self.provider = self.stream = self.failure = None
+        monkeypatch.setattr(_core, "cuda_driver", lambda: (2, ""))
+        runtime = session.load_onnxruntime()
+        self.on_cpu = runtime.InferenceSession
+        monkeypatch.setattr(runtime, "InferenceSession", self.open)
+
+    def open(self, model, options, providers, enable_fallback=True):
+        if providers == ["CPUExecutionProvider"]:
+            return self.on_cpu(model, options, providers=providers)
+        (provider,) = providers
+        self.asked.append(
+            SimpleNamespace(model=model, provider=provider[0], options=provider[1], enable_fallback=enable_fallback)
+        )
+        return _FakeSession(self, self.on_cpu(model, options, providers=["CPUExecutionProvider"]))
+
+
+class _Native:
+    """What a session and its bindings share."""
+
+    def __init__(self, ended):
+        self._ended = ended
+
+    def __del__(self):
+        self._ended.append("session")
+
+
+class _FakeSession:
+    def __init__(self, runtime, on_cpu):
+        self._asked, self._on_cpu, self._native = runtime.asked[-1], on_cpu, _Native(runtime.ended)
+        self._runtime = weakref.proxy(runtime)
+
+    def get_providers(self):
+        return [self._runtime.provider or self._asked.provider]
+
+    def get_provider_options(self):
+        options = dict(self._asked.options)
+        if self._runtime.stream is not None:
+            options["user_compute_stream"] = self._runtime.stream
+        return {self._asked.provider: options}
+
+    def run(self, outputs, inputs):
+        if self._runtime.failure is not None:
+            raise self._runtime.failure
+        return self._on_cpu.run(outputs, inputs)
+
+    def io_binding(self):
+        binding = SimpleNamespace(
+            native=self._native, bind_input=lambda *_: None, bind_output=lambda *_: None, stream=None
+        )
+        self._runtime.bindings.append(binding)
+        return binding
 
 
 class HostArray:
@@ -153,8 +228,7 @@ class HostMemory:
 class HostMoments(Moments):
     """DeviceMoments on the host."""
 
-    def __init__(self, d, *, device, arithmetic):
-        assert arithmetic == "float64"
+    def __init__(self, d, *, device):
         super().__init__(d)
         self.device = device
 
@@ -197,6 +271,6 @@ class OnDevice(InceptionV3):
     def _bind(self, image, shape, map):
         self._network.device = "cpu"
         try:
-            return onnx.Network.bind(self._network, image, shape, map)
+            return InceptionNetwork.bind(self._network, image, shape, map)
         finally:
             self._network.device = "cuda:0"

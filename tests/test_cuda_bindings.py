@@ -64,7 +64,7 @@ def test_what_comes_back_is_what_the_cpu_makes(emulated, dtype):
         cpu.update(rows)
         host = moments.to_host()
         assert isinstance(host, fastfid.Moments)
-        assert (moments.n, moments.d, moments.device, moments.arithmetic) == (n, 64, 0, "float64")
+        assert (moments.n, moments.d, moments.device, moments._arithmetic) == (n, 64, 0, "float64")
         assert host.n == n
         np.testing.assert_allclose(host.covariance(), cpu.covariance(), rtol=1e-11, atol=1e-15)
         assert (host.rows is None) == (n > 64)
@@ -73,9 +73,9 @@ def test_what_comes_back_is_what_the_cpu_makes(emulated, dtype):
 
 
 def test_the_arithmetic_is_the_one_asked_for(emulated):
-    assert emulated.DeviceMoments(4, arithmetic="float32").arithmetic == "float32"
-    with pytest.raises(ValueError, match="arithmetic: expected 'auto', 'float64' or 'float32', got 'tf32'"):
-        emulated.DeviceMoments(4, arithmetic="tf32")
+    assert emulated.DeviceMoments._summed_in("float32", 4)._arithmetic == "float32"
+    with pytest.raises(ValueError, match="arithmetic: expected 'float64' or 'float32', got 'tf32'"):
+        emulated.DeviceMoments._summed_in("tf32", 4)
 
 
 @pytest.mark.parametrize(("given", "asked"), [(None, 1), (0, 1), (2, 2), (0x7F00_1234_5678, 0x7F00_1234_5678)])

@@ -17,7 +17,8 @@ NETWORK = """
 import gc
 import numpy as np
 from fastfid import _core
-from fastfid.features import onnx
+from fastfid.features.inception_network import InceptionNetwork
+from fastfid.features.session import load_onnxruntime
 from fastfid.features.weights import find_weights
 
 class Meddling:
@@ -33,7 +34,7 @@ class Meddling:
         ended.append(True)
 
 ended = []
-ort = onnx.load_onnxruntime()
+ort = load_onnxruntime()
 session, ort.InferenceSession = ort.InferenceSession, Meddling
 weights = find_weights()
 x = np.zeros((1, 3, 75, 75), np.float32)
@@ -42,7 +43,7 @@ for before in (0x77, 0):
         assert _core.current_cuda_context() == before, hex(_core.current_cuda_context())
     _core.set_current_cuda_context(before)
     check()
-    network = onnx.Network(64, weights, "cpu")
+    network = InceptionNetwork(64, weights, "cpu")
     check()
     network.features(x)
     check()

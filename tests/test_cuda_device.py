@@ -31,7 +31,7 @@ def on_device(rows):
 @pytest.mark.parametrize("arithmetic", TOLERANCE)
 @pytest.mark.parametrize("case", DEVICE, ids=str)
 def test_moments_on_the_device_are_those_of_the_cpu(case, arithmetic):
-    moments, cpu = fastfid.DeviceMoments(case.d, arithmetic=arithmetic), fastfid.Moments(case.d)
+    moments, cpu = fastfid.DeviceMoments._summed_in(arithmetic, case.d), fastfid.Moments(case.d)
     rows = on_device(case.rows())
     for start in range(0, case.n, case.batch):
         moments.update(rows[start : start + case.batch])
@@ -89,7 +89,7 @@ def test_distance_of_moments_that_stay_on_the_device(n1, n2):
     moments, statistics = [], []
     for x in rows:
         x = np.ascontiguousarray(x, np.float32)
-        moments.append(fastfid.DeviceMoments(512, arithmetic="float64"))
+        moments.append(fastfid.DeviceMoments(512))
         moments[-1].update(on_device(x))
         there = fastfid.Moments(512)
         there.update(x)

@@ -22,8 +22,10 @@ from stubs import HostMemory, HostMoments, OnDevice, Tensor
 from fastfid import FID, Moments, _core, compute_fid, compute_statistics
 from fastfid._checks import DIMS
 from fastfid.errors import BackendUnavailable
-from fastfid.features import cuda, onnx
+from fastfid.features import cuda
 from fastfid.features.inception import InceptionV3
+from fastfid.features.inception_network import InceptionNetwork
+from fastfid.features.session import CudaSettings
 from fastfid.metrics.moments import FeatureMoments
 from fastfid.pipeline import DeviceFeed, features_on_device
 from fastfid.sources import open_source
@@ -82,7 +84,7 @@ def test_spatial_mean_of_the_device_passes_nan_on(emulated_mean):
 
 @pytest.fixture(scope="module", params=DIMS)
 def network(request, weights):
-    return onnx.Network(request.param, weights, "cpu")
+    return InceptionNetwork(request.param, weights, "cpu")
 
 
 @pytest.mark.parametrize("size", [(75, 76), (81, 100), (299, 299)])
@@ -94,7 +96,7 @@ def test_network_between_fixed_addresses(network, size):
 
 
 def test_float16_network_between_fixed_addresses(weights):
-    network = onnx.Network(64, weights, "cpu", "float16")
+    network = InceptionNetwork(64, weights, "cpu", "float16")
     x = np.random.default_rng(3).uniform(-1, 1, (2, 3, 75, 80)).astype(np.float16)
     map = np.full(network.map_shape(x.shape), np.nan, np.float16)
     network.bind(x.ctypes.data, x.shape, map.ctypes.data)()
@@ -159,7 +161,7 @@ def test_any_split_gives_the_bits_of_the_host(splits):
 
 def test_the_third_run_and_later_ones_are_replayed():
     extractor = OnDevice(64, "none", 3)
-    extractor._network.cuda_graph = True
+    extractor._network.graph = True
     images = pictures(14, 1)
     expected = Moments(64)
     expected.update(InceptionV3(64, protocol="none", device="cpu")(images))
@@ -197,11 +199,11 @@ def test_batches_are_used_again():
     assert (first.total().n, second.total().n) == (4, 9)
 
 
-@pytest.mark.parametrize("cuda_graph", [False, True])
-def test_a_batch_frees_its_memory_at_once(cuda_graph):
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_batch_frees_its_memory_at_once(graph):
     """Without the collector of cycles, which knows nothing of a device's memory."""
     extractor = OnDevice(64, "none", 2)
-    extractor._network.cuda_graph = cuda_graph
+    extractor._network.graph = graph
     batch = cuda.CudaBatch(extractor._network, HostMemory(), "none", (2, 80, 90))
     for _ in range(4):
         batch.run()
@@ -212,19 +214,6 @@ def test_a_batch_frees_its_memory_at_once(cuda_graph):
         assert image() is None
     finally:
         gc.enable()
-
-
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ({"device": "cpu"}, "cuda_graph: needs a CUDA device, got device 'cpu'"),
-        ({"device": "cuda:0", "provider": "tensorrt", "precision": "tf32"}, "is for provider 'cuda', got 'tensorrt'"),
-    ],
-)
-def test_where_there_is_no_cuda_graph(options, text, monkeypatch):
-    monkeypatch.setattr(_core, "cuda_driver", lambda: (1, ""))
-    with pytest.raises(ValueError, match=text):
-        InceptionV3(64, cuda_graph=True, **options)
 
 
 def test_an_unknown_stream_is_not_waited_for():
@@ -261,8 +250,8 @@ class FakeCore:
                 record.append(("preprocess", images, out, channels_last, stream, start))
 
         class DeviceMoments:
-            def __init__(self, d, *, device=0, arithmetic="auto"):
-                record.append(("moments", d, device, arithmetic))
+            def __init__(self, d, *, device=0):
+                record.append(("moments", d, device))
 
             def update(self, rows, *, stream):
                 record.append(("update", rows, stream))
@@ -279,7 +268,7 @@ def test_rows_on_a_device_are_summed_in_float64(monkeypatch):
     core = FakeCore(monkeypatch)
     rows = SimpleNamespace(stream=SimpleNamespace(device=1, handle=11))
     FeatureMoments(64).update(rows)
-    assert core.calls == [("moments", 64, 1, "float64"), ("update", rows, 11)]
+    assert core.calls == [("moments", 64, 1), ("update", rows, 11)]
 
 
 def test_the_tensor_itself_is_read(monkeypatch):
@@ -588,10 +577,14 @@ def photographs():
     return np.stack(cuts[:BATCH])
 
 
+class Replayed(InceptionV3):
+    _cuda_settings = CudaSettings(graph=True)
+
+
 @pytest.fixture(scope="module", params=["float32", "tf32", "float16", "float16 graph"])
 def on_gpu(request):
     precision, _, graph = request.param.partition(" ")
-    return InceptionV3(2048, precision=precision, cuda_graph=bool(graph), device="cuda:0")
+    return (Replayed if graph else InceptionV3)(2048, precision=precision, device="cuda:0")
 
 
 class TestOnADevice:
@@ -680,7 +673,7 @@ class TestOnADevice:
         assert float(values[0]) == pytest.approx(float(values[1]), rel=1e-4)
 
     def test_a_replayed_graph_changes_no_bit(self, photographs):
-        plain, replayed = (InceptionV3(2048, precision="tf32", cuda_graph=x, device="cuda:0") for x in (False, True))
+        plain, replayed = (kind(2048, precision="tf32", device="cuda:0") for kind in (InceptionV3, Replayed))
         many = np.concatenate([photographs, photographs[::-1]])  # seven runs
         np.testing.assert_array_equal(replayed(many), plain(many))
         sides = [Side(extractor) for extractor in (plain, replayed)]

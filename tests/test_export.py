@@ -11,15 +11,16 @@ import skimage.data
 import torch
 
 from fastfid._checks import DIMS
-from fastfid.features import onnx as runtime
+from fastfid.features import inception_network
 from fastfid.features.inception import InceptionV3
 from fastfid.features.inception_torch import FIDInception, load_weights
+from fastfid.features.session import load_onnxruntime
 from fastfid.features.weights import convolutions
 
-onnxruntime = runtime.load_onnxruntime()
+onnxruntime = load_onnxruntime()
 
 ROOT = Path(__file__).resolve().parents[1]
-SKELETONS = Path(runtime.__file__).parent / "skeletons"
+SKELETONS = Path(inception_network.__file__).parent / "skeletons"
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +133,7 @@ def test_features_of_both_skeletons_and_of_torch(dims, exported, weights, monkey
     for path in SKELETONS.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / f"inception-{dims}.onnx").write_bytes(exported.SerializeToString())
-    monkeypatch.setattr(runtime, "_skeletons", lambda: tmp_path)
+    monkeypatch.setattr(inception_network, "_skeletons", lambda: tmp_path)
     np.testing.assert_array_equal(InceptionV3(dims, device="cpu")(photographs), features)
 
     network = FIDInception(dims)
@@ -164,7 +165,7 @@ def test_fold_is_the_convolution_and_its_batch_norm(weights):
     layer = FIDInception(64)
     load_weights(layer, weights)
     layer = layer.Conv2d_1a_3x3.double()
-    weight, bias = (torch.from_numpy(x).double() for x in runtime._fold_batch_norm(weights.tensors[:4]))
+    weight, bias = (torch.from_numpy(x).double() for x in inception_network._fold_batch_norm(weights.tensors[:4]))
     x = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (1, 3, 20, 20)))
     with torch.inference_mode():
         folded = torch.relu(torch.nn.functional.conv2d(x, weight, bias, stride=2))

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import inspect
 import os
 import pickle
 import subprocess
@@ -14,18 +13,21 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from stubs import FakeRuntime
 
 import fastfid
 from fastfid import _core
 from fastfid._checks import DIMS
 from fastfid.errors import BackendUnavailable, FastfidWarning, WeightsError
-from fastfid.features import inception, onnx
+from fastfid.features import inception, session
 from fastfid.features.inception import InceptionV3
+from fastfid.features.inception_network import InceptionNetwork, fingerprint_input
 from fastfid.features.inception_torch import FIDInception, convolutions, load_weights
+from fastfid.features.session import CudaSettings
 from fastfid.features.weights import IDENTITY
 from fastfid.precisions import PRECISIONS
 
-SKELETONS = Path(onnx.__file__).parent / "skeletons"
+SKELETONS = Path(session.__file__).parent / "skeletons"
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 
 
@@ -153,7 +155,7 @@ def test_any_size_without_a_resize(weights):
 @pytest.mark.parametrize("dims", [64, 192])
 def test_float16_graph_is_the_network_in_float16(dims, weights, prepared):
     """The graph that a GPU runs, on ONNX Runtime's CPU provider, against PyTorch's own float16 convolutions."""
-    features = onnx.Network(dims, weights, "cpu", "float16").features(prepared[:2])
+    features = InceptionNetwork(dims, weights, "cpu", "float16").features(prepared[:2])
     assert features.dtype == np.float32
     network = FIDInception(dims)
     load_weights(network, weights)
@@ -182,12 +184,7 @@ def test_unknown_precision(precision):
 
 
 def test_another_precision_does_not_fall_back_to_the_cpu(monkeypatch):
-    monkeypatch.setattr(_core, "cuda_driver", lambda: (1, ""))
-
-    def broken(self, model, options):
-        raise BackendUnavailable("no cuDNN")
-
-    monkeypatch.setattr(onnx.Network, "_cuda_session", broken)
+    FakeRuntime(monkeypatch).failure = NotImplementedError("no cuDNN")
     with pytest.raises(BackendUnavailable, match="no cuDNN"):
         InceptionV3(64, device="auto", precision="float16")
 
@@ -225,35 +222,21 @@ def test_the_drivers_name_of_a_device(tmp_path):
 @pytest.mark.parametrize(("precision", "use_tf32"), [("float32", "0"), ("tf32", "1"), ("float16", "1")])
 def test_what_the_cuda_provider_is_told(precision, use_tf32, monkeypatch, weights):
     """Tensor cores where the precision has them, no fallback to the CPU, and the card that was asked for."""
-    monkeypatch.setattr(_core, "cuda_driver", lambda: (2, ""))
-    asked = {}
-
-    class Session:
-        def __init__(self, model, options, providers, enable_fallback):
-            asked["model"], asked["providers"] = model, providers
-            assert not enable_fallback
-
-        def get_providers(self):
-            return ["CUDAExecutionProvider"]
-
-        def get_provider_options(self):
-            return dict(asked["providers"])
-
-    monkeypatch.setattr(onnx.load_onnxruntime(), "InferenceSession", Session)
-    monkeypatch.setattr(onnx.Network, "_check_fingerprint", lambda self: None)
-    onnx.Network(64, weights, "cuda:1", precision)
-    assert "user_compute_stream" not in asked["providers"][0][1]
-    onnx.Network(64, weights, "cuda:1", precision, stream=SimpleNamespace(handle=77))
-    assert asked["providers"][0][1]["user_compute_stream"] == "77"
-    name, options = asked["providers"][0]
-    assert (name, options["device_id"], options["use_tf32"]) == ("CUDAExecutionProvider", "1", use_tf32)
+    runtime = FakeRuntime(monkeypatch)
+    InceptionNetwork(64, weights, "cuda:1", precision)
+    InceptionNetwork(64, weights, "cuda:1", precision, SimpleNamespace(handle=77))
+    without, on_stream = runtime.asked
+    assert "user_compute_stream" not in without.options
+    assert on_stream.options["user_compute_stream"] == "77"
+    assert (without.provider, without.enable_fallback) == ("CUDAExecutionProvider", 0)
+    assert (without.options["device_id"], without.options["use_tf32"]) == ("1", use_tf32)
     suffix = "-float16" if precision == "float16" else ""
-    assert asked["model"] == (SKELETONS / f"inception-64{suffix}.onnx").read_bytes()
+    assert without.model == (SKELETONS / f"inception-64{suffix}.onnx").read_bytes()
 
 
 def test_the_session_ends_before_its_stream(monkeypatch, weights):
-    monkeypatch.setattr(_core, "cuda_driver", lambda: (1, ""))
-    ended = []
+    runtime = FakeRuntime(monkeypatch)
+    ended = runtime.ended
 
     class Stream:
         handle = 77
@@ -261,44 +244,14 @@ def test_the_session_ends_before_its_stream(monkeypatch, weights):
         def __del__(self):
             ended.append("stream")
 
-    class Native:
-        """What InferenceSession and IOBinding share: the session behind them."""
-
-        def __del__(self):
-            ended.append("session")
-
-    class Binding:
-        def __init__(self, native):
-            self.native = native
-
-        def bind_input(self, *_):
-            pass
-
-        bind_output = bind_input
-
-    class Session:
-        def __init__(self, model, options, providers, **_):
-            self.native, self.options = Native(), dict(providers)
-
-        def get_providers(self):
-            return ["CUDAExecutionProvider"]
-
-        def get_provider_options(self):
-            return self.options
-
-        def io_binding(self):
-            return Binding(self.native)
-
-    monkeypatch.setattr(onnx.load_onnxruntime(), "InferenceSession", Session)
-    monkeypatch.setattr(onnx.Network, "_check_fingerprint", lambda self: None)
-    network = onnx.Network(64, weights, "cuda:0", stream=Stream())
+    network = InceptionNetwork(64, weights, "cuda:0", stream=Stream())
     assert ended == []
     del network
     assert ended == ["session", "stream"]
     # The binding alone keeps both, and lets them go in the same order.
-    network = onnx.Network(64, weights, "cuda:0", stream=Stream())
+    network = InceptionNetwork(64, weights, "cuda:0", stream=Stream())
     run = network.bind(1, (1, 3, 75, 75), 1)
-    binding = inspect.getclosurevars(run).nonlocals["binding"]
+    binding = runtime.bindings.pop()
     ended.clear()
     del network, run
     assert ended == []
@@ -308,90 +261,50 @@ def test_the_session_ends_before_its_stream(monkeypatch, weights):
 
 def test_a_first_run_that_fails(monkeypatch, weights):
     """As where cuDNN is missing, which ONNX Runtime loads when it first needs it."""
-    monkeypatch.setattr(_core, "cuda_driver", lambda: (1, ""))
-    on_cpu = onnx.load_onnxruntime().InferenceSession
-
-    class Session:
-        def get_providers(self):
-            return ["CUDAExecutionProvider"]
-
-        def run(self, *_):
-            raise NotImplementedError("cuDNN is unavailable")
-
-    def session(model, options, providers, **more):
-        return on_cpu(model, options, providers, **more) if providers == ["CPUExecutionProvider"] else Session()
-
-    monkeypatch.setattr(onnx.load_onnxruntime(), "InferenceSession", session)
+    runtime = FakeRuntime(monkeypatch)
+    runtime.failure = NotImplementedError("cuDNN is unavailable")
     reason = "ONNX Runtime cannot run the network on cuda:0: cuDNN is unavailable"
     with pytest.raises(BackendUnavailable, match=reason):
-        onnx.Network(64, weights, "cuda:0")
+        InceptionNetwork(64, weights, "cuda:0")
     with pytest.warns(FastfidWarning, match=f"running on the CPU: {reason}"):
-        assert onnx.Network(64, weights, "auto").device == "cpu"
+        assert InceptionNetwork(64, weights, "auto").device == "cpu"
+
+
+def test_what_a_later_run_raises_stays_as_it_is(monkeypatch, weights, prepared):
+    runtime = FakeRuntime(monkeypatch)
+    network = InceptionNetwork(64, weights, "cuda:0")
+    runtime.failure = NotImplementedError("the device fell off the bus")
+    with pytest.raises(NotImplementedError):
+        network.features(prepared[:1])
+
+
+def test_memory_that_others_have_is_no_missing_backend(monkeypatch, weights):
+    runtime = FakeRuntime(monkeypatch)
+    runtime.failure = RuntimeError("Failed to allocate memory for requested buffer")
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        InceptionNetwork(64, weights, "auto")
 
 
 def test_a_provider_that_does_not_take_the_stream_is_refused(monkeypatch, weights):
-    monkeypatch.setattr(_core, "cuda_driver", lambda: (1, ""))
-    reported = []
-
-    class Session:
-        def __init__(self, *_, **__):
-            pass
-
-        def get_providers(self):
-            return ["CUDAExecutionProvider"]
-
-        def get_provider_options(self):
-            return {"CUDAExecutionProvider": reported[-1]}
-
-    monkeypatch.setattr(onnx.load_onnxruntime(), "InferenceSession", Session)
-    monkeypatch.setattr(onnx.Network, "_check_fingerprint", lambda self: None)
-    for options in ({}, {"user_compute_stream": "0"}):
-        reported.append(options)
+    runtime = FakeRuntime(monkeypatch)
+    for runtime.stream in ("", "0"):
         with pytest.raises(BackendUnavailable, match="CUDAExecutionProvider did not take the stream it was given"):
-            onnx.Network(64, weights, "cuda:0", stream=SimpleNamespace(handle=77))
-    reported.append({"user_compute_stream": "77"})
-    onnx.Network(64, weights, "cuda:0", stream=SimpleNamespace(handle=77))
+            InceptionNetwork(64, weights, "cuda:0", stream=SimpleNamespace(handle=77))
+    runtime.stream = "77"
+    assert InceptionNetwork(64, weights, "cuda:0", stream=SimpleNamespace(handle=77)).device == "cuda:0"
 
 
 @pytest.mark.parametrize(("precision", "is_half"), [("tf32", "0"), ("float16", "1")])
 def test_what_tensorrt_is_told(precision, is_half, monkeypatch, weights):
-    monkeypatch.setattr(_core, "cuda_driver", lambda: (2, ""))
-    asked = {}
-
-    class Session:
-        def __init__(self, model, options, providers, **_):
-            asked["providers"] = providers
-
-        def get_providers(self):
-            return [asked["got"]]
-
-        def get_provider_options(self):
-            return dict(asked["providers"])
-
-    monkeypatch.setattr(onnx.load_onnxruntime(), "InferenceSession", Session)
-    monkeypatch.setattr(onnx.Network, "_check_fingerprint", lambda self: None)
-    asked["got"] = "TensorrtExecutionProvider"
-    onnx.Network(64, weights, "cuda:1", precision, stream=SimpleNamespace(handle=77), provider="tensorrt")
-    expected = {"device_id": "1", "trt_fp16_enable": is_half, "user_compute_stream": "77"}
-    assert asked["providers"] == [("TensorrtExecutionProvider", expected)]
-    asked["got"] = "CUDAExecutionProvider"  # TensorRT is not installed
+    runtime = FakeRuntime(monkeypatch)
+    settings = CudaSettings(provider="tensorrt")
+    InceptionNetwork(64, weights, "cuda:1", precision, SimpleNamespace(handle=77), settings)
+    (asked,) = runtime.asked
+    assert asked.provider == "TensorrtExecutionProvider"
+    assert asked.options == {"device_id": "1", "trt_fp16_enable": is_half, "user_compute_stream": "77"}
+    runtime.provider = "CUDAExecutionProvider"  # TensorRT is not installed
     with pytest.raises(BackendUnavailable, match="its session runs on CUDAExecutionProvider"):
-        onnx.Network(64, weights, "cuda:1", precision, provider="tensorrt")
-
-
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ({"provider": "openvino"}, "provider: expected one of cuda, tensorrt; got 'openvino'"),
-        ({"provider": ["cuda"]}, r"provider: expected one of cuda, tensorrt; got \['cuda'\]"),
-        ({"provider": "tensorrt", "device": "cpu"}, "'tensorrt' needs a CUDA device, got device 'cpu'"),
-        ({"provider": "tensorrt", "device": "cuda:0"}, "'tensorrt' has no 'float32'; expected precision 'tf32' or"),
-    ],
-)
-def test_providers_that_cannot_be(options, text, monkeypatch):
-    monkeypatch.setattr(_core, "cuda_driver", lambda: (1, ""))
-    with pytest.raises(ValueError, match=text):
-        InceptionV3(64, **options)
+        InceptionNetwork(64, weights, "cuda:1", precision, settings=settings)
 
 
 # ------------------------------------------------------------------------------------------------------------ errors
@@ -461,44 +374,39 @@ def test_cuda_that_cannot_be_used(monkeypatch, capfd):
 
 
 def test_auto_says_why_it_runs_on_the_cpu(monkeypatch, photographs):
-    monkeypatch.setattr(_core, "cuda_driver", lambda: (1, ""))
     expected = InceptionV3(64, device="cpu")(photographs)
-
-    def broken(self, model, options):
-        raise BackendUnavailable("no cuDNN")
-
-    monkeypatch.setattr(onnx.Network, "_cuda_session", broken)
-    with pytest.warns(FastfidWarning, match="running on the CPU: no cuDNN"):
+    FakeRuntime(monkeypatch).failure = NotImplementedError("no cuDNN")
+    with pytest.warns(FastfidWarning, match=r"running on the CPU: ONNX Runtime cannot run .* cuda:0: no cuDNN"):
         extract = InceptionV3(64, device="auto")
     assert extract.device == "cpu"
     np.testing.assert_array_equal(extract(photographs), expected)
 
 
 def test_both_runtimes_in_one_environment(monkeypatch):
-    monkeypatch.setattr(onnx.importlib.metadata, "version", lambda name: "1.31.1")
-    facts = onnx.runtime_facts()
+    monkeypatch.setattr(session.importlib.metadata, "version", lambda name: "1.31.1")
+    facts = session.runtime_facts()
     assert facts["onnxruntime"] == "onnxruntime 1.31.1, onnxruntime-gpu 1.31.1"
-    for text in (facts["onnxruntime_conflict"], onnx._cuda_needs("")):
+    for text in (facts["onnxruntime_conflict"], session._cuda_needs("")):
         assert "pip uninstall -y onnxruntime onnxruntime-gpu" in text
         assert "pip install onnxruntime-gpu" in text
 
 
 def test_runtime_that_cannot_be_imported(monkeypatch):
-    onnx.load_onnxruntime.cache_clear()
+    session.load_onnxruntime.cache_clear()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     try:
         with pytest.raises(BackendUnavailable, match="ONNX Runtime cannot be loaded"):
             InceptionV3(64, device="cpu")
-        assert "cannot be loaded" in onnx.runtime_facts()["onnxruntime_providers"]
+        assert "cannot be loaded" in session.runtime_facts()["onnxruntime_providers"]
     finally:
-        onnx.load_onnxruntime.cache_clear()
+        session.load_onnxruntime.cache_clear()
 
 
 @pytest.mark.parametrize("dims", DIMS)
 def test_fingerprint_is_the_network_in_float64(dims, weights):
     with np.load(SKELETONS / "fingerprint.npz") as stored:
         expected = stored[str(dims)]
-    np.testing.assert_allclose(expected, truth(dims, weights, onnx.fingerprint_input())[0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(expected, truth(dims, weights, fingerprint_input())[0], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("layer", [0, 4, 9, 33, 69, 70, 93])
@@ -509,7 +417,7 @@ def test_one_exchanged_tensor_is_noticed(layer, weights):
     beta[0], mean[0] = mean[0], beta[0]
     tensors[4 * layer + 1 : 4 * layer + 3] = beta, mean
     with pytest.raises(WeightsError, match="does not reproduce the stored features"):
-        onnx.Network(2048, dataclasses.replace(weights, tensors=tuple(tensors)), "cpu")
+        InceptionNetwork(2048, dataclasses.replace(weights, tensors=tuple(tensors)), "cpu")
 
 
 def test_import_is_light():

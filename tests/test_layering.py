@@ -107,7 +107,7 @@ def test_heavy_packages_stay_in_their_rooms(path):
         top = module.split(".")[0]
         assert top not in {"scipy", "onnx"}, f"{name}: {module} is no run-time dependency"
         if top == "onnxruntime":
-            assert name == "features/onnx.py"
+            assert name == "features/session.py"
         if top in {"torch", "torchmetrics", "torchvision"}:
             definitions = name == "features/inception_torch.py" or name.startswith("compat/")
             assert definitions or not eager, f"{name} imports {module} for everyone"

@@ -18,7 +18,7 @@ from stubs import GridMeans
 from fastfid import FID, FeatureExtractor, InceptionV3, Statistics, compute_fid, compute_statistics, frechet_distance
 from fastfid._checks import check_device
 from fastfid.errors import ImageError, SkippedImagesWarning
-from fastfid.features import onnx
+from fastfid.features import session
 from fastfid.features.weights import describe, find_weights
 from fastfid.features.weights.known import FIDELITY_NAME, OFFICIAL_NAME
 from fastfid.sources import open_source
@@ -356,22 +356,22 @@ def test_a_device_by_number_is_asked_for_by_name():
     [(None, 8, 0), ("0", 8, 0), ("5", 8, 5), ("9", 8, 1), ("x", 8, 0), ("", 8, 0), ("3", 1, 0)],
 )
 def test_each_rank_has_a_device_of_its_own(monkeypatch, rank, devices, expected):
-    monkeypatch.setattr(onnx._core, "cuda_driver", lambda: (devices, ""))
+    monkeypatch.setattr(session._core, "cuda_driver", lambda: (devices, ""))
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     if rank is not None:
         monkeypatch.setenv("LOCAL_RANK", rank)
     for device in ("auto", "cuda"):
-        assert onnx.choose_device(device) == f"cuda:{expected}"
-    assert onnx.choose_device("cuda:0") == "cuda:0"
+        assert session.choose_device(device) == f"cuda:{expected}"
+    assert session.choose_device("cuda:0") == "cuda:0"
 
 
 def test_torchs_current_device_comes_first(monkeypatch):
-    monkeypatch.setattr(onnx._core, "cuda_driver", lambda: (8, ""))
+    monkeypatch.setattr(session._core, "cuda_driver", lambda: (8, ""))
     monkeypatch.setenv("LOCAL_RANK", "5")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
-    assert onnx.choose_device("auto") == "cuda:2"
+    assert session.choose_device("auto") == "cuda:2"
 
 
 CHOICE = "from fastfid import _core; print(_core.num_threads(), _core.threads_source())"

@@ -26,8 +26,8 @@ from benchmarks.images import photograph
 from benchmarks.stage_resize import peer_inputs
 from benchmarks.stage_trace import features as gaussian_rows
 from fastfid import _core
+from fastfid.features.inception_network import InceptionNetwork
 from fastfid.features.inception_torch import FIDInception, load_weights
-from fastfid.features.onnx import Network
 from fastfid.features.weights import find_weights
 from fastfid.sources import open_source
 
@@ -79,7 +79,7 @@ def images_and_network(temporary: Path) -> None:
     print_row("decode", f"{apart} grey levels from Pillow's own pixels", 0.0 if apart == 0 else None)
 
     weights = find_weights()
-    network = Network(D, weights, "cpu", "float32").features
+    network = InceptionNetwork(D, weights, "cpu", "float32").features
     wide = FIDInception(D)
     load_weights(wide, weights)
     wide.double()

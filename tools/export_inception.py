@@ -24,8 +24,8 @@ import torch
 from torch import nn
 
 from fastfid._checks import DIMS
+from fastfid.features.inception_network import SKELETON_DTYPES, fingerprint_input, skeleton_name
 from fastfid.features.inception_torch import FIDInception, convolutions, load_weights
-from fastfid.features.onnx import SKELETON_DTYPES, fingerprint_input, skeleton_name
 
 SKELETONS = Path(__file__).parents[1] / "python" / "fastfid" / "features" / "skeletons"
 
@@ -33,7 +33,7 @@ SKELETONS = Path(__file__).parents[1] / "python" / "fastfid" / "features" / "ske
 def fold_batch_norm(network: nn.Module) -> None:
     """Replace every convolution and its batch norm by one convolution with bias, of undefined values.
 
-    The skeleton has no weights: fastfid folds the real ones when it loads them (features/onnx.py).
+    The skeleton has no weights: fastfid folds the real ones when it loads them (features/inception_network.py).
     """
     for _, layer in convolutions(network):
         c = layer.conv

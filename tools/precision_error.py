@@ -26,8 +26,8 @@ import fastfid
 from benchmarks.images import photograph
 from fastfid import _core
 from fastfid._checks import DIMS
+from fastfid.features.inception_network import InceptionNetwork, fingerprint_input
 from fastfid.features.inception_torch import FIDInception, convolutions, load_weights
-from fastfid.features.onnx import Network, fingerprint_input
 from fastfid.features.weights import Weights, find_weights
 from fastfid.precisions import PRECISIONS
 
@@ -55,7 +55,7 @@ def simulated_tf32(weights: Weights, dims: int) -> FIDInception:
 def extractor(precision: str, dims: int, weights: Weights) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """Return what turns prepared images into features in `precision`."""
     if precision != "tf32":
-        return Network(dims, weights, "cpu", precision).features
+        return InceptionNetwork(dims, weights, "cpu", precision).features
     network = simulated_tf32(weights, dims)
 
     def features(batch: NDArray[np.float32]) -> NDArray[np.float32]:

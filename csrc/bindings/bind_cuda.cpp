@@ -26,9 +26,9 @@ namespace {
 constexpr char kDeviceMomentsDoc[] =
     R"(Number, mean and covariance of a stream of feature rows that are on a CUDA device.
 
-What `Moments` does on the CPU, without the rows ever visiting the host. Sums are in float64 (see `arithmetic`); the
-result is the same, bit for bit, however the rows were split into calls of `update` and whichever streams they came on.
-While n <= d the rows themselves are kept. On the device: 4 max(d, 2048) d bytes, then 4 d^2 more.
+What `Moments` does on the CPU, without the rows ever visiting the host. Sums are in float64; the result is
+the same, bit for bit, however the rows were split into calls of `update` and whichever streams they came on. While
+n <= d the rows themselves are kept. On the device: 4 max(d, 2048) d bytes, then 4 d^2 more.
 
 Parameters
 ----------
@@ -36,14 +36,11 @@ d : int
     Number of features, 1 to 16384.
 device : int, optional
     Number of the CUDA device.
-arithmetic : {"auto", "float64", "float32"}, optional
-    How products are summed. "float32": 256 rows at a time in float32, these in float64; for devices whose float64 is
-    slow; elements of the covariance are off by up to 4e-7 of its largest. "auto" chooses by the device.
 
 Raises
 ------
 ValueError
-    If d or arithmetic is none of these.
+    If d is none of these.
 BackendUnavailable
     If fastfid was built without CUDA, or there is no such device.
 
@@ -63,10 +60,9 @@ using cuda::Arithmetic;
 using cuda::DeviceMoments;
 
 Arithmetic parse_arithmetic(const std::string& name) {
-  if (name == "auto") return Arithmetic::kAuto;
   if (name == "float64") return Arithmetic::kFloat64;
   if (name == "float32") return Arithmetic::kFloat32;
-  throw InvalidArgument(message("arithmetic: expected 'auto', 'float64' or 'float32', got '", name, "'"));
+  throw InvalidArgument(message("arithmetic: expected 'float64' or 'float32', got '", name, "'"));
 }
 
 void bind_device_moments(py::module_& module) {
@@ -74,10 +70,15 @@ void bind_device_moments(py::module_& module) {
   options.disable_function_signatures();
   // Of this module alone: the tests load an emulation of it beside.
   py::class_<TensorMoments>(module, "DeviceMoments", py::module_local(), kDeviceMomentsDoc)
-      .def(py::init([](int d, int device, const std::string& arithmetic) {
-             return std::make_unique<TensorMoments>(d, device, parse_arithmetic(arithmetic));
-           }),
-           py::arg("d"), py::kw_only(), py::arg("device") = 0, py::arg("arithmetic") = "auto")
+      .def(py::init([](int d, int device) { return std::make_unique<TensorMoments>(d, device, Arithmetic::kFloat64); }),
+           py::arg("d"), py::kw_only(), py::arg("device") = 0)
+      // For tests and benchmarks: sums in float32 have not been measured on a device.
+      .def_static(
+          "_summed_in",
+          [](const std::string& arithmetic, int d, int device) {
+            return std::make_unique<TensorMoments>(d, device, parse_arithmetic(arithmetic));
+          },
+          py::arg("arithmetic"), py::arg("d"), py::kw_only(), py::arg("device") = 0)
       .def("update", &TensorMoments::update, py::arg("x"), py::kw_only(), py::arg("stream") = py::none(),
            R"(Add rows. The host does not wait for the device.
 
@@ -149,7 +150,7 @@ NumericalError
       .def_property_readonly(
           "device", [](TensorMoments& self) { return self.get().device(); }, "Number of the CUDA device.")
       .def_property_readonly(
-          "arithmetic",
+          "_arithmetic",
           [](TensorMoments& self) { return self.get().arithmetic() == Arithmetic::kFloat64 ? "float64" : "float32"; },
           "How products are summed: 'float64' or 'float32'.");
 }

@@ -23,11 +23,6 @@ std::size_t tiles_of(int squares) {
   return panels * (panels + 1) / 2;
 }
 
-Arithmetic resolve(Arithmetic wanted, int device) {
-  if (wanted != Arithmetic::kAuto) return wanted;
-  return device_properties(device).float32_per_float64 <= 4 ? Arithmetic::kFloat64 : Arithmetic::kFloat32;
-}
-
 int checked_dims(int d) {
   FASTFID_EXPECT(d >= 1 && d <= DeviceMoments::kMaxDims, InvalidArgument, "d: expected 1 to ",
                  int{DeviceMoments::kMaxDims}, ", got ", d);
@@ -82,7 +77,7 @@ struct DeviceMoments::Sums {
 DeviceMoments::DeviceMoments(int d, int device, Arithmetic arithmetic, int block_rows)
     : d_(checked_dims(d)),
       device_(checked_device(device)),
-      arithmetic_(resolve(arithmetic, device)),
+      arithmetic_(arithmetic),
       block_rows_(block_rows),
       own_(device),
       last_(device) {}

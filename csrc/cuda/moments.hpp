@@ -26,9 +26,7 @@ struct DeviceRows {
 //     their float32. The elements of the covariance are off by up to 4e-7 of its largest (emulated;
 //     tests/cuda_cases.py). On Inception features (d = 2048, n > d) such sums moved the FID by less than 1.5e-7 (NumPy
 //     model). For n <= d nothing is summed at all (see below).
-//   kAuto: kFloat64 where plain float64 runs at a quarter of float32's rate or better (A100, H100, H200, B200), else
-//     kFloat32.
-enum class Arithmetic { kAuto, kFloat64, kFloat32 };
+enum class Arithmetic { kFloat64, kFloat32 };
 
 // What DeviceMoments had seen at one moment, in device memory.
 struct DeviceSnapshot {
@@ -66,7 +64,7 @@ class DeviceMoments {
 
   // Throws InvalidArgument unless 1 <= d <= kMaxDims, BackendUnavailable if there is no such device. Tests take smaller
   // blocks; the bits of the result depend on their size.
-  DeviceMoments(int d, int device, Arithmetic arithmetic = Arithmetic::kAuto, int block_rows = kBlockRows);
+  DeviceMoments(int d, int device, Arithmetic arithmetic = Arithmetic::kFloat64, int block_rows = kBlockRows);
   // Orders the end of the memory after the last work on it; waits for nothing.
   ~DeviceMoments();
   DeviceMoments(const DeviceMoments&) = delete;
@@ -83,7 +81,6 @@ class DeviceMoments {
 
   int d() const { return d_; }
   int device() const { return device_; }
-  // kFloat64 or kFloat32: what kAuto came to.
   Arithmetic arithmetic() const { return arithmetic_; }
   std::int64_t n() const;
 

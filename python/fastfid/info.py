@@ -18,7 +18,7 @@ def gather() -> dict[str, Any]:
     >>> gather()["fastfid"] == __version__
     True
     """
-    from fastfid.features import onnx, weights
+    from fastfid.features import session, weights
 
     devices, reason = _core.cuda_driver()
     facts: dict[str, Any] = {
@@ -33,7 +33,7 @@ def gather() -> dict[str, Any]:
     }
     for package in ("numpy", "pillow", "tqdm"):
         facts[package] = importlib.metadata.version(package)
-    facts.update(onnx.runtime_facts())
+    facts.update(session.runtime_facts())
     facts["weights"] = "; ".join(weights.describe(None).splitlines()[:2])
     facts["environment"] = {k: v for k, v in sorted(os.environ.items()) if k.startswith("FASTFID_")}
     return facts

@@ -33,7 +33,7 @@ void emulation_fail_after(int launches) { emulation::launches_before_failure = l
 
 DeviceMoments* moments_new(int d, int is_float32, int block_rows) {
   using fastfid::cuda::Arithmetic;
-  return new DeviceMoments(d, 0, is_float32 != 0 ? Arithmetic::kFloat32 : Arithmetic::kAuto, block_rows);
+  return new DeviceMoments(d, 0, is_float32 != 0 ? Arithmetic::kFloat32 : Arithmetic::kFloat64, block_rows);
 }
 void moments_delete(DeviceMoments* self) { delete self; }
 

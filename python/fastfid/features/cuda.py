@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fastfid import _core
 from fastfid.errors import BackendUnavailable
-from fastfid.features.onnx import Network
+from fastfid.features.inception_network import InceptionNetwork
 from fastfid.sources.device import DeviceImages
 
 __all__ = ["CudaBatch", "CudaMemory", "CudaNetwork", "Memory"]
@@ -104,7 +104,7 @@ class CudaBatch:
 
     Parameters
     ----------
-    network : Network
+    network : InceptionNetwork
         Whose device `memory` is on.
     memory : Memory
     protocol : str
@@ -113,7 +113,7 @@ class CudaBatch:
 
     Notes
     -----
-    Of a network with ``cuda_graph`` the third run and later ones are replayed. The first two are not: in the first
+    Of a network with ``graph`` the third run and later ones are replayed. The first two are not: in the first
     cuDNN chooses its algorithms and ONNX Runtime takes memory, which a recording must not, and the second shows that
     this is over.
 
@@ -125,7 +125,7 @@ class CudaBatch:
         float32; what :meth:`run` makes of `inputs`.
     """
 
-    def __init__(self, network: Network, memory: Memory, protocol: str, shape: tuple[int, int, int]):
+    def __init__(self, network: InceptionNetwork, memory: Memory, protocol: str, shape: tuple[int, int, int]):
         n, h, w = shape
         self.size = (h, w)
         self._memory = memory
@@ -136,7 +136,7 @@ class CudaBatch:
         self.features = memory.array((n, network.dims), "float32")
         self._network_run = network.bind(self.inputs.data, (n, 3, h, w), self._map.data)
         self._replay: Callable[[], None] | None = None
-        self._runs_to_recording = 2 if network.cuda_graph else None
+        self._runs_to_recording = 2 if network.graph else None
 
     def fill(self, first: int, images: DeviceImages, start: int, count: int) -> None:
         """Prepare `count` images, from `start` on, as the inputs from `first` on; do not wait."""
@@ -165,14 +165,14 @@ class CudaNetwork:
 
     Parameters
     ----------
-    network : Network
+    network : InceptionNetwork
     memory : Memory
     protocol : str
     batch_size : int
         Images in a run of the network.
     """
 
-    def __init__(self, network: Network, memory: Memory, protocol: str, batch_size: int):
+    def __init__(self, network: InceptionNetwork, memory: Memory, protocol: str, batch_size: int):
         self.batch_size = batch_size
         self.lock = network.lock
         self._network = network

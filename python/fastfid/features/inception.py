@@ -11,7 +11,8 @@ from fastfid._checks import check_dims
 from fastfid.errors import BackendUnavailable
 from fastfid.extractor import FeatureExtractor
 from fastfid.features.cuda import CudaMemory, CudaNetwork
-from fastfid.features.onnx import Network, check_cuda_graph, check_provider, choose_device
+from fastfid.features.inception_network import InceptionNetwork
+from fastfid.features.session import CudaSettings, choose_device
 from fastfid.features.weights import find_weights
 from fastfid.pipeline import extract
 from fastfid.precisions import check_precision
@@ -57,22 +58,13 @@ class InceptionV3(FeatureExtractor):
         10 bits of mantissa, PyTorch's default there) or ``"float16"``. See docs/precision.md.
     device : str or int
         ``"auto"`` (CUDA where there is a device), ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or N.
-    provider : str
-        What runs the network on a CUDA device, under ONNX Runtime: ``"cuda"`` (cuDNN), or ``"tensorrt"`` where it is
-        installed, in ``"tf32"`` or ``"float16"``. TensorRT chooses its kernels by racing them: features may differ in
-        their last bits from session to session.
-    cuda_graph : bool
-        Replay the network from a CUDA graph, which spares the host some 200 launches a batch. Same features. It helps
-        where the host is what limits; by how much ``python -m benchmarks.gpu --stage network`` measures. Never run on a
-        GPU yet, hence off.
     weights : path-like, optional
         File of weights; else ``FASTFID_WEIGHTS``, the cache, or fetched once (:mod:`fastfid.features.weights`).
 
     Raises
     ------
     ValueError
-        Unknown `dims`, `protocol`, `precision`, `provider` or `device`; another precision than ``"float32"`` on the
-        CPU; or ``"tensorrt"`` there, or in ``"float32"``; or `cuda_graph` there or with ``"tensorrt"``.
+        Unknown `dims`, `protocol`, `precision` or `device`; another precision than ``"float32"`` on the CPU.
     fastfid.BackendUnavailable
         The device does not exist or cannot be used.
     fastfid.WeightsError
@@ -86,6 +78,8 @@ class InceptionV3(FeatureExtractor):
     (2, 64)
     """
 
+    _cuda_settings = CudaSettings()  # benchmarks/gpu.py measures subclasses with others
+
     def __init__(
         self,
         dims: int = 2048,
@@ -93,8 +87,6 @@ class InceptionV3(FeatureExtractor):
         protocol: str = "pytorch-fid",
         precision: str = "float32",
         device: str | int = "auto",
-        provider: str = "cuda",
-        cuda_graph: bool = False,
         weights: str | os.PathLike[str] | None = None,
     ):
         dims = check_dims(dims)
@@ -104,27 +96,23 @@ class InceptionV3(FeatureExtractor):
             "protocol": protocol,
             "precision": precision,
             "device": device,
-            "provider": provider,
-            "cuda_graph": cuda_graph,
             "weights": weights,
         }
         chosen = choose_device(device)
         check_precision(precision, chosen)  # before weights are fetched in vain
-        check_provider(provider, precision, chosen)
-        check_cuda_graph(cuda_graph, provider, chosen)
         found = find_weights(weights)
         memory, self._why_not_there = _memory_of(chosen)
         stream = memory.stream if memory is not None else None
-        self._network = Network(dims, found, device, precision, stream, provider, cuda_graph)
+        self._network = InceptionNetwork(dims, found, device, precision, stream, self._cuda_settings)
         self.dims = dims
         self.protocol = protocol
         self.input_shape = None if protocol == "none" else (3, 299, 299)
         self.precision = precision
         self.identity = found.identity
         self.device = self._network.device
-        self.runtime = _runtime(self.device, provider)
+        self.runtime = _runtime(self.device, self._cuda_settings.provider)
         self.batch_size = _CHUNK[self.device.partition(":")[0]]
-        # Single-threaded runs side by side: see Network.
+        # Single-threaded runs side by side: see Session.
         self.concurrency = _core.num_threads() if self.device == "cpu" else 1
         self._there: CudaNetwork | None = None
         if memory is not None and self.device != "cpu":

@@ -41,9 +41,7 @@ class FeatureMoments:
             self._on_host.update(rows)
             return
         if self._on_device is None:
-            # In float64 on every card: rows on the host are summed so, and a FID does not depend on where they are.
-            # That is slow on workstation cards, but the network before it is slower.
-            self._on_device = _core.DeviceMoments(self.d, device=rows.stream.device, arithmetic="float64")
+            self._on_device = _core.DeviceMoments(self.d, device=rows.stream.device)
         self._on_device.update(rows, stream=rows.stream.handle)
 
     def merge(self, other: Moments) -> None:
