@@ -20,7 +20,7 @@ from benchmarks.harness import Agreement, Config, Measured, Result, at_most, com
 from benchmarks.images import jpeg_folder, photograph, png_folder
 from fastfid import compute_statistics
 from fastfid.extractor import FeatureExtractor
-from fastfid.pipeline import extract
+from fastfid.pipeline import extract, only_features
 from fastfid.sources import open_source
 from fastfid.sources.base import ImageSource
 
@@ -109,7 +109,7 @@ def _steady_state(config: Config) -> Iterator[Result]:
 
         def ours(source: ImageSource = source) -> NDArray[np.float32]:
             rows: list[NDArray[np.float32]] = []
-            extract(source, network, rows.append)
+            extract(source, network, only_features(rows.append))
             return np.concatenate(rows)
 
         network.forward(inputs[:16])
@@ -173,7 +173,7 @@ def _layouts(config: Config) -> Result:
 
     def features(network: FeatureExtractor) -> NDArray[np.float32]:
         rows: list[NDArray[np.float32]] = []
-        extract(open_source(folder), network, rows.append)
+        extract(open_source(folder), network, only_features(rows.append))
         return np.concatenate(rows)
 
     return compare(

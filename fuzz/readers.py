@@ -119,7 +119,7 @@ def _value(take: Callable[[int], bytes], kind: int, like: Any) -> Any:
         return number
     if kind == 1:
         return number % 7 - 2
-    if kind == 2 and isinstance(like, list):
+    if kind == 2 and isinstance(like, list) and like:
         changed = list(like)
         changed[number % len(changed)] = int.from_bytes(take(8), "little", signed=True)
         return changed

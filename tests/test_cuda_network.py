@@ -267,7 +267,7 @@ class FakeCore:
 def test_rows_on_a_device_are_summed_in_float64(monkeypatch):
     core = FakeCore(monkeypatch)
     rows = SimpleNamespace(stream=SimpleNamespace(device=1, handle=11))
-    FeatureMoments(64).update(rows)
+    FeatureMoments(64).update({"features": rows})
     assert core.calls == [("moments", 64, 1), ("update", rows, 11)]
 
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_the_page_of_the_record_has_every_key():
-    page = (ROOT / "docs" / "json.md").read_text()
+    page = (ROOT / "docs" / "json.md").read_text().partition("## Several metrics")[0]
     explained = {
         key
         for line in page.splitlines()

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "extractor": {"sources"},
     "pipeline": CELLAR | {"extractor", "pipeline", "sources"},
     "features": CELLAR | {"extractor", "features", "pipeline", "sources"},
-    "metrics": CELLAR | {"metrics", "statistics", "cache"},
+    "metrics": CELLAR | {"extractor", "metrics", "statistics", "cache"},
     "options": CELLAR | {"extractor", "cache"},
     "assumptions": CELLAR | {"options", "statistics"},
     "evaluation": CELLAR
@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "cache": CELLAR | {"statistics", "sources", "features"},
     "info": CELLAR | {"features"},
     "demo": CELLAR | {"evaluation", "metrics", "features", "statistics"},
-    "cli": CELLAR | {"evaluation", "features", "info", "demo", "sources"},
+    "cli": CELLAR | {"evaluation", "features", "info", "demo", "metrics", "sources"},
     "compat": CELLAR | {"extractor", "metrics", "statistics", "sources", "features", "pipeline", "compat"},
     "__main__": {"cli"},
     "__init__": {"_version", "_core", "errors", "evaluation", "extractor", "features", "fid", "metrics", "statistics"},

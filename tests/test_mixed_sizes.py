@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastfid.extractor import FeatureExtractor
-from fastfid.pipeline import extract
+from fastfid.pipeline import extract, only_features
 from fastfid.sources import ImageItem, ImageSource
 
 
@@ -54,11 +54,12 @@ class Heights(FeatureExtractor):
 def test_batches_end_where_the_size_changes(num_workers):
     extractor = Heights(mixed_sizes=True)
     rows = []
-    extract(Pictures([5, 5, 5, 5, 7, 5]), extractor, lambda x: rows.extend(x[:, 0]), num_workers=num_workers)
+    consume = only_features(lambda x: rows.extend(x[:, 0]))
+    extract(Pictures([5, 5, 5, 5, 7, 5]), extractor, consume, num_workers=num_workers)
     assert rows == [5, 5, 5, 5, 7, 5]
     assert extractor.batches == [(3, 5), (1, 5), (1, 7), (1, 5)]
 
 
 def test_other_extractors_refuse_mixed_sizes():
     with pytest.raises(ValueError, match="picture 7"):
-        extract(Pictures([5, 7]), Heights(mixed_sizes=False), lambda x: None)
+        extract(Pictures([5, 7]), Heights(mixed_sizes=False), only_features(lambda x: None))

@@ -17,7 +17,7 @@ from stubs import GridMeans
 from terminal import on_terminal
 
 from fastfid.errors import ImageError
-from fastfid.pipeline import extract
+from fastfid.pipeline import extract, only_features
 from fastfid.sources import open_source
 from fastfid.sources.base import ImageItem, ImageSource
 
@@ -101,7 +101,7 @@ def picture(i):
 
 def features_of(source, extractor=None, **options):
     rows = []
-    report = extract(source, extractor or Extractor(), rows.append, **options)
+    report = extract(source, extractor or Extractor(), only_features(rows.append), **options)
     assert report.n == sum(len(r) for r in rows)
     return np.concatenate(rows) if rows else np.empty((0, 12), np.float32), report
 
@@ -179,7 +179,7 @@ def test_look_ahead_is_bounded(num_workers, batch_size, concurrency):
         consumed += len(features)
         furthest = max(furthest, source.given - consumed)
 
-    extract(source, Extractor(batch_size, concurrency), consume, num_workers=num_workers)
+    extract(source, Extractor(batch_size, concurrency), only_features(consume), num_workers=num_workers)
     assert consumed == 400
     prepared = batch_size * (concurrency + 1) + 2 * num_workers
     running = 2 * concurrency * batch_size if concurrency > 1 else 0
@@ -322,7 +322,7 @@ def test_errors_elsewhere_pass_through(where, concurrency):
             raise ZeroDivisionError("consume")
 
     with pytest.raises(ZeroDivisionError, match=where):
-        extract(Breaking(50, picture), Failing(2, concurrency), consume, num_workers=2)
+        extract(Breaking(50, picture), Failing(2, concurrency), only_features(consume), num_workers=2)
     assert no_threads_left()
 
 
@@ -334,7 +334,7 @@ def test_a_source_that_breaks_comes_after_the_images_before_it():
     source = open_source(images(), layout="nhwc")
     rows = []
     with pytest.raises(TypeError, match="images: image 3: expected uint8"):
-        extract(source, Extractor(1), rows.append, num_workers=2)
+        extract(source, Extractor(1), only_features(rows.append), num_workers=2)
     np.testing.assert_array_equal(np.concatenate(rows)[:, 0], [0, 1, 2])
 
 
@@ -357,7 +357,7 @@ SLOW = """
 import sys, time, signal
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-from fastfid.pipeline import extract
+from fastfid.pipeline import extract, only_features
 from fastfid.sources.base import ImageItem, ImageSource
 from stubs import GridMeans
 
@@ -381,7 +381,7 @@ class Endless(ImageSource):
 extractor = GridMeans()
 extractor.concurrency = int(sys.argv[2])
 print("begun", flush=True)
-extract(Endless(), extractor, lambda features: None, num_workers=2)
+extract(Endless(), extractor, only_features(lambda features: None), num_workers=2)
 """
 
 
@@ -426,7 +426,7 @@ def test_keyboard_interrupt_leaves_no_thread():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        extract(Source(100, picture), Extractor(2, 2), consume, num_workers=3)
+        extract(Source(100, picture), Extractor(2, 2), only_features(consume), num_workers=3)
     assert no_threads_left()
 
 
@@ -436,7 +436,7 @@ FLAT = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-from fastfid.pipeline import extract
+from fastfid.pipeline import extract, only_features
 from fastfid.sources import open_source
 from stubs import GridMeans
 
@@ -455,7 +455,7 @@ def consume(features):
     n += len(features)
     if n == 400:
         print(peak())
-print(extract(open_source(sys.argv[2]), Large(), consume, num_workers=2).n)
+print(extract(open_source(sys.argv[2]), Large(), only_features(consume), num_workers=2).n)
 print(peak())
 """
 
@@ -487,10 +487,10 @@ def test_memory_stays_flat(tmp_path, kind):
 PROGRESS = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from fastfid.pipeline import extract
+from fastfid.pipeline import extract, only_features
 from fastfid.sources import open_source
 from stubs import GridMeans
-extract(open_source(sys.argv[2]), GridMeans(), lambda features: None, progress="auto", description="real")
+extract(open_source(sys.argv[2]), GridMeans(), lambda outputs: None, progress="auto", description="real")
 """
 
 
@@ -580,7 +580,7 @@ def test_exactly_the_images_before_the_bad_one_are_consumed(tmp_path, num_worker
     (tmp_path / f"{bad:02}.png").write_bytes(b"broken")
     seen = []
     with pytest.raises(ImageError, match=rf"{bad:02}\.png"):
-        extract(open_source(tmp_path), GridMeans(), seen.append, num_workers=num_workers)
+        extract(open_source(tmp_path), GridMeans(), only_features(seen.append), num_workers=num_workers)
     assert sum(len(features) for features in seen) == bad
 
 
@@ -607,9 +607,9 @@ def test_errors_of_prepare_keep_their_words():
 @pytest.mark.parametrize(("batch_size", "concurrency"), [(1, 1), (4, 1), (4, 2), (32, 1)])
 def test_inputs_written_into_batches_give_the_same_features(folder, workers, batch_size, concurrency):
     expected, rows = [], []
-    extract(open_source(folder), Extractor(), expected.append, num_workers=0)
+    extract(open_source(folder), Extractor(), only_features(expected.append), num_workers=0)
     extractor = InPlace(batch_size, concurrency)
-    report = extract(open_source(folder), extractor, rows.append, num_workers=workers)
+    report = extract(open_source(folder), extractor, only_features(rows.append), num_workers=workers)
     np.testing.assert_array_equal(np.concatenate(rows), np.concatenate(expected))
     assert report.n == 25
     assert sum(extractor.sizes) == 25
@@ -622,9 +622,9 @@ def test_inputs_written_into_batches_with_pictures_left_out(tmp_path, workers):
     for i in (0, 6, 7, 24):
         (tmp_path / f"{i:03}.png").write_bytes(b"no picture")
     expected, rows = [], []
-    extract(open_source(tmp_path), Extractor(), expected.append, on_error="skip")
+    extract(open_source(tmp_path), Extractor(), only_features(expected.append), on_error="skip")
     extractor = InPlace(4)
-    report = extract(open_source(tmp_path), extractor, rows.append, num_workers=workers, on_error="skip")
+    report = extract(open_source(tmp_path), extractor, only_features(rows.append), num_workers=workers, on_error="skip")
     np.testing.assert_array_equal(np.concatenate(rows), np.concatenate(expected))
     assert report.n == 21
     assert extractor.threads >= {"copied"}

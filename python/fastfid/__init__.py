@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         SuspiciousInputWarning,
         WeightsError,
     )
-    from fastfid.evaluation import compute_fid, compute_statistics
+    from fastfid.evaluation import Evaluation, compute_fid, compute_statistics, evaluate
     from fastfid.extractor import FeatureExtractor
     from fastfid.features.inception import InceptionV3
     from fastfid.fid import FID
@@ -34,6 +34,7 @@ __all__ = [
     "BackendUnavailable",
     "DeviceError",
     "DeviceMoments",
+    "Evaluation",
     "FastfidWarning",
     "FeatureExtractor",
     "ImageError",
@@ -49,6 +50,7 @@ __all__ = [
     "build_info",
     "compute_fid",
     "compute_statistics",
+    "evaluate",
     "frechet_distance",
     "trace_sqrt_product",
 ]
@@ -58,6 +60,7 @@ _HOME = {
     "BackendUnavailable": "errors",
     "DeviceError": "errors",
     "DeviceMoments": "_core",
+    "Evaluation": "evaluation",
     "FID": "fid",
     "FastfidWarning": "errors",
     "FeatureExtractor": "extractor",
@@ -73,6 +76,7 @@ _HOME = {
     "build_info": "_core",
     "compute_fid": "evaluation",
     "compute_statistics": "evaluation",
+    "evaluate": "evaluation",
     "frechet_distance": "metrics.fid",
     "trace_sqrt_product": "_core",
 }

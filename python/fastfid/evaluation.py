@@ -3,21 +3,22 @@
 import dataclasses
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Unpack, cast, overload
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Unpack, overload
 
-from fastfid import _core, mistakes
+from fastfid import mistakes
 from fastfid._console import warn
-from fastfid._core import Moments
 from fastfid._progress import ProgressMode
+from fastfid._version import __version__
 from fastfid.assumptions import assume_protocols, dims_and_protocol
-from fastfid.cache import CacheMode, StatisticsCache
-from fastfid.errors import NumericalError, SkippedImagesWarning, SuspiciousInputWarning
+from fastfid.cache import CacheMode, StatisticsCache, package_versions
+from fastfid.errors import SkippedImagesWarning, SuspiciousInputWarning
 from fastfid.extractor import FeatureExtractor
 from fastfid.features.make import make_extractor
-from fastfid.metrics.fid import distance, distance_record
-from fastfid.metrics.moments import FeatureMoments
+from fastfid.metrics import make_metrics
+from fastfid.metrics.base import Accumulator, Metric, Result, Sample
+from fastfid.metrics.fid import FIDResult, FrechetInceptionDistance, distance_record
 from fastfid.options import (
     DEFAULT_DIMS,
     DEFAULT_PROTOCOL,
@@ -32,35 +33,61 @@ from fastfid.pipeline import DeviceFeed, Report, extract
 from fastfid.provenance import check_provenance, provenance_of
 from fastfid.sources import ImageSource, is_statistics_file, open_source
 from fastfid.sources.device import DeviceImages, callers_stream
-from fastfid.statistics import Statistics
+from fastfid.statistics import Statistics, check_compatible
 
-__all__ = ["compute_fid", "compute_statistics"]
-
-UNCERTAINTY_GROUPS = 10
+__all__ = ["Evaluation", "compute_fid", "compute_statistics", "evaluate"]
 
 
-@dataclass(frozen=True)
-class _Side:
-    """One side of a distance, and how it came to be."""
+@dataclass
+class _Set:
+    """One of the sets: statistics that were given, or a source that is to be read."""
 
-    statistics: Statistics
+    known: Statistics | None
+    source: ImageSource | None = None  # what is read; None: statistics were given
+    entry: StatisticsCache | None = None
     report: Report | None = None  # None: no image was read
-    moments: Moments | None = None
+    seen: Mapping[str, Accumulator | Statistics] = field(default_factory=dict)  # by metric
+    name: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def sample(self, metric: Metric) -> Sample:
+        """Return what the metric is to compare."""
+        if self.known is not None:
+            return Sample(self.known.name, self.known.meta, self.known)
+        return Sample(self.name, self.meta, self.seen[metric.name])
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether it is made of images, of which none was read."""
+        return self.source is not None and self.report is None
+
+    @property
+    def skipped(self) -> list[dict[str, str]]:
+        """Name and reason of each image left out."""
+        return [{"name": name, "reason": why} for name, why in self.report.skipped] if self.report else []
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """What the two sides of one FID share while their images are read."""
+    """What the sets of one evaluation share while their images are read."""
 
     extractor: FeatureExtractor
+    metrics: Mapping[str, Metric]
     num_workers: int | None
     on_error: Literal["raise", "skip"]
     max_errors: int | None
     progress: ProgressMode
     cache: CacheMode
     opened_at: float  # before the sources were opened, seconds since the epoch
-    groups: int
     options: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for metric in self.metrics.values():
+            if missing := metric.needs - set(self.extractor.outputs):
+                raise ValueError(
+                    f"{metric.name}: needs the output {', '.join(sorted(missing))}; the extractor gives"
+                    f" {', '.join(self.extractor.outputs)}"
+                )
 
     def entry(self, source: ImageSource) -> StatisticsCache | None:
         """Return the source's place in the cache, if there is to be one; ValueError if it is not made of files."""
@@ -74,40 +101,60 @@ class _Reading:
         }
         return StatisticsCache(source, decides, by_content=self.cache == "hashes", opened_at=self.opened_at)
 
-    def side(self, source: ImageSource, entry: StatisticsCache | None) -> _Side:
+    def fill(self, images: _Set, source: ImageSource) -> None:
         """Read the source, or take it from its place in the cache."""
-        if entry is None:
-            return self._read(source)
-        # Statistics know no groups of images: those are read again.
-        if not self.groups and (cached := entry.load()) is not None:
+        images.name = source.name
+        images.meta = {**provenance_of(self.extractor), "source": source.name}
+        if images.entry is None:
+            self._read(images, source)
+            return
+        # The cache keeps statistics: for a metric that wants more the images are read again.
+        in_cache = all(metric.is_of_statistics for metric in self.metrics.values())
+        if in_cache and (cached := images.entry.load()) is not None:
             meta = dict(cached.meta)
             for remark in meta.pop("remarks", ()):
                 warn(f"{source.name}: {remark}", SuspiciousInputWarning)
             # The same files may have come under another name then.
-            return _Side(dataclasses.replace(cached, meta={**meta, "source": source.name}, name=source.name))
-        side = self._read(source)
-        refusal: str | None = "images were skipped"
-        if side.report is not None and not side.report.skipped:
-            meta = {**side.statistics.meta, "remarks": side.report.census.remarks()}
-            refusal = entry.store(dataclasses.replace(side.statistics, meta=meta))
+            images.meta = {**meta, "source": source.name}
+            kept = dataclasses.replace(cached, meta=images.meta, name=source.name)
+            images.seen = dict.fromkeys(self.metrics, kept)
+            return
+        self._read(images, source)
+        refusal = self._keep(images, images.entry)
         if refusal:
             warn(f"{source.name}: not kept in the cache: {refusal}")
-        return side
 
-    def _read(self, source: ImageSource) -> _Side:
+    def _keep(self, images: _Set, entry: StatisticsCache) -> str | None:
+        """Put the statistics of what was read into the cache; return why not, if they are not."""
+        report = images.report
+        if report is None or report.skipped:
+            return "images were skipped"
+        found = (metric.statistics(images.sample(metric)) for metric in self.metrics.values())
+        statistics = next((one for one in found if one is not None), None)
+        if statistics is None:
+            return "no metric makes statistics"
+        return entry.store(
+            dataclasses.replace(statistics, meta={**statistics.meta, "remarks": report.census.remarks()})
+        )
+
+    def _read(self, images: _Set, source: ImageSource) -> None:
+        accumulators = {name: metric.accumulator(self.extractor.outputs) for name, metric in self.metrics.items()}
+        images.seen = accumulators
+
+        def consume(outputs: Mapping[str, Any]) -> None:
+            for accumulator in accumulators.values():
+                accumulator.update(outputs)
+
         if isinstance(source, DeviceImages) and (network := self.extractor.on_device(source.device)) is not None:
-            if self.groups:
-                raise ValueError("uncertainty: needs images on the host; pass images.cpu()")
-            accumulated = FeatureMoments(self.extractor.dims)
-            feed = DeviceFeed(network, accumulated.update)
+            feed = DeviceFeed(network, consume)
             feed.add(source, callers_stream(source.tensor))
             feed.flush()
-            return self._fitted(source, Report(n=len(source)), accumulated.total())
-        moments = Moments(self.extractor.dims, groups=self.groups)
-        report = extract(
+            images.report = Report(n=len(source))
+            return
+        report = images.report = extract(
             source,
             self.extractor,
-            moments.update,
+            consume,
             num_workers=self.num_workers,
             on_error=self.on_error,
             max_errors=self.max_errors,
@@ -120,11 +167,79 @@ class _Reading:
             warn(f"{source.name}: skipped {len(report.skipped)} unreadable images: {shown}{more}", SkippedImagesWarning)
         for remark in report.census.remarks():
             warn(f"{source.name}: {remark}", SuspiciousInputWarning)
-        return self._fitted(source, report, moments)
 
-    def _fitted(self, source: ImageSource, report: Report, moments: Moments) -> _Side:
-        meta = {**provenance_of(self.extractor), "source": source.name}
-        return _Side(Statistics.from_moments(moments, meta, source.name), report, moments)
+
+@dataclass(frozen=True)
+class Evaluation(Mapping[str, Result]):
+    """What :func:`evaluate` has found: the metrics' results by name, and what was compared.
+
+    Attributes
+    ----------
+    results : dict of str to Result
+        By metric, in the order in which they were asked for.
+    real, fake : Sample
+        Name, provenance and number of images of the two sets.
+    dims : int
+        Features of an image.
+    assumed_protocol, skipped, cached : dict
+        For ``real`` and ``fake`` each: what statistics without a protocol are taken for; images left out; whether the
+        statistics came from the cache.
+    device : str or None
+        Where the network ran; None where no image was read.
+    seconds : dict
+        ``load``, ``features``, ``distance`` and ``total``.
+
+    Examples
+    --------
+    >>> evaluation = evaluate("real", "fake", dims=64)  # two folders of four pictures
+    >>> evaluation["fid"].value > 0, evaluation.real.n
+    (True, 4)
+    """
+
+    results: Mapping[str, Result]
+    real: Sample
+    fake: Sample
+    dims: int
+    assumed_protocol: Mapping[str, str | None]
+    skipped: Mapping[str, list[dict[str, str]]]
+    cached: Mapping[str, bool]
+    device: str | None
+    seconds: Mapping[str, float]
+
+    def __getitem__(self, name: str) -> Result:
+        return self.results[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={result.value:.6g}" for name, result in self.results.items())
+        return f"Evaluation({values}, real={self.real.name!r}, fake={self.fake.name!r})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all that is known, as plain JSON types: the object of ``--metrics ... --json`` (docs/json.md)."""
+        sides = {"real": self.real, "fake": self.fake}
+        return {
+            "metrics": [{"metric": name, **result.to_dict()} for name, result in self.results.items()],
+            **{
+                label: {
+                    "name": side.name,
+                    "n": side.n,
+                    **{key: side.meta.get(key) for key in ("protocol", "extractor", "precision")},
+                    "assumed_protocol": self.assumed_protocol[label],
+                    "skipped": self.skipped[label],
+                    "cached": self.cached[label],
+                }
+                for label, side in sides.items()
+            },
+            "dims": self.dims,
+            "device": self.device,
+            "versions": {"fastfid": __version__, **package_versions()},
+            "seconds": dict(self.seconds),
+        }
 
 
 def _open(source: Any, options: Mapping[str, Any]) -> ImageSource:
@@ -261,8 +376,123 @@ def compute_statistics(
     opened = _open(source, options)
     if extractor is None:
         extractor = make_extractor(dims or DEFAULT_DIMS, protocol or DEFAULT_PROTOCOL, device, weights, precision)
-    reading = _Reading(extractor, num_workers, on_error, max_errors, progress, cache, opened_at, 0, options)
-    return reading.side(opened, reading.entry(opened)).statistics
+    metric = FrechetInceptionDistance()
+    reading = _Reading(
+        extractor, {metric.name: metric}, num_workers, on_error, max_errors, progress, cache, opened_at, options
+    )
+    images = _Set(None, opened, reading.entry(opened))
+    reading.fill(images, opened)
+    return metric.statistics(images.sample(metric))
+
+
+def evaluate(
+    real: Any,
+    fake: Any,
+    *,
+    metrics: Iterable[str | Metric] = ("fid",),
+    dims: int | None = None,
+    protocol: str | None = None,
+    device: str | int = "auto",
+    precision: str = "float32",
+    weights: str | os.PathLike[str] | None = None,
+    extractor: FeatureExtractor | None = None,
+    batch_size: int | None = None,
+    num_workers: int | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
+    max_errors: int | None = None,
+    progress: ProgressMode = False,
+    cache: CacheMode = False,
+    force: bool = False,
+    **options: Any,
+) -> Evaluation:
+    """Return metrics of two sets of images, from one pass over each.
+
+    Parameters
+    ----------
+    real, fake : path, array, tensor, iterable, Dataset, generator, list of paths or Statistics
+        See :func:`compute_statistics`, also for the other keywords. Statistics serve metrics that need no more.
+    metrics : list of str or Metric
+        Names of docs/metrics.md, or metrics with options of their own, such as
+        ``FrechetInceptionDistance(tol=1e-9)``.
+    force : bool
+        Compare statistics made under different protocols, networks or precisions all the same.
+
+    Returns
+    -------
+    Evaluation
+        The results by name.
+
+    Raises
+    ------
+    ValueError
+        An unknown metric; a metric that needs images where statistics are given; and whatever :func:`compute_fid`
+        raises.
+
+    Examples
+    --------
+    >>> evaluate("real", "fake", metrics=["fid"], dims=64)["fid"].value > 0  # two folders of four pictures
+    True
+    """
+    started = time.perf_counter()
+    check_options(
+        batch_size, num_workers, on_error, max_errors, protocol, device, precision, extractor, progress, options
+    )
+    asked = make_metrics(metrics)
+    opened_at = time.time()
+    if remark := mistakes.same_place(real, fake, recursive=options.get("recursive", False)):
+        warn(remark, SuspiciousInputWarning)
+    # Whatever can be refused without the network is refused before it runs.
+    sets = [_Set(load_known(source, options.get("key"))) for source in (real, fake)]
+    for one, source in zip(sets, (real, fake), strict=True):
+        one.source = _open(source, options) if one.known is None else None
+    file = next((one.known for one in sets if one.known is not None), None)
+    if file is not None:
+        asked = {name: metric.beside(file) for name, metric in asked.items()}
+    reading = None
+    if any(one.known is None for one in sets):
+        if extractor is None:
+            dims, protocol = dims_and_protocol(dims, protocol, file)
+            if file is not None:  # before weights are fetched in vain
+                wanted = {"protocol": protocol, "precision": precision}
+                check_provenance(file.name, file.meta, "this run", wanted, force=force, is_run=True)
+            extractor = make_extractor(dims, protocol, device, weights, precision)
+        elif file is not None and file.d != extractor.dims:
+            raise ValueError(f"{file.name} has {file.d} dims, the extractor gives {extractor.dims}")
+        if file is not None:
+            check_provenance(file.name, file.meta, "this run", provenance_of(extractor), force=force, is_run=True)
+        reading = _Reading(extractor, asked, num_workers, on_error, max_errors, progress, cache, opened_at, options)
+        for one in sets:
+            one.entry = reading.entry(one.source) if one.source is not None else None
+    assumed = assume_protocols([one.known for one in sets], extractor.protocol if reading and extractor else None)
+    loaded = time.perf_counter()
+    for one in sets:
+        if reading is not None and one.source is not None:
+            reading.fill(one, one.source)
+    extracted = time.perf_counter()
+    a, b = sets
+    if not remark and a.report and b.report and (shared := mistakes.overlap(a.report.census, b.report.census)):
+        warn(shared, SuspiciousInputWarning)
+    if a.known is not None and b.known is not None:
+        check_compatible(a.known, b.known, force=force)
+    results = {name: metric.result(a.sample(metric), b.sample(metric)) for name, metric in asked.items()}
+    finished = time.perf_counter()
+    first = next(iter(asked.values()))
+    return Evaluation(
+        results,
+        a.sample(first),
+        b.sample(first),
+        reading.extractor.dims if reading else sets[0].known.d,  # type: ignore[union-attr]  # one of the two is there
+        dict(zip(("real", "fake"), assumed, strict=True)),
+        {"real": a.skipped, "fake": b.skipped},
+        {"real": a.is_cached, "fake": b.is_cached},
+        reading.extractor.device if reading else None,
+        {
+            "load": loaded - started,
+            "features": extracted - loaded,
+            "distance": finished - extracted,
+            "total": finished - started,
+        },
+    )
 
 
 @overload
@@ -329,85 +559,44 @@ def compute_fid(
     >>> record["numerical_lower"] <= record["fid"] <= record["numerical_upper"], record["n"]
     (True, {'real': 4, 'fake': 4})
     """
-    started = time.perf_counter()
-    check_options(
-        batch_size, num_workers, on_error, max_errors, protocol, device, precision, extractor, progress, options
+    metric = FrechetInceptionDistance(tol=tol, uncertainty=uncertainty, needs_bias=return_info)
+    evaluation = evaluate(
+        real,
+        fake,
+        metrics=(metric,),
+        dims=dims,
+        protocol=protocol,
+        device=device,
+        precision=precision,
+        weights=weights,
+        extractor=extractor,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        on_error=on_error,
+        max_errors=max_errors,
+        progress=progress,
+        cache=cache,
+        force=force,
+        **options,
     )
-    opened_at = time.time()
-    if remark := mistakes.same_place(real, fake, recursive=options.get("recursive", False)):
-        warn(remark, SuspiciousInputWarning)
-    # Whatever can be refused without the network is refused before it runs.
-    known = [load_known(source, options.get("key")) for source in (real, fake)]
-    opened: list[ImageSource | None] = []
-    for side, source in zip(known, (real, fake), strict=True):
-        opened.append(_open(source, options) if side is None else None)
-    reading = None
-    entries: list[StatisticsCache | None] = [None, None]
-    if None in known:
-        file = next((side for side in known if side is not None), None)
-        if extractor is None:
-            dims, protocol = dims_and_protocol(dims, protocol, file)
-            if file is not None:  # before weights are fetched in vain
-                asked = {"protocol": protocol, "precision": precision}
-                check_provenance(file.name, file.meta, "this run", asked, force=force, is_run=True)
-            extractor = make_extractor(dims, protocol, device, weights, precision)
-        elif file is not None and file.d != extractor.dims:
-            raise ValueError(f"{file.name} has {file.d} dims, the extractor gives {extractor.dims}")
-        if file is not None:
-            check_provenance(file.name, file.meta, "this run", provenance_of(extractor), force=force, is_run=True)
-        # Statistics from a file have no groups, and then those of the other side are of no use.
-        groups = UNCERTAINTY_GROUPS if uncertainty and file is None else 0
-        reading = _Reading(extractor, num_workers, on_error, max_errors, progress, cache, opened_at, groups, options)
-        entries = [reading.entry(source) if source is not None else None for source in opened]
-    assumed = assume_protocols(known, extractor.protocol if reading and extractor else None)
-    loaded = time.perf_counter()
-    a, b = (
-        _Side(side) if side is not None else cast(_Reading, reading).side(cast(ImageSource, images), entry)
-        for side, images, entry in zip(known, opened, entries, strict=True)
-    )
-    extracted = time.perf_counter()
-    if not remark and a.report and b.report and (shared := mistakes.overlap(a.report.census, b.report.census)):
-        warn(shared, SuspiciousInputWarning)
-    result = distance(a.statistics, b.statistics, tol=tol, force=force, needs_bias=return_info)
-    error = _uncertainty(a, b) if uncertainty else None
-    if not return_info:
-        return result.value
-    finished = time.perf_counter()
-    return {
-        **distance_record(a.statistics, b.statistics, result),
-        "assumed_protocol": dict(zip(("real", "fake"), assumed, strict=True)),
-        "uncertainty": error,
-        "skipped": {"real": _skipped(a), "fake": _skipped(b)},
-        "cached": {
-            label: images is not None and side.report is None
-            for label, images, side in zip(("real", "fake"), opened, (a, b), strict=True)
-        },
-        "device": reading.extractor.device if reading else None,
-        "seconds": {
-            "load": loaded - started,
-            "features": extracted - loaded,
-            "distance": finished - extracted,
-            "total": finished - started,
-        },
+    return _fid_record(evaluation, uncertainty=uncertainty) if return_info else evaluation["fid"].value
+
+
+def _fid_record(evaluation: Evaluation, *, uncertainty: bool) -> dict[str, Any]:
+    """Return the record of one FID (docs/json.md)."""
+    result = evaluation["fid"]
+    assert isinstance(result, FIDResult)
+    error = {
+        "standard_error": result.standard_error,
+        "relative_error_of_standard_error": result.relative_error_of_standard_error,
+        "reason": result.no_standard_error,
     }
-
-
-def _skipped(side: _Side) -> list[dict[str, str]]:
-    return [{"name": name, "reason": reason} for name, reason in side.report.skipped] if side.report else []
-
-
-def _uncertainty(a: _Side, b: _Side) -> dict[str, Any]:
-    """Return the standard error of the distance and its own relative error, or null and the reason."""
-    reason = None
-    for side in (a, b):
-        if side.moments is None:
-            reason = f"{side.statistics.name}: a statistics file has no single images to regroup; give the images"
-        elif side.moments.n <= side.moments.d:
-            reason = f"{side.statistics.name}: n = {side.moments.n} <= d = {side.moments.d}; sampling bias dominates"
-    if reason is None and a.moments is not None and b.moments is not None:
-        try:
-            error, relative = _core.influence_standard_error(a.moments, b.moments)
-            return {"standard_error": error, "relative_error_of_standard_error": relative, "reason": None}
-        except NumericalError as singular:
-            reason = str(singular)
-    return {"standard_error": None, "relative_error_of_standard_error": None, "reason": reason}
+    return {
+        **distance_record(evaluation.real, evaluation.fake, evaluation.dims, result),
+        "assumed_protocol": dict(evaluation.assumed_protocol),
+        "uncertainty": error if uncertainty else None,
+        "skipped": dict(evaluation.skipped),
+        "cached": dict(evaluation.cached),
+        "device": evaluation.device,
+        "seconds": dict(evaluation.seconds),
+    }

@@ -1,6 +1,7 @@
 """The contract of a feature extractor: on the host, and on a CUDA device. A caller may bring one."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -9,7 +10,10 @@ from numpy.typing import NDArray
 
 from fastfid.sources.device import DeviceImages
 
-__all__ = ["DeviceBatch", "DeviceNetwork", "FeatureExtractor", "check_extractor"]
+__all__ = ["FEATURES", "DeviceBatch", "DeviceNetwork", "FeatureExtractor", "check_extractor"]
+
+# The output that every extractor has: one feature vector an image.
+FEATURES = "features"
 
 
 class DeviceBatch(Protocol):
@@ -20,8 +24,8 @@ class DeviceBatch(Protocol):
     def fill(self, first: int, images: DeviceImages, start: int, count: int) -> None:
         """Prepare `count` images, from `start` on, as the inputs from `first` on; do not wait."""
 
-    def run(self) -> Any:
-        """Ask for the features of all inputs; return their array on the device, float32 (batch_size, dims)."""
+    def run(self) -> Mapping[str, Any]:
+        """Ask for the outputs of all inputs; return their arrays on the device, float32 (batch_size, ...), by name."""
 
 
 class DeviceNetwork(Protocol):
@@ -142,9 +146,21 @@ class FeatureExtractor(ABC):
             )
         out[...] = prepared
 
+    @property
+    def outputs(self) -> Mapping[str, int]:
+        """The outputs by name, and the length of an image's vector in each; by default the features alone."""
+        return {FEATURES: self.dims}
+
     @abstractmethod
-    def forward(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Run the network on stacked :meth:`prepare` results (n, ...); return float32 (n, dims)."""
+    def forward(self, batch: NDArray[Any]) -> NDArray[np.float32] | Mapping[str, NDArray[np.float32]]:
+        """Run the network on stacked :meth:`prepare` results (n, ...).
+
+        Returns
+        -------
+        numpy.ndarray or dict of str to numpy.ndarray
+            The features, float32 (n, dims). With more outputs than one: each by its name in :attr:`outputs`, float32
+            (n, length).
+        """
 
     def on_device(self, device: str) -> DeviceNetwork | None:
         """Return what takes images that are on `device` (``cuda:N``) without the host.

@@ -215,7 +215,7 @@ class FID:
         """
         check_provenance("this FID", self._provenance(), "the other", other._provenance(), hint="")
         # Copies: the other may be this one, or grow meanwhile.
-        seen = {real: Moments.from_state(other._total(real).state()) for real in (True, False)}
+        seen = {real: FeatureMoments.from_state(other._accumulated(real).state()) for real in (True, False)}
         for real, moments in seen.items():
             self._moments[real].merge(moments)
         self._adopted = {**other._provenance(), **self._provenance()}

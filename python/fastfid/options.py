@@ -16,6 +16,7 @@ __all__ = [
     "DEFAULT_DIMS",
     "DEFAULT_PROTOCOL",
     "Dims",
+    "EvaluateOptions",
     "FIDOptions",
     "MethodName",
     "PrecisionName",
@@ -77,10 +78,15 @@ class SourceOptions(TypedDict, total=False):
     """Refuse pictures that declare more pixels, before they are decoded. Default: Pillow's, 89 million."""
 
 
-class FIDOptions(_NetworkOptions, SourceOptions, total=False):
-    """The keywords of :func:`compute_fid`, for its overloads."""
+class EvaluateOptions(_NetworkOptions, SourceOptions, total=False):
+    """The keywords of :func:`evaluate`."""
 
     force: bool
+
+
+class FIDOptions(EvaluateOptions, total=False):
+    """The keywords of :func:`compute_fid`, for its overloads."""
+
     tol: float | None
     uncertainty: bool
 

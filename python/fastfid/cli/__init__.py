@@ -24,6 +24,8 @@ from fastfid.cli.signals import Signals
 
 __all__ = ["main", "run"]
 
+SIDES = ("real", "fake")
+
 
 def _parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
@@ -36,7 +38,7 @@ def _run_fid(argv: Sequence[str]) -> int:
     parser = PARSERS[""]()
     args = _parse(parser, argv)
     if args.save_stats:
-        for option in ("json", "uncertainty", "force"):
+        for option in ("json", "uncertainty", "force", "metrics"):
             if getattr(args, option):
                 parser.error(f"--{option}: there is no distance with --save-stats")
         return _save_statistics(parser, args, *args.path, overwrite=False)
@@ -47,6 +49,11 @@ def _run_fid(argv: Sequence[str]) -> int:
         _check_exists(path)
     reads_images = not all(is_statistics_file(path, args.key) for path in args.path)
     _prepare(args, reads_images)
+    if args.metrics:
+        _run_metrics(args)
+        if not reads_images:
+            _remark(superfluous(parser, args))
+        return 0
     record = compute_fid(
         *args.path, force=args.force, uncertainty=args.uncertainty, return_info=True, **fid_options(args)
     )
@@ -55,7 +62,7 @@ def _run_fid(argv: Sequence[str]) -> int:
             _remark(f"{record[side]}: statistics from the cache")
     if not reads_images:
         _remark(superfluous(parser, args))
-    _remark(_sample_size_remark(record))
+    _remark(_sample_size_remark(record["dims"], {side: (record[side], record["n"][side]) for side in SIDES}))
     if args.uncertainty and not args.json:
         say(_uncertainty_line(record["uncertainty"]))
     if args.json:
@@ -63,6 +70,31 @@ def _run_fid(argv: Sequence[str]) -> int:
     else:
         print("FID: ", record["fid"])
     return 0
+
+
+def _run_metrics(args: argparse.Namespace) -> None:
+    """Print the metrics that were asked for, a line each or as one record."""
+    from fastfid.evaluation import evaluate
+    from fastfid.metrics import METRICS
+    from fastfid.metrics.fid import FrechetInceptionDistance
+
+    fid = FrechetInceptionDistance(uncertainty=args.uncertainty)
+    metrics = [fid if name == fid.name else name for name in args.metrics]
+    found = evaluate(*args.path, metrics=metrics, force=args.force, **fid_options(args))
+    record = found.to_dict()
+    for side in ("real", "fake"):
+        if record[side]["cached"]:
+            _remark(f"{record[side]['name']}: statistics from the cache")
+    if fid.name in found:
+        _remark(_sample_size_remark(found.dims, {side: (record[side]["name"], record[side]["n"]) for side in SIDES}))
+        if (reason := record["metrics"][args.metrics.index(fid.name)]["no_standard_error"]) and not args.json:
+            say(f"standard error of the FID: none ({reason})")
+    if args.json:
+        print(json.dumps(record, indent=2, allow_nan=False))
+        return
+    for name, result in found.items():
+        error = f" +- {result.standard_error}" if result.standard_error is not None else ""
+        print(f"{METRICS[name].label}:  {result.value}{error}")
 
 
 def _run_stats(argv: Sequence[str]) -> int:
@@ -191,9 +223,9 @@ def _show_warnings(args: argparse.Namespace) -> None:
     warnings.showwarning = _console.show_warning
 
 
-def _sample_size_remark(record: dict[str, Any]) -> str | None:
-    n, d = record["n"], record["dims"]
-    thin = [f"{record[side]} (n = {n[side]})" for side in ("real", "fake") if n[side] is not None and n[side] <= d]
+def _sample_size_remark(d: int, sides: dict[str, tuple[str, int | None]]) -> str | None:
+    """Return what is said where a side, (name, n), has no more images than dims."""
+    thin = [f"{name} (n = {n})" for name, n in sides.values() if n is not None and n <= d]
     if not thin:
         return None
     return (

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from fastfid._checks import DIMS, check_device
 from fastfid._version import __version__
+from fastfid.metrics import METRICS
 from fastfid.precisions import PRECISIONS
 from fastfid.protocols import PROTOCOLS
 
@@ -130,6 +131,20 @@ def _dims(text: str) -> int:
 _dims.choices = tuple(map(str, DIMS))  # type: ignore[attr-defined]
 
 
+def _metrics(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in METRICS:
+            meant = _did_you_mean(name, METRICS)
+            raise argparse.ArgumentTypeError(f"expected names among {', '.join(METRICS)}; got {name!r}{meant}")
+        if names.count(name) > 1:
+            raise argparse.ArgumentTypeError(f"{name} comes twice")
+    return names
+
+
+_metrics.choices = tuple(METRICS)  # type: ignore[attr-defined]
+
+
 def _device(text: str) -> str:
     try:
         return check_device(text)
@@ -248,6 +263,13 @@ def _fid_parser() -> Parser:
         epilog=_EPILOG,
     )
     parser.add_argument("path", nargs=2, metavar="PATH", help="the two sets of images, or their statistics (.npz)")
+    parser.add_argument(
+        "--metrics",
+        type=_metrics,
+        metavar="NAMES",
+        help=f"metrics from one pass over the images, with commas between: {', '.join(METRICS)} (docs/metrics.md); "
+        "default: the FID, printed as pytorch-fid does",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object (docs/json.md)")
     parser.add_argument(
         "--uncertainty",
@@ -299,6 +321,13 @@ def _weights_parser() -> Parser:
 
 def _info_parser() -> Parser:
     parser = Parser(prog="fastfid info", description="Facts of the build and of this machine, for a bug report.")
+    parser.add_argument(
+        "--metrics",
+        type=_metrics,
+        metavar="NAMES",
+        help=f"metrics from one pass over the images, with commas between: {', '.join(METRICS)} (docs/metrics.md); "
+        "default: the FID, printed as pytorch-fid does",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 

@@ -28,7 +28,7 @@ from fastfid.extractor import FeatureExtractor
 from fastfid.features.make import make_extractor
 from fastfid.metrics.fid import frechet_distance
 from fastfid.mistakes import Census
-from fastfid.pipeline import extract, features_on_device
+from fastfid.pipeline import extract, features_on_device, only_features
 from fastfid.sources import open_source
 from fastfid.sources.device import DeviceImages, callers_stream
 from fastfid.statistics import Statistics
@@ -95,7 +95,7 @@ class _Inception(nn.Module):
                 features = features_on_device(network, source, callers_stream(images))
                 return torch.utils.dlpack.from_dlpack(features).to(self.dtype)
         batches: list[NDArray[np.float32]] = []
-        extract(source, engine, lambda rows: batches.append(rows.copy()), census=self.census)
+        extract(source, engine, only_features(lambda rows: batches.append(rows.copy())), census=self.census)
         return torch.from_numpy(np.concatenate(batches)).to(images.device, self.dtype)
 
     def _engine_on(self, device: torch.device) -> FeatureExtractor:

@@ -10,7 +10,7 @@ the order of its sums, for each size, so that this is what keeps the features of
 at once. Images that do not fill a batch wait in its buffer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fastfid import _core
 from fastfid.errors import BackendUnavailable
+from fastfid.extractor import FEATURES
 from fastfid.features.inception_network import InceptionNetwork
 from fastfid.sources.device import DeviceImages
 
@@ -142,8 +143,8 @@ class CudaBatch:
         """Prepare `count` images, from `start` on, as the inputs from `first` on; do not wait."""
         self._memory.preprocess(images, start, self._protocol, self.inputs.rows(first, first + count))
 
-    def run(self) -> Any:
-        """Compute the features of all inputs and return them; on a CUDA device, ask for it and do not wait."""
+    def run(self) -> Mapping[str, Any]:
+        """Compute the outputs for all inputs and return them; on a CUDA device, ask for it and do not wait."""
         if self._runs_to_recording == 0:
             self._replay = self._memory.record(self._run_anew)
             self._runs_to_recording = None
@@ -153,7 +154,7 @@ class CudaBatch:
             self._replay()
         else:
             self._run_anew()
-        return self.features
+        return {FEATURES: self.features}
 
     def _run_anew(self) -> None:
         self._network_run()
@@ -215,6 +216,6 @@ class CudaNetwork:
             for start in range(0, len(inputs), self.batch_size):
                 chunk = inputs[start : start + self.batch_size].astype(self._network.dtype, copy=False)
                 batch.inputs.rows(0, len(chunk)).copy_from(chunk)
-                features[start : start + len(chunk)] = batch.run().rows(0, len(chunk)).numpy()
+                features[start : start + len(chunk)] = batch.run()[FEATURES].rows(0, len(chunk)).numpy()
             self.give_back(batch)
         return features

@@ -14,7 +14,7 @@ from fastfid.features.cuda import CudaMemory, CudaNetwork
 from fastfid.features.inception_network import InceptionNetwork
 from fastfid.features.session import CudaSettings, choose_device
 from fastfid.features.weights import find_weights
-from fastfid.pipeline import extract
+from fastfid.pipeline import extract, only_features
 from fastfid.precisions import check_precision
 from fastfid.protocols import get_protocol
 from fastfid.sources import open_source
@@ -203,7 +203,7 @@ class InceptionV3(FeatureExtractor):
         """
         rows: list[NDArray[np.float32]] = []
         source = open_source(images, layout=layout)
-        extract(source, self, lambda features: rows.append(features.copy()), mixed_sizes=True)
+        extract(source, self, only_features(lambda features: rows.append(features.copy())), mixed_sizes=True)
         if not rows:
             raise ValueError("images: expected at least one image, got none")
         return np.concatenate(rows)

@@ -1,10 +1,13 @@
 """The network that is meant where the caller brings none."""
 
 import os
+from typing import TYPE_CHECKING
 
 from fastfid._checks import check_dims
-from fastfid.extractor import FeatureExtractor
 from fastfid.protocols import get_protocol
+
+if TYPE_CHECKING:
+    from fastfid.features.inception import InceptionV3
 
 __all__ = ["make_extractor"]
 
@@ -15,7 +18,7 @@ def make_extractor(
     device: str | int = "auto",
     weights: str | os.PathLike[str] | None = None,
     precision: str = "float32",
-) -> FeatureExtractor:
+) -> "InceptionV3":
     """Return the Inception network for the given layer and protocol; finds or fetches its weights.
 
     Raises

@@ -1,1 +1,75 @@
-"""What is computed of two sets of features; one file a metric."""
+"""What is computed of two sets of images: one file a metric, and one row in the table."""
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastfid.metrics.base import Metric
+
+__all__ = ["METRICS", "Row", "make_metrics"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric of the table.
+
+    Attributes
+    ----------
+    name : str
+        The word of ``--metrics`` and ``metrics=``.
+    label : str
+        What stands before the value on the command line.
+    title : str
+        The metric in words, with its source.
+    home : str
+        Module and class, which are loaded when the metric is asked for.
+    """
+
+    name: str
+    label: str
+    title: str
+    home: str
+
+    def make(self) -> "Metric":
+        """Return the metric with its default options."""
+        module, _, name = self.home.partition(":")
+        metric: Metric = getattr(importlib.import_module(module), name)()
+        return metric
+
+
+METRICS = {
+    row.name: row
+    for row in (
+        Row(
+            "fid",
+            "FID",
+            "Fréchet Inception Distance (Heusel et al. 2017)",
+            "fastfid.metrics.fid:FrechetInceptionDistance",
+        ),
+    )
+}
+
+
+def make_metrics(names: "Iterable[str | Metric]") -> "dict[str, Metric]":
+    """Return the metrics of these names, in their order; metrics with options of their own pass as they are.
+
+    Raises
+    ------
+    ValueError
+        A name is unknown or comes twice, or there is none.
+    """
+    if isinstance(names, str):
+        raise ValueError(f"metrics: expected a list of names, such as ({names!r},); got {names!r}")
+    made: dict[str, Metric] = {}
+    for name in names:
+        if isinstance(name, str) and name not in METRICS:
+            raise ValueError(f"metrics: expected names among {', '.join(METRICS)}; got {name!r}")
+        metric = METRICS[name].make() if isinstance(name, str) else name
+        if metric.name in made:
+            raise ValueError(f"metrics: {metric.name} comes twice")
+        made[metric.name] = metric
+    if not made:
+        raise ValueError(f"metrics: expected at least one of {', '.join(METRICS)}; got none")
+    return made

@@ -1,7 +1,10 @@
 """The Fréchet distance of two Gaussians, and what is known of it."""
 
+import dataclasses
 import re
-from typing import Any, Literal, overload
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,9 +15,14 @@ from fastfid._core import DeviceMoments, FrechetResult
 from fastfid._version import __version__
 from fastfid.cache import package_versions
 from fastfid.errors import NumericalError
+from fastfid.extractor import FEATURES
+from fastfid.metrics.base import Metric, Result, Sample
+from fastfid.metrics.moments import FeatureMoments
 from fastfid.statistics import AnyStatistics, DeviceStatistics, Statistics, check_compatible
 
-__all__ = ["distance", "distance_record", "frechet_distance"]
+__all__ = ["FIDResult", "FrechetInceptionDistance", "distance", "distance_record", "frechet_distance"]
+
+UNCERTAINTY_GROUPS = 10
 
 Side = Statistics | DeviceMoments | tuple[ArrayLike, ArrayLike]
 
@@ -55,27 +63,148 @@ def distance(
     return result
 
 
-def distance_record(a: AnyStatistics, b: AnyStatistics, result: FrechetResult) -> dict[str, Any]:
+@dataclass(frozen=True)
+class FIDResult(Result):
+    """The Fréchet distance of two sets and how it was found.
+
+    Attributes
+    ----------
+    value : float
+        The distance, squared: ``mean_term + trace1 + trace2 - 2 trace_sqrt_product``.
+    mean_term, trace1, trace2, trace_sqrt_product, factor_residual : float
+        See :class:`FrechetResult`.
+    method : str
+        How the trace of the matrix square root was taken.
+    bias : float or None
+        By how much the value is expected to exceed that of infinitely many images; None where it is unknown.
+    relative_error_of_standard_error : float or None
+    no_standard_error : str or None
+        Why there is no standard error, where one was asked for.
+    """
+
+    mean_term: float = 0.0
+    trace1: float = 0.0
+    trace2: float = 0.0
+    trace_sqrt_product: float = 0.0
+    method: str = ""
+    factor_residual: float = 0.0
+    bias: float | None = None
+    relative_error_of_standard_error: float | None = None
+    no_standard_error: str | None = None
+
+
+def as_result(found: FrechetResult) -> FIDResult:
+    """Return what the core has found."""
+    return FIDResult(
+        found.value,
+        found.lower,
+        found.upper,
+        note=found.trace.note,
+        mean_term=found.mean_term,
+        trace1=found.trace1,
+        trace2=found.trace2,
+        trace_sqrt_product=found.trace.value,
+        method=found.trace.method,
+        factor_residual=found.trace.factor_residual,
+        bias=found.bias,
+    )
+
+
+class Described(Protocol):
+    """What a record says of a side."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def meta(self) -> Mapping[str, Any]: ...
+    @property
+    def n(self) -> int | None: ...
+
+
+def distance_record(a: Described, b: Described, dims: int, result: FIDResult) -> dict[str, Any]:
     """Return what is known of a distance, as plain JSON types."""
+    names = ("numerical_lower", "numerical_upper", "mean_term", "trace1", "trace2", "trace_sqrt_product", "method")
     return {
         "fid": result.value,
-        "numerical_lower": result.lower,
-        "numerical_upper": result.upper,
-        "mean_term": result.mean_term,
-        "trace1": result.trace1,
-        "trace2": result.trace2,
-        "trace_sqrt_product": result.trace.value,
-        "method": result.trace.method,
-        "note": result.trace.note,
-        "factor_residual": result.trace.factor_residual,
-        "bias": result.bias,
+        **{name: getattr(result, name) for name in (*names, "note", "factor_residual", "bias")},
         "n": {"real": a.n, "fake": b.n},
-        "dims": a.d,
+        "dims": dims,
         "real": a.name,
         "fake": b.name,
         **{key: {"real": a.meta.get(key), "fake": b.meta.get(key)} for key in ("protocol", "extractor", "precision")},
         "versions": {"fastfid": __version__, **package_versions()},
     }
+
+
+@dataclass(frozen=True)
+class FrechetInceptionDistance(Metric):
+    """The Fréchet distance of the Gaussians fitted to the features of two sets (Heusel et al. 2017).
+
+    Parameters
+    ----------
+    tol : float, optional
+        Tighten the numerical bounds of the trace term to this width, relative to it.
+    uncertainty : bool
+        Estimate the standard error, from 10 groups of each set's images.
+    needs_bias : bool
+        Take the bias too, which costs the singular values of the product of the covariances.
+    """
+
+    name: ClassVar[str] = "fid"
+    needs: ClassVar[frozenset[str]] = frozenset({FEATURES})
+
+    tol: float | None = None
+    uncertainty: bool = False
+    needs_bias: bool = True
+    groups: int | None = None  # of each set; None: as `uncertainty` wants
+
+    @property
+    def _groups(self) -> int:
+        return (UNCERTAINTY_GROUPS if self.uncertainty else 0) if self.groups is None else self.groups
+
+    def accumulator(self, lengths: Mapping[str, int]) -> FeatureMoments:
+        """Return empty moments of the features."""
+        return FeatureMoments(lengths[FEATURES], groups=self._groups)
+
+    def restored(self, state: Mapping[str, Any]) -> FeatureMoments:
+        """Return moments that continue from a state; see :meth:`Moments.from_state`."""
+        return FeatureMoments.from_state(state)
+
+    @property
+    def is_of_statistics(self) -> bool:
+        """Statistics know no groups of images."""
+        return self._groups == 0
+
+    def beside(self, statistics: Statistics) -> "FrechetInceptionDistance":
+        """Return the metric without groups: where one set has none, those of the other are of no use."""
+        return dataclasses.replace(self, groups=0)
+
+    def statistics(self, sample: Sample) -> Statistics:
+        """Return the Gaussian of a set; ValueError with fewer than two images."""
+        if isinstance(sample.seen, Statistics):
+            return sample.seen
+        return Statistics.from_moments(sample.seen.total(), sample.meta, sample.name)
+
+    def result(self, real: Sample, fake: Sample) -> FIDResult:
+        """Return the distance."""
+        a, b = self.statistics(real), self.statistics(fake)
+        # Whether their provenances go together is known to who has asked.
+        found = as_result(distance(a, b, tol=self.tol, force=True, needs_bias=self.needs_bias))
+        return self._with_standard_error(found, real, fake) if self.uncertainty else found
+
+    def _with_standard_error(self, found: FIDResult, real: Sample, fake: Sample) -> FIDResult:
+        for side in (fake, real):
+            if isinstance(side.seen, Statistics):
+                reason = f"{side.name}: a statistics file has no single images to regroup; give the images"
+                return dataclasses.replace(found, no_standard_error=reason)
+            if side.seen.n <= side.seen.d:
+                reason = f"{side.name}: n = {side.seen.n} <= d = {side.seen.d}; sampling bias dominates"
+                return dataclasses.replace(found, no_standard_error=reason)
+        try:
+            error, relative = _core.influence_standard_error(real.seen.total(), fake.seen.total())
+        except NumericalError as singular:
+            return dataclasses.replace(found, no_standard_error=str(singular))
+        return dataclasses.replace(found, standard_error=error, relative_error_of_standard_error=relative)
 
 
 def _as_side(side: Side, label: str, device: str) -> AnyStatistics:
@@ -164,4 +293,4 @@ def frechet_distance(
     """
     left, right = _as_side(a, "a", device), _as_side(b, "b", device)
     result = distance(left, right, method=method, tol=tol, device=device, force=force, needs_bias=return_info)
-    return distance_record(left, right, result) if return_info else result.value
+    return distance_record(left, right, left.d, as_result(result)) if return_info else result.value

@@ -1,5 +1,6 @@
 """The accumulator of means and covariances, for feature rows on the host and on a CUDA device."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from fastfid import _core
 from fastfid._core import Moments
+from fastfid.extractor import FEATURES
 
 __all__ = ["FeatureMoments"]
 
@@ -18,6 +20,10 @@ class FeatureMoments:
     ----------
     d : int
         Features in a row.
+    groups : int
+        Groups of rows whose moments are kept apart, for the standard error; see :class:`Moments`.
+    output : str
+        The output of the extractor whose rows these are.
 
     Notes
     -----
@@ -25,9 +31,10 @@ class FeatureMoments:
     the two.
     """
 
-    def __init__(self, d: int):
+    def __init__(self, d: int, *, groups: int = 0, output: str = FEATURES):
         self.d = d
-        self._on_host = Moments(d)
+        self.output = output
+        self._on_host = Moments(d, groups=groups)
         self._on_device: _core.DeviceMoments | None = None
 
     @property
@@ -35,18 +42,21 @@ class FeatureMoments:
         """Number of rows."""
         return self._on_host.n + (self._on_device.n if self._on_device is not None else 0)
 
-    def update(self, rows: Any) -> None:
-        """Add rows: a NumPy array (n, d), or an array of ``_core.CudaArray``, which is read in its stream's order."""
+    def update(self, outputs: Mapping[str, Any]) -> None:
+        """Add the rows of one output: a NumPy array (n, d), or a ``_core.CudaArray``, read in its stream's order."""
+        rows = outputs[self.output]
         if isinstance(rows, np.ndarray):
             self._on_host.update(rows)
             return
+        if self._on_host.groups:
+            raise ValueError("uncertainty: needs images on the host; pass images.cpu()")
         if self._on_device is None:
             self._on_device = _core.DeviceMoments(self.d, device=rows.stream.device)
         self._on_device.update(rows, stream=rows.stream.handle)
 
-    def merge(self, other: Moments) -> None:
-        """Add what `other` has seen; ValueError if its d or groups differ."""
-        self._on_host.merge(other)  # in place: an update may be running in another thread
+    def merge(self, other: "FeatureMoments") -> None:
+        """Add what `other` has seen; ValueError if its d or groups differ. Waits for its device."""
+        self._on_host.merge(other.total())  # in place: an update may be running in another thread
 
     def reset(self) -> None:
         """Forget all rows."""
@@ -76,12 +86,12 @@ class FeatureMoments:
         return self.total().state()
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> "FeatureMoments":
+    def from_state(cls, state: Mapping[str, Any], *, output: str = FEATURES) -> "FeatureMoments":
         """Return an accumulator that continues from a state; see :meth:`Moments.from_state`."""
-        moments = Moments.from_state(state)
-        self = cls(moments.d)
+        moments = Moments.from_state(dict(state))
+        self = cls(moments.d, output=output)
         self._on_host = moments
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"d": self.d, "_on_host": self.total(), "_on_device": None}
+        return {**self.__dict__, "_on_host": self.total(), "_on_device": None}

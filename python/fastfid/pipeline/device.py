@@ -1,23 +1,23 @@
-"""Images on a CUDA device to features there, in batches of one size; nothing visits the host or makes it wait."""
+"""Images on a CUDA device to a network's outputs there, in batches of one size; the host waits for nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastfid.extractor import DeviceBatch, DeviceNetwork
+from fastfid.extractor import FEATURES, DeviceBatch, DeviceNetwork
 from fastfid.sources.device import DeviceImages
 
 __all__ = ["DeviceFeed", "features_on_device"]
 
 
 class DeviceFeed:
-    """Feeds a network on a CUDA device with images that are there, and hands their features to `consume`.
+    """Feeds a network on a CUDA device with images that are there, and hands its outputs to `consume`.
 
     Parameters
     ----------
     network : DeviceNetwork
     consume : callable
-        Takes the features of up to ``network.batch_size`` images, in their order: an array on the device, float32
-        (m, dims), which the next batch overwrites. What `consume` asks for on the network's stream comes before that.
+        Takes the outputs for up to ``network.batch_size`` images, in their order: by name arrays on the device, float32
+        (m, length), which the next batch overwrites. What `consume` asks for on the network's stream comes before that.
 
     Notes
     -----
@@ -28,10 +28,10 @@ class DeviceFeed:
     Attributes
     ----------
     waiting : int
-        Images without features so far.
+        Images without outputs so far.
     """
 
-    def __init__(self, network: DeviceNetwork, consume: Callable[[Any], object]):
+    def __init__(self, network: DeviceNetwork, consume: Callable[[Mapping[str, Any]], object]):
         self._network = network
         self._consume = consume
         self._batch: DeviceBatch | None = None  # while images wait in it
@@ -79,7 +79,8 @@ class DeviceFeed:
     def _run(self) -> None:
         if self._batch is None:
             return
-        self._consume(self._batch.run().rows(0, self.waiting))
+        outputs = self._batch.run()
+        self._consume({name: rows.rows(0, self.waiting) for name, rows in outputs.items()})
         self._network.give_back(self._batch)
         self._batch = None
         self.waiting = 0
@@ -93,8 +94,9 @@ def features_on_device(network: DeviceNetwork, images: DeviceImages, stream: int
     features = network.new_rows(len(images))
     done = 0
 
-    def keep(rows: Any) -> None:
+    def keep(outputs: Mapping[str, Any]) -> None:
         nonlocal done
+        rows = outputs[FEATURES]
         features.rows(done, done + rows.shape[0]).copy_on_device(rows)
         done += rows.shape[0]
 

@@ -10,7 +10,7 @@ compares this with a run less, and with one run over all cores, spinning or not.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -25,12 +25,14 @@ from fastfid._checks import check_at_least, check_on_error
 from fastfid._console import about
 from fastfid._progress import ProgressMode, show_progress
 from fastfid.errors import ImageError
-from fastfid.extractor import FeatureExtractor
+from fastfid.extractor import FEATURES, FeatureExtractor
 from fastfid.mistakes import Census
 from fastfid.pipeline.workers import Workers
 from fastfid.sources.base import ImageItem, ImageSource
 
-__all__ = ["Report", "extract"]
+__all__ = ["Outputs", "Report", "extract", "only_features"]
+
+Outputs = Mapping[str, NDArray[np.float32]]  # what an extractor gives for a batch
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Report:
 def extract(
     source: ImageSource,
     extractor: FeatureExtractor,
-    consume: Callable[[NDArray[np.float32]], object],
+    consume: Callable[[Outputs], object],
     *,
     num_workers: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
@@ -65,9 +67,9 @@ def extract(
     census: Census | None = None,
     mixed_sizes: bool | None = None,
 ) -> Report:
-    """Compute the features of every image of `source` and hand them to `consume`, in the source's order.
+    """Compute the outputs of the network for every image of `source` and hand them to `consume`, in the source's order.
 
-    The features do not depend on the number of workers, runs or images in a batch: each image is prepared alone, and
+    The outputs do not depend on the number of workers, runs or images in a batch: each image is prepared alone, and
     an extractor's forward treats the images of a batch alike.
 
     Parameters
@@ -78,7 +80,7 @@ def extract(
         Its ``prepare`` runs in the workers; its ``forward`` takes up to ``batch_size`` images at a time, in
         ``concurrency`` threads, or in the calling thread where that is 1.
     consume : callable
-        Takes float32 (m, dims), 1 <= m <= batch_size, in the calling thread.
+        Takes the extractor's outputs by name, float32 (m, length), 1 <= m <= batch_size, in the calling thread.
     num_workers : int, optional
         Threads that decode and prepare; 0 does it in the calling thread. Default: the available CPUs, at most 8.
     on_error : {"raise", "skip"}
@@ -125,9 +127,10 @@ def extract(
         show_progress(length, progress, description or source.name) as bar,
     ):
 
-        def take(results: Iterator[NDArray[np.float32]]) -> None:
-            for features in results:
-                consume(features)
+        def take(results: Iterator[Outputs]) -> None:
+            for outputs in results:
+                consume(outputs)
+                features = outputs[FEATURES]
                 report.census.add(features)
                 report.n += len(features)
                 bar.update(len(features))
@@ -148,6 +151,11 @@ def extract(
     if batches.failure is not None:  # every image before it has been consumed
         raise batches.failure
     return report
+
+
+def only_features(consume: Callable[[NDArray[np.float32]], object]) -> Callable[[Outputs], object]:
+    """Return what hands the features among the outputs, float32 (m, dims), to `consume`."""
+    return lambda outputs: consume(outputs[FEATURES])
 
 
 class _Batches:
@@ -312,12 +320,12 @@ def _prepared(
 
 
 class _Network:
-    """Runs an extractor's forward, one run or several at once; features come out in the order that batches went in."""
+    """Runs an extractor's forward, one run or several at once; outputs come in the order that batches went in."""
 
     def __init__(self, extractor: FeatureExtractor):
         self._extractor = extractor
-        self._running: deque[Future[NDArray[np.float32]]] = deque()
-        self._workers: Workers[list[NDArray[Any]], NDArray[np.float32]] | None = None
+        self._running: deque[Future[Outputs]] = deque()
+        self._workers: Workers[list[NDArray[Any]], Outputs] | None = None
 
     def __enter__(self) -> "_Network":
         if self._extractor.concurrency > 1:
@@ -329,8 +337,8 @@ class _Network:
         if self._workers is not None:
             self._workers.__exit__(*exc)
 
-    def add(self, batch: list[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
-        """Take a batch; yield the features that are next in order, waiting where too many batches are under way."""
+    def add(self, batch: list[NDArray[Any]]) -> Iterator[Outputs]:
+        """Take a batch; yield the outputs that are next in order, waiting where too many batches are under way."""
         if self._workers is None:
             yield self._forward(batch)
             return
@@ -339,17 +347,22 @@ class _Network:
         while len(self._running) > 2 * self._extractor.concurrency:
             yield self._running.popleft().result()
 
-    def rest(self) -> Iterator[NDArray[np.float32]]:
-        """Yield the features of all batches still under way."""
+    def rest(self) -> Iterator[Outputs]:
+        """Yield the outputs of all batches still under way."""
         while self._running:
             yield self._running.popleft().result()
 
-    def _forward(self, batch: list[NDArray[Any]]) -> NDArray[np.float32]:
-        features = self._extractor.forward(_stacked(batch))
-        if features.ndim != 2 or len(features) != len(batch):  # their width is checked by what consumes them
-            name = type(self._extractor).__name__
-            raise ValueError(f"{name}.forward: expected features of {len(batch)} images, got shape {features.shape}")
-        return features
+    def _forward(self, batch: list[NDArray[Any]]) -> Outputs:
+        outputs = self._extractor.forward(_stacked(batch))
+        name = type(self._extractor).__name__
+        if not isinstance(outputs, Mapping):
+            outputs = {FEATURES: outputs}
+        elif missing := set(self._extractor.outputs) - set(outputs):
+            raise ValueError(f"{name}.forward: the outputs {', '.join(sorted(missing))} are missing")
+        for output, rows in outputs.items():
+            if rows.ndim != 2 or len(rows) != len(batch):  # their width is checked by what consumes them
+                raise ValueError(f"{name}.forward: expected {output} of {len(batch)} images, got shape {rows.shape}")
+        return outputs
 
 
 def _stacked(inputs: list[NDArray[Any]]) -> NDArray[Any]:

@@ -14,12 +14,13 @@ from fastfid import _core
 from fastfid._files import atomic_file, cache_folder
 from fastfid.compat._torch import require_torch
 from fastfid.compat.cleanfid.resize import MODES, check_mode
-from fastfid.extractor import FeatureExtractor
 from fastfid.features.make import make_extractor
 from fastfid.statistics import Statistics
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from fastfid.features.inception import InceptionV3
 
 __all__ = ["InceptionFeatures", "build_feature_extractor", "get_reference_statistics", "stats_path"]
 
@@ -43,10 +44,10 @@ class InceptionFeatures:
         check_mode(mode)
         self.mode = mode
         self.device = device
-        self._engine: FeatureExtractor | None = None
+        self._engine: InceptionV3 | None = None
 
     @property
-    def engine(self) -> FeatureExtractor:
+    def engine(self) -> "InceptionV3":
         """The network itself."""
         if self._engine is None:
             device = "auto" if self.device is None else self.device

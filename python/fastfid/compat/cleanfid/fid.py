@@ -35,7 +35,7 @@ from fastfid.compat.pytorch_fid.fid_score import calculate_frechet_distance, dis
 from fastfid.errors import ImageError, SuspiciousInputWarning
 from fastfid.extractor import FeatureExtractor
 from fastfid.npz import read_header
-from fastfid.pipeline import extract
+from fastfid.pipeline import extract, only_features
 from fastfid.provenance import provenance_of
 from fastfid.sources import DEFAULT_MAX_PIXELS, ImageItem
 from fastfid.sources.archive import ZipItem
@@ -316,7 +316,7 @@ def _read(
         report = extract(
             ItemSource(name, items),
             network,
-            consume,
+            only_features(consume),
             num_workers=workers,
             progress=verbose,
             description=description.removesuffix(" : "),

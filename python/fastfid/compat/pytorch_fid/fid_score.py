@@ -27,7 +27,7 @@ from fastfid.errors import NumericalError, SuspiciousInputWarning
 from fastfid.extractor import FeatureExtractor
 from fastfid.features.make import make_extractor
 from fastfid.metrics.fid import frechet_distance
-from fastfid.pipeline import extract
+from fastfid.pipeline import extract, only_features
 from fastfid.provenance import provenance_of
 from fastfid.statistics import Statistics
 
@@ -241,7 +241,7 @@ def _read(
         batch_size = len(files)
     extractor = model.extractor if isinstance(model, _Engine) else _CallersModel(model, dims, device, batch_size)
     source = ItemSource("files", file_items(files))
-    report = extract(source, extractor, consume, num_workers=num_workers, progress="auto")
+    report = extract(source, extractor, only_features(consume), num_workers=num_workers, progress="auto")
     if remark := report.census.without_levels():
         warn(f"files: {remark}", SuspiciousInputWarning)
 

@@ -1,0 +1,30 @@
+"""What each metric of METRICS must be: one row a metric, with a truth that is not its own code."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+
+@dataclass(frozen=True)
+class MetricCase:
+    """A metric's truth for features (n, d) of two sets, float64, and how close it has to be."""
+
+    truth: Callable[[np.ndarray, np.ndarray], float]
+    relative: float  # tolerance
+    why: str  # the reason of the tolerance
+    is_symmetric: bool
+    fewest: int  # images of each set
+
+
+def frechet(x: np.ndarray, y: np.ndarray) -> float:
+    """|mu1 - mu2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)) by SciPy."""
+    covariances = np.cov(x.T), np.cov(y.T)
+    root = scipy.linalg.sqrtm(covariances[0] @ covariances[1]).real
+    return float(((x.mean(0) - y.mean(0)) ** 2).sum() + sum(map(np.trace, covariances)) - 2 * np.trace(root))
+
+
+METRIC_CASES = {
+    "fid": MetricCase(frechet, 1e-9, "SciPy's square root in float64", is_symmetric=True, fewest=2),
+}

@@ -1,0 +1,321 @@
+"""What every metric of the table has to do, whichever it is; the rows of tests/metric_cases.py say what it is."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from metric_cases import METRIC_CASES
+from stubs import GridMeans
+
+from fastfid import Statistics, _core, compute_fid, evaluate
+from fastfid.cli import main
+from fastfid.metrics import METRICS, make_metrics
+from fastfid.metrics.base import Sample
+from fastfid.metrics.fid import FrechetInceptionDistance
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = sorted(METRICS)
+LENGTHS = {"features": 12}
+
+
+def features(n, seed, shift=0.0):
+    rng = np.random.default_rng((seed, n))
+    return (rng.standard_normal((n, 12)) @ rng.uniform(-1, 1, (12, 12)) + shift).astype(np.float32)
+
+
+def accumulated(metric, rows, splits=1):
+    accumulator = metric.accumulator(LENGTHS)
+    for part in np.array_split(rows, splits):
+        batch = part.copy()
+        accumulator.update({"features": batch})
+        batch[...] = np.nan  # the pipeline overwrites it
+    return accumulator
+
+
+def result_of(metric, a, b):
+    real, fake = (
+        Sample(name, {}, rows if not isinstance(rows, np.ndarray) else accumulated(metric, rows))
+        for name, rows in (("a", a), ("b", b))
+    )
+    return metric.result(real, fake)
+
+
+@pytest.fixture(params=NAMES)
+def metric(request):
+    return METRICS[request.param].make()
+
+
+def test_every_metric_has_a_case():
+    assert sorted(METRIC_CASES) == NAMES
+
+
+def test_the_docs_have_the_table():
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert [line.split(" | ")[:2] for line in rows] == [[f"| `{row.name}`", row.title] for row in METRICS.values()]
+
+
+@pytest.mark.parametrize("sizes", [(40, 50), (300, 200)])
+def test_the_value_is_the_truth(metric, sizes):
+    case = METRIC_CASES[metric.name]
+    a, b = features(sizes[0], 1), features(sizes[1], 2, 0.3)
+    result = result_of(metric, a, b)
+    assert result.value == pytest.approx(case.truth(a.astype(float), b.astype(float)), rel=case.relative), case.why
+    if result.numerical_lower is not None:
+        assert result.numerical_lower <= result.value <= result.numerical_upper
+
+
+def test_the_order_of_the_sets(metric):
+    a, b = features(60, 1), features(50, 2, 0.3)
+    assert (result_of(metric, a, b).value == pytest.approx(result_of(metric, b, a).value, rel=1e-12)) == METRIC_CASES[
+        metric.name
+    ].is_symmetric
+
+
+def test_no_split_into_batches_changes_a_bit(metric):
+    a, b = features(60, 1), features(50, 2, 0.3)
+    whole = result_of(metric, a, b)
+    for splits in (2, 7, 60):
+        parts = result_of(metric, accumulated(metric, a, splits), accumulated(metric, b, min(splits, 50)))
+        assert dataclasses.astuple(parts) == dataclasses.astuple(whole)
+
+
+def test_parts_can_be_merged(metric):
+    a, b = features(60, 1), features(50, 2, 0.3)
+    parts = [accumulated(metric, part) for part in np.split(a, [5, 30])]
+    for part in parts[1:]:
+        parts[0].merge(part)
+    assert parts[0].n == 60
+    assert result_of(metric, parts[0], b).value == pytest.approx(result_of(metric, a, b).value, rel=1e-12)
+
+
+def test_a_state_goes_on_where_it_was(metric):
+    a, b = features(60, 1), features(50, 2, 0.3)
+    whole = result_of(metric, a, b)
+    first = accumulated(metric, a[:31])
+    state = first.state()
+    first.update({"features": a[:3].copy()})  # a state is a copy
+    again = metric.restored(state)
+    assert again.n == 31
+    again.update({"features": a[31:].copy()})
+    assert dataclasses.astuple(result_of(metric, again, b)) == dataclasses.astuple(whole)
+
+
+@pytest.mark.parametrize("state", [{}, {"n": -1}, {"rows": None, "n": 2}])
+def test_what_is_no_state(metric, state):
+    with pytest.raises((TypeError, ValueError)):
+        metric.restored(state)
+
+
+def test_what_is_forgotten_counts_no_more(metric):
+    a, b = features(60, 1), features(50, 2, 0.3)
+    accumulator = accumulated(metric, features(9, 3))
+    accumulator.reset()
+    assert accumulator.n == 0
+    accumulator.update({"features": a.copy()})
+    assert result_of(metric, accumulator, b).value == result_of(metric, a, b).value
+
+
+def test_too_few_images_are_an_error_that_names_the_set(metric):
+    fewest = METRIC_CASES[metric.name].fewest
+    result_of(metric, features(fewest, 1), features(fewest, 2))
+    with pytest.raises(ValueError, match=r"^a: "):
+        result_of(metric, features(fewest - 1, 1), features(50, 2))
+    with pytest.raises(ValueError, match=r"^b: "):
+        result_of(metric, features(50, 2), features(fewest - 1, 1))
+
+
+def test_rows_of_another_length_are_refused(metric):
+    with pytest.raises(ValueError, match="12"):
+        metric.accumulator(LENGTHS).update({"features": np.zeros((3, 11), np.float32)})
+
+
+def test_a_result_is_frozen_and_plain(metric):
+    result = result_of(metric, features(60, 1), features(50, 2))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.value = 0.0
+    record = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert record["value"] == result.value
+    assert {"numerical_lower", "numerical_upper", "standard_error", "note"} < set(record)
+
+
+# ----------------------------------------------------------------------------------------------------------- evaluate
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, high, (n, 9, 11, 3), dtype=np.uint8) for n, high in ((30, 256), (25, 200))]
+
+
+def test_one_pass_for_all_metrics(pictures):
+    class Counting(GridMeans):
+        seen = 0
+
+        def forward(self, batch):
+            self.seen += len(batch)
+            return super().forward(batch)
+
+    extractor = Counting()
+    together = evaluate(*pictures, metrics=NAMES, extractor=extractor)
+    assert extractor.seen == 55
+    assert list(together) == NAMES
+    assert len(together) == len(NAMES)
+    for name in NAMES:
+        assert together[name] == evaluate(*pictures, metrics=(name,), extractor=GridMeans())[name]
+    assert "real='array" in repr(together)
+
+
+def test_the_record_of_an_evaluation(pictures):
+    evaluation = evaluate(*pictures, metrics=NAMES, extractor=GridMeans())
+    record = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
+    assert [row["metric"] for row in record["metrics"]] == NAMES
+    assert [row["value"] for row in record["metrics"]] == [evaluation[name].value for name in NAMES]
+    assert (record["real"]["n"], record["fake"]["n"], record["dims"], record["device"]) == (30, 25, 12, "cpu")
+    page = (ROOT / "docs" / "json.md").read_text()
+    for key in {*record, *record["real"]} | {key for row in record["metrics"] for key in row}:
+        assert f"`{key}`" in page, key
+
+
+def test_the_fid_is_compute_fids(pictures):
+    found = evaluate(*pictures, extractor=GridMeans())["fid"]
+    record = compute_fid(*pictures, extractor=GridMeans(), return_info=True)
+    assert (found.value, found.numerical_lower) == (record["fid"], record["numerical_lower"])
+
+
+def test_options_of_a_metric(pictures):
+    metric = FrechetInceptionDistance(uncertainty=True)
+    found = evaluate(*pictures, metrics=(metric,), extractor=GridMeans())["fid"]
+    assert found.standard_error > 0
+    assert found.no_standard_error is None
+
+
+def test_statistics_serve_metrics_that_need_no_more(pictures):
+    extractor = GridMeans()
+    statistics = Statistics(np.zeros(12), np.eye(12), n=100, name="file")
+    for name in NAMES:
+        if METRICS[name].make().is_of_statistics:
+            assert evaluate(statistics, pictures[1], metrics=(name,), extractor=extractor)[name].value > 0
+        else:
+            with pytest.raises(ValueError, match=f"{name}: needs the images of both sides; file holds statistics"):
+                evaluate(statistics, pictures[1], metrics=(name,), extractor=extractor)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "text"),
+    [
+        (("fud",), "metrics: expected names among fid.*; got 'fud'"),
+        (("fid", "fid"), "metrics: fid comes twice"),
+        ((), "metrics: expected at least one of fid"),
+        ("fid", r"metrics: expected a list of names, such as \('fid',\); got 'fid'"),
+    ],
+)
+def test_metrics_that_are_none(pictures, metrics, text):
+    with pytest.raises(ValueError, match=text):
+        evaluate(*pictures, metrics=metrics, extractor=GridMeans())
+
+
+def test_an_output_that_the_extractor_lacks(pictures):
+    class Spatial(FrechetInceptionDistance):
+        name = "sfid"
+        needs = frozenset({"spatial"})
+
+    with pytest.raises(ValueError, match="sfid: needs the output spatial; the extractor gives features"):
+        evaluate(*pictures, metrics=(Spatial(),), extractor=GridMeans())
+
+
+class TwoOutputs(GridMeans):
+    """An extractor with a second output, the first 5 of the features."""
+
+    outputs = {"features": 12, "first": 5}  # noqa: RUF012
+    forgets = False
+
+    def forward(self, batch):
+        rows = super().forward(batch)
+        return {"features": rows} if self.forgets else {"features": rows, "first": rows[:, :5]}
+
+
+def test_outputs_of_an_extractor_go_to_who_needs_them(pictures):
+    seen = {}
+
+    class First(FrechetInceptionDistance):
+        name = "first"
+        needs = frozenset({"first"})
+
+        def accumulator(self, lengths):
+            moments = super().accumulator({"features": lengths["first"]})
+            moments.output = "first"
+            seen[len(seen)] = moments
+            return moments
+
+    both = evaluate(*pictures, metrics=("fid", First()), extractor=TwoOutputs())
+    assert both["fid"] == evaluate(*pictures, extractor=GridMeans())["fid"]
+    rows = [np.concatenate([GridMeans().forward(GridMeans().prepare(p)[None]) for p in side]) for side in pictures]
+    expected = _core.Moments(5)
+    expected.update(np.ascontiguousarray(rows[0][:, :5]))
+    np.testing.assert_array_equal(seen[0].total().mean, expected.mean)
+
+    extractor = TwoOutputs()
+    extractor.forgets = True
+    with pytest.raises(ValueError, match=r"TwoOutputs\.forward: the outputs first are missing"):
+        evaluate(*pictures, extractor=extractor)
+
+
+def test_metrics_are_made_in_their_order():
+    assert list(make_metrics(NAMES[::-1])) == NAMES[::-1]
+
+
+# ------------------------------------------------------------------------------------------------------- command line
+
+
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory, pictures):
+    folder = tmp_path_factory.mktemp("arrays")
+    paths = [str(folder / name) for name in ("a.npy", "b.npy")]
+    rng = np.random.default_rng(1)
+    for path, high in zip(paths, (256, 200), strict=True):
+        np.save(path, rng.integers(0, high, (70, 80, 90, 3), dtype=np.uint8))
+    return paths
+
+
+@pytest.mark.peers
+def test_metrics_of_the_command_line(arrays, capfd):
+    options = ["--dims", "64", "--quiet", "--device", "cpu"]
+    assert main([*arrays, *options, "--metrics", ",".join(NAMES)]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert main([*arrays, *options, "--metrics", ",".join(NAMES), "--json"]) == 0
+    record = json.loads(capfd.readouterr().out)
+    assert [line.split(":")[0] for line in lines] == [METRICS[name].label for name in NAMES]
+    for line, row in zip(lines, record["metrics"], strict=True):
+        value, _, error = line.partition(":")[2].partition(" +- ")
+        assert float(value) == row["value"]
+        assert (float(error) if error else None) == row["standard_error"]
+    assert main([*arrays, *options]) == 0
+    assert f"{capfd.readouterr().out}".splitlines()[0] in lines
+
+
+def test_metrics_that_the_command_line_does_not_know(capfd):
+    with pytest.raises(SystemExit) as ended:
+        main(["a", "b", "--metrics", "fid,kod"])
+    assert ended.value.code == 2
+    assert "expected names among fid" in capfd.readouterr().err
+
+
+def test_states_of_the_first_version_still_load():
+    from fastfid import FID
+
+    stored = json.loads((ROOT / "tests" / "data" / "fid_state.json").read_text())
+
+    def restored(value):
+        if isinstance(value, dict) and set(value) == {"dtype", "shape", "hex"}:
+            return np.frombuffer(bytes.fromhex(value["hex"]), value["dtype"]).reshape(value["shape"]).copy()
+        return {key: restored(x) for key, x in value.items()} if isinstance(value, dict) else value
+
+    fid = FID(extractor=GridMeans())
+    fid.load_state_dict(restored(stored["state"]))
+    assert (fid.real.n, fid.fake.n) == (9, 40)
+    assert fid.compute().hex() == stored["fid"]
+    fid.update(np.zeros((2, 9, 11, 3), np.uint8), real=True)
+    assert fid.real.n == 11
