@@ -128,7 +128,7 @@ def _value(take: Callable[[int], bytes], kind: int, like: Any) -> Any:
         return np.zeros(shape, like.dtype)
     if kind == 4 and isinstance(like, np.ndarray):
         return like.astype(["float32", "float64", "int64", "uint8", "O"][number % 5])
-    if kind == 5 and isinstance(like, np.ndarray):
+    if kind == 5 and isinstance(like, np.ndarray) and like.ndim:
         return like[..., ::-1]
     return [None, True, "x", [], {}, np.nan, 2**63, -(2**63), 1.5][number % 9]
 
