@@ -16,6 +16,7 @@ class MetricCase:
     why: str  # the reason of the tolerance
     is_symmetric: bool
     fewest: int  # images of each set
+    has_standard_error: bool = False  # without asking
 
 
 def frechet(x: np.ndarray, y: np.ndarray) -> float:

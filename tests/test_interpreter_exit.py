@@ -26,6 +26,7 @@ from fastfid import _core
 
 rng = np.random.default_rng(20261122)
 x = rng.random((500, 200))
+flat = x.astype(np.float32)
 wide = rng.random((40, 200))  # fewer rows than features: they are kept
 mu, sigma = np.zeros(200), np.cov(x, rowvar=False)
 images = [rng.integers(0, 256, (299, 299, 3), dtype=np.uint8)] * 4
@@ -74,6 +75,13 @@ CASES = {
             "trace_sqrt_product, eigen": "_core.trace_sqrt_product(sigma, sigma, method='eigen')",
             "frechet_distance": "_core.frechet_distance(mu, sigma, None, mu, None, wide)",
             "influence_standard_error": "_core.influence_standard_error(grouped, grouped)",
+        },
+    ),
+    "bind_kernel_sums.cpp": (
+        2,
+        {
+            "kernel_sums": "_core.kernel_sums(flat, flat)",
+            "kernel_sums_within": "_core.kernel_sums_within(flat)",
         },
     ),
     "bind_image.cpp": (

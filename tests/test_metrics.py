@@ -141,6 +141,17 @@ def test_a_result_is_frozen_and_plain(metric):
     assert {"numerical_lower", "numerical_upper", "standard_error", "note"} < set(record)
 
 
+def test_a_standard_error_is_the_spread_of_the_values(metric):
+    """Of 200 pairs of sets, each drawn anew; where there is a standard error without asking."""
+    draws = [result_of(metric, features(40, 2 * k), features(50, 2 * k + 1, 0.3)) for k in range(200)]
+    if draws[0].standard_error is None:
+        assert not METRIC_CASES[metric.name].has_standard_error
+        return
+    spread = np.std([draw.value for draw in draws], ddof=1)
+    # The spread of 200 values is known to 5 %, the mean of the errors better.
+    assert np.mean([draw.standard_error for draw in draws]) == pytest.approx(spread, rel=0.2)
+
+
 # ----------------------------------------------------------------------------------------------------------- evaluate
 
 

@@ -13,6 +13,7 @@ void bind_features(pybind11::module_& module);
 void bind_frechet(pybind11::module_& module);
 void bind_frechet_results(pybind11::module_& module);  // the classes that bind_frechet's functions return
 void bind_image(pybind11::module_& module);
+void bind_kernel_sums(pybind11::module_& module);
 void bind_moments(pybind11::module_& module);
 void bind_raw_moments(pybind11::module_& module);
 void bind_runtime(pybind11::module_& module);

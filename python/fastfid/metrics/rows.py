@@ -1,0 +1,100 @@
+"""The accumulator of whole feature rows, for metrics that compare images one by one."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfid.errors import NumericalError
+from fastfid.extractor import FEATURES
+
+__all__ = ["FeatureRows"]
+
+
+class FeatureRows:
+    """All rows of one output of the extractor, float32, in the order in which they came: 4 n d bytes.
+
+    Parameters
+    ----------
+    d : int
+        Features in a row.
+    output : str
+        The output of the extractor whose rows these are.
+    """
+
+    def __init__(self, d: int, *, output: str = FEATURES):
+        self.d = d
+        self.output = output
+        self._parts: list[NDArray[np.float32]] = []
+        self._n = 0
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self._n
+
+    def update(self, outputs: Mapping[str, Any]) -> None:
+        """Add copies of the rows of one output: (m, d), float32, on the host or a ``_core.CudaArray``.
+
+        Raises
+        ------
+        ValueError
+            Rows of another length.
+        fastfid.NumericalError
+            A row has NaN or infinite values; nothing has been added then.
+        """
+        rows = outputs[self.output]
+        self._add(rows.copy() if isinstance(rows, np.ndarray) else rows.numpy())
+
+    def _add(self, rows: NDArray[np.float32]) -> None:
+        if rows.ndim != 2 or rows.shape[1] != self.d:
+            raise ValueError(f"rows: expected shape (n, {self.d}), got {rows.shape}")
+        if rows.dtype != np.float32:
+            raise TypeError(f"rows: expected float32, got {rows.dtype}")
+        bad = ~np.isfinite(rows).all(axis=1)
+        if bad.any():
+            raise NumericalError(f"rows: row {int(np.argmax(bad)) + self._n} has NaN or infinite values")
+        self._parts.append(rows)
+        self._n += len(rows)
+
+    def rows(self) -> NDArray[np.float32]:
+        """Return all rows as one C-contiguous array (n, d), which is not to be written to."""
+        if len(self._parts) != 1:
+            self._parts = [np.concatenate([np.empty((0, self.d), np.float32), *self._parts])]
+        return self._parts[0]
+
+    def merge(self, other: Self) -> None:
+        """Append the rows of `other`; ValueError if they have another length."""
+        self._add(other.rows().copy())
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        self._parts = []
+        self._n = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return ``d`` and a copy of the ``rows``."""
+        return {"d": self.d, "rows": self.rows().copy()}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], *, output: str = FEATURES) -> Self:
+        """Return an accumulator that continues from a state.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An entry is missing, or is not what :meth:`state` returns.
+        """
+        missing = {"d", "rows"} - set(state)
+        if missing:
+            raise ValueError(f"state: the keys {', '.join(sorted(missing))} are missing")
+        rows = state["rows"]
+        if not isinstance(rows, np.ndarray):
+            raise TypeError(f"state['rows']: expected a NumPy array, got {type(rows).__name__}")
+        d = state["d"]
+        if not isinstance(d, int | np.integer) or d < 1:
+            raise ValueError(f"state['d']: expected a positive integer, got {d!r}")
+        self = cls(int(d), output=output)
+        self._add(np.array(rows, order="C"))
+        return self
