@@ -48,6 +48,12 @@ METRICS = {
             "Fréchet Inception Distance (Heusel et al. 2017)",
             "fastfid.metrics.fid:FrechetInceptionDistance",
         ),
+        Row(
+            "kid",
+            "KID",
+            "Kernel Inception Distance (Binkowski et al. 2018)",
+            "fastfid.metrics.kid:KernelInceptionDistance",
+        ),
     )
 }
 

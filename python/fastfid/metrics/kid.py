@@ -1,0 +1,107 @@
+"""The Kernel Inception Distance (Binkowski et al. 2018, "Demystifying MMD GANs")."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfid import _core
+from fastfid.extractor import FEATURES
+from fastfid.metrics.base import Metric, Result, Sample
+from fastfid.metrics.rows import FeatureRows
+
+__all__ = ["KernelInceptionDistance", "mean_over_subsets", "unbiased_mmd2"]
+
+
+def unbiased_mmd2(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float, float | None]:
+    """Return the unbiased squared MMD of two samples under ``k(a, b) = (a . b / d + 1)^3``, and its standard error.
+
+    The U-statistic over all pairs (Gretton et al. 2012, lemma 6)::
+
+        sum_{i != j} k(x_i, x_j) / (m (m - 1)) + sum_{i != j} k(y_i, y_j) / (n (n - 1)) - 2 sum k(x_i, y_j) / (m n)
+
+    Its standard error is the jackknife's (Efron and Stein 1981): the value without each row in turn, from the sums that
+    the value needs anyway. The jackknife errs on the large side, by up to a factor 1.4 where both sets have one
+    distribution.
+
+    Parameters
+    ----------
+    x, y : ndarray of float32, shape (m, d) and (n, d)
+        C-contiguous, m and n at least 2.
+
+    Returns
+    -------
+    value : float
+        May be negative.
+    standard_error : float or None
+        None where a set has fewer than 3 rows.
+    """
+    m, n = len(x), len(y)
+    within_x, within_y = _core.kernel_sums_within(x), _core.kernel_sums_within(y)
+    across_x, across_y = _core.kernel_sums(x, y)
+    total_x, total_y, total = within_x.sum(), within_y.sum(), across_x.sum()
+    mean_x, mean_y, mean = total_x / (m * (m - 1)), total_y / (n * (n - 1)), total / (m * n)
+    value = float(mean_x + mean_y - 2 * mean)
+    if min(m, n) < 3:
+        return value, None
+    without_x = (total_x - 2 * within_x) / ((m - 1) * (m - 2)) - 2 * (total - across_x) / ((m - 1) * n)
+    without_y = (total_y - 2 * within_y) / ((n - 1) * (n - 2)) - 2 * (total - across_y) / ((n - 1) * m)
+    variance = without_x.var() * (m - 1) + without_y.var() * (n - 1)
+    return value, math.sqrt(variance)
+
+
+def mean_over_subsets(
+    x: NDArray[Any], y: NDArray[Any], num_subsets: int, subset_size: int, rng: np.random.RandomState
+) -> float:
+    """Return the mean of the unbiased squared MMD over random subsets, drawn from `x` first.
+
+    Parameters
+    ----------
+    x, y : ndarray, shape (m, d) and (n, d)
+        Any float dtype; computed in float64.
+    num_subsets : int
+    subset_size : int
+        Rows of a subset, 2 to min(m, n).
+    rng : numpy.random.RandomState
+        The generator that draws the subsets, one of each side by turns.
+    """
+    d = x.shape[1]
+
+    def kernel(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+        values: NDArray[np.float64] = (a @ b.T / d + 1) ** 3
+        return values
+
+    total = 0.0
+    for _ in range(num_subsets):
+        a = x[rng.choice(len(x), subset_size, replace=False)].astype(np.float64)
+        b = y[rng.choice(len(y), subset_size, replace=False)].astype(np.float64)
+        within = kernel(a, a) + kernel(b, b)
+        total += (within.sum() - np.trace(within)) / (subset_size - 1) - 2 * kernel(a, b).sum() / subset_size
+    return float(total / num_subsets / subset_size)
+
+
+@dataclass(frozen=True)
+class KernelInceptionDistance(Metric):
+    """The unbiased squared MMD of the features of all images, with its standard error."""
+
+    name: ClassVar[str] = "kid"
+    needs: ClassVar[frozenset[str]] = frozenset({FEATURES})
+
+    def accumulator(self, lengths: Mapping[str, int]) -> FeatureRows:
+        """Return an empty accumulator of whole rows: 4 n d bytes."""
+        return FeatureRows(lengths[FEATURES])
+
+    def restored(self, state: Mapping[str, Any]) -> FeatureRows:
+        """Return rows that continue from a state."""
+        return FeatureRows.from_state(state)
+
+    def result(self, real: Sample, fake: Sample) -> Result:
+        """Return the distance; ValueError with fewer than two images."""
+        for side in (real, fake):
+            if side.seen.n < 2:
+                raise ValueError(f"{side.name}: the KID needs at least 2 images, got {side.seen.n}")
+        value, error = unbiased_mmd2(real.seen.rows(), fake.seen.rows())
+        return Result(value, standard_error=error)
