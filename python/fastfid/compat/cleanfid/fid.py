@@ -34,6 +34,7 @@ from fastfid.compat.cleanfid.resize import build_resizer, check_mode
 from fastfid.compat.pytorch_fid.fid_score import calculate_frechet_distance, distance
 from fastfid.errors import ImageError, SuspiciousInputWarning
 from fastfid.extractor import FeatureExtractor
+from fastfid.metrics.kid import mean_over_subsets
 from fastfid.npz import read_header
 from fastfid.pipeline import extract, only_features
 from fastfid.provenance import provenance_of
@@ -225,25 +226,12 @@ def kernel_distance(
     """
     if feats1.ndim != 2 or feats2.ndim != 2 or feats1.shape[1] != feats2.shape[1]:
         raise ValueError(f"feats: expected shapes (n1, d) and (n2, d), got {feats1.shape} and {feats2.shape}")
-    d = feats1.shape[1]
     m = min(len(feats1), len(feats2), max_subset_size)
     if m < 2:
         raise ValueError(f"feats: the distance needs at least 2 rows on each side and in a subset, got {m}")
     if num_subsets < 1:
         raise ValueError(f"num_subsets: expected at least 1, got {num_subsets}")
-    rng = np.random.RandomState(seed)
-
-    def kernel(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-        values: NDArray[np.float64] = (a @ b.T / d + 1) ** 3
-        return values
-
-    total = 0.0
-    for _ in range(num_subsets):
-        x = feats2[rng.choice(len(feats2), m, replace=False)].astype(np.float64)
-        y = feats1[rng.choice(len(feats1), m, replace=False)].astype(np.float64)
-        within = kernel(x, x) + kernel(y, y)
-        total += (within.sum() - np.trace(within)) / (m - 1) - 2 * kernel(x, y).sum() / m
-    return float(total / num_subsets / m)
+    return mean_over_subsets(feats2, feats1, num_subsets, m, np.random.RandomState(seed))
 
 
 def get_batch_features(batch: "Tensor", model: Model, device: Any) -> NDArray[Any]:
