@@ -45,7 +45,6 @@ FLUSH_BYTES = 512 << 20  # several times the largest L2 there is
 # In these two the kernels of NVIDIA's own libraries are not ours to answer for.
 OURS_ONLY = ("--kernel-name", "kns=fastfid")
 SANITIZERS = {"memcheck": (), "racecheck": OURS_ONLY, "initcheck": OURS_ONLY, "synccheck": ()}
-PROTOCOLS = ("pytorch-fid", "tensorflow", "clean", "torchmetrics", "none")
 
 
 class NotMeasured(Exception):
@@ -267,18 +266,19 @@ def check_spatial_mean(run: Run, stream: Any) -> None:
 def check_preprocess(run: Run, stream: Any) -> None:
     """Outputs are the CPU's, bit for bit; in float16 they are the CPU's, rounded."""
     from fastfid import _core
+    from fastfid.protocols import PROTOCOLS, input_spec
 
     sizes = ((299, 299), (80, 131), (512, 512), (33, 301), (600, 101))
     photographs = [] if importlib.util.find_spec("skimage") is None else [crops(2, 7), crops(2, 9, 400)]
     noise = [run.rng(3, h, w).integers(0, 256, (3, h, w, 3), dtype=np.uint8) for h, w in sizes]
     for protocol in PROTOCOLS:
-        preprocessor = _core.CudaPreprocessor(protocol, 0)
+        preprocessor = _core.CudaPreprocessor(input_spec(protocol), 0)
         different = 0
         count = 0
         for images in (*noise, *photographs):
             if protocol == "none" and min(images.shape[1:3]) < 75:
                 continue
-            expected = _core.preprocess(images, protocol)
+            expected = _core.preprocess(images, input_spec(protocol))
             for layout_last in (True, False):
                 given = images if layout_last else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
                 tensor = device_array(given, stream)
@@ -556,6 +556,7 @@ def stage_preprocess(run: Run) -> None:
     import torch
 
     from fastfid import _core
+    from fastfid.protocols import input_spec
 
     source = torch.empty(COPY_BYTES, dtype=torch.uint8, device=DEVICE).random_()
     target = torch.empty_like(source)
@@ -577,7 +578,7 @@ def stage_preprocess(run: Run) -> None:
         shape = (n, size, size, 3) if is_last else (n, 3, size, size)
         images = torch.randint(0, 256, shape, dtype=torch.uint8, device=DEVICE)
         out = torch.full((n, 3, 299, 299), float("nan"), dtype=getattr(torch, dtype), device=DEVICE)
-        preprocessor = _core.CudaPreprocessor(protocol, 0)
+        preprocessor = _core.CudaPreprocessor(input_spec(protocol), 0)
 
         def ours(preprocessor: Any = preprocessor, images: Any = images, out: Any = out, last: bool = is_last) -> None:
             preprocessor.run(images, out, channels_last=last, stream=stream or 1)

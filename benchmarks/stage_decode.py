@@ -11,9 +11,11 @@ from benchmarks.environment import use_peers
 from benchmarks.harness import Agreement, Config, Result, compare
 from benchmarks.images import mixed_jpeg_folder, png_folder
 from fastfid import _core
+from fastfid.protocols import input_spec
 from fastfid.sources import open_source
 
 THREADS = (1, 2)
+SPEC = input_spec("pytorch-fid")
 COUNT = 192
 
 
@@ -71,7 +73,8 @@ def run(config: Config) -> Iterator[Result]:
             f"decode and resize {COUNT} {kind}",
             {
                 "fastfid": lambda folder=folder: ours(
-                    folder, lambda image: float(_core.preprocess([image], "pytorch-fid").mean(dtype=np.float64))
+                    folder,
+                    lambda image: float(_core.preprocess([image], SPEC).mean(dtype=np.float64)),
                 ),
                 peer: lambda folder=folder, batch_size=batch_size: theirs(folder, resized, batch_size),
             },

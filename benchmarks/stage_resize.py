@@ -11,6 +11,7 @@ from benchmarks.environment import use_peers
 from benchmarks.harness import Agreement, Config, Result, at_most, compare, faster
 from benchmarks.images import photograph
 from fastfid import _core
+from fastfid.protocols import input_spec
 
 THREADS = (1,)
 TOLERANCE = 1e-3  # grey levels
@@ -73,7 +74,7 @@ def _cases(config: Config, image: Any) -> Iterator[Result]:
             config,
             f"{protocol}, {width} x {height}",
             {
-                "fastfid": lambda protocol=protocol: _core.preprocess([image], protocol)[0],
+                "fastfid": lambda protocol=protocol: _core.preprocess([image], input_spec(protocol))[0],
                 peer: lambda peer_input=peer_input: peer_input(image),
             },
             against=peer,

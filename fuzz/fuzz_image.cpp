@@ -125,8 +125,17 @@ void resize(fuzz::Provider& in) {
 }
 
 void preprocess(fuzz::Provider& in) {
-  const auto& protocol = image::protocol_by_name(
-      in.PickValueInArray({"pytorch-fid", "tensorflow", "clean", "torchmetrics", "none", "none"}));
+  image::InputSpec spec;
+  spec.filter = static_cast<image::Filter>(in.ConsumeIntegralInRange(0, 3));
+  spec.clips = in.ConsumeBool();
+  spec.least = 75;
+  if (in.ConsumeIntegralInRange(0, 2) > 0) {
+    spec.height = in.ConsumeIntegralInRange(1, 300);
+    spec.width = in.ConsumeIntegralInRange(1, 300);
+  }
+  spec.divisor = {255, 128, 3};
+  spec.factor = {2, 1, -1};
+  spec.offset = {1, 0, 0.5};
   const int count = in.ConsumeIntegralInRange(0, 3);
   const std::int64_t height = side(in);
   const std::int64_t width = side(in);
@@ -140,7 +149,7 @@ void preprocess(fuzz::Provider& in) {
     pictures.push_back(picture<std::uint8_t>(in, is_alike ? height : side(in), is_alike ? width : side(in)));
     const Picture<std::uint8_t>& one = pictures.back();
     const bool fits_network =
-        protocol.resizes || (one.view.height >= 75 && one.view.width >= 75 &&
+        spec.resizes() || (one.view.height >= 75 && one.view.width >= 75 &&
                              one.view.height == pictures[0].view.height && one.view.width == pictures[0].view.width);
     is_possible = is_possible && one.is_possible && fits_network;
     is_small = is_small && one.is_small;
@@ -148,7 +157,7 @@ void preprocess(fuzz::Provider& in) {
   }
   std::ptrdiff_t floats = 0;
   try {
-    floats = image::check_images(views, protocol);
+    floats = image::check_images(views, spec);
     fuzz::require(is_possible, "accepted images that cannot be");
   } catch (const InvalidArgument& error) {
     fuzz::require(!is_possible, std::string("refused images that can be: ") + error.what());
@@ -157,9 +166,9 @@ void preprocess(fuzz::Provider& in) {
   if (!is_small) return;
   for (const auto& one : pictures) beside.push_back(one.beside());
   std::vector<float> out(static_cast<std::size_t>(floats), -1.0F);
-  image::preprocess(views, protocol, out.data());
+  image::preprocess(views, spec, out.data());
   std::vector<float> expected(static_cast<std::size_t>(floats), -2.0F);
-  image::preprocess(beside, protocol, expected.data());
+  image::preprocess(beside, spec, expected.data());
   fuzz::require(same_bits(out, expected), "strides change the bits");
 }
 

@@ -13,6 +13,7 @@ from fastfid.extractor import FeatureExtractor
 from fastfid.features import cuda, session
 from fastfid.features.inception import InceptionV3
 from fastfid.features.inception_network import InceptionNetwork
+from fastfid.protocols import input_spec
 
 
 class GridMeans(FeatureExtractor):
@@ -213,12 +214,12 @@ class HostMemory:
     def wait_for(self, stream):
         self.calls.append(("wait_for", stream))
 
-    def preprocess(self, images, start, protocol, out):
+    def preprocess(self, images, start, spec, out):
         self.calls.append(("preprocess", len(out.values)))
         given = images.tensor.values if isinstance(images.tensor, Tensor) else np.asarray(images.tensor)
         part = given[start : start + len(out.values)]
         part = part if images.channels_last else np.moveaxis(part, 1, -1)
-        out.values[...] = _core.preprocess(list(part), protocol)
+        out.values[...] = _core.preprocess(list(part), spec)
 
     def hold(self, stream):
         self.held.append(stream)
@@ -266,7 +267,7 @@ class OnDevice(InceptionV3):
         self.batch_size = batch_size
         self.concurrency = 1
         self.memory = HostMemory()
-        self._there = cuda.CudaNetwork(self._network, self.memory, protocol, batch_size)
+        self._there = cuda.CudaNetwork(self._network, self.memory, input_spec(protocol), batch_size)
 
     def _bind(self, image, shape, map):
         self._network.device = "cpu"

@@ -20,6 +20,7 @@ from PIL import Image
 from fastfid import Statistics, _core
 from fastfid.errors import ImageError, WeightsError
 from fastfid.features.weights import find_weights
+from fastfid.protocols import input_spec
 from fastfid.sources import is_statistics_file, open_source
 from fastfid.sources.picture import FORMATS, Decoder
 
@@ -242,7 +243,7 @@ def test_pictures_of_one_pixel_a_side(form, size):
         image, np.broadcast_to((200, 100, 50), image.shape), atol=3
     )  # JPEG and WebP lose a little
     for protocol, scaled in (("pytorch-fid", image[0, 0] / 127.5 - 1), ("clean", (image[0, 0] - 128.0) / 128)):
-        prepared = _core.preprocess([np.broadcast_to(image[0, 0], image.shape)], protocol)[0]
+        prepared = _core.preprocess([np.broadcast_to(image[0, 0], image.shape)], input_spec(protocol))[0]
         np.testing.assert_allclose(prepared, np.broadcast_to(scaled[:, None, None], (3, 299, 299)), atol=1e-5)
 
 

@@ -195,12 +195,12 @@ class DeviceMoments(Moments):
 
 
 class Preprocessor:
-    def __init__(self, protocol, device):
-        self._protocol = protocol
+    def __init__(self, spec, device):
+        self._spec = spec
 
     def run(self, images, out, *, channels_last, stream):
         values = host(images) if channels_last else np.moveaxis(host(images), 1, -1)
-        host(out)[...] = _core.preprocess(np.ascontiguousarray(values), self._protocol)
+        host(out)[...] = _core.preprocess(np.ascontiguousarray(values), self._spec)
 
 
 class Event:

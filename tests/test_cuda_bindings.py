@@ -17,6 +17,7 @@ from stubs import OnDevice
 from stubs import Tensor as GpuTensor
 
 import fastfid
+from fastfid.protocols import input_spec
 
 
 def load(name, path):
@@ -184,14 +185,14 @@ def test_the_tensors_device_is_current_while_it_is_asked(emulated):
 def test_preprocessing_takes_a_part_of_a_tensor(emulated_image, channels_last):
     images = np.random.default_rng(1).integers(0, 256, (5, 80, 91, 3), dtype=np.uint8)
     stored = images if channels_last else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    tensor, preprocessor = Tensor(stored), emulated_image.CudaPreprocessor("none", 0)
+    tensor, preprocessor = Tensor(stored), emulated_image.CudaPreprocessor(input_spec("none"), 0)
 
     def run(count, **start):
         out = np.full((count, 3, 80, 91), np.nan, np.float32)
         preprocessor.run(tensor, Tensor(out), channels_last=channels_last, stream=7, **start)
         return out
 
-    expected = fastfid._core.preprocess(images, "none")
+    expected = fastfid._core.preprocess(images, input_spec("none"))
     np.testing.assert_array_equal(run(5), expected)
     for start, count in ((0, 2), (3, 2), (1, 3)):
         np.testing.assert_array_equal(run(count, start=start), expected[start : start + count])

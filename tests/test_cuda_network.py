@@ -28,6 +28,7 @@ from fastfid.features.inception_network import InceptionNetwork
 from fastfid.features.session import CudaSettings
 from fastfid.metrics.moments import FeatureMoments
 from fastfid.pipeline import DeviceFeed, features_on_device
+from fastfid.protocols import input_spec
 from fastfid.sources import open_source
 from fastfid.sources.device import DeviceImages, callers_stream, device_of
 
@@ -204,7 +205,7 @@ def test_a_batch_frees_its_memory_at_once(graph):
     """Without the collector of cycles, which knows nothing of a device's memory."""
     extractor = OnDevice(64, "none", 2)
     extractor._network.graph = graph
-    batch = cuda.CudaBatch(extractor._network, HostMemory(), "none", (2, 80, 90))
+    batch = cuda.CudaBatch(extractor._network, HostMemory(), input_spec("none"), (2, 80, 90))
     for _ in range(4):
         batch.run()
     image = weakref.ref(batch.inputs.values)
@@ -243,8 +244,8 @@ class FakeCore:
                 record.append(("synchronize",))
 
         class Preprocessor:
-            def __init__(self, protocol, device):
-                record.append(("preprocessor", protocol, device))
+            def __init__(self, spec, device):
+                record.append(("preprocessor", spec, device))
 
             def run(self, images, out, *, channels_last, stream, start):
                 record.append(("preprocess", images, out, channels_last, stream, start))
@@ -281,12 +282,12 @@ def test_the_tensor_itself_is_read(monkeypatch):
 
     memory, images, out = cuda.CudaMemory(1), DeviceImages(Whole(pictures(5, 1), device=1)), "out"
     memory.wait_for(7)
-    memory.preprocess(images, 3, "clean", out)
+    memory.preprocess(images, 3, input_spec("clean"), out)
     memory.hold(7)
     memory.hold(None)
     assert core.calls == [
         ("wait_for", 7),
-        ("preprocessor", "clean", 1),
+        ("preprocessor", input_spec("clean"), 1),
         ("preprocess", images.tensor, out, True, 11, 3),
         ("hold", 7),
         ("synchronize",),

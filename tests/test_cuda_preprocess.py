@@ -8,6 +8,7 @@ from cuda_cases import DEVICE_IMAGES, EMULATED_IMAGES, RESIZING, ImagesCase
 from emulation import ORDERS, compile_library
 
 from fastfid import _core
+from fastfid.protocols import PROTOCOLS, input_spec
 
 devices, reason = _core.cuda_driver()
 
@@ -21,7 +22,7 @@ def library(tmp_path_factory):
     library.emulation_order(0)
 
 
-def emulate(library, images, protocol, *, layout="nhwc", dtype=np.float32, skew=0):
+def emulate(library, images, protocol, *, layout="nhwc", dtype=np.float32, skew=0, scale=None):
     """images (n, h, w, 3) through the kernel, in memory that begins `skew` bytes after an aligned address."""
     n, h, w, _ = images.shape
     stored = images if layout == "nhwc" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
@@ -34,8 +35,14 @@ def emulate(library, images, protocol, *, layout="nhwc", dtype=np.float32, skew=
     # Poisoned, and with a margin that must stay as it is. The output begins at an odd element.
     out = np.full(n * 3 * height * width + 9, -77, dtype)
     error = ctypes.create_string_buffer(1024)
+    row = PROTOCOLS[protocol]
+    scale = [value for value in (row.divisor, row.factor, 1.0) for _ in range(3)] if scale is None else scale
     library.preprocess(
-        protocol.encode(),
+        f"{protocol} {scale}".encode(),
+        (ctypes.c_long * 3)(*((0, 0, 75) if row.filter is None else (299, 299, 75))),
+        (row.filter or "bilinear").encode(),
+        int(row.clip),
+        (ctypes.c_float * 9)(*scale),
         ctypes.c_void_p(memory.ctypes.data + start),
         (ctypes.c_long * 3)(n, h, w),
         (ctypes.c_long * 3)(*strides),
@@ -57,11 +64,21 @@ def noise(*shape):
 
 
 def check(library, images, protocol, **options):
-    want = _core.preprocess(images, protocol)
+    want = _core.preprocess(images, input_spec(protocol))
     got = emulate(library, images, protocol, **options)
     if options.get("dtype") == np.float16:
         want = want.astype(np.float16)
     np.testing.assert_array_equal(got, want)
+
+
+def test_each_channel_has_its_scale(library):
+    images = noise(2, 40, 50, 3)
+    scale = [200.0, 128.0, 255.0, 2.0, 1.5, 1.0, 1.0, 0.5, 0.25]
+    spec = _core.InputSpec(
+        name="ours", size=(299, 299), filter="bilinear", divisor=scale[:3], factor=scale[3:6], offset=scale[6:]
+    )
+    got = emulate(library, images, "pytorch-fid", scale=scale)
+    np.testing.assert_array_equal(got, _core.preprocess(images, spec))
 
 
 @pytest.mark.parametrize("case", EMULATED_IMAGES, ids=str)
@@ -121,7 +138,7 @@ class TestDevice:
         stored = case.stored()
         images = _core.CudaArray(stored.shape, np.dtype(np.uint8), stream)
         images.copy_from(stored)
-        preprocessor = _core.CudaPreprocessor(case.protocol, 0)
+        preprocessor = _core.CudaPreprocessor(input_spec(case.protocol), 0)
         height, width = preprocessor.output_size(case.h, case.w)
         out = _core.CudaArray((case.n - start, 3, height, width), np.dtype(case.dtype), stream)
         out.fill_bytes(0xFF)
@@ -131,7 +148,7 @@ class TestDevice:
 
     @pytest.mark.parametrize("case", DEVICE_IMAGES, ids=str)
     def test_bits_of_the_cpu(self, stream, case):
-        want = _core.preprocess(case.images(), case.protocol).astype(case.dtype)
+        want = _core.preprocess(case.images(), input_spec(case.protocol)).astype(case.dtype)
         np.testing.assert_array_equal(self.run(stream, case), want)
 
     @pytest.mark.parametrize("start", range(1, 16, 2))
@@ -139,11 +156,11 @@ class TestDevice:
     def test_any_alignment(self, stream, start, layout):
         """An image of 75 x 81 is 1 byte more than whole words: the images of a batch begin everywhere."""
         case = ImagesCase("none", 75, 81, n=16, layout=layout)
-        want = _core.preprocess(case.images()[start:], case.protocol)
+        want = _core.preprocess(case.images()[start:], input_spec(case.protocol))
         np.testing.assert_array_equal(self.run(stream, case, start), want)
 
     def test_bad_arguments(self, stream):
-        preprocessor = _core.CudaPreprocessor("clean", 0)
+        preprocessor = _core.CudaPreprocessor(input_spec("clean"), 0)
         images = _core.CudaArray((2, 20, 20, 3), np.dtype(np.uint8), stream)
         out = _core.CudaArray((2, 3, 299, 299), np.dtype(np.float32), stream)
 

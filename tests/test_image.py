@@ -13,7 +13,7 @@ import skimage.data
 import torch
 
 from fastfid import _core
-from fastfid.protocols import PROTOCOLS
+from fastfid.protocols import PROTOCOLS, SIDE, input_spec
 
 RESIZING = [name for name in PROTOCOLS if name != "none"]
 # Grey levels per unit of the network's input.
@@ -37,6 +37,10 @@ def load_module(package, name):
 
 
 tf1_bilinear = load_module("torch_fidelity", "interpolate_compat_tensorflow").interpolate_bilinear_2d_like_tensorflow1x
+
+
+def preprocess(images, protocol, out=None):
+    return _core.preprocess(images, input_spec(protocol), out)
 
 
 def peer(image, protocol):
@@ -79,7 +83,7 @@ def photographs():
 
 def deviation(image, protocol):
     """Largest difference from the peer, in grey levels."""
-    ours = _core.preprocess([image], protocol)
+    ours = preprocess([image], protocol)
     theirs = peer(image, protocol)
     assert ours.shape == (1, *theirs.shape)
     assert ours.dtype == np.float32
@@ -112,20 +116,20 @@ def test_equals_the_peer_on_photographs(protocol):
 def test_has_the_peers_bits_where_nothing_is_resized(protocol):
     image = noise(299, 299)
     image[0, :256, 0] = np.arange(256)  # every grey level
-    np.testing.assert_array_equal(_core.preprocess([image], protocol)[0], peer(image, protocol))
+    np.testing.assert_array_equal(preprocess([image], protocol)[0], peer(image, protocol))
 
 
 def test_none_keeps_the_size_and_scales():
     images = [noise(75, 211, seed) for seed in range(3)]
-    ours = _core.preprocess(images, "none")
+    ours = preprocess(images, "none")
     np.testing.assert_array_equal(ours, np.stack([peer(image, "none") for image in images]))
 
 
 def test_none_refuses_what_it_cannot_stack_or_the_network_cannot_take():
     with pytest.raises(ValueError, match=r"images\[1\]: protocol 'none' .*expected 80 x 90.*got 90 x 80"):
-        _core.preprocess([noise(80, 90), noise(90, 80)], "none")
+        preprocess([noise(80, 90), noise(90, 80)], "none")
     with pytest.raises(ValueError, match=r"images\[0\]: .* at least 75 pixels a side, got height 74, width 200"):
-        _core.preprocess([noise(74, 200)], "none")
+        preprocess([noise(74, 200)], "none")
 
 
 @pytest.mark.parametrize("protocol", RESIZING)
@@ -147,7 +151,7 @@ def test_the_bits_are_those_of_the_stated_sums(protocol):
     if protocol == "clean":
         x = x.clip(0, 255)
     scaled = x / np.float32(255) * np.float32(2) - 1 if protocol == "pytorch-fid" else (x - 128) / 128
-    np.testing.assert_array_equal(_core.preprocess([image], protocol)[0], scaled.transpose(2, 0, 1))
+    np.testing.assert_array_equal(preprocess([image], protocol)[0], scaled.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize("filter", ["bilinear", "bilinear-tf1", "bilinear-antialias", "bicubic-antialias"])
@@ -182,12 +186,12 @@ def test_strides_do_not_matter(protocol, view):
     np.testing.assert_array_equal(strided, image)
     assert not strided.flags.c_contiguous
     strided.flags.writeable = False
-    np.testing.assert_array_equal(_core.preprocess([strided], protocol), _core.preprocess([image], protocol))
+    np.testing.assert_array_equal(preprocess([strided], protocol), preprocess([image], protocol))
     np.testing.assert_array_equal(strided, image)
 
 
 def test_a_broadcast_image_has_one_colour():
-    ours = _core.preprocess([np.broadcast_to(np.uint8(51), (200, 300, 3))], "clean")
+    ours = preprocess([np.broadcast_to(np.uint8(51), (200, 300, 3))], "clean")
     np.testing.assert_allclose(ours, (51 - 128) / 128, rtol=0, atol=TOLERANCE / 128)
 
 
@@ -195,15 +199,15 @@ def test_a_broadcast_image_has_one_colour():
 def test_a_batch_of_mixed_sizes_is_its_images(protocol):
     images = [noise(h, w, h) for h, w in ((1, 1), (299, 299), (64, 640), (300, 200), (1, 1), (700, 699))]
     copies = [image.copy() for image in images]
-    together = _core.preprocess(images, protocol)
+    together = preprocess(images, protocol)
     for image, copy, row in zip(images, copies, together, strict=True):
-        np.testing.assert_array_equal(_core.preprocess([image], protocol)[0], row)
+        np.testing.assert_array_equal(preprocess([image], protocol)[0], row)
         np.testing.assert_array_equal(image, copy)
 
 
 def test_an_array_of_images_is_a_sequence():
     images = np.stack([noise(40, 50, seed) for seed in range(3)])
-    np.testing.assert_array_equal(_core.preprocess(images, "clean"), _core.preprocess(list(images), "clean"))
+    np.testing.assert_array_equal(preprocess(images, "clean"), preprocess(list(images), "clean"))
 
 
 @pytest.mark.parametrize("protocol", list(PROTOCOLS))
@@ -211,9 +215,9 @@ def test_threads_do_not_change_the_bits(protocol):
     images = [noise(1200, 1600)] if protocol == "none" else [noise(1200, 1600), noise(1601, 1203)[:, ::-1]]
     try:
         _core.set_num_threads(1)
-        one = _core.preprocess(images, protocol)
+        one = preprocess(images, protocol)
         _core.set_num_threads(5)
-        five = _core.preprocess(images, protocol)
+        five = preprocess(images, protocol)
     finally:
         _core.set_num_threads(0)
     np.testing.assert_array_equal(one, five)
@@ -221,9 +225,9 @@ def test_threads_do_not_change_the_bits(protocol):
 
 def test_python_threads_may_call_it_at_once():
     images = [noise(100 + 10 * i, 900 - 20 * i, i) for i in range(24)]
-    expected = [_core.preprocess([image], "clean") for image in images]
+    expected = [preprocess([image], "clean") for image in images]
     with ThreadPoolExecutor(6) as pool:
-        for ours, alone in zip(pool.map(lambda x: _core.preprocess([x], "clean"), images), expected, strict=True):
+        for ours, alone in zip(pool.map(lambda x: preprocess([x], "clean"), images), expected, strict=True):
             np.testing.assert_array_equal(ours, alone)
 
 
@@ -231,17 +235,19 @@ FORK = """
 import os, threading
 import numpy as np
 from fastfid import _core
+from fastfid.protocols import input_spec
 _core.set_num_threads(3)
+spec = input_spec("clean")
 images = [np.random.default_rng(i).integers(0, 256, (90 + i, 80, 3), dtype=np.uint8) for i in range(12)]
-expected = _core.preprocess(images, "clean")
+expected = _core.preprocess(images, spec)
 def work():
     while True:
-        _core.preprocess(images, "clean")
+        _core.preprocess(images, spec)
 threading.Thread(target=work, daemon=True).start()  # forks happen while the pool is at work
 for _ in range(20):
     child = os.fork()
     if child == 0:
-        os._exit(not np.array_equal(_core.preprocess(images, "clean"), expected))
+        os._exit(not np.array_equal(_core.preprocess(images, spec), expected))
     assert os.waitpid(child, 0)[1] == 0
 os._exit(0)
 """
@@ -324,7 +330,7 @@ GOOD = np.zeros((4, 5, 3), np.uint8)
 )
 def test_refuses_what_is_not_an_image(image, error, text):
     with pytest.raises(error, match=text):
-        _core.preprocess([GOOD, image], "clean")
+        preprocess([GOOD, image], "clean")
     name_free = text.replace(r"images\[1\]: ", "").replace("a uint8 array", "a uint8 or float32 array")
     if not (isinstance(image, np.ndarray) and image.dtype == np.float32):
         with pytest.raises(error, match=name_free):
@@ -333,12 +339,12 @@ def test_refuses_what_is_not_an_image(image, error, text):
 
 def test_refuses_bad_arguments():
     with pytest.raises(ValueError, match="images: expected at least one image, got none"):
-        _core.preprocess([], "clean")
+        preprocess([], "clean")
     with pytest.raises(TypeError):
-        _core.preprocess(iter([GOOD]), "clean")
+        preprocess(iter([GOOD]), "clean")
     known = ", ".join(PROTOCOLS)
     with pytest.raises(ValueError, match=rf"^protocol: expected one of {known}; got 'cleaner'$"):
-        _core.preprocess([GOOD], "cleaner")
+        preprocess([GOOD], "cleaner")
     with pytest.raises(ValueError, match=r"filter: expected one of bilinear, bilinear-tf1, .*; got 'lanczos'"):
         _core.resize(GOOD, 9, 9, "lanczos")
     for size in ((0, 9), (9, -1), (2**20 + 1, 9)):
@@ -351,9 +357,9 @@ def test_refuses_bad_arguments():
 def test_writes_where_it_is_told():
     images = [noise(13, 17), noise(40, 30)]
     room = np.full((4, 3, 299, 299), np.nan, np.float32)
-    out = _core.preprocess(images, "clean", room[1:3])
+    out = preprocess(images, "clean", room[1:3])
     assert np.shares_memory(out, room)
-    np.testing.assert_array_equal(room[1:3], _core.preprocess(images, "clean"))
+    np.testing.assert_array_equal(room[1:3], preprocess(images, "clean"))
     assert np.isnan(room[[0, 3]]).all()
 
 
@@ -370,14 +376,14 @@ def test_refuses_a_wrong_place():
         (read_only, ValueError),
     ]:
         with pytest.raises(error, match=r"^out: expected a writeable, C-contiguous float32 array"):
-            _core.preprocess([image], "clean", place)
+            preprocess([image], "clean", place)
 
 
 @pytest.mark.parametrize("strides", [(2**62, 2**62, 1), (2**61, 3, 1), (3, -(2**62), -(2**61)), (-(2**63) + 1, 3, 1)])
 def test_refuses_strides_that_lead_beyond_all_addresses(strides):
     image = np.lib.stride_tricks.as_strided(np.zeros(300, np.uint8), (5, 3, 3), strides)
     with pytest.raises(ValueError, match=r"^images\[1\]: .* does not fit into 64 bits"):
-        _core.preprocess([np.zeros((5, 3, 3), np.uint8), image], "clean")
+        preprocess([np.zeros((5, 3, 3), np.uint8), image], "clean")
     with pytest.raises(ValueError, match=r"^image: .* does not fit into 64 bits"):
         _core.resize(image, 4, 4, "bilinear")
 
@@ -390,9 +396,70 @@ def test_a_side_of_one_pixel_may_have_any_stride(axis):
     strides[axis] = -(2**62)
     view = np.lib.stride_tricks.as_strided(image, image.shape, strides)
     for protocol in ("clean", "tensorflow"):
-        np.testing.assert_array_equal(_core.preprocess([view], protocol), _core.preprocess([image], protocol))
+        np.testing.assert_array_equal(preprocess([view], protocol), preprocess([image], protocol))
     for call in (
         lambda x: _core.resize(x, 7, 7, "bilinear"),
         lambda x: _core.resize(x.astype(np.float32), 7, 7, "bilinear"),
     ):
         np.testing.assert_array_equal(call(view), call(image))
+
+
+# ------------------------------------------------------------------------------------------------- specs of one's own
+
+
+def spec(**changes):
+    ours = {"name": "ours", "size": (20, 30), "divisor": (255.0,) * 3, "factor": (1.0,) * 3, "offset": (0.0,) * 3}
+    return _core.InputSpec(**{**ours, **changes})
+
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in the units of x / 255
+
+
+@pytest.mark.parametrize(("filter", "clip"), [("bilinear", False), ("bicubic-antialias", True)])
+def test_each_channel_has_its_scale_and_sides_may_differ(filter, clip):
+    image = noise(50, 41)
+    ours = _core.preprocess(
+        [image],
+        spec(
+            filter=filter,
+            clip=clip,
+            divisor=[255 * s for s in DEVIATION],
+            offset=[m / s for m, s in zip(MEAN, DEVIATION, strict=True)],
+        ),
+    )
+    grey = _core.resize(image, 20, 30, filter, clip=clip).astype(np.float64)
+    expected = (grey / 255 - MEAN) / DEVIATION
+    assert ours.shape == (1, 3, 20, 30)
+    np.testing.assert_allclose(ours[0], expected.transpose(2, 0, 1), rtol=0, atol=2e-6)  # float32 of values up to 2.6
+
+
+def test_a_spec_says_the_size_of_the_input():
+    assert spec().output_size(7, 9) == (20, 30)
+    assert spec(size=None).output_size(7, 9) == (7, 9)
+    assert [row.input.output_size(80, 90) for row in PROTOCOLS.values()] == [(SIDE, SIDE)] * 4 + [(80, 90)]
+    images = [noise(12, 13)]
+    np.testing.assert_array_equal(
+        _core.preprocess(images, spec(size=None, divisor=(1.0,) * 3))[0], images[0].transpose(2, 0, 1)
+    )
+    with pytest.raises(ValueError, match="protocol 'ours' does not resize and the network needs at least 13 pixels"):
+        _core.preprocess(images, spec(size=None, least=13))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"size": (0, 0)}, "size: expected 1 to 1048576 pixels a side, got 0 x 0"),
+        ({"size": (5, 0)}, "size: expected 1 to 1048576 pixels a side, got 5 x 0"),
+        ({"size": (-5, 5)}, "size: expected 1 to 1048576 pixels a side, got -5 x 5"),
+        ({"size": (2**20 + 1, 5)}, "size: expected 1 to 1048576"),
+        ({"least": 0}, "least: expected 1 to"),
+        ({"filter": "lanczos"}, "filter: expected one of bilinear, bilinear-tf1, .*; got 'lanczos'"),
+        ({"divisor": (1.0, 0.0, 1.0)}, "divisor: expected finite numbers other than 0, got 0"),
+        ({"divisor": (1.0, np.nan, 1.0)}, "divisor: expected finite numbers"),
+        ({"factor": (1.0, np.inf, 1.0)}, "factor: expected finite numbers, got inf"),
+        ({"offset": (1.0, 1e39, 1.0)}, "offset: expected finite numbers|incompatible"),
+    ],
+)
+def test_specs_that_cannot_be(changes, text):
+    with pytest.raises((ValueError, TypeError), match=text):
+        spec(**changes)

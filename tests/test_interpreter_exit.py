@@ -21,6 +21,7 @@ TESTS = Path(__file__).parent
 SETUP = """
 import atexit, sys, threading, time
 import numpy as np
+from fastfid.protocols import input_spec
 import fastfid
 from fastfid import _core
 
@@ -87,7 +88,7 @@ CASES = {
     "bind_image.cpp": (
         2,
         {
-            "preprocess": "_core.preprocess(images, 'clean')",
+            "preprocess": "_core.preprocess(images, input_spec('clean'))",
             "resize": "_core.resize(images[0], 200, 200, 'bicubic-antialias')",
         },
     ),
@@ -120,7 +121,7 @@ OTHERS = {
     "an error in the core": "fails(full.update, np.full((2, 200), np.nan))",
     "an error before the core": "fails(full.update, np.zeros((2, 200), np.int32))",
     "a tensor of Python": "_core.tensor_info(Slow(x))",
-    "a sequence of Python": "_core.preprocess(Slow(images[0]), 'tensorflow')",
+    "a sequence of Python": "_core.preprocess(Slow(images[0]), input_spec('tensorflow'))",
 }
 
 DAEMON = """
@@ -204,7 +205,7 @@ def test_other_threads_are_waited_for(threads):
 def test_the_thread_that_ends_the_interpreter_may_use_the_core():
     body = """
         def at_exit():
-            print("exit", fastfid.Moments.from_state(state).n, _core.preprocess(images, "clean").shape)
+            print("exit", fastfid.Moments.from_state(state).n, _core.preprocess(images, input_spec("clean")).shape)
 
         def loop():
             while True:

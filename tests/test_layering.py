@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "mistakes": set(),
     "npz": {"_files"},
     "precisions": set(),
-    "protocols": set(),
+    "protocols": {"_core"},
     "provenance": set(),
     "statistics": CELLAR,
     "sources": CELLAR | {"sources"},

@@ -16,6 +16,7 @@ from stubs import counts_during
 
 import fastfid
 from fastfid import Moments, NumericalError, _core
+from fastfid.protocols import input_spec
 
 BLOCK = 383  # kBlockRows of csrc/core/moments.hpp: sizes around its multiples are the interesting ones
 
@@ -966,7 +967,7 @@ def test_a_masked_array_is_a_type_error():
     assert moments.n == 0
     pixels = np.ma.masked_equal(np.zeros((8, 8, 3), np.uint8), 0)
     with pytest.raises(TypeError, match=r"images\[0\]: expected an array without a mask"):
-        _core.preprocess([pixels], "pytorch-fid")
+        _core.preprocess([pixels], input_spec("pytorch-fid"))
 
 
 def test_repr_and_public_name():

@@ -29,6 +29,7 @@ from fastfid import _core
 from fastfid.features.inception_network import InceptionNetwork
 from fastfid.features.inception_torch import FIDInception, load_weights
 from fastfid.features.weights import find_weights
+from fastfid.protocols import input_spec
 from fastfid.sources import open_source
 
 N = 64
@@ -87,7 +88,7 @@ def images_and_network(temporary: Path) -> None:
     def in_batches(function, inputs):
         return [np.concatenate([function(side[i : i + BATCH]) for i in range(0, N, BATCH)]) for side in inputs]
 
-    inputs = [_core.preprocess(side, "pytorch-fid") for side in ours]
+    inputs = [_core.preprocess(side, input_spec("pytorch-fid")) for side in ours]
     _, peer_input = peer_inputs()["pytorch-fid"]
     theirs = [np.stack([peer_input(image.copy()) for image in side]) for side in pillow]  # writable, as PyTorch wants
     features = in_batches(network, inputs)

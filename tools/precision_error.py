@@ -30,6 +30,7 @@ from fastfid.features.inception_network import InceptionNetwork, fingerprint_inp
 from fastfid.features.inception_torch import FIDInception, convolutions, load_weights
 from fastfid.features.weights import Weights, find_weights
 from fastfid.precisions import PRECISIONS
+from fastfid.protocols import input_spec
 
 BATCH = 8
 
@@ -86,7 +87,7 @@ def largest_values(weights: Weights, images: list[NDArray[np.uint8]]) -> tuple[s
         )
     with torch.inference_mode():
         for image in images:
-            network(torch.from_numpy(_core.preprocess([image], "pytorch-fid")))
+            network(torch.from_numpy(_core.preprocess([image], input_spec("pytorch-fid"))))
     layer = max(seen, key=seen.__getitem__)
     constant = max(float(p.detach().abs().max()) for p in network.parameters())
     return layer, seen[layer], constant
@@ -117,7 +118,10 @@ def main() -> int:
             marks[precision] = features(fingerprint_input())
             rows[precision] = [
                 np.concatenate(
-                    [features(_core.preprocess(side[i : i + BATCH], "pytorch-fid")) for i in range(0, args.n, BATCH)]
+                    [
+                        features(_core.preprocess(side[i : i + BATCH], input_spec("pytorch-fid")))
+                        for i in range(0, args.n, BATCH)
+                    ]
                 )
                 for side in sides
             ]

@@ -17,6 +17,7 @@ from benchmarks.harness import Config
 from benchmarks.images import photograph
 from benchmarks.stage_resize import peer_inputs
 from fastfid import _core
+from fastfid.protocols import input_spec
 
 GREY_LEVELS = {"pytorch-fid": 127.5, "tensorflow": 128, "clean": 128, "torchmetrics": 128}  # per unit of the input
 SIZES = (
@@ -58,7 +59,7 @@ def main() -> int:
     for kind, picture in pictures():
         row = worst.setdefault(kind, dict.fromkeys(peers, 0.0))
         for protocol, (_, peer_input) in peers.items():
-            difference = _core.preprocess([picture], protocol)[0].astype(np.float64) - peer_input(picture)
+            difference = _core.preprocess([picture], input_spec(protocol))[0].astype(np.float64) - peer_input(picture)
             row[protocol] = max(row[protocol], GREY_LEVELS[protocol] * float(np.abs(difference).max()))
     print("| pictures | " + " | ".join(f"`{protocol}` ({name})" for protocol, (name, _) in peers.items()) + " |")
     print("|---" * (len(peers) + 1) + "|")

@@ -90,19 +90,16 @@ void bind_cuda_image(py::module_& module) {
 
 Parameters
 ----------
-protocol : str
-    Name of a row of `fastfid.protocols.PROTOCOLS`.
+spec : InputSpec
 device : int
     Number of the CUDA device.
 
 Raises
 ------
-ValueError
-    An unknown protocol.
 BackendUnavailable
     There is no such device.
 )")
-      .def(py::init<const std::string&, int>(), py::arg("protocol"), py::arg("device"))
+      .def(py::init<image::InputSpec, int>(), py::arg("spec"), py::arg("device"))
       .def("run", &run, py::arg("images"), py::arg("out"), py::kw_only(), py::arg("channels_last"), py::arg("stream"),
            py::arg("start") = py::none(),
            R"(Enqueue the network's input for images. Waits only when a side length is new to this object.
@@ -113,7 +110,7 @@ images : uint8 tensor (n, h, w, 3), or (n, 3, h, w) with channels_last=False
     On the object's device, through DLPack; the pixels of a row side by side, in either memory order. Not modified. Its
     memory must stay until the stream has read it.
 out : float32 or float16 tensor (m, 3, H, W)
-    Contiguous, on the same device; H = W = 299, with protocol "none" the images' size. Filled.
+    Contiguous, on the same device; H, W: the size in the spec, or the images'. Filled.
 channels_last : bool
     Which axis of `images` the channels are.
 stream : int
@@ -126,8 +123,8 @@ Raises
 TypeError
     Another dtype or rank.
 ValueError
-    Another shape, order or device; too few images; a side of 0 or above 1048576, one that the kernel cannot hold (above some 400,000),
-    with protocol "none" one below 75.
+    Another shape, order or device; too few images; a side of 0 or above 1048576, one that the kernel cannot hold (above
+    some 400,000), one that is too small for the network.
 DeviceError
     A CUDA call failed.
 )")

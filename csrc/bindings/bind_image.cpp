@@ -1,10 +1,14 @@
 // Preprocessing of images: core/image.hpp for NumPy arrays.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bindings/arrays.hpp"
@@ -48,8 +52,8 @@ py::array expect_place(const py::object& place, const std::vector<py::ssize_t>& 
   return array;
 }
 
-py::array preprocess(const py::sequence& images, const std::string& protocol_name, const py::object& place) {
-  const auto& protocol = image::protocol_by_name(protocol_name);
+py::array preprocess(const py::sequence& images, const image::InputSpec& asked, const py::object& place) {
+  const image::InputSpec spec = asked;  // the object may go, or run other code, while the GIL is away
   // The references, not `images`, keep the pixels alive: another thread may empty the list meanwhile.
   std::vector<py::object> references;
   std::vector<image::View<std::uint8_t>> views;
@@ -59,9 +63,9 @@ py::array preprocess(const py::sequence& images, const std::string& protocol_nam
     references.push_back(object_from_python(PySequence_GetItem, images.ptr(), i));
     views.push_back(view_of<std::uint8_t>(references.back(), message("images[", i, "]"), "a uint8 array (h, w, 3)"));
   }
-  image::check_images(views, protocol);  // before memory for the result is asked for
-  const auto height = protocol.resizes ? image::kNetworkSide : views[0].height;
-  const auto width = protocol.resizes ? image::kNetworkSide : views[0].width;
+  image::check_images(views, spec);  // before memory for the result is asked for
+  const auto height = spec.resizes() ? spec.height : views[0].height;
+  const auto width = spec.resizes() ? spec.width : views[0].width;
   const std::vector<py::ssize_t> shape = {static_cast<py::ssize_t>(views.size()), 3, height, width};
   py::array out = place.is_none() ? py::array(py::array_t<float>(shape)) : expect_place(place, shape);
   auto* const data = static_cast<float*>(out.mutable_data());
@@ -70,9 +74,21 @@ py::array preprocess(const py::sequence& images, const std::string& protocol_nam
     // known to anyone else or given by the caller to be written to. A thread that writes into an image meanwhile spoils
     // that image's values and nothing else.
     const WithoutGil guard;
-    image::preprocess(views, protocol, data);
+    image::preprocess(views, spec, data);
   }
   return out;
+}
+
+image::InputSpec make_spec(const std::string& name, std::optional<std::pair<std::ptrdiff_t, std::ptrdiff_t>> size,
+                           std::ptrdiff_t least, const std::string& filter, bool clip,
+                           const std::array<float, 3>& divisor, const std::array<float, 3>& factor,
+                           const std::array<float, 3>& offset) {
+  const auto [height, width] = size.value_or(std::pair<std::ptrdiff_t, std::ptrdiff_t>{0, 0});
+  FASTFID_EXPECT(!size || (height != 0 && width != 0), InvalidArgument, "size: expected 1 to ", image::kMaxSide,
+                 " pixels a side, got ", height, " x ", width);
+  image::InputSpec spec{name, height, width, least, image::filter_by_name(filter), clip, divisor, factor, offset};
+  image::expect_spec(spec);
+  return spec;
 }
 
 template <class T>
@@ -107,30 +123,62 @@ py::tuple resize_taps(py::ssize_t in, py::ssize_t out, const std::string& filter
 }  // namespace
 
 void bind_image(py::module_& module) {
-  module.def("preprocess", &preprocess, py::arg("images"), py::arg("protocol"), py::arg("out") = py::none(),
+  py::class_<image::InputSpec>(module, "InputSpec", R"(
+How a network's input is made from a uint8 image: a resize, then `grey / divisor * factor - offset` for each channel.
+
+Parameters
+----------
+name : str
+    The protocol, for messages.
+size : (int, int) or None
+    Height and width of the input; None: images keep their size, which is one for all images of a batch.
+least : int
+    The smallest side that the network takes, where images keep their size.
+filter : str
+    As in `resize`.
+clip : bool
+    Limit grey levels to [0, 255] after the resize.
+divisor, factor, offset : three floats
+    Of red, green and blue; in float32.
+
+Raises
+------
+ValueError
+    An unknown filter, a side of 0 or above 1048576, a divisor of 0, a number that is not finite.
+)")
+      .def(py::init(&make_spec), py::kw_only(), py::arg("name"), py::arg("size"), py::arg("least") = 1,
+           py::arg("filter") = "bilinear", py::arg("clip") = false, py::arg("divisor"), py::arg("factor"),
+           py::arg("offset"))
+      .def(
+          "output_size",
+          [](const image::InputSpec& self, std::ptrdiff_t height, std::ptrdiff_t width) {
+            return self.resizes() ? std::pair(self.height, self.width) : std::pair(height, width);
+          },
+          py::arg("height"), py::arg("width"), "Height and width of the input that an image of this size gives.");
+  module.def("preprocess", &preprocess, py::arg("images"), py::arg("spec"), py::arg("out") = py::none(),
              R"(Turn uint8 images into the network's input.
 
 Parameters
 ----------
 images : sequence of uint8 array (h, w, 3)
     RGB; any strides, sizes may differ. Also one array (n, h, w, 3). Never modified.
-protocol : str
-    Name of a row of `fastfid.protocols.PROTOCOLS`.
+spec : InputSpec
+    How; `fastfid.protocols` has those in use for the FID.
 out : float32 array (n, 3, H, W), optional
     C-contiguous; where the result goes.
 
 Returns
 -------
 float32 array (n, 3, H, W)
-    H = W = 299; with protocol "none" the images' common size. `out` where it is given.
+    H, W: the size in `spec`, or the images' common size. `out` where it is given.
 
 Raises
 ------
 TypeError
     An image is not a uint8 array of three axes, or `out` is not of its kind.
 ValueError
-    `out` of another shape or read-only; no images, an unknown protocol, a last axis that is not 3, a side of 0 or above 1048576; with protocol "none"
-    sizes that differ or are below 75.
+    `out` of another shape or read-only; no images, a last axis that is not 3, a side of 0 or above 1048576; where images
+    keep their size, sizes that differ or are too small for the network.
 )");
   module.def("resize", &resize, py::arg("image"), py::arg("height"), py::arg("width"), py::arg("filter"), py::kw_only(),
              py::arg("clip") = false,

@@ -7,6 +7,7 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "core/checked.hpp"
 #include "core/errors.hpp"
@@ -21,15 +22,6 @@ namespace {
 
 // Four floats in one register: R, G, B of a pixel and one lane that nobody reads.
 using Float4 = float __attribute__((vector_size(16)));
-
-constexpr std::array kProtocols = {
-    Protocol{"pytorch-fid", true, Filter::kBilinear, false, 255.0F, 2.0F},
-    Protocol{"tensorflow", true, Filter::kBilinearTf1, false, 128.0F, 1.0F},
-    Protocol{"clean", true, Filter::kBicubicAntialias, true, 128.0F, 1.0F},
-    Protocol{"torchmetrics", true, Filter::kBilinearAntialias, false, 128.0F, 1.0F},
-    // jax-fid; the filter is never used.
-    Protocol{"none", false, Filter::kBilinear, false, 255.0F, 2.0F},
-};
 
 struct NamedFilter {
   std::string_view name;
@@ -275,13 +267,15 @@ void sum_pixels(const float* row, const Taps& table, float* out) {
 }
 
 // Last step of preprocess(): limits, scales and separates the channels of n pixels of four floats.
-FASTFID_CLONES void finish_planes(const float* pixels, std::ptrdiff_t n, float low, float high, float divisor,
-                                  float factor, float* __restrict red, float* __restrict green,
-                                  float* __restrict blue) {
+FASTFID_CLONES void finish_planes(const float* pixels, std::ptrdiff_t n, float low, float high, const InputSpec& spec,
+                                  float* __restrict red, float* __restrict green, float* __restrict blue) {
+  const auto [divisor_r, divisor_g, divisor_b] = spec.divisor;
+  const auto [factor_r, factor_g, factor_b] = spec.factor;
+  const auto [offset_r, offset_g, offset_b] = spec.offset;
   for (std::ptrdiff_t i = 0; i < n; ++i) {
-    red[i] = std::min(std::max(pixels[4 * i], low), high) / divisor * factor - 1.0F;
-    green[i] = std::min(std::max(pixels[4 * i + 1], low), high) / divisor * factor - 1.0F;
-    blue[i] = std::min(std::max(pixels[4 * i + 2], low), high) / divisor * factor - 1.0F;
+    red[i] = std::min(std::max(pixels[4 * i], low), high) / divisor_r * factor_r - offset_r;
+    green[i] = std::min(std::max(pixels[4 * i + 1], low), high) / divisor_g * factor_g - offset_g;
+    blue[i] = std::min(std::max(pixels[4 * i + 2], low), high) / divisor_b * factor_b - offset_b;
   }
 }
 
@@ -385,12 +379,26 @@ void append_tasks(std::size_t image, const Taps& vertical, const Taps& horizonta
 
 Filter filter_by_name(std::string_view name) { return find_by_name(kFilters, "filter", name).filter; }
 
-const Protocol& protocol_by_name(std::string_view name) { return find_by_name(kProtocols, "protocol", name); }
+void expect_spec(const InputSpec& spec) {
+  const auto is_side = [](std::ptrdiff_t side) { return side >= 1 && side <= kMaxSide; };
+  const bool keeps = spec.height == 0 && spec.width == 0;
+  FASTFID_EXPECT(keeps || (is_side(spec.height) && is_side(spec.width)), InvalidArgument, "size: expected 1 to ",
+                 kMaxSide, " pixels a side, got ", spec.height, " x ", spec.width);
+  FASTFID_EXPECT(is_side(spec.least), InvalidArgument, "least: expected 1 to ", kMaxSide, ", got ", spec.least);
+  for (std::size_t c = 0; c < 3; ++c) {
+    FASTFID_EXPECT(std::isfinite(spec.divisor[c]) && spec.divisor[c] != 0, InvalidArgument,
+                   "divisor: expected finite numbers other than 0, got ", spec.divisor[c]);
+    FASTFID_EXPECT(std::isfinite(spec.factor[c]), InvalidArgument, "factor: expected finite numbers, got ",
+                   spec.factor[c]);
+    FASTFID_EXPECT(std::isfinite(spec.offset[c]), InvalidArgument, "offset: expected finite numbers, got ",
+                   spec.offset[c]);
+  }
+}
 
-void expect_size(std::ptrdiff_t height, std::ptrdiff_t width, const Protocol& protocol, std::string_view name) {
+void expect_size(std::ptrdiff_t height, std::ptrdiff_t width, const InputSpec& spec, std::string_view name) {
   check_sides(height, width, name);
-  FASTFID_EXPECT(protocol.resizes || (height >= kMinNetworkSide && width >= kMinNetworkSide), InvalidArgument, name,
-                 ": protocol '", protocol.name, "' does not resize and the network needs at least ", kMinNetworkSide,
+  FASTFID_EXPECT(spec.resizes() || (height >= spec.least && width >= spec.least), InvalidArgument, name, ": protocol '",
+                 spec.name, "' does not resize and the network needs at least ", spec.least,
                  " pixels a side, got height ", height, ", width ", width);
 }
 
@@ -411,52 +419,58 @@ Taps make_taps(std::ptrdiff_t in, std::ptrdiff_t out, Filter filter) {
   throw InvalidArgument(message("filter: unknown value ", static_cast<int>(filter)));
 }
 
-std::ptrdiff_t check_images(std::span<const View<std::uint8_t>> images, const Protocol& protocol) {
+std::ptrdiff_t check_images(std::span<const View<std::uint8_t>> images, const InputSpec& spec) {
   FASTFID_EXPECT(!images.empty(), InvalidArgument, "images: expected at least one image, got none");
   const View<std::uint8_t>& first = images[0];
   for (std::size_t i = 0; i < images.size(); ++i) {
     const View<std::uint8_t>& image = images[i];
     const std::string name = message("images[", i, "]");
-    expect_size(image.height, image.width, protocol, name);
-    FASTFID_EXPECT(protocol.resizes || (image.height == first.height && image.width == first.width), InvalidArgument,
-                   name, ": protocol '", protocol.name,
-                   "' does not resize, so all images must have one size: expected ", first.height, " x ", first.width,
-                   " (height x width), got ", image.height, " x ", image.width);
+    expect_size(image.height, image.width, spec, name);
+    FASTFID_EXPECT(spec.resizes() || (image.height == first.height && image.width == first.width), InvalidArgument,
+                   name, ": protocol '", spec.name, "' does not resize, so all images must have one size: expected ",
+                   first.height, " x ", first.width, " (height x width), got ", image.height, " x ", image.width);
     check_reach(image, name);
   }
-  const std::ptrdiff_t plane = protocol.resizes ? kNetworkSide * kNetworkSide : first.height * first.width;
+  const std::ptrdiff_t plane = spec.resizes() ? spec.height * spec.width : first.height * first.width;
   constexpr const char* kWhat = "images: the number of bytes of the result";
   const auto floats = checked_mul(checked_cast<std::ptrdiff_t>(images.size(), kWhat), 3 * plane, kWhat);
   checked_mul<std::ptrdiff_t>(floats, sizeof(float), kWhat);
   return floats;
 }
 
-void preprocess(std::span<const View<std::uint8_t>> images, const Protocol& protocol, float* out) {
-  check_images(images, protocol);
+void preprocess(std::span<const View<std::uint8_t>> images, const InputSpec& spec, float* out) {
+  check_images(images, spec);
   // A folder has few different sides, a batch fewer: each table is made once per call, which costs 1 % of a resize.
-  std::map<std::ptrdiff_t, Taps> tables;
-  const auto table = [&](std::ptrdiff_t side) -> const Taps& {
-    const auto found = tables.find(side);
+  std::map<std::pair<std::ptrdiff_t, std::ptrdiff_t>, Taps> tables;  // by side of the picture and of the input
+  const auto target = [&](std::ptrdiff_t side, std::ptrdiff_t of_input) { return spec.resizes() ? of_input : side; };
+  const auto table = [&](std::ptrdiff_t from, std::ptrdiff_t to) -> const Taps& {
+    const auto found = tables.find({from, to});
     if (found != tables.end()) return found->second;
-    const std::ptrdiff_t target = protocol.resizes ? kNetworkSide : side;
-    return tables.emplace(side, make_taps(side, target, protocol.filter)).first->second;
+    return tables.emplace(std::pair{from, to}, make_taps(from, to, spec.filter)).first->second;
+  };
+  const auto vertical_of = [&](const View<std::uint8_t>& image) -> const Taps& {
+    return table(image.height, target(image.height, spec.height));
+  };
+  const auto horizontal_of = [&](const View<std::uint8_t>& image) -> const Taps& {
+    return table(image.width, target(image.width, spec.width));
   };
   std::vector<Task> tasks;
+  std::vector<std::pair<const Taps*, const Taps*>> taps;  // of each picture; nodes of a map stay where they are
   for (std::size_t i = 0; i < images.size(); ++i) {
-    append_tasks(i, table(images[i].height), table(images[i].width), tasks);
+    taps.emplace_back(&vertical_of(images[i]), &horizontal_of(images[i]));
+    append_tasks(i, *taps[i].first, *taps[i].second, tasks);
   }
-  const float low = protocol.clips ? 0.0F : -kInfinity;
-  const float high = protocol.clips ? 255.0F : kInfinity;
+  const float low = spec.clips ? 0.0F : -kInfinity;
+  const float high = spec.clips ? 255.0F : kInfinity;
   parallel_for(tasks.size(), [&](std::size_t t) {
     const auto [i, begin, end] = tasks[t];
-    const Taps& vertical = tables.at(images[i].height);
-    const Taps& horizontal = tables.at(images[i].width);
+    const Taps& vertical = *taps[i].first;
+    const Taps& horizontal = *taps[i].second;
     const std::ptrdiff_t plane = vertical.out * horizontal.out;
     float* const image_out = out + static_cast<std::ptrdiff_t>(i) * 3 * plane;
     resample_rows(images[i], vertical, horizontal, begin, end, [&](std::ptrdiff_t y, const float* pixels) {
       float* const red = image_out + y * horizontal.out;
-      finish_planes(pixels, horizontal.out, low, high, protocol.divisor, protocol.factor, red, red + plane,
-                    red + 2 * plane);
+      finish_planes(pixels, horizontal.out, low, high, spec, red, red + plane, red + 2 * plane);
     });
   });
 }

@@ -1,4 +1,5 @@
-// From a uint8 picture to the network's input: the five preprocessing protocols in use under the name FID.
+// From a uint8 picture to a network's input, as an InputSpec says; fastfid/protocols.py has the specs in use for the
+// FID.
 //
 // A resize is separable: every output row is a weighted sum of input rows (vertical pass, on the bytes as they lie),
 // then every output pixel a weighted sum of that row's pixels (horizontal pass). The weights are those of the peer
@@ -6,9 +7,11 @@
 // the order of float32 sums: below 1e-3 grey levels, measured in tests/test_image.py and docs/protocols.md.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -17,12 +20,6 @@ namespace fastfid::image {
 // Longest side of an image that a resize accepts. Beyond it the peers' own float32 pixel positions are off by 1/16
 // pixel; it also bounds the table of weights (16 MiB at most).
 inline constexpr std::ptrdiff_t kMaxSide = 1 << 20;
-
-// Side of the network's input, for every protocol that resizes.
-inline constexpr std::ptrdiff_t kNetworkSide = 299;
-
-// Smallest side that the network accepts: its last map is then 1 x 1.
-inline constexpr std::ptrdiff_t kMinNetworkSide = 75;
 
 enum class Filter {
   kBilinear,           // torch F.interpolate(mode="bilinear", align_corners=False): half-pixel centres, no antialias
@@ -62,35 +59,42 @@ struct View {
   std::ptrdiff_t stride_c;
 };
 
-// How a protocol makes the network's input from a picture.
-struct Protocol {
-  std::string_view name;
-  bool resizes;   // to kNetworkSide x kNetworkSide; otherwise the picture keeps its size
-  Filter filter;  // where it resizes
-  bool clips;     // grey levels to [0, 255] after the resize (bicubic overshoots)
-  float divisor;  // input = grey / divisor * factor - 1, in float32 and in this order: the peers' bits at 299 x 299
-  float factor;
+// How a network's input is made from a picture.
+struct InputSpec {
+  std::string name;           // of the protocol, for messages
+  std::ptrdiff_t height = 0;  // of the input; 0: the picture keeps its size
+  std::ptrdiff_t width = 0;
+  std::ptrdiff_t least = 1;  // the smallest side that the network takes, where the picture keeps its size
+  Filter filter = Filter::kBilinear;
+  bool clips = false;  // grey levels to [0, 255] after the resize (bicubic overshoots)
+  // input = grey / divisor * factor - offset for each channel, in float32 and in this order: the peers' bits where
+  // nothing is resized.
+  std::array<float, 3> divisor{1, 1, 1};
+  std::array<float, 3> factor{1, 1, 1};
+  std::array<float, 3> offset{0, 0, 0};
+
+  bool resizes() const { return height != 0; }
 };
 
-// The protocol called `name` (design: docs/protocols.md). Throws InvalidArgument, listing the known names.
-const Protocol& protocol_by_name(std::string_view name);
+// Throws InvalidArgument unless both sides are 0 or both are 1 to kMaxSide, `least` is positive, divisors are not zero
+// and all numbers are finite.
+void expect_spec(const InputSpec& spec);
 
-// Throws InvalidArgument for a picture that preprocess() refuses: a side of 0 or above kMaxSide, or, where the protocol
-// does not resize, below kMinNetworkSide. The message calls it `name`.
-void expect_size(std::ptrdiff_t height, std::ptrdiff_t width, const Protocol& protocol, std::string_view name);
+// Throws InvalidArgument for a picture that preprocess() refuses: a side of 0 or above kMaxSide, or, where the picture
+// keeps its size, below spec.least. The message calls it `name`.
+void expect_size(std::ptrdiff_t height, std::ptrdiff_t width, const InputSpec& spec, std::string_view name);
 
 // Throws InvalidArgument where preprocess() would, having read no picture; returns the number of floats that it writes.
-std::ptrdiff_t check_images(std::span<const View<std::uint8_t>> images, const Protocol& protocol);
+std::ptrdiff_t check_images(std::span<const View<std::uint8_t>> images, const InputSpec& spec);
 
-// The network's input for `images` under `protocol`, written to out (n, 3, side_y, side_x), float32, C-contiguous: the
-// sides are kNetworkSide, or the pictures' common size where the protocol does not resize.
+// The network's input for `images`, written to out (n, 3, side_y, side_x), float32, C-contiguous: the sides are those
+// of `spec`, or the pictures' common size.
 // Throws InvalidArgument for a picture with a side of 0 or above kMaxSide, for strides with which a pixel's address
-// does not fit into 64 bits and, where the protocol does not resize, for sizes that differ or are below
-// kMinNetworkSide. Messages call picture i `images[i]`. Memory: one float row of the widest picture per thread, the
-// tables, and a packed copy of a picture whose pixels are not adjacent. Parallel over pictures and over bands of rows
-// of large ones; the bits do not depend on threads, nor on the instruction set chosen at run time. Only reads the
-// pictures.
-void preprocess(std::span<const View<std::uint8_t>> images, const Protocol& protocol, float* out);
+// does not fit into 64 bits and, where pictures keep their size, for sizes that differ or are below spec.least.
+// Messages call picture i `images[i]`. Memory: one float row of the widest picture per thread, the tables, and a packed
+// copy of a picture whose pixels are not adjacent. Parallel over pictures and over bands of rows of large ones; the
+// bits do not depend on threads, nor on the instruction set chosen at run time. Only reads the pictures.
+void preprocess(std::span<const View<std::uint8_t>> images, const InputSpec& spec, float* out);
 
 // `image` resampled to out (height, width, 3), float32 grey levels, C-contiguous, unscaled. `clip` limits the result to
 // [0, 255]. Throws InvalidArgument for sides of 0 or above kMaxSide and for strides as above. Otherwise as

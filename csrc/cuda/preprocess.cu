@@ -29,6 +29,12 @@ struct AxisTable {
   unsigned taps;
 };
 
+struct Channels {
+  float red;
+  float green;
+  float blue;
+};
+
 // Everything a block needs to know. Shared memory: sums (planes, sum_pitch) float, output (3, out_pitch) T, then two
 // buffers, or one, of (group, planes) staged rows of stage_pitch bytes.
 template <class T>
@@ -51,13 +57,18 @@ struct Job {
   unsigned group;        // taps staged at a time
   float low;
   float high;
-  float divisor;
-  float factor;
+  Channels divisor;
+  Channels factor;
+  Channels offset;
   T* out;
 };
 
 __device__ void convert(float value, float& out) { out = value; }
 __device__ void convert(float value, std::uint16_t& out) { out = float_to_half(value); }
+
+__device__ float of_channel(const Channels& values, unsigned channel) {
+  return channel == 0 ? values.red : channel == 1 ? values.green : values.blue;
+}
 
 // Exact: 2^23 + byte has the byte as its last bits.
 __device__ float byte_to_float(unsigned byte) { return __uint_as_float(0x4b000000U | byte) - 8388608.0F; }
@@ -147,7 +158,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) resample(J
         const float b = __fmul_rn(weight, byte_to_float(bytes >> 8 & 0xff));
         const float c = __fmul_rn(weight, byte_to_float(bytes >> 16 & 0xff));
         const float d = __fmul_rn(weight, byte_to_float(bytes >> 24));
-        // 0 + the first product is that product, or 0 for -0, which the scale's - 1 forgets.
+        // 0 + the first product is that product, or 0 for -0: only where an offset is 0 can the sign of a zero show.
         sum = make_float4(__fadd_rn(sum.x, a), __fadd_rn(sum.y, b), __fadd_rn(sum.z, c), __fadd_rn(sum.w, d));
       }
       *place = sum;
@@ -173,8 +184,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) resample(J
     }
     sum = sum < job.low ? job.low : sum;
     sum = sum > job.high ? job.high : sum;
-    convert(__fsub_rn(__fmul_rn(sum / job.divisor, job.factor), 1.0F),
-            finished[channel * job.out_pitch + phase(channel) + x]);
+    const float scaled = __fmul_rn(sum / of_channel(job.divisor, channel), of_channel(job.factor, channel));
+    convert(__fsub_rn(scaled, of_channel(job.offset, channel)), finished[channel * job.out_pitch + phase(channel) + x]);
   }
   __syncthreads();
   const unsigned out_words = job.out_pitch / kPerWord;
@@ -193,6 +204,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) resample(J
     }
   }
 }
+
+Channels as_channels(const std::array<float, 3>& values) { return {values[0], values[1], values[2]}; }
 
 // Shared memory of a block, for rows of `span` pixels.
 struct Layout {
@@ -223,16 +236,13 @@ Layout layout(std::size_t span, std::size_t longest, std::size_t taps, std::size
 
 }  // namespace
 
-Preprocessor::Preprocessor(std::string_view protocol, int device)
-    : protocol_(image::protocol_by_name(protocol)),
-      device_((expect_device(device), device)),
-      own_(device),
-      point_(device) {}
+Preprocessor::Preprocessor(image::InputSpec spec, int device)
+    : spec_(std::move(spec)), device_((expect_device(device), device)), own_(device), point_(device) {}
 
 std::pair<std::ptrdiff_t, std::ptrdiff_t> Preprocessor::output_size(std::ptrdiff_t height, std::ptrdiff_t width) const {
-  image::expect_size(height, width, protocol_, "images");
-  if (!protocol_.resizes) return {height, width};
-  return {image::kNetworkSide, image::kNetworkSide};
+  image::expect_size(height, width, spec_, "images");
+  if (!spec_.resizes()) return {height, width};
+  return {spec_.height, spec_.width};
 }
 
 void Preprocessor::reads_tables(Stream stream) {
@@ -241,11 +251,11 @@ void Preprocessor::reads_tables(Stream stream) {
   point_.wait_on(own_.get());
 }
 
-const Preprocessor::Table& Preprocessor::table(std::ptrdiff_t side) {
+const Preprocessor::Table& Preprocessor::table(std::ptrdiff_t from, std::ptrdiff_t to) {
   const std::lock_guard lock(mutex_);
-  const auto found = tables_.find(side);
+  const auto found = tables_.find({from, to});
   if (found != tables_.end()) return found->second;
-  const image::Taps taps = image::make_taps(side, protocol_.resizes ? image::kNetworkSide : side, protocol_.filter);
+  const image::Taps taps = image::make_taps(from, to, spec_.filter);
   std::vector<std::int32_t> segments{0};
   Table out;
   out.out = taps.out;
@@ -269,15 +279,15 @@ const Preprocessor::Table& Preprocessor::table(std::ptrdiff_t side) {
   upload(out.weights, taps.weights);
   upload(out.segments, segments);
   synchronize(own_.get());  // from now on any stream may read them, and the sources may go
-  return tables_.emplace(side, std::move(out)).first->second;
+  return tables_.emplace(std::pair{from, to}, std::move(out)).first->second;
 }
 
 template <class T>
 void Preprocessor::run_as(const ImageBatch& images, T* out, Stream stream) {
   const auto [height, width] = output_size(images.height, images.width);
   if (images.n == 0) return;
-  const Table& vertical = table(images.height);
-  const Table& horizontal = table(images.width);
+  const Table& vertical = table(images.height, height);
+  const Table& horizontal = table(images.width, width);
   const std::size_t planes = images.is_interleaved ? 1 : 3;
   const Layout shape = layout(static_cast<std::size_t>(horizontal.span), static_cast<std::size_t>(horizontal.longest),
                               static_cast<std::size_t>(vertical.taps), planes, sizeof(T));
@@ -314,10 +324,11 @@ void Preprocessor::run_as(const ImageBatch& images, T* out, Stream stream) {
         .out_pitch = shape.out_pitch,
         .stage_pitch = shape.stage_pitch,
         .group = shape.group,
-        .low = protocol_.clips ? 0.0F : -kInfinity,
-        .high = protocol_.clips ? 255.0F : kInfinity,
-        .divisor = protocol_.divisor,
-        .factor = protocol_.factor,
+        .low = spec_.clips ? 0.0F : -kInfinity,
+        .high = spec_.clips ? 255.0F : kInfinity,
+        .divisor = as_channels(spec_.divisor),
+        .factor = as_channels(spec_.factor),
+        .offset = as_channels(spec_.offset),
         .out = out + first * 3 * height * width};
     const dim3 grid(static_cast<unsigned>(vertical.out * horizontal.segment_count), static_cast<unsigned>(n));
     if (images.is_interleaved) {

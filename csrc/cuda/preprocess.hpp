@@ -1,4 +1,4 @@
-// core/image.hpp on a CUDA device: from uint8 images in device memory to the network's input, by the five protocols.
+// core/image.hpp on a CUDA device: from uint8 images in device memory to the network's input, as an InputSpec says.
 //
 // One kernel, one block per output row (and, of very wide images, per segment of it): the input rows of its taps come
 // by 128-bit asynchronous copies into shared memory, whatever their alignment; the vertical sums stay there in float32;
@@ -16,7 +16,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
-#include <string_view>
+#include <utility>
 
 #include "core/image.hpp"
 #include "cuda/runtime.hpp"
@@ -36,11 +36,11 @@ struct ImageBatch {
   bool is_interleaved = true;
 };
 
-// One protocol on one device. May be called from several threads and for several streams.
+// One spec on one device. May be called from several threads and for several streams.
 class Preprocessor {
  public:
-  // Throws InvalidArgument for an unknown protocol, BackendUnavailable where there is no such device.
-  Preprocessor(std::string_view protocol, int device);
+  // Throws BackendUnavailable where there is no such device.
+  Preprocessor(image::InputSpec spec, int device);
 
   int device() const { return device_; }
 
@@ -67,17 +67,18 @@ class Preprocessor {
     std::ptrdiff_t span = 0;     // most input pixels of a segment
     std::ptrdiff_t longest = 0;  // most outputs of a segment
   };
-  const Table& table(std::ptrdiff_t side);
+  const Table& table(std::ptrdiff_t from, std::ptrdiff_t to);
   void reads_tables(Stream stream);  // what the stream has been given so far reads them
   template <class T>
   void run_as(const ImageBatch& images, T* out, Stream stream);
 
-  const image::Protocol& protocol_;
+  const image::InputSpec spec_;
   int device_;
   std::mutex mutex_;  // of all below
   OwnedStream own_;   // the tables': waits for whatever reads them, so that they are freed after it
   Event point_;       // in a caller's stream; a wait refers to the record before it, so one event serves all
-  std::map<std::ptrdiff_t, Table> tables_;  // by side; nodes stay where they are
+  // By side of the image and of the input; nodes stay where they are.
+  std::map<std::pair<std::ptrdiff_t, std::ptrdiff_t>, Table> tables_;
 };
 
 }  // namespace fastfid::cuda

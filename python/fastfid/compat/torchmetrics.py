@@ -29,6 +29,7 @@ from fastfid.features.make import make_extractor
 from fastfid.metrics.fid import frechet_distance
 from fastfid.mistakes import Census
 from fastfid.pipeline import extract, features_on_device, only_features
+from fastfid.protocols import input_spec
 from fastfid.sources import open_source
 from fastfid.sources.device import DeviceImages, callers_stream
 from fastfid.statistics import Statistics
@@ -113,7 +114,7 @@ class _Inception(nn.Module):
             inception_torch.load_weights(new, find_weights(self.weights))
             self._float64_network.append(new.double())
         network = self._float64_network[0].to(images.device)
-        scaled = _core.preprocess(images.permute(0, 2, 3, 1).cpu().numpy(), self.protocol)
+        scaled = _core.preprocess(images.permute(0, 2, 3, 1).cpu().numpy(), input_spec(self.protocol))
         with torch.no_grad():
             maps = network(torch.from_numpy(scaled).to(images.device, torch.float64))
         return maps.mean(dim=(2, 3))  # type: ignore[no-any-return]

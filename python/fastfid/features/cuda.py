@@ -40,7 +40,7 @@ class Memory(Protocol):
     def wait_for(self, stream: int) -> None:
         """Let all that is asked for from now on wait for what the caller's stream has been given so far."""
 
-    def preprocess(self, images: DeviceImages, start: int, protocol: str, out: Any) -> None:
+    def preprocess(self, images: DeviceImages, start: int, spec: _core.InputSpec, out: Any) -> None:
         """Put the network inputs of the images from `start` on, as many as `out` has rows, into `out`."""
 
     def hold(self, stream: int | None) -> None:
@@ -66,7 +66,7 @@ class CudaMemory:
             raise BackendUnavailable(f"fastfid's own CUDA part is {_core.build_info()['cuda']}")
         self.index = index
         self.stream = _core.CudaStream(index)
-        self._preprocessors: dict[str, Any] = {}
+        self._preprocessors: dict[_core.InputSpec, Any] = {}
 
     def array(self, shape: tuple[int, ...], dtype: str) -> "_core.CudaArray":
         """Return an array of undefined values."""
@@ -84,11 +84,11 @@ class CudaMemory:
         """Let all that is asked for from now on wait for what the caller's stream has been given so far."""
         self.stream.wait_for(stream)
 
-    def preprocess(self, images: DeviceImages, start: int, protocol: str, out: "_core.CudaArray") -> None:
+    def preprocess(self, images: DeviceImages, start: int, spec: _core.InputSpec, out: "_core.CudaArray") -> None:
         """Put the network inputs of ``out.shape[0]`` images, from `start` on, into `out`."""
-        preprocessor = self._preprocessors.get(protocol)
+        preprocessor = self._preprocessors.get(spec)
         if preprocessor is None:
-            preprocessor = self._preprocessors[protocol] = _core.CudaPreprocessor(protocol, self.index)
+            preprocessor = self._preprocessors[spec] = _core.CudaPreprocessor(spec, self.index)
         # The tensor as a whole: a slice of it may be a copy (JAX), whose memory would be free before it has been read.
         preprocessor.run(images.tensor, out, channels_last=images.channels_last, stream=self.stream.handle, start=start)
 
@@ -108,9 +108,9 @@ class CudaBatch:
     network : InceptionNetwork
         Whose device `memory` is on.
     memory : Memory
-    protocol : str
+    spec : InputSpec
     shape : (n, h, w)
-        Images in a run, and their size after the protocol's resize.
+        Images in a run, and their size after the resize.
 
     Notes
     -----
@@ -126,11 +126,11 @@ class CudaBatch:
         float32; what :meth:`run` makes of `inputs`.
     """
 
-    def __init__(self, network: InceptionNetwork, memory: Memory, protocol: str, shape: tuple[int, int, int]):
+    def __init__(self, network: InceptionNetwork, memory: Memory, spec: _core.InputSpec, shape: tuple[int, int, int]):
         n, h, w = shape
         self.size = (h, w)
         self._memory = memory
-        self._protocol = protocol
+        self._spec = spec
         self.inputs = memory.array((n, 3, h, w), network.dtype)
         self.inputs.fill_bytes(0)  # no NaN from stray bits in rows that are computed in vain
         self._map = memory.array(network.map_shape((n, 3, h, w)), network.dtype)
@@ -141,7 +141,7 @@ class CudaBatch:
 
     def fill(self, first: int, images: DeviceImages, start: int, count: int) -> None:
         """Prepare `count` images, from `start` on, as the inputs from `first` on; do not wait."""
-        self._memory.preprocess(images, start, self._protocol, self.inputs.rows(first, first + count))
+        self._memory.preprocess(images, start, self._spec, self.inputs.rows(first, first + count))
 
     def run(self) -> Mapping[str, Any]:
         """Compute the outputs for all inputs and return them; on a CUDA device, ask for it and do not wait."""
@@ -168,29 +168,29 @@ class CudaNetwork:
     ----------
     network : InceptionNetwork
     memory : Memory
-    protocol : str
+    spec : InputSpec
     batch_size : int
         Images in a run of the network.
     """
 
-    def __init__(self, network: InceptionNetwork, memory: Memory, protocol: str, batch_size: int):
+    def __init__(self, network: InceptionNetwork, memory: Memory, spec: _core.InputSpec, batch_size: int):
         self.batch_size = batch_size
         self.lock = network.lock
         self._network = network
         self._memory = memory
-        self._protocol = protocol
+        self._spec = spec
         self._free: list[CudaBatch] = []
 
     def input_size(self, images: DeviceImages) -> tuple[int, int]:
         """Return height and width of the inputs that `images` give."""
-        return (images.height, images.width) if self._protocol == "none" else (299, 299)
+        return self._spec.output_size(images.height, images.width)
 
     def take_batch(self, size: tuple[int, int]) -> CudaBatch:
         """Return a batch of that input size that is not in use. Of other sizes none is kept."""
         self._free = [batch for batch in self._free if batch.size == size]
         if self._free:
             return self._free.pop()
-        return CudaBatch(self._network, self._memory, self._protocol, (self.batch_size, *size))
+        return CudaBatch(self._network, self._memory, self._spec, (self.batch_size, *size))
 
     def give_back(self, batch: CudaBatch) -> None:
         """Take back what :meth:`take_batch` returned, to hand it out again."""

@@ -16,7 +16,7 @@ from fastfid.features.session import CudaSettings, choose_device
 from fastfid.features.weights import find_weights
 from fastfid.pipeline import extract, only_features
 from fastfid.precisions import check_precision
-from fastfid.protocols import get_protocol
+from fastfid.protocols import SIDE, get_protocol
 from fastfid.sources import open_source
 
 __all__ = ["InceptionV3"]
@@ -90,7 +90,7 @@ class InceptionV3(FeatureExtractor):
         weights: str | os.PathLike[str] | None = None,
     ):
         dims = check_dims(dims)
-        get_protocol(protocol)
+        spec = get_protocol(protocol).input
         self._arguments = {
             "dims": dims,
             "protocol": protocol,
@@ -106,7 +106,8 @@ class InceptionV3(FeatureExtractor):
         self._network = InceptionNetwork(dims, found, device, precision, stream, self._cuda_settings)
         self.dims = dims
         self.protocol = protocol
-        self.input_shape = None if protocol == "none" else (3, 299, 299)
+        self._spec = spec
+        self.input_shape = None if protocol == "none" else (3, SIDE, SIDE)
         self.precision = precision
         self.identity = found.identity
         self.device = self._network.device
@@ -116,7 +117,7 @@ class InceptionV3(FeatureExtractor):
         self.concurrency = _core.num_threads() if self.device == "cpu" else 1
         self._there: CudaNetwork | None = None
         if memory is not None and self.device != "cpu":
-            self._there = CudaNetwork(self._network, memory, protocol, self.batch_size)
+            self._there = CudaNetwork(self._network, memory, spec, self.batch_size)
 
     def __repr__(self) -> str:
         """Return one line that tells networks apart."""
@@ -145,12 +146,12 @@ class InceptionV3(FeatureExtractor):
         return self._preprocess(image, None)
 
     def prepare_into(self, image: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
-        """Write the network's input for one image to `out`, (3, 299, 299)."""
+        """Write the network's input for one image to `out`, of :attr:`input_shape`."""
         self._preprocess(image, out[None])
 
     def _preprocess(self, image: NDArray[np.uint8], out: NDArray[np.float32] | None) -> NDArray[np.float32]:
         try:
-            prepared: NDArray[np.float32] = _core.preprocess([image], self.protocol, out)[0]
+            prepared: NDArray[np.float32] = _core.preprocess([image], self._spec, out)[0]
         except ValueError as error:  # there is but one
             raise ValueError(str(error).removeprefix("images[0]: ")) from None
         return prepared

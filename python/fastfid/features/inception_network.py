@@ -12,6 +12,7 @@ from fastfid.errors import WeightsError
 from fastfid.features.session import CudaSettings, Session, installed_remedy, open_on
 from fastfid.features.weights import Weights, convolutions
 from fastfid.precisions import PRECISIONS
+from fastfid.protocols import SIDE
 
 __all__ = ["SKELETON_DTYPES", "InceptionNetwork", "fingerprint_input", "skeleton_name"]
 
@@ -43,7 +44,7 @@ def _fold_batch_norm(
 
 def fingerprint_input() -> NDArray[np.float32]:
     """Return the fixed input, float32 (1, 3, 299, 299): smooth waves with fine noise, from integer arithmetic only."""
-    c, y, x = np.meshgrid(np.arange(3), np.arange(299), np.arange(299), indexing="ij")
+    c, y, x = np.meshgrid(np.arange(3), np.arange(SIDE), np.arange(SIDE), indexing="ij")
     # A quadratic in three variables modulo a prime: as good as noise here, and the same on every machine.
     noise = (7919 * x * x + 104729 * y * y + 15485863 * x * y + 32452843 * c * (x + 2 * y) + 17 * c) % 251
     waves = np.abs((x * (c + 2) + 3 * y) % 400 - 200) + np.abs((2 * x + y * (3 - c)) % 300 - 150)

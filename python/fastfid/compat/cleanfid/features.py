@@ -15,6 +15,7 @@ from fastfid._files import atomic_file, cache_folder
 from fastfid.compat._torch import require_torch
 from fastfid.compat.cleanfid.resize import MODES, check_mode
 from fastfid.features.make import make_extractor
+from fastfid.protocols import SIDE
 from fastfid.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -66,9 +67,9 @@ class InceptionFeatures:
             return self.engine.forward(2 * (images / np.float32(255)) - 1)
         if self.mode == "legacy_tensorflow":
             channels_last = np.ascontiguousarray(images.transpose(0, 2, 3, 1), dtype=np.float32)
-            resized = np.stack([_core.resize(image, 299, 299, "bilinear-tf1") for image in channels_last])
+            resized = np.stack([_core.resize(image, SIDE, SIDE, "bilinear-tf1") for image in channels_last])
             images = resized.transpose(0, 3, 1, 2)
-        elif images.shape[2:] != (299, 299):
+        elif images.shape[2:] != (SIDE, SIDE):
             raise ValueError(f"images: mode clean expects shape (n, 3, 299, 299), got {images.shape}")
         return self.engine.forward((images - np.float32(128)) / np.float32(128))
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fastfid import _core
 from fastfid.compat._torch import require_torch
+from fastfid.protocols import SIDE
 
 __all__ = ["MODES", "build_resizer", "make_resizer"]
 
@@ -43,9 +44,9 @@ def build_resizer(mode: str) -> Resizer:
     """
     check_mode(mode)
     if mode == "clean":
-        return make_resizer("PIL", False, "bicubic", (299, 299))
+        return make_resizer("PIL", False, "bicubic", (SIDE, SIDE))
     if mode == "legacy_pytorch":
-        return make_resizer("PyTorch", False, "bilinear", (299, 299))
+        return make_resizer("PyTorch", False, "bilinear", (SIDE, SIDE))
     return lambda image: image
 
 

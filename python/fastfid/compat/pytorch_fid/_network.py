@@ -10,6 +10,7 @@ from fastfid._checks import DIMS
 from fastfid.features import inception_torch
 from fastfid.features.inception_torch import FIDInception, InceptionA, InceptionC, InceptionE
 from fastfid.features.weights import find_weights
+from fastfid.protocols import SIDE
 
 __all__ = ["FIDInceptionA", "FIDInceptionC", "FIDInceptionE_1", "FIDInceptionE_2", "InceptionV3", "fid_inception_v3"]
 
@@ -84,7 +85,7 @@ class InceptionV3(nn.Module):
         """Return the maps of the output blocks, in ascending order, for images (n, 3, h, w) in [0, 1]."""
         x = inp
         if self.resize_input:
-            x = F.interpolate(x, size=(299, 299), mode="bilinear", align_corners=False)
+            x = F.interpolate(x, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
         if self.normalize_input:
             x = 2 * x - 1
         maps = []
