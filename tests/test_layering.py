@@ -36,8 +36,9 @@ MAY_IMPORT = {
     "metrics": CELLAR | {"extractor", "metrics", "statistics", "cache"},
     "options": CELLAR | {"extractor", "cache"},
     "assumptions": CELLAR | {"options", "statistics"},
+    "reading": CELLAR | {"extractor", "metrics", "statistics", "sources", "pipeline", "cache"},
     "evaluation": CELLAR
-    | {"assumptions", "options", "extractor", "metrics", "statistics", "sources", "features", "pipeline", "cache"},
+    | {"assumptions", "options", "reading", "extractor", "metrics", "statistics", "features", "cache"},
     "fid": CELLAR | {"extractor", "options", "metrics", "statistics", "sources", "features", "pipeline"},
     "cache": CELLAR | {"statistics", "sources", "features"},
     "info": CELLAR | {"features"},
