@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import fastfid
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "python" / "fastfid"
 
@@ -147,6 +149,20 @@ def test_cuda_stays_in_its_folder_and_knows_only_the_core():
             for name in public:
                 inner = re.findall(r'#\s*include [<"]([^">]+)', (ROOT / "csrc" / name).read_text())
                 assert not [i for i in inner if re.search(r"^cuda[_.A-Z]|\.cuh$|check\.hpp", i)], name
+
+
+def test_type_checkers_know_the_public_names():
+    """They take "from fastfid.x import name as name"; at run time a name is looked up in _HOME."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
+    declared = {}
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        for alias in node.names:
+            assert alias.asname == alias.name, f"{alias.name}: without 'as' it is not handed on"
+            declared[alias.name] = node.module.removeprefix("fastfid.")
+    assert declared == fastfid._HOME
+    assert sorted(fastfid.__all__) == sorted([*declared, "__version__"])
 
 
 def test_nothing_heavy_is_imported_by_import_fastfid():
