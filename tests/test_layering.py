@@ -1,4 +1,7 @@
-"""Dependencies point one way, heavy packages are imported where they are needed and nowhere else (DEVELOPING.md)."""
+"""Dependencies point one way, heavy packages are imported only where they are needed, files and functions are short.
+
+DEVELOPING.md has these rules in words.
+"""
 
 import ast
 import re
@@ -51,6 +54,11 @@ MAY_IMPORT = {
     "__init__": {"_version", "_core", "errors", "evaluation", "extractor", "features", "fid", "metrics", "statistics"},
     "_version": set(),
 }
+
+
+# A file and a function body, without its docstring, have at most so many lines.
+FILE_LINES, BODY_LINES = 600, 60
+LONGER_FILES = {"csrc/core/linalg.cpp", "csrc/core/matrix_sqrt.cpp", "csrc/core/moments.cpp"}
 
 
 def modules():
@@ -173,6 +181,22 @@ def test_nothing_heavy_is_imported_by_import_fastfid():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_files_are_short():
+    """A file that has become short leaves LONGER_FILES."""
+    files = [*modules(), *(ROOT / "csrc").rglob("*.cpp")]
+    longer = {path for path in files if len(path.read_text().splitlines()) > FILE_LINES}
+    assert {path.relative_to(ROOT).as_posix() for path in longer} == LONGER_FILES
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_functions_are_short(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body if ast.get_docstring(node) is None else node.body[1:]
+            lines = node.end_lineno - body[0].lineno + 1 if body else 0
+            assert lines <= BODY_LINES, f"{path.name}: {node.name} has {lines} lines"
 
 
 def test_nothing_committed_names_this_machine_or_a_registry():
