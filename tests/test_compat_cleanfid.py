@@ -266,7 +266,7 @@ def test_kid_refuses_bad_features(arguments):
 
 
 def test_kid_of_generators_and_folders(fake, folder, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(fid, "build_feature_extractor", lambda mode, device, use_dataparallel=True: Means())
+    monkeypatch.setattr(features, "build_feature_extractor", lambda mode, device, use_dataparallel=True: Means())
     between = fid.compute_kid(folder, fake, device="cpu", seed=4)
     sides = [fid.get_folder_features(root, Means(), device="cpu", verbose=False) for root in (folder, fake)]
     assert between == fid.kernel_distance(*sides, seed=4)
@@ -309,7 +309,9 @@ def small_network(monkeypatch):
         def of_arrays(self, images):
             return Means()(torch.from_numpy(np.ascontiguousarray(images))).numpy()
 
-    monkeypatch.setattr(fid, "build_feature_extractor", lambda mode, device, use_dataparallel=True: Small(mode, device))
+    monkeypatch.setattr(
+        features, "build_feature_extractor", lambda mode, device, use_dataparallel=True: Small(mode, device)
+    )
 
 
 def test_custom_statistics_are_made_used_and_removed(folder, fake, tmp_path, small_network, monkeypatch, capsys):
@@ -355,7 +357,7 @@ def test_custom_statistics_are_made_used_and_removed(folder, fake, tmp_path, sma
 def test_statistics_of_another_mode_are_refused(folder, fake, tmp_path, small_network):
     fid.make_custom_stats("x", folder, stats_folder=tmp_path, verbose=False)
     os.rename(tmp_path / "x_clean_custom_na.npz", tmp_path / "x_legacy_pytorch_custom_na.npz")
-    network = fid.build_feature_extractor("legacy_pytorch", None)
+    network = features.build_feature_extractor("legacy_pytorch", None)
     network.Engine.protocol = "pytorch-fid"
     with pytest.raises(ValueError, match="protocol"):
         fid.compute_fid(fake, mode="legacy_pytorch", dataset_name="x", dataset_split="custom", stats_folder=tmp_path)

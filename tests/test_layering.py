@@ -1,4 +1,7 @@
-"""Dependencies point one way, heavy packages are imported where they are needed and nowhere else (DEVELOPING.md)."""
+"""Dependencies point one way, heavy packages are imported only where they are needed, files and functions are short.
+
+DEVELOPING.md has these rules in words.
+"""
 
 import ast
 import re
@@ -7,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+import fastfid
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "python" / "fastfid"
@@ -36,8 +41,9 @@ MAY_IMPORT = {
     "metrics": CELLAR | {"extractor", "metrics", "statistics", "cache"},
     "options": CELLAR | {"extractor", "cache"},
     "assumptions": CELLAR | {"options", "statistics"},
+    "reading": CELLAR | {"extractor", "metrics", "statistics", "sources", "pipeline", "cache"},
     "evaluation": CELLAR
-    | {"assumptions", "options", "extractor", "metrics", "statistics", "sources", "features", "pipeline", "cache"},
+    | {"assumptions", "options", "reading", "extractor", "metrics", "statistics", "features", "cache"},
     "fid": CELLAR | {"extractor", "options", "metrics", "statistics", "sources", "features", "pipeline"},
     "cache": CELLAR | {"statistics", "sources", "features"},
     "info": CELLAR | {"features"},
@@ -48,6 +54,11 @@ MAY_IMPORT = {
     "__init__": {"_version", "_core", "errors", "evaluation", "extractor", "features", "fid", "metrics", "statistics"},
     "_version": set(),
 }
+
+
+# A file and a function body, without its docstring, have at most so many lines.
+FILE_LINES, BODY_LINES = 600, 60
+LONGER_FILES = {"csrc/core/linalg.cpp", "csrc/core/matrix_sqrt.cpp", "csrc/core/moments.cpp"}
 
 
 def modules():
@@ -148,6 +159,20 @@ def test_cuda_stays_in_its_folder_and_knows_only_the_core():
                 assert not [i for i in inner if re.search(r"^cuda[_.A-Z]|\.cuh$|check\.hpp", i)], name
 
 
+def test_type_checkers_know_the_public_names():
+    """They take "from fastfid.x import name as name"; at run time a name is looked up in _HOME."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
+    declared = {}
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        for alias in node.names:
+            assert alias.asname == alias.name, f"{alias.name}: without 'as' it is not handed on"
+            declared[alias.name] = node.module.removeprefix("fastfid.")
+    assert declared == fastfid._HOME
+    assert sorted(fastfid.__all__) == sorted([*declared, "__version__"])
+
+
 def test_nothing_heavy_is_imported_by_import_fastfid():
     code = (
         "import sys, fastfid, fastfid.cli\n"
@@ -156,6 +181,22 @@ def test_nothing_heavy_is_imported_by_import_fastfid():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_files_are_short():
+    """A file that has become short leaves LONGER_FILES."""
+    files = [*modules(), *(ROOT / "csrc").rglob("*.cpp")]
+    longer = {path for path in files if len(path.read_text().splitlines()) > FILE_LINES}
+    assert {path.relative_to(ROOT).as_posix() for path in longer} == LONGER_FILES
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_functions_are_short(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body if ast.get_docstring(node) is None else node.body[1:]
+            lines = node.end_lineno - body[0].lineno + 1 if body else 0
+            assert lines <= BODY_LINES, f"{path.name}: {node.name} has {lines} lines"
 
 
 def test_nothing_committed_names_this_machine_or_a_registry():

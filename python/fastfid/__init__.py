@@ -8,52 +8,32 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fastfid._version import __version__
+from fastfid._version import __version__ as __version__
 
+# For type checkers, which do not run __getattr__ below. "X as X" is how they are told that a name is handed on.
 if TYPE_CHECKING:
-    from fastfid._core import DeviceMoments, Moments, TraceResult, build_info, trace_sqrt_product
-    from fastfid.errors import (
-        BackendUnavailable,
-        DeviceError,
-        FastfidWarning,
-        ImageError,
-        NumericalError,
-        SkippedImagesWarning,
-        SuspiciousInputWarning,
-        WeightsError,
-    )
-    from fastfid.evaluation import Evaluation, compute_fid, compute_statistics, evaluate
-    from fastfid.extractor import FeatureExtractor
-    from fastfid.features.inception import InceptionV3
-    from fastfid.fid import FID
-    from fastfid.metrics.fid import frechet_distance
-    from fastfid.statistics import Statistics
-
-__all__ = [
-    "FID",
-    "BackendUnavailable",
-    "DeviceError",
-    "DeviceMoments",
-    "Evaluation",
-    "FastfidWarning",
-    "FeatureExtractor",
-    "ImageError",
-    "InceptionV3",
-    "Moments",
-    "NumericalError",
-    "SkippedImagesWarning",
-    "Statistics",
-    "SuspiciousInputWarning",
-    "TraceResult",
-    "WeightsError",
-    "__version__",
-    "build_info",
-    "compute_fid",
-    "compute_statistics",
-    "evaluate",
-    "frechet_distance",
-    "trace_sqrt_product",
-]
+    from fastfid._core import DeviceMoments as DeviceMoments
+    from fastfid._core import Moments as Moments
+    from fastfid._core import TraceResult as TraceResult
+    from fastfid._core import build_info as build_info
+    from fastfid._core import trace_sqrt_product as trace_sqrt_product
+    from fastfid.errors import BackendUnavailable as BackendUnavailable
+    from fastfid.errors import DeviceError as DeviceError
+    from fastfid.errors import FastfidWarning as FastfidWarning
+    from fastfid.errors import ImageError as ImageError
+    from fastfid.errors import NumericalError as NumericalError
+    from fastfid.errors import SkippedImagesWarning as SkippedImagesWarning
+    from fastfid.errors import SuspiciousInputWarning as SuspiciousInputWarning
+    from fastfid.errors import WeightsError as WeightsError
+    from fastfid.evaluation import Evaluation as Evaluation
+    from fastfid.evaluation import compute_fid as compute_fid
+    from fastfid.evaluation import compute_statistics as compute_statistics
+    from fastfid.evaluation import evaluate as evaluate
+    from fastfid.extractor import FeatureExtractor as FeatureExtractor
+    from fastfid.features.inception import InceptionV3 as InceptionV3
+    from fastfid.fid import FID as FID
+    from fastfid.metrics.fid import frechet_distance as frechet_distance
+    from fastfid.statistics import Statistics as Statistics
 
 # Names are loaded when first used (PEP 562): `fastfid --help` and two .npz files do not pay for ONNX Runtime.
 _HOME = {
@@ -80,6 +60,8 @@ _HOME = {
     "frechet_distance": "metrics.fid",
     "trace_sqrt_product": "_core",
 }
+
+__all__ = sorted([*_HOME, "__version__"])
 
 
 def __getattr__(name: str) -> Any:

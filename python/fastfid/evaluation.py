@@ -1,10 +1,9 @@
 """Two whole sets of images, or one: read once, fitted, compared."""
 
-import dataclasses
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Unpack, overload
 
 from fastfid import mistakes
@@ -12,12 +11,12 @@ from fastfid._console import warn
 from fastfid._progress import ProgressMode
 from fastfid._version import __version__
 from fastfid.assumptions import assume_protocols, dims_and_protocol
-from fastfid.cache import CacheMode, StatisticsCache, package_versions
-from fastfid.errors import SkippedImagesWarning, SuspiciousInputWarning
+from fastfid.cache import CacheMode, package_versions
+from fastfid.errors import SuspiciousInputWarning
 from fastfid.extractor import FeatureExtractor
 from fastfid.features.make import make_extractor
 from fastfid.metrics import make_metrics
-from fastfid.metrics.base import Accumulator, Metric, Result, Sample
+from fastfid.metrics.base import Metric, Result, Sample
 from fastfid.metrics.fid import FIDResult, FrechetInceptionDistance, distance_record
 from fastfid.options import (
     DEFAULT_DIMS,
@@ -29,144 +28,11 @@ from fastfid.options import (
     SourceOptions,
     check_options,
 )
-from fastfid.pipeline import DeviceFeed, Report, extract
 from fastfid.provenance import check_provenance, provenance_of
-from fastfid.sources import ImageSource, is_statistics_file, open_source
-from fastfid.sources.device import DeviceImages, callers_stream
+from fastfid.reading import ImageSet, Reading, load_known, open_images
 from fastfid.statistics import Statistics, check_compatible
 
 __all__ = ["Evaluation", "compute_fid", "compute_statistics", "evaluate"]
-
-
-@dataclass
-class _Set:
-    """One of the sets: statistics that were given, or a source that is to be read."""
-
-    known: Statistics | None
-    source: ImageSource | None = None  # what is read; None: statistics were given
-    entry: StatisticsCache | None = None
-    report: Report | None = None  # None: no image was read
-    seen: Mapping[str, Accumulator | Statistics] = field(default_factory=dict)  # by metric
-    name: str = ""
-    meta: Mapping[str, Any] = field(default_factory=dict)
-
-    def sample(self, metric: Metric) -> Sample:
-        """Return what the metric is to compare."""
-        if self.known is not None:
-            return Sample(self.known.name, self.known.meta, self.known)
-        return Sample(self.name, self.meta, self.seen[metric.name])
-
-    @property
-    def is_cached(self) -> bool:
-        """Whether it is made of images, of which none was read."""
-        return self.source is not None and self.report is None
-
-    @property
-    def skipped(self) -> list[dict[str, str]]:
-        """Name and reason of each image left out."""
-        return [{"name": name, "reason": why} for name, why in self.report.skipped] if self.report else []
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """What the sets of one evaluation share while their images are read."""
-
-    extractor: FeatureExtractor
-    metrics: Mapping[str, Metric]
-    num_workers: int | None
-    on_error: Literal["raise", "skip"]
-    max_errors: int | None
-    progress: ProgressMode
-    cache: CacheMode
-    opened_at: float  # before the sources were opened, seconds since the epoch
-    options: Mapping[str, Any]
-
-    def __post_init__(self) -> None:
-        for metric in self.metrics.values():
-            if missing := metric.needs - set(self.extractor.outputs):
-                raise ValueError(
-                    f"{metric.name}: needs the output {', '.join(sorted(missing))}; the extractor gives"
-                    f" {', '.join(self.extractor.outputs)}"
-                )
-
-    def entry(self, source: ImageSource) -> StatisticsCache | None:
-        """Return the source's place in the cache, if there is to be one; ValueError if it is not made of files."""
-        if not self.cache:
-            return None
-        decides = {
-            **provenance_of(self.extractor),
-            "device": self.extractor.device,
-            "runtime": self.extractor.runtime,
-            "options": dict(self.options),
-        }
-        return StatisticsCache(source, decides, by_content=self.cache == "hashes", opened_at=self.opened_at)
-
-    def fill(self, images: _Set, source: ImageSource) -> None:
-        """Read the source, or take it from its place in the cache."""
-        images.name = source.name
-        images.meta = {**provenance_of(self.extractor), "source": source.name}
-        if images.entry is None:
-            self._read(images, source)
-            return
-        # The cache keeps statistics: for a metric that wants more the images are read again.
-        in_cache = all(metric.is_of_statistics for metric in self.metrics.values())
-        if in_cache and (cached := images.entry.load()) is not None:
-            meta = dict(cached.meta)
-            for remark in meta.pop("remarks", ()):
-                warn(f"{source.name}: {remark}", SuspiciousInputWarning)
-            # The same files may have come under another name then.
-            images.meta = {**meta, "source": source.name}
-            kept = dataclasses.replace(cached, meta=images.meta, name=source.name)
-            images.seen = dict.fromkeys(self.metrics, kept)
-            return
-        self._read(images, source)
-        refusal = self._keep(images, images.entry)
-        if refusal:
-            warn(f"{source.name}: not kept in the cache: {refusal}")
-
-    def _keep(self, images: _Set, entry: StatisticsCache) -> str | None:
-        """Put the statistics of what was read into the cache; return why not, if they are not."""
-        report = images.report
-        if report is None or report.skipped:
-            return "images were skipped"
-        found = (metric.statistics(images.sample(metric)) for metric in self.metrics.values())
-        statistics = next((one for one in found if one is not None), None)
-        if statistics is None:
-            return "no metric makes statistics"
-        return entry.store(
-            dataclasses.replace(statistics, meta={**statistics.meta, "remarks": report.census.remarks()})
-        )
-
-    def _read(self, images: _Set, source: ImageSource) -> None:
-        accumulators = {name: metric.accumulator(self.extractor.outputs) for name, metric in self.metrics.items()}
-        images.seen = accumulators
-
-        def consume(outputs: Mapping[str, Any]) -> None:
-            for accumulator in accumulators.values():
-                accumulator.update(outputs)
-
-        if isinstance(source, DeviceImages) and (network := self.extractor.on_device(source.device)) is not None:
-            feed = DeviceFeed(network, consume)
-            feed.add(source, callers_stream(source.tensor))
-            feed.flush()
-            images.report = Report(n=len(source))
-            return
-        report = images.report = extract(
-            source,
-            self.extractor,
-            consume,
-            num_workers=self.num_workers,
-            on_error=self.on_error,
-            max_errors=self.max_errors,
-            progress=self.progress,
-            description=source.name,
-        )
-        if report.skipped:
-            shown = ", ".join(f"{name} ({reason})" for name, reason in report.skipped[:5])
-            more = ", ..." if len(report.skipped) > 5 else ""
-            warn(f"{source.name}: skipped {len(report.skipped)} unreadable images: {shown}{more}", SkippedImagesWarning)
-        for remark in report.census.remarks():
-            warn(f"{source.name}: {remark}", SuspiciousInputWarning)
 
 
 @dataclass(frozen=True)
@@ -240,34 +106,6 @@ class Evaluation(Mapping[str, Result]):
             "versions": {"fastfid": __version__, **package_versions()},
             "seconds": dict(self.seconds),
         }
-
-
-def _open(source: Any, options: Mapping[str, Any]) -> ImageSource:
-    opened = open_source(source, **options)
-    for note in opened.notes:
-        warn(note)
-    try:
-        found = len(opened)
-    except TypeError:  # a stream: it is counted as it is read
-        return opened
-    if found < 2:
-        raise ValueError(f"{opened.name}: a covariance needs at least 2 images, got {found}")
-    return opened
-
-
-def load_known(source: Any, key: str | None = None) -> Statistics | None:
-    """Return the statistics that `source` is or names, or None where images must be read.
-
-    Raises
-    ------
-    ValueError
-        It is a statistics file, but a bad one.
-    """
-    if isinstance(source, Statistics):
-        return source
-    if isinstance(source, str | os.PathLike) and is_statistics_file(source, key):
-        return Statistics.load(source)
-    return None
 
 
 def compute_statistics(
@@ -373,14 +211,14 @@ def compute_statistics(
     if known is not None:
         return known
     opened_at = time.time()
-    opened = _open(source, options)
+    opened = open_images(source, options)
     if extractor is None:
         extractor = make_extractor(dims or DEFAULT_DIMS, protocol or DEFAULT_PROTOCOL, device, weights, precision)
     metric = FrechetInceptionDistance()
-    reading = _Reading(
+    reading = Reading(
         extractor, {metric.name: metric}, num_workers, on_error, max_errors, progress, cache, opened_at, options
     )
-    images = _Set(None, opened, reading.entry(opened))
+    images = ImageSet(None, opened, reading.entry(opened))
     reading.fill(images, opened)
     return metric.statistics(images.sample(metric))
 
@@ -442,28 +280,22 @@ def evaluate(
     if remark := mistakes.same_place(real, fake, recursive=options.get("recursive", False)):
         warn(remark, SuspiciousInputWarning)
     # Whatever can be refused without the network is refused before it runs.
-    sets = [_Set(load_known(source, options.get("key"))) for source in (real, fake)]
+    sets = [ImageSet(load_known(source, options.get("key"))) for source in (real, fake)]
     for one, source in zip(sets, (real, fake), strict=True):
-        one.source = _open(source, options) if one.known is None else None
+        one.source = open_images(source, options) if one.known is None else None
     file = next((one.known for one in sets if one.known is not None), None)
     if file is not None:
         asked = {name: metric.beside(file) for name, metric in asked.items()}
     reading = None
     if any(one.known is None for one in sets):
         if extractor is None:
-            dims, protocol = dims_and_protocol(dims, protocol, file)
-            if file is not None:  # before weights are fetched in vain
-                wanted = {"protocol": protocol, "precision": precision}
-                check_provenance(file.name, file.meta, "this run", wanted, force=force, is_run=True)
-            extractor = make_extractor(dims, protocol, device, weights, precision)
-        elif file is not None and file.d != extractor.dims:
-            raise ValueError(f"{file.name} has {file.d} dims, the extractor gives {extractor.dims}")
+            extractor = _make_extractor_beside(file, dims, protocol, device, weights, precision, force)
         if file is not None:
-            check_provenance(file.name, file.meta, "this run", provenance_of(extractor), force=force, is_run=True)
-        reading = _Reading(extractor, asked, num_workers, on_error, max_errors, progress, cache, opened_at, options)
+            _check_extractor_beside(file, extractor, force)
+        reading = Reading(extractor, asked, num_workers, on_error, max_errors, progress, cache, opened_at, options)
         for one in sets:
             one.entry = reading.entry(one.source) if one.source is not None else None
-    assumed = assume_protocols([one.known for one in sets], extractor.protocol if reading and extractor else None)
+    assumed = assume_protocols([one.known for one in sets], reading.extractor.protocol if reading else None)
     loaded = time.perf_counter()
     for one in sets:
         if reading is not None and one.source is not None:
@@ -493,6 +325,30 @@ def evaluate(
             "total": finished - started,
         },
     )
+
+
+def _make_extractor_beside(
+    file: Statistics | None,
+    dims: int | None,
+    protocol: str | None,
+    device: str | int,
+    weights: str | os.PathLike[str] | None,
+    precision: str,
+    force: bool,
+) -> FeatureExtractor:
+    """Return the Inception network for the images; what is not asked for is as in the other set's statistics."""
+    dims, protocol = dims_and_protocol(dims, protocol, file)
+    if file is not None:  # before weights are fetched in vain
+        wanted = {"protocol": protocol, "precision": precision}
+        check_provenance(file.name, file.meta, "this run", wanted, force=force, is_run=True)
+    return make_extractor(dims, protocol, device, weights, precision)
+
+
+def _check_extractor_beside(file: Statistics, extractor: FeatureExtractor, force: bool) -> None:
+    """Raise ValueError unless the extractor's features can be compared with the other set's statistics."""
+    if file.d != extractor.dims:
+        raise ValueError(f"{file.name} has {file.d} dims, the extractor gives {extractor.dims}")
+    check_provenance(file.name, file.meta, "this run", provenance_of(extractor), force=force, is_run=True)
 
 
 @overload

@@ -80,7 +80,7 @@ def networks(weights):
 @pytest.fixture
 def small_networks(networks, both, monkeypatch):
     """Our network in place of theirs and of ours, for what takes no ``custom_feat_extractor``."""
-    for module in (*both, importlib.import_module("cleanfid.wrappers"), wrappers):
+    for module in (both[0], importlib.import_module("cleanfid.wrappers"), features, wrappers):
         monkeypatch.setattr(
             module, "build_feature_extractor", lambda mode, device=None, use_dataparallel=True: networks[mode]
         )
@@ -658,7 +658,7 @@ def test_better_no_file_counts_twice_where_names_ignore_case(both, tiny, monkeyp
         return [file for file in files if fnmatch.fnmatch(os.path.basename(file).lower(), name[1:].lower())]
 
     monkeypatch.setattr(both[0], "glob", ignoring_case)
-    monkeypatch.setattr(fid.glob, "glob", ignoring_case)
+    monkeypatch.setattr(glob, "glob", ignoring_case)
     expected, found = of_both(both, lambda m: len(m.get_folder_features(tiny[0], Means(), **OPTIONS)))
     assert (expected, found) == (18, 9)
 

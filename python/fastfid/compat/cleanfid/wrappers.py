@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfid.compat.cleanfid._network import to_chw
 from fastfid.compat.cleanfid.features import build_feature_extractor, check_model
-from fastfid.compat.cleanfid.fid import fid_from_feats, to_chw
+from fastfid.compat.cleanfid.fid import fid_from_feats
 from fastfid.compat.cleanfid.resize import build_resizer
 
 if TYPE_CHECKING:

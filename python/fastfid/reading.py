@@ -1,0 +1,181 @@
+"""Sets of images on their way to the metrics: opened, read once by one network, or taken from the cache."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fastfid._console import warn
+from fastfid._progress import ProgressMode
+from fastfid.cache import CacheMode, StatisticsCache
+from fastfid.errors import SkippedImagesWarning, SuspiciousInputWarning
+from fastfid.extractor import FeatureExtractor
+from fastfid.metrics.base import Accumulator, Metric, Sample
+from fastfid.pipeline import DeviceFeed, Report, extract
+from fastfid.provenance import provenance_of
+from fastfid.sources import ImageSource, is_statistics_file, open_source
+from fastfid.sources.device import DeviceImages, callers_stream
+from fastfid.statistics import Statistics
+
+__all__ = ["ImageSet", "Reading", "load_known", "open_images"]
+
+
+def load_known(source: Any, key: str | None = None) -> Statistics | None:
+    """Return the statistics that `source` is or names, or None where images must be read.
+
+    Raises
+    ------
+    ValueError
+        It is a statistics file, but a bad one.
+    """
+    if isinstance(source, Statistics):
+        return source
+    if isinstance(source, str | os.PathLike) and is_statistics_file(source, key):
+        return Statistics.load(source)
+    return None
+
+
+def open_images(source: Any, options: Mapping[str, Any]) -> ImageSource:
+    """Open a source and repeat its notes; ValueError if it is known to have fewer than two images."""
+    opened = open_source(source, **options)
+    for note in opened.notes:
+        warn(note)
+    try:
+        found = len(opened)
+    except TypeError:  # a stream: it is counted as it is read
+        return opened
+    if found < 2:
+        raise ValueError(f"{opened.name}: a covariance needs at least 2 images, got {found}")
+    return opened
+
+
+@dataclass
+class ImageSet:
+    """One of the sets: statistics that were given, or a source that is to be read."""
+
+    known: Statistics | None
+    source: ImageSource | None = None  # what is read; None: statistics were given
+    entry: StatisticsCache | None = None
+    report: Report | None = None  # None: no image was read
+    seen: Mapping[str, Accumulator | Statistics] = field(default_factory=dict)  # by metric
+    name: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def sample(self, metric: Metric) -> Sample:
+        """Return what the metric is to compare."""
+        if self.known is not None:
+            return Sample(self.known.name, self.known.meta, self.known)
+        return Sample(self.name, self.meta, self.seen[metric.name])
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether it is made of images, of which none was read."""
+        return self.source is not None and self.report is None
+
+    @property
+    def skipped(self) -> list[dict[str, str]]:
+        """Name and reason of each image left out."""
+        return [{"name": name, "reason": why} for name, why in self.report.skipped] if self.report else []
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the sets of one evaluation share while their images are read."""
+
+    extractor: FeatureExtractor
+    metrics: Mapping[str, Metric]
+    num_workers: int | None
+    on_error: Literal["raise", "skip"]
+    max_errors: int | None
+    progress: ProgressMode
+    cache: CacheMode
+    opened_at: float  # before the sources were opened, seconds since the epoch
+    options: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for metric in self.metrics.values():
+            if missing := metric.needs - set(self.extractor.outputs):
+                raise ValueError(
+                    f"{metric.name}: needs the output {', '.join(sorted(missing))}; the extractor gives"
+                    f" {', '.join(self.extractor.outputs)}"
+                )
+
+    def entry(self, source: ImageSource) -> StatisticsCache | None:
+        """Return the source's place in the cache, if there is to be one; ValueError if it is not made of files."""
+        if not self.cache:
+            return None
+        decides = {
+            **provenance_of(self.extractor),
+            "device": self.extractor.device,
+            "runtime": self.extractor.runtime,
+            "options": dict(self.options),
+        }
+        return StatisticsCache(source, decides, by_content=self.cache == "hashes", opened_at=self.opened_at)
+
+    def fill(self, images: ImageSet, source: ImageSource) -> None:
+        """Read the source, or take it from its place in the cache."""
+        images.name = source.name
+        images.meta = {**provenance_of(self.extractor), "source": source.name}
+        if images.entry is None:
+            self._read(images, source)
+            return
+        # The cache keeps statistics: for a metric that wants more the images are read again.
+        in_cache = all(metric.is_of_statistics for metric in self.metrics.values())
+        if in_cache and (cached := images.entry.load()) is not None:
+            meta = dict(cached.meta)
+            for remark in meta.pop("remarks", ()):
+                warn(f"{source.name}: {remark}", SuspiciousInputWarning)
+            # The same files may have come under another name then.
+            images.meta = {**meta, "source": source.name}
+            kept = dataclasses.replace(cached, meta=images.meta, name=source.name)
+            images.seen = dict.fromkeys(self.metrics, kept)
+            return
+        self._read(images, source)
+        refusal = self._keep(images, images.entry)
+        if refusal:
+            warn(f"{source.name}: not kept in the cache: {refusal}")
+
+    def _keep(self, images: ImageSet, entry: StatisticsCache) -> str | None:
+        """Put the statistics of what was read into the cache; return why not, if they are not."""
+        report = images.report
+        if report is None or report.skipped:
+            return "images were skipped"
+        found = (metric.statistics(images.sample(metric)) for metric in self.metrics.values())
+        statistics = next((one for one in found if one is not None), None)
+        if statistics is None:
+            return "no metric makes statistics"
+        return entry.store(
+            dataclasses.replace(statistics, meta={**statistics.meta, "remarks": report.census.remarks()})
+        )
+
+    def _read(self, images: ImageSet, source: ImageSource) -> None:
+        accumulators = {name: metric.accumulator(self.extractor.outputs) for name, metric in self.metrics.items()}
+        images.seen = accumulators
+
+        def consume(outputs: Mapping[str, Any]) -> None:
+            for accumulator in accumulators.values():
+                accumulator.update(outputs)
+
+        if isinstance(source, DeviceImages) and (network := self.extractor.on_device(source.device)) is not None:
+            feed = DeviceFeed(network, consume)
+            feed.add(source, callers_stream(source.tensor))
+            feed.flush()
+            images.report = Report(n=len(source))
+            return
+        report = images.report = extract(
+            source,
+            self.extractor,
+            consume,
+            num_workers=self.num_workers,
+            on_error=self.on_error,
+            max_errors=self.max_errors,
+            progress=self.progress,
+            description=source.name,
+        )
+        if report.skipped:
+            shown = ", ".join(f"{name} ({reason})" for name, reason in report.skipped[:5])
+            more = ", ..." if len(report.skipped) > 5 else ""
+            warn(f"{source.name}: skipped {len(report.skipped)} unreadable images: {shown}{more}", SkippedImagesWarning)
+        for remark in report.census.remarks():
+            warn(f"{source.name}: {remark}", SuspiciousInputWarning)
