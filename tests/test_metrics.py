@@ -2,18 +2,24 @@
 
 import dataclasses
 import json
+import os
+import pickle
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from metric_cases import METRIC_CASES
+from PIL import Image
 from stubs import GridMeans
 
-from fastfid import Statistics, _core, compute_fid, evaluate
+from fastfid import FID, Statistics, _core, compute_fid, compute_statistics, evaluate
 from fastfid.cli import main
+from fastfid.errors import FastfidWarning
 from fastfid.metrics import METRICS, make_metrics
 from fastfid.metrics.base import Sample
 from fastfid.metrics.fid import FrechetInceptionDistance
+from fastfid.metrics.moments import FeatureMoments
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(METRICS)
@@ -274,6 +280,115 @@ def test_outputs_of_an_extractor_go_to_who_needs_them(pictures):
         evaluate(*pictures, extractor=extractor)
 
 
+class OfFirst(FrechetInceptionDistance):
+    """The FID's formula on another output than the features."""
+
+    name = "first"
+    needs = frozenset({"first"})
+
+    def accumulator(self, lengths):
+        return FeatureMoments(lengths["first"], output="first")
+
+
+def test_the_cache_and_statistics_are_of_the_features(tmp_path, monkeypatch, pictures):
+    """What another output gave is never taken for the features, nor the other way round."""
+    monkeypatch.setenv("FASTFID_CACHE", str(tmp_path / "cache"))
+    folders = []
+    for name, side in zip("ab", pictures, strict=True):
+        folders.append(tmp_path / name)
+        folders[-1].mkdir()
+        for i, picture in enumerate(side):
+            path = folders[-1] / f"{i:02}.png"
+            Image.fromarray(picture).save(path)
+            os.utime(path, (1, 1))
+    monkeypatch.setattr("fastfid.cache._CLOCK_S", -1e9)  # files of just now may be kept
+    truth = evaluate(*folders, metrics=("fid", OfFirst()), extractor=TwoOutputs())
+    assert truth["first"].value != truth["fid"].value
+    with pytest.warns(FastfidWarning, match="not kept in the cache: no metric makes statistics"):
+        assert evaluate(*folders, metrics=(OfFirst(),), extractor=TwoOutputs(), cache=True)["first"] == truth["first"]
+    for _ in range(2):
+        found = evaluate(*folders, metrics=("fid", OfFirst()), extractor=TwoOutputs(), cache=True)
+        assert [found[name] for name in truth] == [truth[name] for name in truth]
+    kept = evaluate(*folders, extractor=TwoOutputs(), cache=True)
+    assert kept.cached == {"real": True, "fake": True}
+    assert kept["fid"].value == pytest.approx(truth["fid"].value, rel=1e-9)
+    statistics = Statistics(np.zeros(12), np.eye(12), n=100, name="file")
+    with pytest.raises(ValueError, match="first: needs the images of both sides; file holds statistics only"):
+        evaluate(statistics, folders[1], metrics=(OfFirst(),), extractor=TwoOutputs())
+
+
+@pytest.mark.parametrize(
+    ("outputs", "kind", "text"),
+    [
+        (["features"], TypeError, r"Old\.outputs: expected a dict of names and positive lengths, got \['features'\]"),
+        ({"features": 0}, TypeError, "expected a dict of names and positive lengths"),
+        ({"features": 11}, ValueError, "expected 'features' of dims = 12, got {'features': 11}"),
+        ({"logits": 3}, ValueError, "expected 'features' of dims = 12"),
+    ],
+)
+def test_outputs_that_are_none(pictures, outputs, kind, text):
+    class Old(GridMeans):
+        def __init__(self):
+            super().__init__()
+            self.outputs = outputs
+
+    for call in (lambda: evaluate(*pictures, extractor=Old()), lambda: FID(extractor=Old())):
+        with pytest.raises(kind, match=text):
+            call()
+
+
+def test_features_that_are_no_numpy_array(pictures):
+    class Listed(GridMeans):
+        def forward(self, batch):
+            return super().forward(batch).tolist()
+
+    with pytest.raises(TypeError, match=r"Listed\.forward: expected features as a NumPy array, got list"):
+        evaluate(*pictures, extractor=Listed())
+
+
+@pytest.mark.parametrize(
+    ("metrics", "text"),
+    [
+        ([FrechetInceptionDistance], "metrics: expected names or objects of fastfid.metrics.base.Metric, got <class"),
+        ([3], "got 3"),
+        (None, "metrics: expected a list of names or metrics, got None"),
+        (FrechetInceptionDistance(), "metrics: expected a list of names or metrics, got Frechet"),
+    ],
+)
+def test_what_is_no_metric(pictures, metrics, text):
+    with pytest.raises(TypeError, match=text):
+        evaluate(*pictures, metrics=metrics, extractor=GridMeans())
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [({"tol": -1.0}, "tol: expected None or a positive number, got -1.0"), ({"groups": 1}, "groups: expected 0, or 2")],
+)
+def test_options_of_the_fid_are_checked_at_once(options, text):
+    with pytest.raises(ValueError, match=text):
+        FrechetInceptionDistance(**options)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda *sides: evaluate(*sides, tol=1e-6), "tol is of compute_fid and FrechetInceptionDistance"),
+        (lambda *sides: compute_fid(*sides, metrics=["kid"]), "metrics is of fastfid.evaluate"),
+        (lambda *sides: evaluate(*sides, metric=["kid"]), "did you mean metrics?"),
+        (lambda *sides: compute_statistics(sides[0], force=True), "force is of compute_fid"),
+    ],
+)
+def test_keywords_of_other_functions(pictures, call, text):
+    with pytest.raises(TypeError, match=re.escape(text)):
+        call(*pictures)
+
+
+def test_an_evaluation_keeps_no_rows(pictures):
+    evaluation = evaluate(*pictures, metrics=NAMES, extractor=GridMeans())
+    assert len(pickle.dumps(evaluation)) < 3000
+    assert pickle.loads(pickle.dumps(evaluation))["fid"] == evaluation["fid"]
+
+
 def test_metrics_are_made_in_their_order():
     assert list(make_metrics(NAMES[::-1])) == NAMES[::-1]
 
@@ -315,8 +430,6 @@ def test_metrics_that_the_command_line_does_not_know(capfd):
 
 
 def test_states_of_the_first_version_still_load():
-    from fastfid import FID
-
     stored = json.loads((ROOT / "tests" / "data" / "fid_state.json").read_text())
 
     def restored(value):

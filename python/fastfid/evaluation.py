@@ -16,7 +16,7 @@ from fastfid.errors import SuspiciousInputWarning
 from fastfid.extractor import FeatureExtractor
 from fastfid.features.make import make_extractor
 from fastfid.metrics import make_metrics
-from fastfid.metrics.base import Metric, Result, Sample
+from fastfid.metrics.base import Metric, Result, Sample, beside_statistics
 from fastfid.metrics.fid import FIDResult, FrechetInceptionDistance, distance_record
 from fastfid.options import (
     DEFAULT_DIMS,
@@ -26,13 +26,38 @@ from fastfid.options import (
     PrecisionName,
     ProtocolName,
     SourceOptions,
+    check_keywords,
     check_options,
 )
 from fastfid.provenance import check_provenance, provenance_of
 from fastfid.reading import ImageSet, Reading, load_known, open_images
 from fastfid.statistics import Statistics, check_compatible
 
-__all__ = ["Evaluation", "compute_fid", "compute_statistics", "evaluate"]
+__all__ = ["EvaluatedSet", "Evaluation", "compute_fid", "compute_statistics", "evaluate"]
+
+
+@dataclass(frozen=True)
+class EvaluatedSet:
+    """One of the two sets of an :class:`Evaluation`.
+
+    Attributes
+    ----------
+    name : str
+        What messages call the set.
+    meta : dict
+        The provenance of its features.
+    n : int or None
+        Number of images; None where statistics do not say.
+    """
+
+    name: str
+    meta: Mapping[str, Any]
+    n: int | None
+
+    @classmethod
+    def of(cls, sample: Sample) -> "EvaluatedSet":
+        """Return what remains of a sample when its images are no longer needed."""
+        return cls(sample.name, sample.meta, sample.n)
 
 
 @dataclass(frozen=True)
@@ -43,7 +68,7 @@ class Evaluation(Mapping[str, Result]):
     ----------
     results : dict of str to Result
         By metric, in the order in which they were asked for.
-    real, fake : Sample
+    real, fake : EvaluatedSet
         Name, provenance and number of images of the two sets.
     dims : int
         Features of an image.
@@ -63,8 +88,8 @@ class Evaluation(Mapping[str, Result]):
     """
 
     results: Mapping[str, Result]
-    real: Sample
-    fake: Sample
+    real: EvaluatedSet
+    fake: EvaluatedSet
     dims: int
     assumed_protocol: Mapping[str, str | None]
     skipped: Mapping[str, list[dict[str, str]]]
@@ -285,7 +310,7 @@ def evaluate(
         one.source = open_images(source, options) if one.known is None else None
     file = next((one.known for one in sets if one.known is not None), None)
     if file is not None:
-        asked = {name: metric.beside(file) for name, metric in asked.items()}
+        asked = {name: beside_statistics(metric, file) for name, metric in asked.items()}
     reading = None
     if any(one.known is None for one in sets):
         if extractor is None:
@@ -311,8 +336,8 @@ def evaluate(
     first = next(iter(asked.values()))
     return Evaluation(
         results,
-        a.sample(first),
-        b.sample(first),
+        EvaluatedSet.of(a.sample(first)),
+        EvaluatedSet.of(b.sample(first)),
         reading.extractor.dims if reading else sets[0].known.d,  # type: ignore[union-attr]  # one of the two is there
         dict(zip(("real", "fake"), assumed, strict=True)),
         {"real": a.skipped, "fake": b.skipped},
@@ -415,6 +440,7 @@ def compute_fid(
     >>> record["numerical_lower"] <= record["fid"] <= record["numerical_upper"], record["n"]
     (True, {'real': 4, 'fake': 4})
     """
+    check_keywords(options)
     metric = FrechetInceptionDistance(tol=tol, uncertainty=uncertainty, needs_bias=return_info)
     evaluation = evaluate(
         real,

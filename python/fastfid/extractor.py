@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastfid.sources.device import DeviceImages
 
-__all__ = ["FEATURES", "DeviceBatch", "DeviceNetwork", "FeatureExtractor", "check_extractor"]
+__all__ = ["FEATURES", "DeviceBatch", "DeviceNetwork", "FeatureExtractor", "check_extractor", "outputs_of"]
 
 # The output that every extractor has: one feature vector an image.
 FEATURES = "features"
@@ -68,6 +68,24 @@ def check_extractor(extractor: Any) -> None:
         raise TypeError(
             f"extractor: {kind} lacks {', '.join(missing)} (see the attributes of fastfid.FeatureExtractor)"
         )
+    outputs_of(extractor)
+
+
+def outputs_of(extractor: "FeatureExtractor") -> Mapping[str, int]:
+    """Return the outputs by name, and their lengths; TypeError or ValueError where the extractor's are none."""
+    outputs = extractor.outputs
+    if outputs is None:
+        return {FEATURES: extractor.dims}
+    kind = type(extractor).__name__
+    if not isinstance(outputs, Mapping) or not all(
+        isinstance(name, str) and isinstance(length, int) and length > 0 for name, length in outputs.items()
+    ):
+        raise TypeError(f"extractor: {kind}.outputs: expected a dict of names and positive lengths, got {outputs!r}")
+    if outputs.get(FEATURES) != extractor.dims:
+        raise ValueError(
+            f"extractor: {kind}.outputs: expected {FEATURES!r} of dims = {extractor.dims}, got {dict(outputs)}"
+        )
+    return outputs
 
 
 _REQUIRED = ("dims", "identity", "protocol", "precision", "device", "batch_size")
@@ -102,6 +120,9 @@ class FeatureExtractor(ABC):
     mixed_sizes : bool
         May the images of one source give inputs of different shapes? Then a batch is cut short where the shape changes;
         otherwise it is an error.
+    outputs : dict of str to int, optional
+        The outputs by name, and the length of an image's vector in each; ``"features"`` among them, of `dims`. Default:
+        None, the features alone.
 
     Examples
     --------
@@ -128,6 +149,7 @@ class FeatureExtractor(ABC):
     concurrency: int = 1
     input_shape: tuple[int, ...] | None = None
     mixed_sizes: bool = False
+    outputs: Mapping[str, int] | None = None
 
     @abstractmethod
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[Any]:
@@ -145,11 +167,6 @@ class FeatureExtractor(ABC):
                 f" got {prepared.dtype} {prepared.shape}"
             )
         out[...] = prepared
-
-    @property
-    def outputs(self) -> Mapping[str, int]:
-        """The outputs by name, and the length of an image's vector in each; by default the features alone."""
-        return {FEATURES: self.dims}
 
     @abstractmethod
     def forward(self, batch: NDArray[Any]) -> NDArray[np.float32] | Mapping[str, NDArray[np.float32]]:

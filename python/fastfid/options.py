@@ -22,6 +22,7 @@ __all__ = [
     "PrecisionName",
     "ProtocolName",
     "SourceOptions",
+    "check_keywords",
     "check_options",
 ]
 
@@ -116,13 +117,22 @@ def check_options(
     if extractor is not None:
         check_extractor(extractor)
     check_precision_name(precision)
-    unknown = set(options) - set(SourceOptions.__annotations__)
-    if unknown:
-        raise TypeError(_unknown_keyword(sorted(unknown)))
+    check_keywords(options)
 
 
-def _unknown_keyword(unknown: list[str]) -> str:
-
-    close = difflib.get_close_matches(unknown[0], [*FIDOptions.__annotations__, "return_info"], n=1)
+def check_keywords(options: Mapping[str, Any]) -> None:
+    """Refuse keywords that say nothing of how a source is read, with what may be meant."""
+    unknown = sorted(set(options) - set(SourceOptions.__annotations__))
+    if not unknown:
+        return
+    homes = {
+        "metrics": "fastfid.evaluate",
+        **dict.fromkeys(("tol", "uncertainty"), "compute_fid and FrechetInceptionDistance"),
+        **dict.fromkeys(("force", "return_info"), "compute_fid"),
+    }
+    known = [*FIDOptions.__annotations__, "return_info", "metrics"]
+    close = [name for name in difflib.get_close_matches(unknown[0], known, n=2) if name != unknown[0]]
     hint = f"; did you mean {close[0]}?" if close else ""
-    return f"unexpected keyword arguments: {', '.join(unknown)}{hint}"
+    if unknown[0] in homes:
+        hint = f"; {unknown[0]} is of {homes[unknown[0]]}"
+    raise TypeError(f"unexpected keyword arguments: {', '.join(unknown)}{hint}")

@@ -10,8 +10,8 @@ from fastfid._console import warn
 from fastfid._progress import ProgressMode
 from fastfid.cache import CacheMode, StatisticsCache
 from fastfid.errors import SkippedImagesWarning, SuspiciousInputWarning
-from fastfid.extractor import FeatureExtractor
-from fastfid.metrics.base import Accumulator, Metric, Sample
+from fastfid.extractor import FEATURES, FeatureExtractor, outputs_of
+from fastfid.metrics.base import Accumulator, Metric, Sample, takes_statistics
 from fastfid.pipeline import DeviceFeed, Report, extract
 from fastfid.provenance import provenance_of
 from fastfid.sources import ImageSource, is_statistics_file, open_source
@@ -94,11 +94,12 @@ class Reading:
     options: Mapping[str, Any]
 
     def __post_init__(self) -> None:
+        outputs = outputs_of(self.extractor)
         for metric in self.metrics.values():
-            if missing := metric.needs - set(self.extractor.outputs):
+            if missing := set(metric.needs) - set(outputs):
                 raise ValueError(
                     f"{metric.name}: needs the output {', '.join(sorted(missing))}; the extractor gives"
-                    f" {', '.join(self.extractor.outputs)}"
+                    f" {', '.join(outputs)}"
                 )
 
     def entry(self, source: ImageSource) -> StatisticsCache | None:
@@ -121,7 +122,7 @@ class Reading:
             self._read(images, source)
             return
         # The cache keeps statistics: for a metric that wants more the images are read again.
-        in_cache = all(metric.is_of_statistics for metric in self.metrics.values())
+        in_cache = all(takes_statistics(metric) for metric in self.metrics.values())
         if in_cache and (cached := images.entry.load()) is not None:
             meta = dict(cached.meta)
             for remark in meta.pop("remarks", ()):
@@ -141,7 +142,8 @@ class Reading:
         report = images.report
         if report is None or report.skipped:
             return "images were skipped"
-        found = (metric.statistics(images.sample(metric)) for metric in self.metrics.values())
+        of_features = (metric for metric in self.metrics.values() if set(metric.needs) == {FEATURES})
+        found = (metric.statistics(images.sample(metric)) for metric in of_features)
         statistics = next((one for one in found if one is not None), None)
         if statistics is None:
             return "no metric makes statistics"
@@ -150,7 +152,7 @@ class Reading:
         )
 
     def _read(self, images: ImageSet, source: ImageSource) -> None:
-        accumulators = {name: metric.accumulator(self.extractor.outputs) for name, metric in self.metrics.items()}
+        accumulators = {name: metric.accumulator(outputs_of(self.extractor)) for name, metric in self.metrics.items()}
         images.seen = accumulators
 
         def consume(outputs: Mapping[str, Any]) -> None:

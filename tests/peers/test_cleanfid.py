@@ -30,6 +30,7 @@ from fastfid.compat.cleanfid import features, fid, resize, wrappers
 from fastfid.evaluation import compute_fid
 from fastfid.features.make import make_extractor
 from fastfid.features.weights import IDENTITY
+from fastfid.metrics.kid import unbiased_mmd2
 
 CPU = torch.device("cpu")
 QUIET = {"device": CPU, "verbose": False}
@@ -356,6 +357,12 @@ def test_kid_of_the_same_subsets(both, subsets, size):
     np.random.seed(11)  # noqa: NPY002
     expected = both[0].kernel_distance(x, y, subsets, size)
     assert_same(both[1].kernel_distance(x, y, subsets, size, seed=11), expected, rel=1e-9)
+
+
+def test_the_kid_of_all_images_is_kernel_distance_over_one_subset_of_all(both):
+    rng = np.random.default_rng(4)
+    x, y = (rng.standard_normal((300, 64)).astype(np.float32) + shift for shift in (0, np.float32(0.2)))
+    assert_same(unbiased_mmd2(x, y)[0], both[0].kernel_distance(x, y, 1, 300), rel=1e-5)  # theirs is in float32
 
 
 @pytest.mark.parametrize("mode", MODES)

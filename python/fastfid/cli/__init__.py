@@ -37,6 +37,8 @@ def _parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
 def _run_fid(argv: Sequence[str]) -> int:
     parser = PARSERS[""]()
     args = _parse(parser, argv)
+    if args.uncertainty and args.metrics and "fid" not in args.metrics:
+        parser.error("--uncertainty: is the standard error of the FID, which --metrics does not name")
     if args.save_stats:
         for option in ("json", "uncertainty", "force", "metrics"):
             if getattr(args, option):

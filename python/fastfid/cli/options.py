@@ -41,6 +41,7 @@ examples:
   fastfid stats real/ -o real.npz                once
   fastfid real.npz generated.zip --json          then often, with numerical bounds, n and versions
   fastfid real/ generated/ --protocol clean      another preprocessing; docs/protocols.md
+  fastfid real/ generated/ --metrics fid,kid     several metrics from one pass; docs/metrics.md
 
 environment: FASTFID_WEIGHTS (a weights file), FASTFID_CACHE (folder of the weights and of --cache), FASTFID_NUM_THREADS
 (like --threads; then OMP_NUM_THREADS). exit codes: 0, 1 failure (one sentence on stderr), 2 usage, 130 interrupted.
@@ -321,13 +322,6 @@ def _weights_parser() -> Parser:
 
 def _info_parser() -> Parser:
     parser = Parser(prog="fastfid info", description="Facts of the build and of this machine, for a bug report.")
-    parser.add_argument(
-        "--metrics",
-        type=_metrics,
-        metavar="NAMES",
-        help=f"metrics from one pass over the images, with commas between: {', '.join(METRICS)} (docs/metrics.md); "
-        "default: the FID, printed as pytorch-fid does",
-    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 

@@ -58,6 +58,15 @@ METRICS = {
 }
 
 
+def _check_metric(metric: object) -> None:
+    from fastfid.metrics.base import Metric  # loads NumPy
+
+    if not isinstance(metric, Metric):
+        raise TypeError(f"metrics: expected names or objects of fastfid.metrics.base.Metric, got {metric!r}")
+    if isinstance(metric.needs, str) or not all(isinstance(output, str) for output in metric.needs):
+        raise TypeError(f"metrics: {metric.name}.needs: expected a set of names of outputs, got {metric.needs!r}")
+
+
 def make_metrics(names: "Iterable[str | Metric]") -> "dict[str, Metric]":
     """Return the metrics of these names, in their order; metrics with options of their own pass as they are.
 
@@ -65,14 +74,19 @@ def make_metrics(names: "Iterable[str | Metric]") -> "dict[str, Metric]":
     ------
     ValueError
         A name is unknown or comes twice, or there is none.
+    TypeError
+        Something is neither a name nor a metric.
     """
     if isinstance(names, str):
         raise ValueError(f"metrics: expected a list of names, such as ({names!r},); got {names!r}")
+    if not isinstance(names, Iterable):
+        raise TypeError(f"metrics: expected a list of names or metrics, got {names!r}")
     made: dict[str, Metric] = {}
     for name in names:
         if isinstance(name, str) and name not in METRICS:
             raise ValueError(f"metrics: expected names among {', '.join(METRICS)}; got {name!r}")
         metric = METRICS[name].make() if isinstance(name, str) else name
+        _check_metric(metric)
         if metric.name in made:
             raise ValueError(f"metrics: {metric.name} comes twice")
         made[metric.name] = metric

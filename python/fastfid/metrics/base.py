@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
+import numpy as np
+
+from fastfid.extractor import FEATURES
 from fastfid.statistics import Statistics
 
-__all__ = ["Accumulator", "Metric", "Result", "Sample"]
+__all__ = ["Accumulator", "Metric", "Result", "Sample", "beside_statistics", "takes_statistics"]
 
 
 class Accumulator(Protocol):
@@ -82,7 +85,10 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON types."""
-        return dataclasses.asdict(self)
+        return {
+            key: float(value) if isinstance(value, np.floating) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
 
 
 class Metric(ABC):
@@ -123,21 +129,37 @@ class Metric(ABC):
             A set is too small, or the two do not fit together. The message names it.
         """
 
-    def beside(self, statistics: Statistics) -> "Metric":
-        """Return the metric for a comparison in which one set is given as statistics.
-
-        Raises
-        ------
-        ValueError
-            The metric needs the images of both sets.
-        """
-        raise ValueError(f"{self.name}: needs the images of both sides; {statistics.name} holds statistics only")
-
     @property
     def is_of_statistics(self) -> bool:
-        """Whether :class:`Statistics` of a set hold all that the metric needs of it, so that they may be cached."""
+        """Whether :class:`Statistics` of the features hold all that the metric needs of a set: they may be cached."""
         return False
 
+    def without_images(self) -> "Metric":
+        """Return the metric for a comparison in which one set is given as statistics, if it :attr:`is_of_statistics`.
+
+        What it takes of images beyond their statistics is then of no use.
+        """
+        return self
+
     def statistics(self, sample: Sample) -> Statistics | None:
-        """Return the statistics of a set, if the metric has accumulated them."""
+        """Return the statistics of the features of a set, if the metric has accumulated them."""
         return None
+
+
+def beside_statistics(metric: Metric, statistics: Statistics) -> Metric:
+    """Return the metric for a comparison with a set that is given as statistics.
+
+    Raises
+    ------
+    ValueError
+        The metric needs the images of both sets.
+    """
+    alone = metric.without_images()
+    if not takes_statistics(alone):
+        raise ValueError(f"{metric.name}: needs the images of both sides; {statistics.name} holds statistics only")
+    return alone
+
+
+def takes_statistics(metric: Metric) -> bool:
+    """Whether statistics, which are those of the features, serve the metric."""
+    return metric.is_of_statistics and set(metric.needs) == {FEATURES}

@@ -1,6 +1,8 @@
 """The Fréchet distance of two Gaussians, and what is known of it."""
 
 import dataclasses
+import math
+import numbers
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -148,6 +150,13 @@ class FrechetInceptionDistance(Metric):
         Estimate the standard error, from 10 groups of each set's images.
     needs_bias : bool
         Take the bias too, which costs the singular values of the product of the covariances.
+    groups : int, optional
+        Groups of each set's images for the standard error. Default: 10 with `uncertainty`, else none.
+
+    Raises
+    ------
+    ValueError
+        `tol` is not positive; one group, or a negative number of them.
     """
 
     name: ClassVar[str] = "fid"
@@ -156,7 +165,13 @@ class FrechetInceptionDistance(Metric):
     tol: float | None = None
     uncertainty: bool = False
     needs_bias: bool = True
-    groups: int | None = None  # of each set; None: as `uncertainty` wants
+    groups: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.tol is not None and not (isinstance(self.tol, numbers.Real) and 0 < self.tol < math.inf):
+            raise ValueError(f"tol: expected None or a positive number, got {self.tol!r}")
+        if self.groups is not None and (self.groups < 0 or self.groups == 1):
+            raise ValueError(f"groups: expected 0, or 2 and more, got {self.groups}")
 
     @property
     def _groups(self) -> int:
@@ -175,7 +190,7 @@ class FrechetInceptionDistance(Metric):
         """Statistics know no groups of images."""
         return self._groups == 0
 
-    def beside(self, statistics: Statistics) -> "FrechetInceptionDistance":
+    def without_images(self) -> "FrechetInceptionDistance":
         """Return the metric without groups: where one set has none, those of the other are of no use."""
         return dataclasses.replace(self, groups=0)
 

@@ -9,11 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid import _core
+from fastfid.errors import NumericalError
 from fastfid.extractor import FEATURES
 from fastfid.metrics.base import Metric, Result, Sample
 from fastfid.metrics.rows import FeatureRows
 
 __all__ = ["KernelInceptionDistance", "mean_over_subsets", "unbiased_mmd2"]
+
+# Rows in one call of the core, about a second's work at d = 2048: between calls Ctrl-C is heard.
+_BLOCK = 3840
 
 
 def unbiased_mmd2(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float, float | None]:
@@ -40,8 +44,8 @@ def unbiased_mmd2(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float
         None where a set has fewer than 3 rows.
     """
     m, n = len(x), len(y)
-    within_x, within_y = _core.kernel_sums_within(x), _core.kernel_sums_within(y)
-    across_x, across_y = _core.kernel_sums(x, y)
+    within_x, within_y = _sums_within(x), _sums_within(y)
+    across_x, across_y = _sums_across(x, y)
     total_x, total_y, total = within_x.sum(), within_y.sum(), across_x.sum()
     mean_x, mean_y, mean = total_x / (m * (m - 1)), total_y / (n * (n - 1)), total / (m * n)
     value = float(mean_x + mean_y - 2 * mean)
@@ -49,8 +53,37 @@ def unbiased_mmd2(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float
         return value, None
     without_x = (total_x - 2 * within_x) / ((m - 1) * (m - 2)) - 2 * (total - across_x) / ((m - 1) * n)
     without_y = (total_y - 2 * within_y) / ((n - 1) * (n - 2)) - 2 * (total - across_y) / ((n - 1) * m)
-    variance = without_x.var() * (m - 1) + without_y.var() * (n - 1)
+    with np.errstate(over="ignore", invalid="ignore"):  # said by who asks
+        variance = without_x.var() * (m - 1) + without_y.var() * (n - 1)
     return value, math.sqrt(variance)
+
+
+def _blocks(rows: NDArray[np.float32]) -> list[slice]:
+    return [slice(start, start + _BLOCK) for start in range(0, len(rows), _BLOCK)]
+
+
+def _sums_across(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return ``_core.kernel_sums``, block by block."""
+    of_x, of_y = np.zeros(len(x)), np.zeros(len(y))
+    for i in _blocks(x):
+        for j in _blocks(y):
+            part_x, part_y = _core.kernel_sums(x[i], y[j])
+            of_x[i] += part_x
+            of_y[j] += part_y
+    return of_x, of_y
+
+
+def _sums_within(x: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return ``_core.kernel_sums_within``, block by block."""
+    sums = np.zeros(len(x))
+    blocks = _blocks(x)
+    for k, i in enumerate(blocks):
+        sums[i] += _core.kernel_sums_within(x[i])
+        for j in blocks[k + 1 :]:
+            part_i, part_j = _core.kernel_sums(x[i], x[j])
+            sums[i] += part_i
+            sums[j] += part_j
+    return sums
 
 
 def mean_over_subsets(
@@ -104,4 +137,8 @@ class KernelInceptionDistance(Metric):
             if side.seen.n < 2:
                 raise ValueError(f"{side.name}: the KID needs at least 2 images, got {side.seen.n}")
         value, error = unbiased_mmd2(real.seen.rows(), fake.seen.rows())
+        if not math.isfinite(value):
+            raise NumericalError(f"{real.name}, {fake.name}: the features are too large for the kernel of the KID")
+        if error is not None and not math.isfinite(error):
+            return Result(value, note="the features are too large for a standard error")
         return Result(value, standard_error=error)

@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfid._checks import expect_unmasked
 from fastfid.errors import NumericalError
 from fastfid.extractor import FEATURES
 
@@ -51,7 +52,7 @@ class FeatureRows:
         if rows.ndim != 2 or rows.shape[1] != self.d:
             raise ValueError(f"rows: expected shape (n, {self.d}), got {rows.shape}")
         if rows.dtype != np.float32:
-            raise TypeError(f"rows: expected float32, got {rows.dtype}")
+            raise TypeError(f"rows: expected float32, got {rows.dtype}; the extractor's forward returns them")
         bad = ~np.isfinite(rows).all(axis=1)
         if bad.any():
             raise NumericalError(f"rows: row {int(np.argmax(bad)) + self._n} has NaN or infinite values")
@@ -59,9 +60,16 @@ class FeatureRows:
         self._n += len(rows)
 
     def rows(self) -> NDArray[np.float32]:
-        """Return all rows as one C-contiguous array (n, d), which is not to be written to."""
+        """Return all rows as one read-only, C-contiguous array (n, d)."""
         if len(self._parts) != 1:
-            self._parts = [np.concatenate([np.empty((0, self.d), np.float32), *self._parts])]
+            whole = np.empty((self._n, self.d), np.float32)
+            start = 0
+            for k, part in enumerate(self._parts):
+                whole[start : start + len(part)] = part
+                start += len(part)
+                self._parts[k] = part[:0]  # its memory goes: all rows do not stand twice
+            self._parts = [whole]
+        self._parts[0].flags.writeable = False
         return self._parts[0]
 
     def merge(self, other: Self) -> None:
@@ -86,14 +94,17 @@ class FeatureRows:
         TypeError, ValueError
             An entry is missing, or is not what :meth:`state` returns.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state: expected a mapping, got {type(state).__name__}")
         missing = {"d", "rows"} - set(state)
         if missing:
             raise ValueError(f"state: the keys {', '.join(sorted(missing))} are missing")
         rows = state["rows"]
         if not isinstance(rows, np.ndarray):
             raise TypeError(f"state['rows']: expected a NumPy array, got {type(rows).__name__}")
+        expect_unmasked(rows, "state['rows']")
         d = state["d"]
-        if not isinstance(d, int | np.integer) or d < 1:
+        if not isinstance(d, int | np.integer) or isinstance(d, bool) or d < 1:
             raise ValueError(f"state['d']: expected a positive integer, got {d!r}")
         self = cls(int(d), output=output)
         self._add(np.array(rows, order="C"))

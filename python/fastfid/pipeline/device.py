@@ -52,6 +52,8 @@ class DeviceFeed:
                 self._network.wait_for(stream)
             start = 0
             while start < len(images):
+                if self.waiting == self._network.batch_size:  # its run failed
+                    self._run()
                 batch = self._batch_for(images)
                 count = min(self._network.batch_size - self.waiting, len(images) - start)
                 batch.fill(self.waiting, images, start, count)

@@ -25,7 +25,7 @@ from fastfid._checks import check_at_least, check_on_error
 from fastfid._console import about
 from fastfid._progress import ProgressMode, show_progress
 from fastfid.errors import ImageError
-from fastfid.extractor import FEATURES, FeatureExtractor
+from fastfid.extractor import FEATURES, FeatureExtractor, outputs_of
 from fastfid.mistakes import Census
 from fastfid.pipeline.workers import Workers
 from fastfid.sources.base import ImageItem, ImageSource
@@ -357,9 +357,11 @@ class _Network:
         name = type(self._extractor).__name__
         if not isinstance(outputs, Mapping):
             outputs = {FEATURES: outputs}
-        elif missing := set(self._extractor.outputs) - set(outputs):
+        elif missing := set(outputs_of(self._extractor)) - set(outputs):
             raise ValueError(f"{name}.forward: the outputs {', '.join(sorted(missing))} are missing")
         for output, rows in outputs.items():
+            if not isinstance(rows, np.ndarray):
+                raise TypeError(f"{name}.forward: expected {output} as a NumPy array, got {type(rows).__name__}")
             if rows.ndim != 2 or len(rows) != len(batch):  # their width is checked by what consumes them
                 raise ValueError(f"{name}.forward: expected {output} of {len(batch)} images, got shape {rows.shape}")
         return outputs
