@@ -19,6 +19,9 @@ from fastfid.features.weights import convolutions
 
 onnxruntime = load_onnxruntime()
 
+# torch.export copies objects of classes that torch has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
+
 ROOT = Path(__file__).resolve().parents[1]
 SKELETONS = Path(inception_network.__file__).parent / "skeletons"
 

@@ -49,7 +49,8 @@ def test_thin_sides_are_exact():
     nuclear = np.linalg.svd(xc @ yc.T, compute_uv=False).sum()
     truth = ((x.mean(0) - y.mean(0)) ** 2).sum() + (xc**2).sum() + (yc**2).sum() - 2 * nuclear
     assert compute_fid(a, b, extractor=extractor) == pytest.approx(truth, rel=1e-12)
-    assert abs(compute_fid(a, a, extractor=extractor)) < 1e-9
+    with pytest.warns(SuspiciousInputWarning, match="both sides hold the same images"):
+        assert abs(compute_fid(a, a, extractor=extractor)) < 1e-9
 
 
 def test_record():
@@ -130,7 +131,8 @@ def test_bad_arguments(arguments, error, message):
 def test_two_statistics_ask_for_no_device(monkeypatch):
     monkeypatch.setattr("fastfid._core.cuda_driver", lambda: (0, "there is none"))
     known = Statistics(np.zeros(2), np.eye(2))
-    record = compute_fid(known, known, device="cuda:7", return_info=True)
+    with pytest.warns(FastfidWarning, match="neither statistics nor statistics says its protocol"):
+        record = compute_fid(known, known, device="cuda:7", return_info=True)
     assert record["fid"] == 0
     assert record["device"] is None
     with pytest.raises(ValueError, match="device: expected 'auto'"):
@@ -456,12 +458,15 @@ def test_statistics_that_do_not_say_their_protocol(tmp_path, name, keys, protoco
     known = compute_statistics(images(60, 1), extractor=extractor)
     path = tmp_path / name
     np.savez(path, mu=known.mu, sigma=known.sigma, **keys)
-    (said,) = warnings_of(lambda: compute_fid(path, images(60, 2), extractor=extractor))
+    records = []
+    (said,) = warnings_of(
+        lambda: records.append(compute_fid(path, images(60, 2), extractor=extractor, return_info=True))
+    )
     assert f"{name} does not say its protocol" in said[0]
     assert (sign is None) or sign in said[0]
     assert said[1] is (SuspiciousInputWarning if is_suspicious else FastfidWarning)
     assert ("use --protocol" in said[0]) == (is_suspicious or sign is None)
-    record = compute_fid(path, images(60, 2), extractor=extractor, return_info=True)
+    (record,) = records
     assert record["assumed_protocol"]["fake"] is None
     assert (record["assumed_protocol"]["real"] == protocol) == (not is_suspicious)
 

@@ -214,7 +214,8 @@ def test_statistics_serve_metrics_that_need_no_more(pictures):
     statistics = Statistics(np.zeros(12), np.eye(12), n=100, name="file")
     for name in NAMES:
         if METRICS[name].make().is_of_statistics:
-            assert evaluate(statistics, pictures[1], metrics=(name,), extractor=extractor)[name].value > 0
+            with pytest.warns(FastfidWarning, match="file does not say its protocol"):
+                assert evaluate(statistics, pictures[1], metrics=(name,), extractor=extractor)[name].value > 0
         else:
             with pytest.raises(ValueError, match=f"{name}: needs the images of both sides; file holds statistics"):
                 evaluate(statistics, pictures[1], metrics=(name,), extractor=extractor)

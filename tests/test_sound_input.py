@@ -17,7 +17,7 @@ from stubs import GridMeans
 
 from fastfid import FID, FeatureExtractor, InceptionV3, Statistics, compute_fid, compute_statistics, frechet_distance
 from fastfid._checks import check_device
-from fastfid.errors import ImageError, SkippedImagesWarning
+from fastfid.errors import FastfidWarning, ImageError, SkippedImagesWarning
 from fastfid.features import session
 from fastfid.features.weights import describe, find_weights
 from fastfid.features.weights.known import FIDELITY_NAME, OFFICIAL_NAME
@@ -223,7 +223,8 @@ def test_encoded_pictures(tmp_path):
 
 @pytest.mark.parametrize("nothing", [[], np.empty((0, 8, 8, 3), np.uint8)])
 def test_a_callable_that_returns_nothing_ends(nothing):
-    with pytest.raises(ValueError, match="returned no images"):
+    unknown = pytest.warns(FastfidWarning, match="the number of images is not known beforehand")
+    with unknown, pytest.raises(ValueError, match="returned no images"):
         compute_fid(images(4, 1), lambda: nothing, num=4, extractor=GridMeans())
 
 
@@ -522,7 +523,9 @@ def test_dims_and_protocol_come_from_the_statistics(tmp_path, weights):
     expected = compute_fid(tmp_path / "a", tmp_path / "b", dims=64, protocol="clean")
     with pytest.warns(UserWarning, match=r"images are read with 64 dims and protocol clean, as .*real\.npz was made"):
         assert compute_fid(real, tmp_path / "b") == pytest.approx(expected, abs=1e-8)
-    with pytest.raises(ValueError, match=r"--protocol clean or protocol='clean' reads the images alike \(--force"):
+    adopted = pytest.warns(FastfidWarning, match="images are read with 64 dims, as")
+    refused = pytest.raises(ValueError, match=r"--protocol clean or protocol='clean' reads the images alike \(--force")
+    with adopted, refused:
         compute_fid(real, tmp_path / "b", protocol="pytorch-fid", weights="never looked for")
     with pytest.raises(ValueError, match="has 64 dims, but 192 are asked for: leave out --dims"):
         compute_fid(real, tmp_path / "b", dims=192)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from fastfid.compat.pytorch_fid import fid_score as ours
 from fastfid.compat.pytorch_fid import inception as our_inception
+from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluation import compute_fid, compute_statistics
 from fastfid.features.inception_torch import FIDInception, load_weights
 
@@ -193,7 +194,10 @@ def test_decoding_is_the_same(pytorch_fid, tmp_path):
 
     files = sorted(tmp_path.iterdir())
     assert len(files) == 7
-    expected, found = (module.get_activations(files, Identity(), 1, 1800, **CPU) for module in (pytorch_fid, ours))
+    expected = pytorch_fid.get_activations(files, Identity(), 1, 1800, **CPU)
+    with pytest.warns(SuspiciousInputWarning, match=r"several frames|more than 8 bits") as caught:
+        found = ours.get_activations(files, Identity(), 1, 1800, **CPU)
+    assert len(caught) == 2
     np.testing.assert_array_equal(found, expected)
 
 
@@ -424,7 +428,8 @@ def test_better_files_passed_over_are_counted(environment, many, few, tmp_path):
         assert "4 files with upper-case extensions" in done.stderr
     (folder / "sub").mkdir()
     (folder / "000.png").rename(folder / "sub" / "000.png")
-    assert compute_statistics(folder, dims=64, device="cpu", recursive=True, any_case=True).n == 8
+    with pytest.warns(SuspiciousInputWarning, match="4 of its 8 images only repeat others"):
+        assert compute_statistics(folder, dims=64, device="cpu", recursive=True, any_case=True).n == 8
 
 
 def test_better_the_device_is_said(environment, few):
