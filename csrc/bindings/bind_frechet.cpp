@@ -13,10 +13,10 @@
 #include "bindings/bindings.hpp"
 #include "bindings/gil.hpp"
 #include "core/frechet.hpp"
-#include "core/matrix_sqrt.hpp"
 #include "core/moments.hpp"
 #include "core/polar_table.hpp"
 #include "core/root_table.hpp"
+#include "core/trace_sqrt.hpp"
 #include "core/uncertainty.hpp"
 
 #ifdef FASTFID_WITH_CUDA
