@@ -1,14 +1,12 @@
 #include "core/matrix.hpp"
 
-#include <sys/mman.h>
-
 #include <cmath>
 #include <cstdlib>
-#include <new>
 #include <numeric>
 #include <vector>
 
 #include "core/blas.hpp"
+#include "core/memory.hpp"
 #include "core/strips.hpp"
 
 namespace fastfid::linalg {
@@ -17,17 +15,10 @@ void Matrix::reshape(std::size_t rows, std::size_t cols) {
   rows_ = rows;
   cols_ = cols;
   if (rows * cols <= capacity_) return;
-  // Large ones ask for huge pages: fewer page faults, and strided reads of a panel miss the TLB less.
-  constexpr std::size_t kHugePage = std::size_t{1} << 21;
-  const std::size_t bytes = rows * cols * sizeof(double);
-  const std::size_t alignment = bytes >= 2 * kHugePage ? kHugePage : 64;
-  const std::size_t size = (bytes + alignment - 1) / alignment * alignment;
   data_.reset();
   capacity_ = 0;
-  data_.reset(static_cast<double*>(std::aligned_alloc(alignment, size)));
-  if (!data_) throw std::bad_alloc();
+  data_.reset(static_cast<double*>(allocate_large(rows * cols * sizeof(double))));
   capacity_ = rows * cols;
-  if (alignment == kHugePage) madvise(data_.get(), size, MADV_HUGEPAGE);  // a hint: refusal costs speed only
 }
 
 void Matrix::Free::operator()(double* p) const { std::free(p); }
