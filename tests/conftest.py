@@ -27,13 +27,12 @@ def torchvision_importable():
 @pytest.fixture(scope="session")
 def emulated_moments(tmp_path_factory):
     """Moments and distance of csrc/cuda on the emulation: C functions of the former, and a Python module _emulated."""
-    from emulation import compile_library
+    from emulation import NUMERICS, compile_library
 
     out = tmp_path_factory.mktemp("emulation") / "_emulated.so"
-    numerics = ("band_root", "factor", "frechet", "linalg", "matrix_sqrt", "moments", "polar", "tiles", "uncertainty")
     compile_library(
         out,
-        core=("device", "dlpack", "parallel", *numerics),
+        core=("device", "dlpack", "parallel", "uncertainty", *NUMERICS),
         host=("math_libraries", "polar"),
         kernels=("polar_kernels",),
         bindings=("bind_cuda", "bind_dlpack", "bind_frechet"),

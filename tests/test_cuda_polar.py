@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 from cuda_cases import DEVICE_TRACES, EMULATED_TRACES
-from emulation import ORDERS, compile_library
+from emulation import NUMERICS, ORDERS, compile_library
 
 import fastfid
 from fastfid import _core
@@ -45,21 +45,11 @@ def library(tmp_path_factory):
     folder = tmp_path_factory.mktemp("emulation")
     compile_library(folder / "libcublas.so.13", emulated=("fake_math",))
     (folder / "libcusolver.so.12").write_bytes((folder / "libcublas.so.13").read_bytes())
-    core = (
-        "band_root",
-        "device",
-        "factor",
-        "frechet",
-        "linalg",
-        "matrix_sqrt",
-        "moments",
-        "parallel",
-        "polar",
-        "tiles",
-    )
     host = ("math_libraries", "polar")
     out = folder / "polar.so"
-    library = compile_library(out, core=core, host=host, kernels=("moments",), emulated=("polar",))
+    library = compile_library(
+        out, core=("device", "parallel", *NUMERICS), host=host, kernels=("moments",), emulated=("polar",)
+    )
     library.first_scale.restype = ctypes.c_double
     library.set_folder(str(folder).encode())
     library.cublas = ctypes.CDLL(folder / "libcublas.so.13")

@@ -80,7 +80,7 @@ CASES = make_cases()
 
 def factors_trace(sigma1, sigma2):
     """The nuclear norm of F1 F2^T in 50 digits, for the factors that the core computed: what the routes compute."""
-    (f1, e1), (f2, e2) = _core._factor(sigma1), _core._factor(sigma2)
+    (f1, e1), (f2, e2) = _core._testing.factor(sigma1), _core._testing.factor(sigma2)
     if f1.shape[0] == 0 or f2.shape[0] == 0:
         return mpmath.mpf(0)
     with mpmath.workdps(50):
@@ -170,7 +170,7 @@ def test_thread_count_does_not_change_a_bit():
 @pytest.mark.parametrize(("n", "d"), [(50, 8), (900, 300), (100, 300)])
 def test_factor_residual_is_the_distance_from_the_covariance(n, d):
     sigma = covariance(np.random.default_rng(d), n, d, 1)
-    f, exponent = _core._factor(sigma)
+    f, exponent = _core._testing.factor(sigma)
     expected = np.linalg.norm(sigma - 4.0**exponent * (f.T @ f)) / np.trace(sigma)
     got = _core.trace_sqrt_product(sigma, np.eye(d)).factor_residual
     assert got <= 1e-14
@@ -218,7 +218,7 @@ class TestRational:
     """
 
     def test_table_is_as_good_as_it_says(self):
-        lower_end, error, linear, poles, weights = _core._root_table()
+        lower_end, error, linear, poles, weights = _core._testing.root_table()
 
         def ratio(x):  # to the square root
             return mpmath.sqrt(x) * (linear + mpmath.fsum(w / (x + p) for p, w in zip(poles, weights, strict=True)))
@@ -482,7 +482,7 @@ class TestCertificate:
     u, s, vt = np.linalg.svd(m, full_matrices=False)
 
     def test_polar_factor_gives_tight_bounds(self):
-        lower, upper, is_norm_proven = _core._polar_certificate(self.m, np.ascontiguousarray(self.u @ self.vt))
+        lower, upper, is_norm_proven = _core._testing.polar_certificate(self.m, np.ascontiguousarray(self.u @ self.vt))
         assert is_norm_proven
         assert lower <= self.s.sum() <= upper
         assert upper - lower <= 1e-12 * upper
@@ -492,7 +492,7 @@ class TestCertificate:
         for _ in range(200):
             x = rng.standard_normal((12, 8))
             x *= rng.uniform(0, 1.97) / np.linalg.norm(x, 2)
-            lower, upper, is_norm_proven = _core._polar_certificate(self.m, x)
+            lower, upper, is_norm_proven = _core._testing.polar_certificate(self.m, x)
             assert is_norm_proven
             assert lower <= self.s.sum() <= upper
 
@@ -503,7 +503,7 @@ class TestCertificate:
         x = (self.u * values) @ self.vt
         y, h = x.T @ x, x.T @ self.m
         assert (3 * np.trace(h) - (y * h).sum()) / 2 > self.s.sum()
-        lower, upper, is_norm_proven = _core._polar_certificate(self.m, x)
+        lower, upper, is_norm_proven = _core._testing.polar_certificate(self.m, x)
         assert not is_norm_proven
         assert lower <= self.s.sum() <= upper
 
@@ -511,12 +511,12 @@ class TestCertificate:
     def test_broken_iterate_is_caught(self, bad):
         x = np.ascontiguousarray(self.u @ self.vt)
         x[0, 0] = bad
-        lower, upper, is_norm_proven = _core._polar_certificate(self.m, x)
+        lower, upper, is_norm_proven = _core._testing.polar_certificate(self.m, x)
         assert not is_norm_proven
         assert lower <= self.s.sum() <= upper
 
     def test_polynomials_map_the_guarded_interval_into_itself(self):
-        guard, stages = _core._polar_table()
+        guard, stages = _core._testing.polar_table()
         x = np.linspace(0, 1 + guard, 200_001)
         for stage in stages:
             for c0, c1, c2 in stage:
@@ -525,7 +525,7 @@ class TestCertificate:
                 assert p.max() <= 1 + 4e-15  # rounding of this evaluation
 
     def test_stages_reach_one(self):
-        _, stages = _core._polar_table()
+        _, stages = _core._testing.polar_table()
         for end, count in zip([1e-5, 1e-8, 1e-11, 1e-14], range(1, 5), strict=True):
             x = np.logspace(math.log10(end), 0, 100_001)
             for stage in stages[:count]:

@@ -168,7 +168,7 @@ def test_the_measured_residual_is_exact():
     """That of a singular covariance, beside rational numbers: 1e-17 of the trace, below the rounding of one product."""
     rng = np.random.default_rng(8)
     sigma = np.cov(rng.standard_normal((9, 12)) * np.logspace(0, -3, 12), rowvar=False)
-    f, exponent = _core._factor(sigma)
+    f, exponent = _core._testing.factor(sigma)
     assert f.shape == (8, 12)
     with mpmath.workdps(DIGITS):
         factor = mpmath.matrix(f.tolist())

@@ -118,7 +118,7 @@ def trace() -> None:
     """Print the lines of the trace, beside LAPACK's singular values of M and of X Y^T."""
     sides = [gaussian_rows(k * D, D, k).astype(np.float64) for k in (3, 4)]
     sigmas = [np.cov(x, rowvar=False) for x in sides]
-    (f1, e1), (f2, e2) = [_core._factor(sigma) for sigma in sigmas]
+    (f1, e1), (f2, e2) = [_core._testing.factor(sigma) for sigma in sigmas]
     exact = float(scipy.linalg.svdvals(f1 @ f2.T).sum()) * 2.0 ** (e1 + e2)
     for method in ("auto", "eigen", "newton-schulz"):
         result = _core.trace_sqrt_product(*sigmas, method=method)

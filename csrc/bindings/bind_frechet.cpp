@@ -3,7 +3,6 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <string>
@@ -13,10 +12,8 @@
 #include "bindings/bindings.hpp"
 #include "bindings/gil.hpp"
 #include "core/frechet.hpp"
-#include "core/matrix_sqrt.hpp"
 #include "core/moments.hpp"
-#include "core/polar_table.hpp"
-#include "core/root_table.hpp"
+#include "core/trace_sqrt.hpp"
 #include "core/uncertainty.hpp"
 
 #ifdef FASTFID_WITH_CUDA
@@ -300,12 +297,6 @@ FrechetResult distance_of_arrays(py::handle mu1, py::handle sigma1, py::handle r
   return frechet_distance(a.gaussian, b.gaussian, route, tol);
 }
 
-linalg::Matrix to_matrix(const Doubles& array) {
-  linalg::Matrix out(static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1)));
-  std::copy_n(array.data(), array.size(), out.data());
-  return out;
-}
-
 }  // namespace
 
 void bind_frechet_results(py::module_& module) {
@@ -499,46 +490,6 @@ Notes
 -----
 The sampling bias of the distance is another matter and usually larger: see FrechetResult.bias.
 )");
-
-  // For the tests: the pieces that a proof rests on.
-  module.def(
-      "_factor",
-      [](py::handle sigma) {
-        const Doubles array = square_matrix(sigma, "sigma");
-        const auto factors = factor_covariances({{array.data(), static_cast<std::size_t>(array.shape(0)), "sigma"}});
-        const Factor& factor = factors.front();
-        Doubles f({static_cast<py::ssize_t>(factor.f.rows()), array.shape(0)});
-        std::copy_n(factor.f.data(), f.size(), f.mutable_data());
-        return py::make_tuple(f, factor.exponent);
-      },
-      py::arg("sigma"), "(F, exponent): sigma is 4^exponent F^T F, up to `factor_residual`.");
-  module.def(
-      "_polar_certificate",
-      [](py::handle m, py::handle x, double tol) {
-        PolarWorkspace workspace;
-        const linalg::Matrix matrix = to_matrix(as_contiguous<double>(m, "m", 2));
-        HostPolar host(matrix, to_matrix(as_contiguous<double>(x, "x", 2)), workspace);
-        const PolarCertificate proof = polar_certificate(host, tol);
-        return py::make_tuple(proof.lower, proof.upper, proof.is_norm_proven);
-      },
-      py::arg("m"), py::arg("x"), py::arg("tol") = 0.0,
-      "(lower, upper, is_norm_proven): what X proves about the nuclear norm of M.");
-  module.def(
-      "_polar_table",
-      [] {
-        py::list stages;
-        for (const auto& stage : polar::kStages) {
-          py::list quintics;
-          for (const auto& c : stage) quintics.append(py::make_tuple(c[0], c[1], c[2]));
-          stages.append(quintics);
-        }
-        return py::make_tuple(polar::kGuard, stages);
-      },
-      "(guard, stages): the polynomials of the polar iteration.");
-  module.def(
-      "_root_table",
-      [] { return py::make_tuple(root::kLowerEnd, root::kError, root::kLinear, root::kPoles, root::kWeights); },
-      "(lower end, error, linear, poles, weights): the rational approximation of the square root.");
 }
 
 }  // namespace fastfid::bindings

@@ -5,9 +5,9 @@
 
 #include "bindings/bindings.hpp"
 #include "bindings/gil.hpp"
+#include "core/blas.hpp"
 #include "core/crash.hpp"
 #include "core/device.hpp"
-#include "core/linalg.hpp"
 #include "core/parallel.hpp"
 
 namespace py = pybind11;

@@ -17,5 +17,6 @@ void bind_kernel_sums(pybind11::module_& module);
 void bind_moments(pybind11::module_& module);
 void bind_raw_moments(pybind11::module_& module);
 void bind_runtime(pybind11::module_& module);
+void bind_testing(pybind11::module_& module);  // the submodule _testing
 
 }  // namespace fastfid::bindings

@@ -58,4 +58,5 @@ no such device
   fastfid::bindings::bind_runtime(module);
   fastfid::bindings::bind_moments(module);
   fastfid::bindings::bind_cuda(module);
+  fastfid::bindings::bind_testing(module);
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/errors.hpp"
+#include "core/matrix.hpp"
 #include "core/multiversion.hpp"
 #include "core/parallel.hpp"
 #include "core/root_table.hpp"
@@ -110,76 +111,111 @@ FASTFID_CLONES void invert(const Group& g) {
   }
 }
 
-}  // namespace
+// What is known of a band without factoring it.
+struct Survey {
+  double trace = 0;
+  double diagonal_value = 0;  // the sum of the roots of its diagonal
+  double largest = 0;         // no eigenvalue is above it; a NaN shows in the factors
+  bool is_diagonal = true;
+};
 
-BandRoot root_trace(const linalg::Band& band, double least) {
+Survey survey(const linalg::Band& band) {
   const std::size_t n = band.n;
   const std::size_t b = band.width;
-  FASTFID_EXPECT(b % 4 == 0 && b > 0 && n >= b, InvalidArgument, "root_trace: expected n >= width, a multiple of 4");
+  Survey out;
   // Gershgorin: no eigenvalue is above the largest sum of magnitudes in a row.
   std::vector<double> sums(n);
-  double trace = 0;
-  double diagonal_value = 0;
   for (std::size_t j = 0; j < n; ++j) {
     const double* const column = band.elements.data() + j * (b + 1);
-    trace += column[0];
-    diagonal_value += std::sqrt(column[0]);
+    out.trace += column[0];
+    out.diagonal_value += std::sqrt(column[0]);
     sums[j] += std::abs(column[0]);
     for (std::size_t i = 1; i <= std::min(b, n - 1 - j); ++i) {
       sums[j] += std::abs(column[i]);
       sums[j + i] += std::abs(column[i]);
     }
   }
-  bool is_diagonal = true;
-  for (std::size_t j = 0; j < n; ++j) is_diagonal = is_diagonal && sums[j] == std::abs(band.elements[j * (b + 1)]);
-  const double largest = *std::max_element(sums.begin(), sums.end());  // a NaN shows in the factors
-  std::array<double, kLanes> first;
-  first.fill(-std::max(least, root::kLowerEnd * largest));
-  std::array<double, root::kPoleCount> shifts;
-  for (std::size_t k = 0; k < shifts.size(); ++k) shifts[k] = root::kPoles[k] * largest;
-  std::array<double, shifts.size()> inverse_traces{};
-  std::array<double, shifts.size()> product_traces{};
-  const auto solve = [&](const double* eight, double* inverse_trace, double* product_trace) {
-    // Aligned for vectors; what is read was written before.
-    linalg::Matrix memory(n * b + n + 2 * (b + 1) + b * b, kLanes);
-    Group g{};
-    g.band = band.elements.data();
-    g.n = n;
-    g.width = b;
-    g.shifts = eight;
-    g.lower = reinterpret_cast<Lanes*>(memory.data());
-    g.pivots = g.lower + n * b;
-    g.scratch = g.pivots + n;
-    g.inverse = g.scratch + 2 * (b + 1);
-    g.trace = inverse_trace;
-    g.product = product_trace;
-    const bool is_definite = factor(g);
-    if (is_definite && inverse_trace != nullptr) invert(g);
-    return is_definite;
-  };
+  for (std::size_t j = 0; j < n; ++j) {
+    out.is_diagonal = out.is_diagonal && sums[j] == std::abs(band.elements[j * (b + 1)]);
+  }
+  out.largest = *std::max_element(sums.begin(), sums.end());
+  return out;
+}
 
-  BandRoot out;
-  // Alone and first: what is not resolved is to cost little.
-  if (!(std::isfinite(largest) && solve(first.data(), nullptr, nullptr))) return out;
+// Factors B + p I for kLanes shifts p, and returns whether all are positive definite; then tr (B + p I)^-1 and
+// tr(B (B + p I)^-1) of each, unless the places for them are null.
+bool solve(const linalg::Band& band, const double* shifts, double* inverse_traces, double* product_traces) {
+  const std::size_t n = band.n;
+  const std::size_t b = band.width;
+  // Aligned for vectors; what is read was written before.
+  linalg::Matrix memory(n * b + n + 2 * (b + 1) + b * b, kLanes);
+  Group g{};
+  g.band = band.elements.data();
+  g.n = n;
+  g.width = b;
+  g.shifts = shifts;
+  g.lower = reinterpret_cast<Lanes*>(memory.data());
+  g.pivots = g.lower + n * b;
+  g.scratch = g.pivots + n;
+  g.inverse = g.scratch + 2 * (b + 1);
+  g.trace = inverse_traces;
+  g.product = product_traces;
+  const bool is_definite = factor(g);
+  if (is_definite && inverse_traces != nullptr) invert(g);
+  return is_definite;
+}
+
+// Of each pole p: the shift, tr (B + p I)^-1 and tr(B (B + p I)^-1).
+struct Poles {
+  std::array<double, root::kPoleCount> shifts{};
+  std::array<double, root::kPoleCount> inverse_traces{};
+  std::array<double, root::kPoleCount> product_traces{};
+};
+
+// Solves for all poles. Returns whether every shifted matrix is positive definite.
+bool solve_all(const linalg::Band& band, Poles& poles) {
   std::array<bool, root::kPoleCount / kLanes> is_definite{};
   parallel_for(is_definite.size(), [&](std::size_t group) {
     const std::size_t at = group * kLanes;
-    is_definite[group] = solve(&shifts[at], &inverse_traces[at], &product_traces[at]);
+    is_definite[group] = solve(band, &poles.shifts[at], &poles.inverse_traces[at], &poles.product_traces[at]);
   });
-  out.is_resolved = std::all_of(is_definite.begin(), is_definite.end(), [](bool x) { return x; });
+  return std::all_of(is_definite.begin(), is_definite.end(), [](bool x) { return x; });
+}
+
+// The weighted sum over poles and eigenvalues of lambda / (lambda + p), as what cancels less: for small p as n - p tr
+// Z, for large p as tr(B Z).
+double weighted_sum(const Poles& poles, std::size_t n, double trace) {
+  const auto count = static_cast<double>(n);
+  double sum = 0;
+  for (std::size_t k = root::kPoleCount; k-- > 0;) {
+    const bool is_small = poles.shifts[k] * count < trace;
+    sum += root::kWeights[k] * (is_small ? count - poles.shifts[k] * poles.inverse_traces[k] : poles.product_traces[k]);
+  }
+  return sum;
+}
+
+}  // namespace
+
+BandRoot root_trace(const linalg::Band& band, double least) {
+  FASTFID_EXPECT(band.width % 4 == 0 && band.width > 0 && band.n >= band.width, InvalidArgument,
+                 "root_trace: expected n >= width, a multiple of 4");
+  const Survey found = survey(band);
+  std::array<double, kLanes> first;
+  first.fill(-std::max(least, root::kLowerEnd * found.largest));
+  BandRoot out;
+  // Alone and first: what is not resolved is to cost little.
+  if (!(std::isfinite(found.largest) && solve(band, first.data(), nullptr, nullptr))) return out;
+  Poles poles;
+  for (std::size_t k = 0; k < poles.shifts.size(); ++k) poles.shifts[k] = root::kPoles[k] * found.largest;
+  out.is_resolved = solve_all(band, poles);
   if (!out.is_resolved) return out;
   // lambda + p <= lambda (1 + p / lambda) for the smallest pole, p = 0.018 kLowerEnd largest.
-  out.reciprocals = inverse_traces[0] * (1 + root::kPoles[0] / root::kLowerEnd);
-  // The sum of lambda / (lambda + p) as what cancels less: for small p as n - p tr Z, for large p as tr(B Z).
-  const auto count = static_cast<double>(n);
-  for (std::size_t k = root::kPoleCount; k-- > 0;) {
-    const bool is_small = shifts[k] * count < trace;
-    out.value += root::kWeights[k] * (is_small ? count - shifts[k] * inverse_traces[k] : product_traces[k]);
-  }
-  out.value = std::sqrt(largest) * (out.value + root::kLinear * (trace / largest));
+  out.reciprocals = poles.inverse_traces[0] * (1 + root::kPoles[0] / root::kLowerEnd);
+  out.value = weighted_sum(poles, band.n, found.trace);
+  out.value = std::sqrt(found.largest) * (out.value + root::kLinear * (found.trace / found.largest));
   // A diagonal matrix needs no approximation: that of the identity is n, not n (1 + 1e-15), as pytorch-fid's users
   // test.
-  if (is_diagonal) out.value = diagonal_value;
+  if (found.is_diagonal) out.value = found.diagonal_value;
   return out;
 }
 

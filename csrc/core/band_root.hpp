@@ -2,7 +2,7 @@
 // whose poles each cost a factorisation of the shifted band and the band of its inverse, O(n width^2).
 #pragma once
 
-#include "core/linalg.hpp"
+#include "core/band.hpp"
 
 namespace fastfid {
 

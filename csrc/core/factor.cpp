@@ -4,20 +4,22 @@
 #include <cmath>
 #include <vector>
 
+#include "core/decompositions.hpp"
+#include "core/numbers.hpp"
+#include "core/products.hpp"
+#include "core/residual.hpp"
+
 namespace fastfid {
 namespace {
 
 using linalg::Matrix;
 using linalg::Shape;
 
-constexpr double kUnitRoundoff = std::numeric_limits<double>::epsilon() / 2;
 constexpr double kSmallest = std::numeric_limits<double>::denorm_min();
 
 // Every estimate of rounding below is of first order; higher ones, and those of the estimates' own evaluation, are far
 // below a hundredth of it for any d here.
 constexpr double kMargin = 1.01;
-
-double real(std::size_t n) { return static_cast<double>(n); }
 
 // Of d products and a few sums; 3 of the 8 for divisions that BLAS makes as products with reciprocals, and for the
 // symmetric part of what is not symmetric.

@@ -36,7 +36,7 @@
 #include <limits>
 #include <vector>
 
-#include "core/linalg.hpp"
+#include "core/matrix.hpp"
 
 namespace fastfid {
 

@@ -9,7 +9,7 @@
 #include <optional>
 #include <variant>
 
-#include "core/matrix_sqrt.hpp"
+#include "core/trace_sqrt.hpp"
 
 namespace fastfid {
 

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 
+#include "core/blas.hpp"
 #include "core/checked.hpp"
 #include "core/errors.hpp"
-#include "core/linalg.hpp"
+#include "core/numbers.hpp"
 #include "core/parallel.hpp"
 
 namespace fastfid {
@@ -15,7 +16,7 @@ constexpr std::size_t kRows = 384;
 // Strips whose sums are held at once, for adding them in order.
 constexpr std::size_t kHeld = 32;
 
-std::size_t strips_of(std::size_t n) { return (n + kRows - 1) / kRows; }
+std::size_t strips_of(std::size_t n) { return divide_up(n, kRows); }
 
 void expect_sizes(std::size_t n_x, std::size_t n_y, std::size_t d) {
   FASTFID_EXPECT(d >= 1 && d <= (std::size_t{1} << 30), InvalidArgument, "rows: expected 1 to 2^30 columns, got ", d);

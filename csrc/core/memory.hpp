@@ -1,20 +1,29 @@
 // Memory for large matrices.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <cstddef>
 #include <cstdlib>
 #include <limits>
 #include <new>
 #include <vector>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 namespace fastfid {
 
-// Allocates arrays of 4 MiB and more on huge pages where the kernel gives them (as NumPy does), others 64-byte aligned.
-// Measured at d = 2048: a rank-k update of the scatter is 3 % faster, for want of TLB misses.
+// Memory for std::free(), uninitialised: 4 MiB and more on huge pages where the kernel gives them (as NumPy does), less
+// at 64 bytes. Fewer page faults, and strided reads miss the TLB less: measured at d = 2048, a rank-k update of the
+// scatter is 3 % faster. Throws std::bad_alloc.
+inline void* allocate_large(std::size_t bytes) {
+  constexpr std::size_t kHugePage = std::size_t{2} << 20;
+  const bool huge = bytes >= 2 * kHugePage;
+  void* memory = nullptr;
+  if (posix_memalign(&memory, huge ? kHugePage : 64, bytes) != 0) throw std::bad_alloc();
+  if (huge) madvise(memory, bytes, MADV_HUGEPAGE);  // a hint: its failure changes nothing but speed
+  return memory;
+}
+
+// allocate_large() for std::vector.
 template <class T>
 struct HugePageAllocator {
   using value_type = T;
@@ -24,16 +33,8 @@ struct HugePageAllocator {
   HugePageAllocator(const HugePageAllocator<U>&) {}  // NOLINT: conversion between value types is what it is for
 
   T* allocate(std::size_t count) {
-    constexpr std::size_t kHugePage = std::size_t{2} << 20;
     if (count > std::numeric_limits<std::size_t>::max() / 2 / sizeof(T)) throw std::bad_array_new_length();
-    const std::size_t bytes = count * sizeof(T);
-    const bool huge = bytes >= 2 * kHugePage;
-    void* memory = nullptr;
-    if (posix_memalign(&memory, huge ? kHugePage : 64, bytes) != 0) throw std::bad_alloc();
-#if defined(__linux__)
-    if (huge) madvise(memory, bytes, MADV_HUGEPAGE);  // a hint: its failure changes nothing but speed
-#endif
-    return static_cast<T*>(memory);
+    return static_cast<T*>(allocate_large(count * sizeof(T)));
   }
   void deallocate(T* memory, std::size_t) { std::free(memory); }
 

@@ -15,98 +15,13 @@
 #include <cstdint>
 #include <mutex>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "core/memory.hpp"
+#include "core/packed_symmetric.hpp"
+#include "core/rows.hpp"
 
 namespace fastfid {
-
-// The most rows that anything here counts: sums of two numbers of rows fit into 64 bits.
-inline constexpr std::int64_t kMaxRows = std::int64_t{1} << 62;
-
-enum class DType { kFloat16, kBFloat16, kFloat32, kFloat64 };
-
-// n rows of d features in host memory, any strides (in bytes, also negative or zero), any alignment. Does not own.
-struct RowsView {
-  const std::byte* data = nullptr;
-  DType dtype = DType::kFloat32;
-  std::size_t n = 0;
-  std::ptrdiff_t row_stride = 0;
-  std::ptrdiff_t column_stride = 0;
-
-  // Rows [first, first + count).
-  RowsView slice(std::size_t first, std::size_t count) const;
-};
-
-// Rows that are kept: float32, or float64 from the first float64 row on (float16 and bfloat16 are exact in float32).
-class RowBuffer {
- public:
-  RowBuffer() = default;
-  // `expected` rows are reserved by the first append (32 MiB at most), lest growing copies them again and again.
-  explicit RowBuffer(int d, int expected = 0) : d_(d), expected_(expected) {}
-
-  // Makes room for `rows` rows of which some are of this type: appending up to there cannot fail.
-  void reserve(std::size_t rows, DType dtype);
-  void append(const RowsView& rows);  // All or nothing, should memory run out.
-  void clear();                       // Keeps the capacity.
-
-  std::size_t n() const { return n_; }
-  bool is_float64() const { return is_float64_; }
-  RowsView view() const;
-
-  // (n, d), row-major, moved out: the one that is_float64() says holds the rows, the other is empty.
-  std::vector<float> take_float32() && { return std::move(float32_); }
-  std::vector<double> take_float64() && { return std::move(float64_); }
-
- private:
-  int d_ = 0;
-  int expected_ = 0;
-  std::size_t n_ = 0;
-  bool is_float64_ = false;
-  std::vector<float> float32_;
-  std::vector<double> float64_;
-};
-
-// A symmetric d x d matrix of which one triangle is stored, in the rectangular full packed format of LAPACK
-// (Gustavson, Wasniewski, Dongarra & Langou, ACM TOMS 37(2), 2010): two triangles of half the size fill one rectangle
-// above the off-diagonal square, so that BLAS works in place on half the memory.
-//
-// With h = ceil(d / 2), row-major: the lower triangle of S[0:h, 0:h] on and below the diagonal, S[h:d, 0:h] below it,
-// and the upper triangle of S[h:d, h:d] with its diagonal kGap places right of the other. LAPACK's gap is 1; 8
-// elements, and rows of a multiple of 8, put all of them on cache lines of their own (measured: 1.3 % of the rank-k
-// update).
-class PackedSymmetric {
- public:
-  PackedSymmetric() = default;
-  explicit PackedSymmetric(int d) : d_(d) {}
-
-  void allocate();  // Zeroes; no effect if it is allocated already.
-  bool is_allocated() const { return !data_.empty(); }
-
-  // S += Z^T Z with Z (k, d), row-major, rows ldz apart: 4 tasks of equal size, whatever the number of threads.
-  void add_gram(const double* z, int k, int ldz);
-  // S += other + weight delta delta^T.
-  void add(const PackedSymmetric& other, double weight, const double* delta);
-
-  // S / divisor, (d, d), both triangles, row-major.
-  void expand(double divisor, double* out) const;
-  // Lower triangle by rows, d (d + 1) / 2 elements.
-  void to_triangle(double* out) const;
-  void from_triangle(const double* in);
-
-  double diagonal(int i) const { return data_[index(i, i)]; }
-
- private:
-  static constexpr int kGap = 8;
-
-  int half() const { return (d_ + 1) / 2; }
-  int row_length() const { return (d_ - half() + 7) / 8 * 8 + kGap; }
-  std::size_t index(int row, int column) const;  // row >= column
-
-  int d_ = 0;
-  LargeVector data_;
-};
 
 // Moments of one stream of rows: those folded so far, and the rows of the incomplete block.
 class MomentsAccumulator {

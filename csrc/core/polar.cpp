@@ -3,19 +3,15 @@
 #include <cmath>
 #include <utility>
 
+#include "core/decompositions.hpp"
 #include "core/errors.hpp"
+#include "core/numbers.hpp"
+#include "core/products.hpp"
+#include "core/squares.hpp"
 
 namespace fastfid {
-namespace {
 
 using linalg::Matrix;
-
-constexpr double kUnitRoundoff = std::numeric_limits<double>::epsilon() / 2;
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-double real(std::size_t n) { return static_cast<double>(n); }
-
-}  // namespace
 
 PolarCertificate polar_certificate(PolarOperations& device, double tol) {
   PolarCertificate out;
@@ -164,15 +160,16 @@ PolarTrial HostPolar::trial(double shift) {
   Matrix& c = work_.c;
   Matrix& w = work_.w;
   c.reshape(n, n);
-  constexpr std::size_t kSquare = 32;  // reads of the mirror image stay in the cache
-  linalg::for_each_row((n + kSquare - 1) / kSquare, [&](std::size_t square) {
-    const std::size_t i0 = square * kSquare;
-    for (std::size_t j0 = i0; j0 < n; j0 += kSquare) {
-      for (std::size_t i = i0; i < std::min(i0 + kSquare, n); ++i) {
-        for (std::size_t j = std::max(i, j0); j < std::min(j0 + kSquare, n); ++j) c(i, j) = (h(i, j) + h(j, i)) / 2;
-        if (i >= j0) c(i, i) += shift;
-      }
-    }
+  constexpr std::size_t kEdge = 32;
+  linalg::for_each_row(divide_up(n, kEdge), [&](std::size_t index) {
+    const std::size_t begin = index * kEdge;
+    for_each_square<kEdge>(begin, std::min(begin + kEdge, n), begin, n,
+                           [&](std::size_t i0, std::size_t i1, std::size_t j0, std::size_t j1) {
+                             for (std::size_t i = i0; i < i1; ++i) {
+                               for (std::size_t j = std::max(i, j0); j < j1; ++j) c(i, j) = (h(i, j) + h(j, i)) / 2;
+                               if (i >= j0) c(i, i) += shift;
+                             }
+                           });
   });
   flops_ += real(n) * real(n) * real(n) / 3;
   if (!linalg::cholesky(c)) return out;

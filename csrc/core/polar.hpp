@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <limits>
 
-#include "core/linalg.hpp"
+#include "core/matrix.hpp"
 #include "core/polar_table.hpp"
 
 namespace fastfid {

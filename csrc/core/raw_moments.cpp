@@ -6,9 +6,9 @@
 #include <utility>
 #include <vector>
 
+#include "core/blas.hpp"
 #include "core/checked.hpp"
 #include "core/errors.hpp"
-#include "core/linalg.hpp"
 #include "core/parallel.hpp"
 
 namespace fastfid {

@@ -1,16 +1,17 @@
 #include "core/uncertainty.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <utility>
 #include <vector>
 
+#include "core/decompositions.hpp"
 #include "core/errors.hpp"
-#include "core/linalg.hpp"
-#include "core/matrix_sqrt.hpp"
+#include "core/factorisation.hpp"
+#include "core/products.hpp"
 
 namespace fastfid {
 namespace {
@@ -75,56 +76,91 @@ SideError side_error(const Moments& moments, const std::vector<double>& mu, cons
   return out;
 }
 
+// One side: its moments, and from them its mean and covariance.
+struct Side {
+  const Moments& moments;
+  const char* name;
+  std::vector<double> mu;
+  linalg::Matrix sigma;
+};
+
+Side read_side(const Moments& moments, const char* name) {
+  const auto d = static_cast<std::size_t>(moments.d());
+  Side side{moments, name, std::vector<double>(d), linalg::Matrix(d, d)};
+  FASTFID_EXPECT(moments.groups() >= 2, InvalidArgument, name, ": expected at least 2 groups, got ", moments.groups());
+  FASTFID_EXPECT(moments.n() > static_cast<std::int64_t>(d), InvalidArgument, name,
+                 ": the influence function needs more samples than features, got n = ", moments.n(), " and d = ", d);
+  moments.mean(side.mu.data());
+  moments.covariance(1, side.sigma.data());
+  return side;
+}
+
+// The Cholesky factors of both covariances; a singular one is an error.
+std::vector<Factor> regular_factors(const Side& a, const Side& b) {
+  const std::size_t d = a.mu.size();
+  auto factors = factor_covariances({{a.sigma.data(), d, "sigma1"}, {b.sigma.data(), d, "sigma2"}});
+  for (std::size_t s = 0; s < 2; ++s) {
+    FASTFID_EXPECT(factors[s].shape == linalg::Shape::kUpper, NumericalError, (s == 0 ? a : b).name,
+                   ": its covariance is singular (rank ", factors[s].rank, " of ", d,
+                   "), so there is no transport map and no influence function");
+  }
+  return factors;
+}
+
+// The symmetric A with A Sigma1 A = Sigma2 and its inverse: away from each side. Sigma_i = 4^e_i F_i^T F_i,
+// M = F1 F2^T, and the rows of Q are the eigenvectors of M^T M.
+class Transport {
+ public:
+  explicit Transport(std::vector<Factor> factors) : factors_(std::move(factors)) {
+    linalg::multiply_nt(factors_[0].f, factors_[0].shape, factors_[1].f, factors_[1].shape, m_);
+    linalg::gram(m_, q_);
+    eigenvalues_ = linalg::symmetric_eigenvectors(q_);
+    const auto d = static_cast<double>(eigenvalues_.size());
+    const double noise = 4 * d * std::numeric_limits<double>::epsilon() * eigenvalues_.back();
+    FASTFID_EXPECT(eigenvalues_.front() > noise, NumericalError,
+                   "the product of the covariances is singular to working precision: no influence function");
+  }
+
+  // It goes with Sigma2 / |M|.
+  linalg::Matrix from_first() const {
+    linalg::Matrix z;
+    linalg::multiply(q_, factors_[1].f, z);
+    return map(std::move(z), -0.25, factors_[1].exponent - factors_[0].exponent);
+  }
+
+  linalg::Matrix from_second() const {
+    linalg::Matrix qm;
+    linalg::Matrix z;
+    linalg::multiply_nt(q_, linalg::Shape::kFull, m_, linalg::Shape::kFull, qm);
+    linalg::multiply(qm, factors_[0].f, z);
+    return map(std::move(z), -0.75, factors_[0].exponent - factors_[1].exponent);
+  }
+
+ private:
+  // Z^T D Z 2^exponent, D the eigenvalues to twice this power.
+  linalg::Matrix map(linalg::Matrix z, double power, int exponent) const {
+    linalg::Matrix out;
+    scale_rows(z, eigenvalues_, power);
+    linalg::gram(z, out);
+    linalg::scale_in_place(out.data(), out.rows() * out.cols(), exponent);
+    return out;
+  }
+
+  std::vector<Factor> factors_;
+  linalg::Matrix m_;
+  linalg::Matrix q_;
+  std::vector<double> eigenvalues_;
+};
+
 }  // namespace
 
 StandardError influence_standard_error(const Moments& a, const Moments& b) {
   FASTFID_EXPECT(a.d() == b.d(), InvalidArgument, "the two sides differ in dimension: ", a.d(), " and ", b.d());
-  const auto d = static_cast<std::size_t>(a.d());
-  const std::array<const Moments*, 2> sides = {&a, &b};
-  const std::array<const char*, 2> names = {"moments1", "moments2"};
-  std::array<std::vector<double>, 2> mu = {std::vector<double>(d), std::vector<double>(d)};
-  std::array<linalg::Matrix, 2> sigma = {linalg::Matrix(d, d), linalg::Matrix(d, d)};
-  for (std::size_t s = 0; s < 2; ++s) {
-    FASTFID_EXPECT(sides[s]->groups() >= 2, InvalidArgument, names[s], ": expected at least 2 groups, got ",
-                   sides[s]->groups());
-    FASTFID_EXPECT(sides[s]->n() > static_cast<std::int64_t>(d), InvalidArgument, names[s],
-                   ": the influence function needs more samples than features, got n = ", sides[s]->n(),
-                   " and d = ", d);
-    sides[s]->mean(mu[s].data());
-    sides[s]->covariance(1, sigma[s].data());
-  }
-  const auto factors = factor_covariances({{sigma[0].data(), d, "sigma1"}, {sigma[1].data(), d, "sigma2"}});
-  for (std::size_t s = 0; s < 2; ++s) {
-    FASTFID_EXPECT(factors[s].shape == linalg::Shape::kUpper, NumericalError, names[s],
-                   ": its covariance is singular (rank ", factors[s].rank, " of ", d,
-                   "), so there is no transport map and no influence function");
-  }
-  linalg::Matrix m;
-  linalg::Matrix q;
-  linalg::multiply_nt(factors[0].f, factors[0].shape, factors[1].f, factors[1].shape, m);
-  linalg::gram(m, q);
-  const std::vector<double> eigenvalues = linalg::symmetric_eigenvectors(q);
-  const double noise = 4 * static_cast<double>(d) * std::numeric_limits<double>::epsilon() * eigenvalues.back();
-  FASTFID_EXPECT(eigenvalues.front() > noise, NumericalError,
-                 "the product of the covariances is singular to working precision: no influence function");
-
-  // The factors are scaled: Sigma_i = 4^e_i F_i^T F_i, and A goes with Sigma2 / |M|.
-  const int e = factors[1].exponent - factors[0].exponent;
-  linalg::Matrix z;
-  linalg::Matrix transport;
-  linalg::multiply(q, factors[1].f, z);
-  scale_rows(z, eigenvalues, -0.25);
-  linalg::gram(z, transport);
-  linalg::scale_in_place(transport.data(), d * d, e);
-  const SideError first = side_error(a, mu[0], mu[1], transport, names[0]);
-
-  linalg::Matrix qm;
-  linalg::multiply_nt(q, linalg::Shape::kFull, m, linalg::Shape::kFull, qm);
-  linalg::multiply(qm, factors[0].f, z);
-  scale_rows(z, eigenvalues, -0.75);
-  linalg::gram(z, transport);
-  linalg::scale_in_place(transport.data(), d * d, -e);
-  const SideError second = side_error(b, mu[1], mu[0], transport, names[1]);
+  const Side side1 = read_side(a, "moments1");
+  const Side side2 = read_side(b, "moments2");
+  const Transport transport(regular_factors(side1, side2));
+  const SideError first = side_error(a, side1.mu, side2.mu, transport.from_first(), side1.name);
+  const SideError second = side_error(b, side2.mu, side1.mu, transport.from_second(), side2.name);
 
   // Each side's variance has the relative variance 2 / (K - 1), and a root halves a relative error.
   StandardError out;

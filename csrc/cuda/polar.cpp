@@ -6,17 +6,15 @@
 #include <utility>
 
 #include "core/errors.hpp"
+#include "core/numbers.hpp"
 #include "cuda/math_libraries.hpp"
 #include "cuda/polar_kernels.cuh"
 
 namespace fastfid::cuda {
 namespace {
 
-constexpr double kUnitRoundoff = std::numeric_limits<double>::epsilon() / 2;
-constexpr double kAsymmetry = 1e-6;  // as on the host
-constexpr int kMostExponent = 500;   // 4^-exponent is then a float64
+constexpr int kMostExponent = 500;  // 4^-exponent is then a float64
 
-double real(std::size_t n) { return static_cast<double>(n); }
 double cube(std::size_t n) { return real(n) * real(n) * real(n); }
 
 // Waits for the stream.

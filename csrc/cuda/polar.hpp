@@ -27,7 +27,7 @@
 #include <vector>
 
 #include "core/frechet.hpp"
-#include "core/matrix_sqrt.hpp"
+#include "core/trace_sqrt.hpp"
 #include "cuda/moments.hpp"
 #include "cuda/runtime.hpp"
 

@@ -1,0 +1,70 @@
+// The calls of BLAS and LAPACK, and the only ones: always single-threaded.
+//
+// All matrices are row-major float64 in host memory; `ld*` is the distance between the starts of two rows, in elements.
+// LAPACK is column-major: it sees the transpose of a matrix here, and an upper triangle as a lower one. Where a routine
+// has no row-major meaning, its arrays are LAPACK's own, and the comment says so. Every function may be called from
+// several threads at once. All throw DeviceError where LAPACK refuses an argument, NumericalError where its iteration
+// does not converge.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+namespace fastfid::linalg {
+
+enum class Transpose { kNo, kYes };
+enum class Triangle { kLower, kUpper };
+enum class Side { kLeft, kRight };
+
+// OpenBLAS's description of itself: version, options and the kernel it chose for this processor; and what was chosen of
+// our own (core/tiles.hpp).
+std::string blas_description();
+
+// C = alpha A A^T + beta C (trans kNo, A is n x k) or C = alpha A^T A + beta C (kYes, A is k x n): one triangle of the
+// n x n matrix C, diagonal included; the rest of C is neither read nor written. BLAS dsyrk, n k (n + 1) flops.
+void syrk(Transpose trans, int n, int k, double alpha, const double* a, int lda, double beta, double* c, int ldc,
+          Triangle triangle = Triangle::kLower);
+
+// C = alpha op(A) op(B) + beta C, with op(A) m x k, op(B) k x n and C m x n. BLAS dgemm, 2 m n k flops.
+void gemm(Transpose trans_a, Transpose trans_b, int m, int n, int k, double alpha, const double* a, int lda,
+          const double* b, int ldb, double beta, double* c, int ldc);
+
+// B := op(R)^-1 B (kLeft) or B := B op(R)^-1 (kRight) for upper-triangular R and B m x n. BLAS dtrsm.
+void trsm(Side side, Transpose trans, int m, int n, const double* r, int ldr, double* b, int ldb);
+
+// sum_i x[i] y[i]. BLAS ddot.
+double dot(int n, const double* x, const double* y);
+
+// Cholesky factorisation A = R^T R of the upper triangle in place; the lower one is neither read nor written. Returns
+// false where a pivot is not positive; a pivot that is NaN may pass. LAPACK dpotrf.
+bool potrf(int n, double* a, int lda);
+
+// Pivoted Cholesky factorisation of the upper triangle in place, stopped where the largest remaining diagonal element
+// is <= tol; returns the rank. pivots: (n,), from 1; work: (2 n,). LAPACK dpstrf.
+int pstrf(int n, double* a, double tol, int* pivots, double* work);
+
+// A = Q R in place for A (m x n), m >= n: R is in the upper triangle. tau: (n,). LAPACK dgelqf.
+void gelqf(int m, int n, double* a, double* tau);
+
+// Column-major A (m x n), m >= n: Q R in place with Q = I - V T V^T, T (n x n) column-major. LAPACK dgeqrt3.
+void geqrt3(int m, int n, double* a, int lda, double* t, int ldt);
+
+// Column-major C (m x n) := Q^T C for the Q of k reflectors from geqrt3(m, k, v, ...). work: (n k,). LAPACK dgemqrt.
+void apply_transposed_q(int m, int n, int k, const double* v, int ldv, const double* t, int ldt, double* c, int ldc,
+                        double* work);
+
+// The tridiagonal form of the symmetric band whose lower part is stored by columns, width + 1 elements each, which are
+// overwritten: n diagonal elements and n - 1 below. LAPACK dsytrd_sb2st.
+void tridiagonal_of_band(int n, int width, double* band, double* diagonal, double* off_diagonal);
+
+// The eigenvalues of a tridiagonal matrix, ascending, in place of its diagonal. LAPACK dsterf.
+void sterf(int n, double* diagonal, double* off_diagonal);
+
+// The eigenvalues, ascending, of symmetric A (n x n); reads the upper triangle and overwrites A, with `vectors` by the
+// eigenvectors: row k belongs to eigenvalue k. LAPACK dsyevd.
+void syevd(bool vectors, int n, double* a, double* values);
+
+// The min(m, n) singular values, descending, of A (m x n), which is overwritten. LAPACK dgesdd.
+void gesdd(int m, int n, double* a, double* values);
+
+}  // namespace fastfid::linalg

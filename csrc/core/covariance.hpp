@@ -1,0 +1,66 @@
+// Covariances as callers give them: checked, and scaled so that nothing over- or underflows.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <vector>
+
+#include "core/matrix.hpp"
+#include "core/numbers.hpp"
+
+namespace fastfid {
+
+// The k for which x 4^-k is in [1, 4), x > 0 and finite: `exponent` of a covariance of trace x.
+int power_of_four(double x);
+
+struct Covariance {
+  const double* sigma;
+  std::size_t d;
+  const char* name;  // the argument's name, for messages
+};
+
+// A checked covariance, read as its symmetric part times 4^-exponent. Reads the caller's memory.
+struct ScaledCovariance {
+  const double* sigma;
+  std::size_t d;
+  const char* name;
+  int exponent = 0;  // brings the trace into [1, 4)
+  double trace = 0;  // 0 for a zero covariance
+  double max_diagonal = 0;
+  bool is_symmetric = false;  // to the last bit
+
+  // Halving the sum of the mirror images is exact for symmetric input. 4^-exponent itself may not be representable:
+  // two steps.
+  double first() const { return std::scalbn(1.0, -exponent - 1); }
+  double second() const { return std::scalbn(1.0, -exponent); }
+
+  // Writes the elements of rows [row, row + n_rows) and columns [col, col + n_cols); `stride` is that of `out`.
+  void copy(std::size_t row, std::size_t n_rows, std::size_t col, std::size_t n_cols, double* out,
+            std::size_t stride) const;
+  linalg::FillElements elements() const;
+  std::vector<double> diagonal() const;
+  // What lies below it is undefined.
+  linalg::Matrix upper_triangle() const;
+
+  // Relative to a diagonal element: what rounding may leave of a pivot that is zero.
+  double noise() const { return real(d) * kUnitRoundoff; }
+};
+
+// Checks covariances (d, d), C-contiguous, at the same time. Throws InvalidArgument for d = 0 and where mirror images
+// differ by more than kAsymmetry of the largest element, NumericalError for NaN, infinity, and where an element is
+// larger than the diagonal allows.
+std::vector<ScaledCovariance> check_covariances(const std::vector<Covariance>& covariances);
+
+// Of the scaled covariance.
+struct CovarianceNorms {
+  double frobenius = 0;
+  double spectral = 0;  // a bound: the largest sum of magnitudes in a row, or ||S||_F
+};
+CovarianceNorms norms(const ScaledCovariance& s);
+
+// The error every tool's users know: pytorch-fid's words first, then what is wrong. `eigenvalues` are those of the
+// scaled covariance, ascending; without them they are computed.
+[[noreturn]] void throw_indefinite(const ScaledCovariance& s, const std::vector<double>& eigenvalues);
+[[noreturn]] void throw_indefinite(const ScaledCovariance& s);
+
+}  // namespace fastfid

@@ -1,0 +1,29 @@
+// Numbers that many files of the core count with.
+#pragma once
+
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <limits>
+
+namespace fastfid {
+
+// u = 2^-53, the unit roundoff: rounding changes a float64 by u times its magnitude at most.
+inline constexpr double kUnitRoundoff = std::numeric_limits<double>::epsilon() / 2;
+inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// How far the elements of a covariance may be from their mirror images, relative to the largest element.
+inline constexpr double kAsymmetry = 1e-6;
+
+inline double real(std::size_t n) { return static_cast<double>(n); }
+
+// x 2^e without overflow of the factor itself.
+inline double scaled(double x, int e) { return std::scalbn(x, e); }
+
+// ceil(a / b) for a >= 0, b > 0, and a + b in the range of T.
+template <std::integral T>
+constexpr T divide_up(T a, T b) {
+  return (a + b - 1) / b;
+}
+
+}  // namespace fastfid
