@@ -28,6 +28,7 @@ def of_type(nodes, kind):
 
 FUNCTIONS = of_type(STUB.body, ast.FunctionDef)
 CLASSES = of_type(STUB.body, ast.ClassDef)
+SUBMODULES = {"_testing": CLASSES.pop("_testing")}  # a stub file can show a submodule as a class only
 
 
 def cases(names):
@@ -92,7 +93,7 @@ def module_parameters(function):
 
 
 def test_the_stub_has_the_names_of_the_module():
-    declared = {*FUNCTIONS, *CLASSES}
+    declared = {*FUNCTIONS, *CLASSES, *SUBMODULES}
     if not HAS_CUDA:
         declared -= {name for name in declared if NEEDS_CUDA.match(name)} - {"DeviceMoments"}
     assert declared == public(vars(_core))
@@ -102,6 +103,14 @@ def test_the_stub_has_the_names_of_the_module():
 def test_functions_have_the_parameters_of_the_stub(name):
     skip_what_is_not_built(name)
     assert stub_parameters(FUNCTIONS[name]) == module_parameters(getattr(_core, name))
+
+
+@pytest.mark.parametrize("name", SUBMODULES)
+def test_submodules_have_the_functions_of_the_stub(name):
+    module, functions = getattr(_core, name), of_type(SUBMODULES[name].body, ast.FunctionDef)
+    assert set(functions) == public(vars(module))
+    for key, function in functions.items():
+        assert stub_parameters(function) == module_parameters(getattr(module, key)), key
 
 
 @pytest.mark.parametrize("name", cases(CLASSES))
