@@ -35,7 +35,7 @@ def emulated_moments(tmp_path_factory):
         core=("device", "dlpack", "parallel", "uncertainty", *NUMERICS),
         host=("math_libraries", "polar"),
         kernels=("polar_kernels",),
-        bindings=("bind_cuda", "bind_dlpack", "bind_frechet"),
+        bindings=("bind_cuda", "bind_dlpack", "bind_frechet", "bind_moments"),
         emulated=("bindings", "moments"),
     )
     return out

@@ -15,8 +15,10 @@ from cuda_cases import MomentsCase
 from emulation import compile_library
 from stubs import OnDevice
 from stubs import Tensor as GpuTensor
+from test_moments import HOSTILE, large_state
 
 import fastfid
+from fastfid.metrics.moments import FeatureMoments
 from fastfid.protocols import input_spec
 
 
@@ -139,6 +141,7 @@ emulated = load("_emulated", sys.argv[1])
 moments, other = emulated.DeviceMoments(64), emulated.DeviceMoments(64)
 rows = Tensor(np.random.default_rng(0).random((200, 64), np.float32))
 moments.update(rows), other.update(rows)
+state = other.state()
 
 def loop():
     while True:
@@ -154,6 +157,9 @@ time.sleep(0.3)
     [
         "moments.update(rows)",
         "moments.to_host()",
+        "moments.merge(other)",
+        "moments.state()",
+        "emulated.DeviceMoments.from_state(state)",
         "moments.n",
         "moments.reset()",
         "emulated.DeviceMoments(64).update(rows)",
@@ -213,7 +219,7 @@ def slow_streams(emulated_moments):
     library.emulation_fail_after(-1)
 
 
-@pytest.mark.parametrize("name", ["to_host", "reset"])
+@pytest.mark.parametrize("name", ["to_host", "state", "reset"])
 def test_what_waits_gives_tensors_back_too(emulated, slow_streams, name):
     rows = np.ones((3, 4), np.float32)
     before = sys.getrefcount(rows)
@@ -301,6 +307,179 @@ def test_calls_from_several_threads_take_turns(emulated):
     for thread in threads:
         thread.join()
     assert moments.to_host().n == 40
+
+
+# ------------------------------------------------------------------------------------------------- merging and states
+
+
+def of(kind, rows):
+    moments = kind(rows.shape[1])
+    moments.update(Tensor(rows) if kind is not fastfid.Moments else rows)
+    return moments
+
+
+@pytest.mark.parametrize(("n1", "n2"), [(10, 20), (20, 60), (200, 30), (2100, 100), (2100, 2200)])
+def test_a_merge_is_that_of_the_cpu(emulated, n1, n2):
+    rows = some_rows(n1, 64, 1), 0.9 * some_rows(n2, 64, 2)
+    moments, other = (of(emulated.DeviceMoments, x) for x in rows)
+    cpu, cpus_other = (of(fastfid.Moments, x) for x in rows)
+    moments.merge(other)
+    cpu.merge(cpus_other)
+    host = moments.to_host()
+    assert (moments.n, host.n, other.n) == (n1 + n2, n1 + n2, n2)
+    np.testing.assert_allclose(host.mean, cpu.mean, rtol=1e-12)
+    np.testing.assert_allclose(host.covariance(), cpu.covariance(), rtol=0, atol=1e-12)
+    if n1 + n2 <= 64:
+        np.testing.assert_array_equal(host.rows, cpu.rows)
+
+
+@pytest.mark.parametrize("n", [0, 1, 64, 65, 2100])
+def test_a_state_goes_from_the_device_to_the_host_and_back(emulated, n):
+    rows, more = some_rows(n, 64, 3), some_rows(50, 64, 4)
+    moments = of(emulated.DeviceMoments, rows)
+    state = moments.state()
+    assert list(state) == list(fastfid.Moments(64).state())
+    host = fastfid.Moments.from_state(state)
+    back = emulated.DeviceMoments.from_state(host.state(), device=0)
+    cpu = of(fastfid.Moments, rows)
+    from_the_cpu = emulated.DeviceMoments.from_state(cpu.state())
+    assert (host.n, back.n, back.d, back.device, back._arithmetic) == (n, n, 64, 0, "float64")
+    for each in (moments, back, from_the_cpu):
+        each.update(Tensor(more))
+    for each in (host, cpu):
+        each.update(more)
+    for each in (moments, back, from_the_cpu):
+        np.testing.assert_allclose(each.to_host().mean, cpu.mean, rtol=1e-12)
+        np.testing.assert_allclose(each.to_host().covariance(), cpu.covariance(), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(host.covariance(), cpu.covariance(), rtol=0, atol=1e-12)
+    if n <= 64:
+        for each in (back, from_the_cpu):
+            np.testing.assert_array_equal(each.to_host().covariance(), moments.to_host().covariance())
+
+
+def test_merges_that_are_refused(emulated, emulated_moments):
+    moments = of(emulated.DeviceMoments, some_rows(9, 4, 1))
+    with pytest.raises(ValueError, match="merge: expected d = 4, got 5"):
+        moments.merge(emulated.DeviceMoments(5))
+    for other in (fastfid.Moments(4), None, {}):
+        with pytest.raises(TypeError):
+            moments.merge(other)
+    library = ctypes.CDLL(emulated_moments)
+    library.emulated_devices(2)
+    try:
+        there = emulated.DeviceMoments.from_state(moments.state(), device=1)
+        assert (there.device, there.n) == (1, 9)
+        with pytest.raises(ValueError, match="merge: expected moments on cuda:0, got moments on cuda:1"):
+            moments.merge(there)
+    finally:
+        library.emulated_devices(1)
+    assert moments.n == 9
+
+
+def test_merges_into_each_other_do_not_wait_for_ever(emulated):
+    sides = [of(emulated.DeviceMoments, some_rows(n, 4, n)) for n in (2, 3)]
+
+    def merge(one, other):
+        for _ in range(4):
+            one.merge(other)
+
+    threads = [threading.Thread(target=merge, args=pair, daemon=True) for pair in (sides, sides[::-1])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(100)
+        assert not thread.is_alive()
+    assert all(side.to_host().n == side.n > 5 for side in sides)
+
+
+def full_state(**changes):
+    """A state of 2^62 rows without groups, the most that there may be."""
+    without = {"groups": 0, "counts": np.array([2**62]), "pending_counts": np.array([0])}
+    tables = {"shift": np.zeros((1, 8)), "shifted_mean": np.zeros((1, 8)), "scatter": np.zeros((1, 36))}
+    return large_state() | without | tables | changes
+
+
+def test_rows_are_counted_up_to_2_to_the_62(emulated):
+    moments = emulated.DeviceMoments.from_state(full_state())
+    one = of(emulated.DeviceMoments, np.ones((1, 8), np.float32))
+    for self, other in ((moments, moments), (moments, one), (one, moments)):
+        with pytest.raises(
+            ValueError, match=rf"merge: expected at most 2\^62 rows in all, got {self.n} and {other.n} "
+        ):
+            self.merge(other)
+    assert (moments.n, one.n) == (2**62, 1)
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_state_is_refused(emulated, kind):
+    changes, said = HOSTILE[kind]
+    with pytest.raises(ValueError, match=r"^state") as error:
+        emulated.DeviceMoments.from_state(large_state(**changes))
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "text"),
+    [
+        (large_state(), ValueError, "groups: expected 0, since moments on a device have none, got 4"),
+        (full_state(shift=np.full((1, 8), 1e39)), ValueError, "mean: feature 0 has .*, which is beyond float32"),
+        (full_state(shift=np.full((1, 8), np.nan)), fastfid.NumericalError, r"state\['shift'\]: contains NaN or"),
+        (full_state(scatter=np.full((1, 36), np.inf)), fastfid.NumericalError, r"state\['scatter'\]: contains NaN or"),
+        (full_state(scatter=np.zeros((1, 36), np.float32)), TypeError, r"state\['scatter'\]: expected"),
+        (fastfid.Moments(16385).state(), ValueError, "d: expected 1 to 16384, got 16385"),
+        (of(fastfid.Moments, np.ones((3, 4))).state(), ValueError, "rows: expected float32, .*, got float64"),
+        (None, TypeError, "state: expected a dict"),
+        ({}, ValueError, "state: the key 'd' is missing"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_state_that_a_device_cannot_go_on_from(emulated, state, error, text):
+    with pytest.raises(error, match=text):
+        emulated.DeviceMoments.from_state(state)
+
+
+def test_a_state_goes_to_devices_that_are_there(emulated):
+    with pytest.raises(fastfid.BackendUnavailable, match="no CUDA device 1: there are 1, counted from 0"):
+        emulated.DeviceMoments.from_state(fastfid.Moments(4).state(), device=1)
+
+
+def test_sums_of_float64_rows_go_to_a_device(emulated):
+    rows = np.random.default_rng(1).standard_normal((500, 8)) + 30
+    moments = emulated.DeviceMoments.from_state(of(fastfid.Moments, rows).state())
+    np.testing.assert_allclose(moments.to_host().mean, rows.mean(0), rtol=1e-14)
+    np.testing.assert_allclose(moments.to_host().covariance(), np.cov(rows, rowvar=False), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_feature_moments_on_one_device_are_merged_there(emulated, monkeypatch, own):
+    waits = []
+
+    class Accumulator(emulated.DeviceMoments):
+        def to_host(self):
+            waits.append(self.n)
+            return super().to_host()
+
+    class Rows(Tensor):
+        stream = SimpleNamespace(device=0, handle=5)
+
+    monkeypatch.setattr(fastfid._core, "DeviceMoments", Accumulator)
+    rows = some_rows(9, 8, 1), some_rows(20, 8, 2), some_rows(7, 8, 3)
+    sides = [FeatureMoments(8) for _ in range(2)]
+    if own:
+        sides[0].update({"features": Rows(rows[0])})
+    sides[1].update({"features": Rows(rows[1])})
+    sides[1].update({"features": rows[2]})
+    sides[0].merge(sides[1])
+    assert waits == ([] if own else [20])
+    want = of(fastfid.Moments, np.concatenate(rows if own else rows[1:]))
+    assert sides[0].n == want.n
+    assert sides[1].n == 27
+    np.testing.assert_allclose(sides[0].total().covariance(), want.covariance(), rtol=0, atol=1e-12)
+    other = FeatureMoments(7)
+    other.update({"features": Rows(some_rows(3, 7, 1))})
+    with pytest.raises(ValueError, match="merge: expected d = 8, got 7"):
+        sides[0].merge(other)
+    assert sides[0].n == want.n
 
 
 # ------------------------------------------------------------------------------------------------------- the distance

@@ -83,6 +83,52 @@ def test_an_update_does_not_wait_for_the_device():
 
 
 @needs_device
+@pytest.mark.parametrize(("n1", "n2"), [(0, 700), (100, 200), (300, 400), (200, 9000), (9000, 200), (5000, 7000)])
+def test_a_merge_is_that_of_the_cpu_and_does_not_wait(n1, n2):
+    rows = MomentsCase(512, n1).rows(), 2 * MomentsCase(512, n2).rows() + 1
+    moments, cpu = [fastfid.DeviceMoments(512) for _ in rows], fastfid.Moments(512)
+    warm = fastfid.DeviceMoments(512)
+    warm.update(torch.rand(3000, 512, device="cuda"))
+    warm.merge(warm)
+    there = [on_device(np.ascontiguousarray(x)) for x in rows]
+    torch.cuda.synchronize()
+    done = torch.cuda.Event()
+    torch.cuda._sleep(2_000_000_000)  # about a second
+    for each, x, given in zip(moments, there, rows, strict=True):
+        each.update(x)
+        cpu.update(given)
+    done.record()
+    moments[0].merge(moments[1])
+    assert not done.query()  # merged, for all the host knows, while the device slept
+    moments[1].reset()  # ordered after the merge
+    host = moments[0].to_host()
+    assert host.n == n1 + n2
+    assert np.abs(host.covariance() - cpu.covariance()).max() < 1e-12 * np.abs(cpu.covariance()).max()
+    np.testing.assert_allclose(host.mean, cpu.mean, rtol=1e-12)
+
+
+@needs_device
+@pytest.mark.parametrize("n", [0, 100, 512, 513, 5000])
+def test_a_state_goes_from_the_device_to_the_host_and_back(n):
+    rows, more = MomentsCase(512, n).rows(), MomentsCase(512, 3000).rows()
+    moments, cpu = fastfid.DeviceMoments(512), fastfid.Moments(512)
+    moments.update(on_device(np.ascontiguousarray(rows)))
+    again = fastfid.DeviceMoments.from_state(fastfid.Moments.from_state(moments.state()).state())
+    assert again.n == n
+    for each in (moments, again):
+        each.update(on_device(more))
+    cpu.update(rows)
+    cpu.update(more)
+    for each in (moments, again):
+        host = each.to_host()
+        assert host.n == n + 3000
+        assert np.abs(host.covariance() - cpu.covariance()).max() < 1e-12 * np.abs(cpu.covariance()).max()
+        np.testing.assert_allclose(host.mean, cpu.mean, rtol=1e-12)
+    if n <= 512:
+        np.testing.assert_array_equal(again.to_host().covariance(), moments.to_host().covariance())
+
+
+@needs_device
 @pytest.mark.parametrize(("n1", "n2"), [(900, 1200), (200, 300), (1000, 200), (2, 700)])
 def test_distance_of_moments_that_stay_on_the_device(n1, n2):
     rows = [MomentsCase(512, n, "float32").rows() + 0.1 * k for k, n in enumerate((n1, n2))]
@@ -141,3 +187,7 @@ def test_without_a_device_the_error_says_what_is_missing():
         fastfid.BackendUnavailable, match=r"no CUDA device: no NVIDIA driver|built without its CUDA part"
     ):
         fastfid.DeviceMoments(64)
+    with pytest.raises(
+        fastfid.BackendUnavailable, match=r"no CUDA device: no NVIDIA driver|built without its CUDA part"
+    ):
+        fastfid.DeviceMoments.from_state(fastfid.Moments(64).state())

@@ -19,9 +19,9 @@ DTYPES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}  # fastfid::D
 class Moments:
     """The C functions of tests/cuda_emulation/moments.cpp as an object."""
 
-    def __init__(self, library, d, arithmetic, block):
+    def __init__(self, library, d, handle):
         self.library, self.d = library, d
-        self.self = ctypes.c_void_p(library.moments_new(d, arithmetic == "float32", block))
+        self.self = ctypes.c_void_p(handle)
         self.error = ctypes.create_string_buffer(256)
 
     def close(self):
@@ -36,6 +36,13 @@ class Moments:
         size = rows.itemsize
         strides = [ctypes.c_long(stride // size) for stride in rows.strides]
         self.call("update", rows, DTYPES[rows.dtype.name], ctypes.c_long(len(rows)), *strides)
+
+    @property
+    def n(self):
+        return self.library.moments_n(self.self)
+
+    def merge(self, other):
+        self.call("merge", other.self)
 
     def covariance(self, ddof=1):
         covariance, mean = np.full((self.d, self.d), np.nan), np.full(self.d, np.nan)
@@ -53,18 +60,24 @@ class Moments:
 def library(emulated_moments):
     library = ctypes.CDLL(emulated_moments)
     library.moments_new.restype = ctypes.c_void_p
+    library.moments_reload.restype = ctypes.c_void_p
     library.moments_n.restype = ctypes.c_long
     yield library
     library.emulation_order(0)
+    library.emulation_fail_after(-1)
 
 
 @pytest.fixture
 def make(library):
     made = []
 
-    def make(d, arithmetic="float64", order="forwards", block=256):
+    def make(d, arithmetic="float64", order="forwards", block=256, state_of=None):
         library.emulation_order(ORDERS[order])
-        made.append(Moments(library, d, arithmetic, block))
+        if state_of is None:
+            handle = library.moments_new(d, arithmetic == "float32", block)
+        else:
+            handle = library.moments_reload(state_of.self, block)
+        made.append(Moments(library, d, handle))
         return made[-1]
 
     yield make
@@ -186,6 +199,189 @@ def test_a_nonfinite_row_is_named_when_numbers_are_asked_for(make, bad, n, where
     moments.update(MomentsCase(128, 10).rows())
     moments.call("expect_finite")
     assert moments.library.moments_n(moments.self) == 10
+
+
+def assert_same_bits(one, other):
+    for a, b in zip(one.covariance(), other.covariance(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def assert_close(moments, rows, tolerance=TOLERANCE["float64"]):
+    """To NumPy's numbers on the device, and to those of the CPU's Moments on the host."""
+    assert moments.n == len(rows)
+    cpu = fastfid.Moments(moments.d)
+    cpu.update(rows)
+    host_mean, host_covariance, kept = moments.to_host(len(rows))
+    if len(rows) <= moments.d:
+        np.testing.assert_array_equal(kept, rows)
+    for mean, covariance in (moments.covariance(), (host_mean, host_covariance)):
+        true_mean, true_covariance = oracle(rows)
+        assert largest_error(covariance, true_covariance) < tolerance
+        assert largest_error(mean, true_mean) < tolerance
+        assert largest_error(covariance, cpu.covariance()) < max(tolerance, 1e-12)
+        assert largest_error(mean, cpu.mean) < max(tolerance, 1e-12)
+
+
+def of(make, rows, **keywords):
+    moments = make(rows.shape[1], **keywords)
+    moments.update(rows)
+    return moments
+
+
+def halves(d, n1, n2):
+    """Rows of two sets whose means and variances differ."""
+    return MomentsCase(d, n1).rows(), np.float32(1.5) * MomentsCase(d, n2).rows() + np.float32(4)
+
+
+MERGES = [  # d, rows of the two, rows in a block
+    (64, 20, 30, 256),  # thin, and thin together
+    (64, 34, 30, 64),  # thin together, exactly
+    (64, 35, 30, 256),  # one row more; no block is complete
+    (64, 64, 64, 64),  # d is passed by a block and a half
+    (200, 150, 180, 64),  # several blocks when d is passed
+    (64, 30, 600, 64),  # thin with sums
+    (64, 600, 30, 64),
+    (65, 700, 530, 256),  # sums with sums, rows pending in both
+    (64, 512, 256, 256),  # none pending
+    (128, 300, 200, 64),  # the other's rows are read from where they are
+    (300, 330, 310, 64),  # 3 squares
+    (3, 900, 2, 64),
+]
+
+
+@pytest.mark.parametrize(
+    ("d", "n1", "n2", "block", "arithmetic"),
+    [*((*case, "float64") for case in MERGES), *((*case, "float32") for case in MERGES if case[0] == 65)],
+)
+def test_merged_parts_are_those_of_numpy(make, d, n1, n2, block, arithmetic):
+    first, second = halves(d, n1, n2)
+    rows = np.concatenate([first, second])
+    keywords = {"arithmetic": arithmetic, "order": "shuffled", "block": block}
+    moments, other = of(make, first, **keywords), of(make, second, **keywords)
+    moments.merge(other)
+    assert_close(moments, rows, TOLERANCE[arithmetic])
+    assert_same_bits(other, of(make, second, **keywords))
+    assert other.n == n2
+    if n1 + n2 <= d:
+        assert_same_bits(moments, of(make, rows, **keywords))
+    more = MomentsCase(d, block + 3).rows()
+    moments.update(more)
+    assert_close(moments, np.concatenate([rows, more]), TOLERANCE[arithmetic])
+
+
+@pytest.mark.parametrize("n", [0, 1, 40, 400])
+def test_merging_what_is_empty_changes_nothing(make, n):
+    rows = MomentsCase(64, n).rows()
+    moments, empty = of(make, rows, block=64), make(64, block=64)
+    moments.merge(empty)
+    empty.merge(make(64, block=64))
+    assert (moments.n, empty.n) == (n, 0)
+    empty.merge(moments)
+    assert empty.n == n
+    if n > 1:
+        for merged in (moments, empty):
+            assert_same_bits(merged, of(make, rows, block=64))
+
+
+@pytest.mark.parametrize("n", [0, 20, 40, 64, 70, 128, 300])
+def test_merging_with_itself(make, n):
+    rows = MomentsCase(64, n).rows()
+    moments = of(make, rows, block=64)
+    moments.merge(moments)
+    if n > 0:
+        assert_close(moments, np.concatenate([rows, rows]))
+    assert moments.n == 2 * n
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_splits_merged_in_any_order(make, seed):
+    rng = np.random.default_rng(seed)
+    d = int(rng.choice([5, 40, 130]))
+    rows = np.sort(MomentsCase(d, 900).rows(), axis=0)  # the worst for a shift: the parts have different means
+    parts = [of(make, part, block=64) for part in np.split(rows, np.sort(rng.integers(0, 901, 5)))]
+    while len(parts) > 1:
+        other = parts.pop(int(rng.integers(len(parts))))
+        parts[int(rng.integers(len(parts)))].merge(other)
+    assert_close(parts[0], rows, 1e-12)
+
+
+def test_a_large_common_offset_costs_no_more_in_a_merge(make):
+    rows = MomentsCase(100, 600, offset=1000.0).rows()
+    moments = of(make, rows[:350], block=64)
+    moments.merge(of(make, rows[350:], block=64))
+    assert_close(moments, rows)
+
+
+@pytest.mark.parametrize(("n1", "n2"), [(300, 10), (300, 300), (10, 300), (10, 20), (0, 300)])
+@pytest.mark.parametrize("where", [0, -1])
+def test_a_nonfinite_row_is_counted_after_the_rows_before_it(make, n1, n2, where):
+    first, second = halves(64, n1, n2)
+    second[where, 5] = np.nan
+    bad = n1 + where % n2
+    moments, other = of(make, first, block=64), of(make, second, block=64)
+    moments.merge(other)
+    moments.library.moments_reset(other.self)  # what has been merged is on its own
+    moments.update(first)
+    with pytest.raises(RuntimeError, match=rf"^row {bad} of those given to update\(\)"):
+        moments.call("expect_finite")
+    clean = of(make, halves(64, n1, n2)[0], block=64)
+    clean.merge(moments)
+    moments.merge(clean)
+    for each, row in ((clean, n1 + bad), (moments, bad)):
+        with pytest.raises(RuntimeError, match=rf"^row {row} of those given to update\(\)"):
+            each.call("expect_finite")
+
+
+def test_merges_that_are_refused_change_nothing(make, library):
+    moments = of(make, MomentsCase(64, 300).rows(), block=64)
+    with pytest.raises(RuntimeError, match="merge: expected d = 64, got 65"):
+        moments.merge(of(make, MomentsCase(65, 3).rows()))
+    with pytest.raises(RuntimeError, match="merge: expected sums in the same arithmetic"):
+        moments.merge(make(64, "float32"))
+    assert_close(moments, MomentsCase(64, 300).rows())
+
+
+def test_a_merge_that_fails_half_way_leaves_both_usable(make, library):
+    rows = MomentsCase(64, 300).rows()
+    for launches in range(3):
+        moments, other = of(make, rows, block=64), of(make, rows, block=64)
+        library.emulation_fail_after(launches)
+        with pytest.raises(RuntimeError, match="a launch that was told to fail"):
+            moments.merge(other)
+        library.emulation_fail_after(-1)
+        assert_close(other, rows)
+        library.moments_reset(moments.self)
+        moments.merge(other)
+        assert_close(moments, rows)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("n", [0, 1, 63, 64, 65, 128, 300])
+def test_a_state_goes_on(make, n, dtype):
+    rows = MomentsCase(64, 400, dtype, offset=100.0 * (dtype == "float32")).rows()
+    moments = of(make, rows[:n], block=64)
+    again = make(64, block=64, state_of=moments)
+    assert again.n == n
+    if 1 < n <= 64:
+        np.testing.assert_array_equal(again.to_host(n)[2], rows[:n])
+    for each in (moments, again):
+        each.update(rows[n:])
+    if n <= 64:
+        assert_same_bits(again, moments)
+    assert_close(again, rows.astype(np.float32), 1e-12)
+    third = make(64, block=64, state_of=again)
+    third.merge(moments)
+    third.merge(again)
+    assert_close(third, np.concatenate([rows] * 3).astype(np.float32), 1e-12)
+
+
+@pytest.mark.parametrize("d", [1, 65, 128, 300])
+def test_a_state_of_sums_of_any_width(make, d):
+    rows = MomentsCase(d, d + 150).rows()
+    moments = of(make, rows[: d + 70], arithmetic="float32")
+    again = make(d, state_of=moments)
+    again.update(rows[d + 70 :])
+    assert_close(again, rows, TOLERANCE["float32"])
 
 
 def test_what_is_refused(make, library):

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "bindings/arrays.hpp"
+#include "bindings/moments_state.hpp"
 #include "bindings/tensor_moments.hpp"
 #endif
 
@@ -27,8 +28,9 @@ constexpr char kDeviceMomentsDoc[] =
     R"(Number, mean and covariance of a stream of feature rows that are on a CUDA device.
 
 What `Moments` does on the CPU, without the rows ever visiting the host. Sums are in float64; the result is
-the same, bit for bit, however the rows were split into calls of `update` and whichever streams they came on. While
-n <= d the rows themselves are kept. On the device: 4 max(d, 2048) d bytes, then 4 d^2 more.
+the same, bit for bit, however the rows were split into calls of `update` and whichever streams they came on; parts that
+are merged agree with one pass to rounding. While n <= d the rows themselves are kept. On the device: 4 max(d, 2048) d
+bytes, then 4 d^2 more.
 
 Parameters
 ----------
@@ -105,6 +107,30 @@ Notes
 A NaN or an infinity cannot be seen without waiting: the next call that returns numbers raises NumericalError.
 )")
       .def(
+          "merge",
+          [](TensorMoments& self, TensorMoments& other) {
+            // Launches only, as in update; both objects are kept alive by the caller.
+            const WithoutGil guard;
+            self.get().merge(other.get());
+          },
+          py::arg("other"),
+          R"(Add everything that `other` has seen, after what this object has. The host does not wait for the device.
+
+While the sum is <= d the rows are appended.
+
+Parameters
+----------
+other : DeviceMoments
+    On the same device and with the same d; not modified. It may be this object itself.
+
+Raises
+------
+ValueError
+    If d or the devices differ, or there would be more than 2^62 rows in all.
+DeviceError
+    If the device's memory is exhausted; nothing has been added then.
+)")
+      .def(
           "to_host",
           [](TensorMoments& self) {
             std::unique_ptr<Moments> moments;
@@ -127,6 +153,57 @@ Raises
 ------
 NumericalError
     If a row had NaN or infinity; the message names it. `reset` starts anew.
+)")
+      .def(
+          "state",
+          [](TensorMoments& self) {
+            std::unique_ptr<Moments> moments;
+            {
+              const WithoutGil guard;  // as in to_host
+              moments = self.get().to_host();
+            }
+            self.give_back();
+            return state_of(*moments);
+          },
+          R"(Wait for the device and return ``to_host().state()``.
+
+Returns
+-------
+dict
+    As of :meth:`Moments.state`: `Moments.from_state` goes on from it on the CPU.
+
+Raises
+------
+NumericalError
+    If a row had NaN or infinity; the message names it.
+)")
+      .def_static(
+          "from_state",
+          [](const py::object& state, int device) {
+            const std::unique_ptr<Moments> moments = moments_from_state(state);
+            return without_gil([&] { return std::make_unique<TensorMoments>(*moments, device); });
+          },
+          py::arg("state"), py::kw_only(), py::arg("device") = 0,
+          R"(Make an object on a device from what `state`, or that of a `Moments`, returned. Waits for the device.
+
+While n <= d, it goes on bit for bit. Beyond that numbers agree with those of an uninterrupted stream to rounding (1e-12
+of the largest), their last bits need not.
+
+Parameters
+----------
+state : dict
+    As `state` returns it, without groups. Its rows, if it has them, are float32.
+device : int, optional
+    Number of the CUDA device.
+
+Raises
+------
+TypeError, ValueError, NumericalError
+    As `Moments.from_state` does. ValueError too for groups, for float64 rows while n <= d, and for a mean beyond float32.
+BackendUnavailable
+    If fastfid was built without CUDA, or there is no such device.
+DeviceError
+    If the device's memory is exhausted.
 )")
       .def(
           "reset",
@@ -160,11 +237,14 @@ NumericalError
 // There are none, but the class is there, to ask whether something is one.
 class DeviceMoments {};
 
+[[noreturn]] void throw_unavailable() {
+  throw BackendUnavailable("fastfid was built without its CUDA part (" FASTFID_CUDA_STATUS ")");
+}
+
 void bind_device_moments(py::module_& module) {
   py::class_<DeviceMoments>(module, "DeviceMoments", kDeviceMomentsDoc)
-      .def(py::init([](const py::args&, const py::kwargs&) -> std::unique_ptr<DeviceMoments> {
-        throw BackendUnavailable("fastfid was built without its CUDA part (" FASTFID_CUDA_STATUS ")");
-      }));
+      .def(py::init([](const py::args&, const py::kwargs&) -> std::unique_ptr<DeviceMoments> { throw_unavailable(); }))
+      .def_static("from_state", [](const py::args&, const py::kwargs&) { throw_unavailable(); });
 }
 
 #endif

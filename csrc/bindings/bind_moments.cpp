@@ -10,6 +10,7 @@
 #include "bindings/arrays.hpp"
 #include "bindings/bindings.hpp"
 #include "bindings/gil.hpp"
+#include "bindings/moments_state.hpp"
 #include "core/moments.hpp"
 
 namespace py = pybind11;
@@ -92,16 +93,16 @@ class ForeignState {
   MomentsStateView view_;
 };
 
-py::dict get_state(const Moments& self) {
-  return state_to_dict(without_gil([&] { return self.state(); }));
+}  // namespace
+
+py::dict state_of(const Moments& moments) {
+  return state_to_dict(without_gil([&] { return moments.state(); }));
 }
 
-std::unique_ptr<Moments> from_state(const py::handle& state) {
+std::unique_ptr<Moments> moments_from_state(py::handle state) {
   const ForeignState foreign(state);
   return without_gil([&] { return std::make_unique<Moments>(foreign.view()); });
 }
-
-}  // namespace
 
 void bind_moments(py::module_& module) {
   py::options options;
@@ -294,7 +295,7 @@ Notes
 For a statistic whose influence function has the mean i_k over group k and i over all rows, var = sum_k n_k (i_k - i)^2
 / (K - 1) estimates the variance of the influence of one row without bias, and sqrt(var / n) is the standard error.
 )")
-      .def("state", &get_state, R"(Everything the object consists of, as a dict of integers and new NumPy arrays.
+      .def("state", &state_of, R"(Everything the object consists of, as a dict of integers and new NumPy arrays.
 
 Returns
 -------
@@ -304,7 +305,7 @@ dict
     float64 (K, d), ``scatter`` float64 (K, d (d + 1) / 2), the lower triangles by rows.
 )")
       .def_static(
-          "from_state", [](const py::object& state) { return from_state(state); }, py::arg("state"),
+          "from_state", [](const py::object& state) { return moments_from_state(state); }, py::arg("state"),
           R"(Make an object from what `state` returned, bit for bit.
 
 Parameters
@@ -321,7 +322,7 @@ ValueError
 NumericalError
     If an array has NaN or infinity.
 )")
-      .def(py::pickle(&get_state, [](const py::dict& state) { return from_state(state); }))
+      .def(py::pickle(&state_of, [](const py::dict& state) { return moments_from_state(state); }))
       .def("__repr__", [](const Moments& self) {
         const auto n = without_gil([&] { return self.n(); });
         const std::string groups = self.groups() == 0 ? "" : message(", groups=", self.groups());

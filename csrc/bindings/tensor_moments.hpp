@@ -20,6 +20,8 @@ class TensorMoments {
  public:
   TensorMoments(int d, int device, cuda::Arithmetic arithmetic)
       : moments_(std::make_unique<cuda::DeviceMoments>(d, device, arithmetic)) {}
+  TensorMoments(const Moments& moments, int device)
+      : moments_(std::make_unique<cuda::DeviceMoments>(moments, device)) {}
   // Waits, outside the GIL, for what is still being read.
   ~TensorMoments();
 

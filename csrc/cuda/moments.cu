@@ -1,6 +1,9 @@
 #include "cuda/moments.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -82,6 +85,19 @@ DeviceMoments::DeviceMoments(int d, int device, Arithmetic arithmetic, int block
       own_(device),
       last_(device) {}
 
+DeviceMoments::DeviceMoments(const Moments& moments, int device, Arithmetic arithmetic, int block_rows)
+    : DeviceMoments(moments.d(), device, arithmetic, block_rows) {
+  FASTFID_EXPECT(moments.groups() == 0, InvalidArgument,
+                 "groups: expected 0, since moments on a device have none, got ", moments.groups());
+  const std::int64_t n = moments.n();
+  if (n == 0) return;
+  if (n <= d_) {
+    load_rows(moments);
+  } else {
+    load_sums(moments);
+  }
+}
+
 DeviceMoments::~DeviceMoments() {
   try {
     last_.wait_on(own_.get());
@@ -92,7 +108,12 @@ DeviceMoments::~DeviceMoments() {
 
 std::int64_t DeviceMoments::n() const {
   const std::lock_guard lock(mutex_);
-  return folded_ + pending_;
+  return seen();
+}
+
+void DeviceMoments::expect_room(std::int64_t rows, const char* what) const {
+  FASTFID_EXPECT(rows >= 0 && rows <= kMaxRows - seen(), InvalidArgument, what,
+                 ": expected at most 2^62 rows in all, got ", seen(), " and ", rows, " more");
 }
 
 std::size_t DeviceMoments::row_length() const { return static_cast<std::size_t>(squares_of(d_)) * 2 * kernels::kPanel; }
@@ -205,11 +226,8 @@ void DeviceMoments::update(const DeviceRows& rows, Stream stream) {
   const std::lock_guard lock(mutex_);
   with_type(rows.dtype, [](const auto*) {});
   if (rows.n == 0) return;
-  const std::int64_t seen = folded_ + pending_;
-  FASTFID_EXPECT(rows.n >= 0 && rows.n <= kMaxRows - seen, InvalidArgument,
-                 "x: expected at most 2^62 rows in all, got ", seen, " and ", rows.n, " more");
-  const std::int64_t total = seen + rows.n;
-  const bool stays_thin = total <= d_;
+  expect_room(rows.n, "x");
+  const bool stays_thin = seen() + rows.n <= d_;
   allocate(!stays_thin && pending_ + rows.n >= block_rows_);
   begin(stream);
   try {
@@ -245,6 +263,67 @@ void DeviceMoments::add(const DeviceRows& rows, bool stays_thin, Stream stream) 
     }
   }
   append(rows, first, rows.n - first, stream);
+}
+
+void DeviceMoments::merge(DeviceMoments& other) {
+  FASTFID_EXPECT(other.device_ == device_, InvalidArgument, "merge: expected moments on cuda:", device_,
+                 ", got moments on cuda:", other.device_);
+  FASTFID_EXPECT(other.d_ == d_, InvalidArgument, "merge: expected d = ", d_, ", got ", other.d_);
+  FASTFID_EXPECT(other.arithmetic_ == arithmetic_, InvalidArgument, "merge: expected sums in the same arithmetic");
+  const bool is_self = &other == this;
+  std::unique_lock lock(mutex_, std::defer_lock);
+  std::unique_lock others_lock(other.mutex_, std::defer_lock);
+  if (is_self) {
+    lock.lock();
+  } else {
+    std::lock(lock, others_lock);
+  }
+  const std::int64_t added = other.seen();
+  expect_room(added, "merge");
+  if (added == 0) return;
+  const bool stays_thin = seen() + added <= d_;
+  allocate(!stays_thin && (other.folded_ > 0 || pending_ + other.pending_ >= block_rows_));
+  const Stream own = own_.get();
+  begin(own);
+  other.last_.wait_on(own);
+  DeviceRows rows{other.buffer_.data(), DType::kFloat32, other.pending_, static_cast<std::int64_t>(row_length()), 1};
+  DeviceArray<float> copy;
+  if (is_self && rows.n > 0) {  // adding them moves them about in the buffer
+    copy = DeviceArray<float>(static_cast<std::size_t>(rows.n) * row_length(), own);
+    copy_on_device(copy.data(), rows.data, copy.size() * sizeof(float), own);
+    rows.data = copy.data();
+  }
+  // Whatever fails: both objects' later work comes after what was launched before.
+  const auto end_both = [&] {
+    end(own);
+    other.end(own);
+  };
+  try {
+    if (other.folded_ > 0) add_sums(other, own);
+    add(rows, stays_thin, own);
+  } catch (...) {
+    end_both();
+    throw;
+  }
+  end_both();
+}
+
+void DeviceMoments::add_sums(const DeviceMoments& other, Stream stream) {
+  const int squares = squares_of(d_);
+  const auto copies = static_cast<unsigned>(kernels::copies_for(squares));
+  const auto panels = static_cast<unsigned>(2 * squares);
+  const auto length = static_cast<int>(row_length());
+  const auto n = static_cast<double>(other.folded_);
+  if (folded_ == 0) {  // S and s are zeros, about any shift
+    copy_on_device(shift_.data(), other.shift_.data(), shift_.size() * sizeof(float), stream);
+  }
+  // First what reads the other's s, which may be this object's.
+  launch(kernels::add_scatter, dim3(panels, panels, copies), dim3(kThreads), 0, stream, other.scatter_.data(),
+         other.sums_.data(), other.shift_.data(), n, shift_.data(), scatter_.data());
+  launch(kernels::add_sums, dim3(blocks_for(length), copies), dim3(kThreads), 0, stream, other.sums_.data(),
+         other.shift_.data(), other.first_bad_.data(), static_cast<unsigned long long>(seen()), n, shift_.data(),
+         length, sums_.data(), first_bad_.data());
+  folded_ += other.folded_;
 }
 
 void DeviceMoments::reset() {
@@ -337,6 +416,59 @@ DeviceSnapshot DeviceMoments::snapshot(Stream stream) {
   }
   end(stream);
   return out;
+}
+
+void DeviceMoments::load_rows(const Moments& moments) {
+  std::int64_t n = 0;
+  RowBuffer buffer = moments.rows(n);
+  FASTFID_EXPECT(!buffer.is_float64(), InvalidArgument, "rows: expected float32, as a device holds them, got float64");
+  const std::vector<float> rows = std::move(buffer).take_float32();
+  allocate(false);
+  const Stream own = own_.get();
+  begin(own);
+  const DeviceArray<float> there(rows.size(), own);
+  copy_to_device(there.data(), rows.data(), rows.size() * sizeof(float), own);
+  append({there.data(), DType::kFloat32, n, d_, 1}, 0, n, own);
+  end(own);
+  synchronize(own);
+}
+
+void DeviceMoments::load_sums(const Moments& moments) {
+  const auto d = static_cast<std::size_t>(d_);
+  const std::int64_t rows = moments.n();
+  const auto n = static_cast<double>(rows);
+  std::vector<double> mean(d);
+  std::vector<double> full(d * d);
+  moments.mean(mean.data());
+  moments.covariance(rows - 1, full.data());  // divided by 1
+  std::vector<float> shift(row_length());
+  std::vector<double> sums(row_length());
+  for (std::size_t j = 0; j < d; ++j) {
+    FASTFID_EXPECT(std::abs(mean[j]) <= std::numeric_limits<float>::max(), InvalidArgument, "mean: feature ", j,
+                   " has ", mean[j], ", which is beyond float32, as which a device holds rows");
+    shift[j] = static_cast<float>(mean[j]);
+    sums[j] = n * (mean[j] - shift[j]);
+  }
+  // The lower triangle is all that is read of S.
+  std::vector<double> scatter(tiles_of(squares_of(d_)) * kernels::kTileSize);
+  for (int row = 0; row < d_; ++row) {
+    for (int column = 0; column <= row; ++column) {
+      const auto tile = static_cast<std::size_t>(kernels::tile_index(row / kernels::kPanel, column / kernels::kPanel));
+      const auto i = static_cast<std::size_t>(row);
+      const auto j = static_cast<std::size_t>(column);
+      scatter[tile * kernels::kTileSize + i % kernels::kPanel * kernels::kPanel + j % kernels::kPanel] =
+          full[i * d + j] + sums[i] * (mean[j] - shift[j]);
+    }
+  }
+  allocate(true);
+  const Stream own = own_.get();
+  begin(own);
+  copy_to_device(shift_.data(), shift.data(), shift.size() * sizeof(float), own);
+  copy_to_device(sums_.data(), sums.data(), sums.size() * sizeof(double), own);  // of copy 0; the others are zeros
+  copy_to_device(scatter_.data(), scatter.data(), scatter.size() * sizeof(double), own);
+  end(own);
+  synchronize(own);
+  folded_ = rows;
 }
 
 std::unique_ptr<Moments> DeviceMoments::to_host() {

@@ -414,6 +414,45 @@ __global__ void set_shift(const T* __restrict__ rows, std::int64_t row_stride, i
   shift[column] = static_cast<float>(sum / n);
 }
 
+// S += S' + s' delta^T + delta s'^T + n delta delta^T, delta = shift' - shift: what `n` rows summed about shift' add
+// about shift. Copy by copy, for each has its S and s; of the last term, which is of all rows, copy 0 takes all. Grid
+// (panels, panels, copies), of which the upper triangle has nothing to do. The primed may be the same as the others.
+__global__ void add_scatter(const double* other_scatter, const double* other_sums, const float* other_shift, double n,
+                            const float* shift, double* scatter) {
+  const int panels = static_cast<int>(gridDim.x);
+  const int row = static_cast<int>(blockIdx.y);
+  const int column = static_cast<int>(blockIdx.x);
+  const int copy = static_cast<int>(blockIdx.z);
+  if (column > row) return;
+  const std::int64_t tiles = tile_index(panels, 0);
+  const std::int64_t tile = (copy * tiles + tile_index(row, column)) * kTileSize;
+  const double* const s = other_sums + static_cast<std::int64_t>(copy) * panels * kPanel;
+  for (int at = static_cast<int>(threadIdx.x); at < kTileSize; at += static_cast<int>(blockDim.x)) {
+    const int i = row * kPanel + at / kPanel;
+    const int j = column * kPanel + at % kPanel;
+    const double delta_i = static_cast<double>(other_shift[i]) - static_cast<double>(shift[i]);
+    const double delta_j = static_cast<double>(other_shift[j]) - static_cast<double>(shift[j]);
+    double moved = s[i] * delta_j + delta_i * s[j];
+    if (copy == 0) moved += n * delta_i * delta_j;
+    scatter[tile + at] += other_scatter[tile + at] + moved;
+  }
+}
+
+// s += s' + n delta, with copies as in add_scatter(); the other's first non-finite row, if it has one, is the one of
+// that index from first_index on. Grid (blocks for the length of a row, copies).
+__global__ void add_sums(const double* other_sums, const float* other_shift, const unsigned long long* other_first_bad,
+                         unsigned long long first_index, double n, const float* shift, int length, double* sums,
+                         unsigned long long* first_bad) {
+  const int column = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  const int copy = static_cast<int>(blockIdx.y);
+  if (column == 0 && copy == 0 && *other_first_bad != kNoBadRow) atomicMin(first_bad, first_index + *other_first_bad);
+  if (column >= length) return;
+  double moved = 0;
+  if (copy == 0) moved = n * (static_cast<double>(other_shift[column]) - static_cast<double>(shift[column]));
+  const std::int64_t at = static_cast<std::int64_t>(copy) * length + column;
+  sums[at] += other_sums[at] + moved;
+}
+
 // total (d,) = the copies of s added up, in order; mean = shift + total / n.
 __global__ void finish_mean(const double* __restrict__ sums, int copies, int squares, const float* __restrict__ shift,
                             int d, double n, double* __restrict__ total, double* __restrict__ mean) {

@@ -44,19 +44,22 @@ struct DeviceSnapshot {
 //   S = sum (x - shift)(x - shift)^T   and   s = sum (x - shift)
 // in one pass, in float64, of which only 64 x 64 tiles of the lower triangle are kept; then
 //   scatter = S - s s^T / n.
-// Cancellation costs a factor 1 + (shift - mean)^2 / variance of relative accuracy: as the rows behind the shift are of
-// the sample, at most 1 + n / 256, and nothing on rows in random order.
-// Complete blocks of a large aligned update are read from where they are. No temporary is of the size of the input.
+// Cancellation costs a factor 1 + (shift - mean)^2 / variance of relative accuracy: as the m = 256 rows behind the
+// shift are of the sample, at most 1 + n / m, and nothing on rows in random order. That holds for moments that were
+// merged too, and for those made of a host's moments, where the shift is the mean of all m rows of these. Complete
+// blocks of a large aligned update are read from where they are. No temporary is of the size of the input.
 //
 // Blocks, tiles and the order of summation are fixed: the result is the same, bit for bit, however the rows were split
 // into calls, on whichever streams, and on every device of the same arithmetic. While n <= d the rows themselves are
-// the result, as in core.
+// the result, as in core. Parts that are merged, and moments that go on from a host's with n > d, agree with one pass
+// to rounding: their sums were taken in another order, about another shift.
 //
 // Memory on the device: 4 max(d, kBlockRows) d bytes, and once a block is complete about 4 d^2 bytes (d = 2048: 17 MB
 // each). Time: n d^2 flops.
 //
-// Streams: update() puts its work on the caller's stream and returns; the host never waits in it, nor does it read
-// anything back. Calls on different streams are ordered by events. Thread-safe: every member locks the object.
+// Streams: update() puts its work on the caller's stream, merge() and reset() on one of the object's, and they return;
+// the host never waits in them, nor does it read anything back. Calls on different streams are ordered by events.
+// Thread-safe: every member locks the object, merge() both.
 class DeviceMoments {
  public:
   static constexpr int kBlockRows = 2048;
@@ -65,6 +68,13 @@ class DeviceMoments {
   // Throws InvalidArgument unless 1 <= d <= kMaxDims, BackendUnavailable if there is no such device. Tests take smaller
   // blocks; the bits of the result depend on their size.
   DeviceMoments(int d, int device, Arithmetic arithmetic = Arithmetic::kFloat64, int block_rows = kBlockRows);
+  // The inverse of to_host(): goes on from `moments`, which nobody may change meanwhile. While n <= d its rows are
+  // added as rows, and every later result has the bits of a stream that never left the device; beyond that S and s
+  // about the mean, rounded to float32, are made of n, mean and scatter. Waits for the device. On the host 12 d^2 bytes
+  // for that long. Throws as the other constructor does; InvalidArgument too if the moments have groups, if their rows
+  // are float64 while n <= d, or a mean is beyond float32; NumericalError if mean or scatter overflow.
+  DeviceMoments(const Moments& moments, int device, Arithmetic arithmetic = Arithmetic::kFloat64,
+                int block_rows = kBlockRows);
   // Orders the end of the memory after the last work on it; waits for nothing.
   ~DeviceMoments();
   DeviceMoments(const DeviceMoments&) = delete;
@@ -75,6 +85,16 @@ class DeviceMoments {
   // nothing has been added. A NaN or an infinity cannot be seen without waiting: the next member that returns numbers
   // reports it.
   void update(const DeviceRows& rows, Stream stream);
+
+  // Adds what `other` has seen, as if its rows came after those of this object; `other` may be this object, and is not
+  // changed. While n <= d the rows are appended. Beyond that, with n', S', s' the other's about its shift',
+  //   S += S' + s' delta^T + delta s'^T + n' delta delta^T,   s += s' + n' delta,   delta = shift' - shift,
+  // and the rows of its incomplete block are added as by update(). Two threads may merge a into b and b into a. A
+  // non-finite row of the other's is reported as update() says, counted after this object's own.
+  // Throws InvalidArgument if `other` is on another device, has another d or arithmetic, or if there would be more than
+  // kMaxRows in all; DeviceError if memory runs out, and then nothing has been added. Time: d^2 additions, and that of
+  // update() for less than a block. Memory: for a merge with itself, a copy of the incomplete block.
+  void merge(DeviceMoments& other);
 
   // Forgets all rows, non-finite ones too, and frees the memory.
   void reset();
@@ -89,7 +109,7 @@ class DeviceMoments {
   // Throws InvalidArgument if ddof < 0 or n <= ddof.
   void covariance(std::int64_t ddof, double* covariance, double* mean, Stream stream);
 
-  // Waits for all updates; throws NumericalError, naming the first row with a NaN or an infinity.
+  // Waits for all updates and merges; throws NumericalError, naming the first row with a NaN or an infinity.
   void expect_finite();
 
   // Waits for all updates and returns them as they are, without a copy to the host; the arrays are the stream's. Does
@@ -97,17 +117,23 @@ class DeviceMoments {
   DeviceSnapshot snapshot(Stream stream);
 
   // Waits for all updates and returns the same moments on the host: rows while n <= d, else n, mean and scatter. Throws
-  // as expect_finite() does.
+  // as expect_finite() does. The state of what it returns is that of this object: a constructor above goes on from it,
+  // on this device or another.
   std::unique_ptr<Moments> to_host();
 
  private:
   struct Sums;  // S and s
 
   std::size_t row_length() const;  // of buffer_, elements: d rounded up to whole pairs of tiles, the rest zeros
-  void begin(Stream stream);       // orders what follows on the stream after all that was done before
+  std::int64_t seen() const { return folded_ + pending_; }
+  void expect_room(std::int64_t rows, const char* what) const;
+  void begin(Stream stream);  // orders what follows on the stream after all that was done before
   void end(Stream stream);
   void allocate(bool with_sums);
   void add(const DeviceRows& rows, bool stays_thin, Stream stream);  // update(), between begin() and end()
+  void add_sums(const DeviceMoments& other, Stream stream);          // of which other.folded_ > 0
+  void load_rows(const Moments& moments);                            // n <= d
+  void load_sums(const Moments& moments);
   void append(const DeviceRows& rows, std::int64_t first, std::int64_t count, Stream stream);
   template <class T>
   void fold(const T* rows, std::int64_t row_stride, std::int64_t count, std::int64_t first_index, const Sums& sums,

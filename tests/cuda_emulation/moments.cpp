@@ -35,6 +35,11 @@ DeviceMoments* moments_new(int d, int is_float32, int block_rows) {
   using fastfid::cuda::Arithmetic;
   return new DeviceMoments(d, 0, is_float32 != 0 ? Arithmetic::kFloat32 : Arithmetic::kFloat64, block_rows);
 }
+// From a state of `self`, which is of the same arithmetic.
+DeviceMoments* moments_reload(DeviceMoments* self, int block_rows) {
+  const fastfid::Moments host(self->to_host()->state());
+  return new DeviceMoments(host, 0, self->arithmetic(), block_rows);
+}
 void moments_delete(DeviceMoments* self) { delete self; }
 
 // dtype: 0 float16, 1 bfloat16, 2 float32, 3 float64, as fastfid::DType
@@ -43,6 +48,9 @@ int moments_update(DeviceMoments* self, const void* data, int dtype, long n, lon
   return guarded(error, [&] {
     self->update({data, static_cast<fastfid::DType>(dtype), n, row_stride, column_stride}, {0, nullptr});
   });
+}
+int moments_merge(DeviceMoments* self, DeviceMoments* other, char* error) {
+  return guarded(error, [&] { self->merge(*other); });
 }
 long moments_n(DeviceMoments* self) { return self->n(); }
 void moments_reset(DeviceMoments* self) { self->reset(); }

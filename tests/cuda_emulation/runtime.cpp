@@ -10,9 +10,17 @@
 
 namespace fastfid::cuda {
 
-int device_count() noexcept { return 1; }
+namespace {
+int devices = 1;
+}  // namespace
+
+// For tests: that many devices, of which all are this machine's memory.
+extern "C" __attribute__((visibility("default"))) void emulated_devices(int count) { devices = count; }
+
+int device_count() noexcept { return devices; }
 void expect_device(int device) {
-  FASTFID_EXPECT(device == 0, BackendUnavailable, "no CUDA device ", device, ": there are 1, counted from 0");
+  FASTFID_EXPECT(device >= 0 && device < devices, BackendUnavailable, "no CUDA device ", device, ": there are ",
+                 devices, ", counted from 0");
 }
 DeviceProperties device_properties(int) { return {"emulated", 9, 0, 132, std::size_t{50} << 20}; }
 

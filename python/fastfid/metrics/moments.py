@@ -55,8 +55,17 @@ class FeatureMoments:
         self._on_device.update(rows, stream=rows.stream.handle)
 
     def merge(self, other: "FeatureMoments") -> None:
-        """Add what `other` has seen; ValueError if its d or groups differ. Waits for its device."""
-        self._on_host.merge(other.total())  # in place: an update may be running in another thread
+        """Add what `other` has seen; ValueError if its d or groups differ.
+
+        Where both have rows on the same device, these stay there and nothing waits; else waits for the other's device.
+        """
+        # In place: an update may be running in another thread.
+        here, there = self._on_device, other._on_device
+        if here is not None and there is not None and here.device == there.device:
+            here.merge(there)
+            self._on_host.merge(other._on_host)
+        else:
+            self._on_host.merge(other.total())
 
     def reset(self) -> None:
         """Forget all rows."""
