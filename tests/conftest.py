@@ -32,7 +32,8 @@ def emulated_moments(tmp_path_factory):
     out = tmp_path_factory.mktemp("emulation") / "_emulated.so"
     compile_library(
         out,
-        core=("device", "dlpack", "parallel", "uncertainty", *NUMERICS),
+        core=("dlpack", "parallel", "uncertainty", *NUMERICS),
+        machine=("cuda_driver",),
         host=("math_libraries", "polar"),
         kernels=("polar_kernels",),
         bindings=("bind_cuda", "bind_dlpack", "bind_frechet", "bind_moments"),

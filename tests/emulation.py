@@ -23,12 +23,12 @@ NUMERICS = (
 ORDERS = {"forwards": 0, "backwards": 1, "shuffled": 2}  # in which the threads of a block run: emulation::Order
 
 
-def compile_library(out, *, core=(), host=(), kernels=(), bindings=(), emulated=()):
-    """Build `out` from csrc/core/*.cpp, csrc/cuda/*.cpp and *.cu, and files of tests/cuda_emulation; return it loaded.
+def compile_library(out, *, core=(), machine=(), host=(), kernels=(), bindings=(), emulated=()):
+    """Build `out` from files of csrc and of tests/cuda_emulation, named without their suffix; return it loaded.
 
-    `host` names files of csrc/cuda without their suffix .cpp, `kernels` those with .cu, `bindings` those of
-    csrc/bindings, `emulated` those of tests/cuda_emulation. With bindings, C functions are found only if they ask for
-    default visibility.
+    `core` names files of csrc/core, `machine` those of csrc/host, `host` the C++ of csrc/cuda and `kernels` the CUDA,
+    `bindings` files of csrc/bindings, `emulated` those of tests/cuda_emulation. With bindings, C functions are found
+    only if they ask for default visibility.
     """
     lapack = Path(_core.__file__).with_name("libfastfid_lapack.so")
     folders = [ROOT / "csrc", EMULATION, scipy_openblas32.get_include_dir()]
@@ -37,6 +37,7 @@ def compile_library(out, *, core=(), host=(), kernels=(), bindings=(), emulated=
         folders += [pybind11.get_include(), sysconfig.get_path("include")]
         flags += ["-DFASTFID_WITH_CUDA", "-fvisibility=hidden"]
     sources = [ROOT / "csrc" / "core" / f"{name}.cpp" for name in core]
+    sources += [ROOT / "csrc" / "host" / f"{name}.cpp" for name in machine]
     sources += [ROOT / "csrc" / "cuda" / f"{name}.cpp" for name in host]
     sources += [ROOT / "csrc" / "cuda" / f"{name}.cu" for name in kernels]
     sources += [ROOT / "csrc" / "bindings" / f"{name}.cpp" for name in bindings]

@@ -48,7 +48,12 @@ def library(tmp_path_factory):
     host = ("math_libraries", "polar")
     out = folder / "polar.so"
     library = compile_library(
-        out, core=("device", "parallel", *NUMERICS), host=host, kernels=("moments",), emulated=("polar",)
+        out,
+        core=("parallel", *NUMERICS),
+        machine=("cuda_driver",),
+        host=host,
+        kernels=("moments",),
+        emulated=("polar",),
     )
     library.first_scale.restype = ctypes.c_double
     library.set_folder(str(folder).encode())

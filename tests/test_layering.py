@@ -130,11 +130,16 @@ def test_the_core_knows_neither_python_nor_cuda():
     for path in sorted((ROOT / "csrc" / "core").iterdir()):
         text = path.read_text()
         includes = re.findall(r'#include [<"]([^">]+)', text)
-        assert not [i for i in includes if re.search(r"pybind11|Python\.h|^cuda|cublas|cusolver|bindings/", i)], (
-            path.name
-        )
+        foreign = [i for i in includes if re.search(r"pybind11|Python\.h|^cuda|cublas|cusolver|bindings/|host/", i)]
+        assert not foreign, f"{path.name} includes {foreign}"
         if path.stem != "blas":
             assert not [i for i in includes if re.search(r"^cblas|lapack", i)], f"{path.name}: BLAS belongs to blas"
+
+
+def test_the_host_knows_of_the_core_only_its_errors():
+    for path in sorted((ROOT / "csrc" / "host").iterdir()):
+        ours = re.findall(r'#include "([^"]+)', path.read_text())
+        assert not [i for i in ours if not i.startswith("host/") and i != "core/errors.hpp"], path.name
 
 
 def test_cuda_stays_in_its_folder_and_knows_only_the_core():

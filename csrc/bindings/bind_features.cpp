@@ -1,4 +1,4 @@
-// Spatial mean of feature maps: core/features.hpp for NumPy arrays.
+// Spatial mean of feature maps: core/spatial_mean.hpp for NumPy arrays.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -7,7 +7,7 @@
 #include "bindings/gil.hpp"
 #include "core/checked.hpp"
 #include "core/errors.hpp"
-#include "core/features.hpp"
+#include "core/spatial_mean.hpp"
 
 namespace py = pybind11;
 

@@ -6,9 +6,9 @@
 #include "bindings/bindings.hpp"
 #include "bindings/gil.hpp"
 #include "core/blas.hpp"
-#include "core/crash.hpp"
-#include "core/device.hpp"
 #include "core/parallel.hpp"
+#include "host/crash.hpp"
+#include "host/cuda_driver.hpp"
 
 namespace py = pybind11;
 

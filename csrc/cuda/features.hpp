@@ -1,4 +1,4 @@
-// From the network's last feature map to the feature vector, on the device: core/features.hpp for device memory.
+// From the network's last feature map to the feature vector, on the device: core/spatial_mean.hpp for device memory.
 #pragma once
 
 #include <cstddef>

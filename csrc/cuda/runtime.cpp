@@ -6,8 +6,8 @@
 #include <map>
 #include <mutex>
 
-#include "core/device.hpp"
 #include "cuda/check.hpp"
+#include "host/cuda_driver.hpp"
 
 namespace fastfid::cuda {
 namespace {

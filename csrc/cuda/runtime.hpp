@@ -46,7 +46,7 @@ void expect_device(int device);
 DeviceProperties device_properties(int device);
 
 // Makes `device` the current one of this thread, and puts back at the end what was current before: another device, a
-// context of the caller's, or none (core/device.hpp).
+// context of the caller's, or none (host/cuda_driver.hpp).
 class DeviceGuard {
  public:
   // Throws DeviceError where the device cannot be used.

@@ -20,7 +20,7 @@ def set_quiet(quiet: bool) -> None:
 def escaped(text: str) -> str:
     r"""Return `text` with its control characters as ``\xNN``.
 
-    A name in an archive must neither drive the terminal nor write a line of its own. csrc/core/crash.cpp does the same.
+    A name in an archive must neither drive the terminal nor write a line of its own. csrc/host/crash.cpp does the same.
     """
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
 

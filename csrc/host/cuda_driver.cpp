@@ -1,4 +1,4 @@
-#include "core/device.hpp"
+#include "host/cuda_driver.hpp"
 
 #include <dlfcn.h>
 

@@ -1,4 +1,4 @@
-#include "core/crash.hpp"
+#include "host/crash.hpp"
 
 #include <pthread.h>
 #include <signal.h>

@@ -1,4 +1,4 @@
-#include "core/features.hpp"
+#include "core/spatial_mean.hpp"
 
 #include <algorithm>
 #include <array>
