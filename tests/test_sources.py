@@ -728,7 +728,8 @@ def test_statistics_are_told_from_images(tmp_path):
     np.savez(tmp_path / "both.npz", np.zeros((1, 2, 2, 3), np.uint8), mu=np.zeros(3), sigma=np.eye(3))
     np.savez(tmp_path / "i.npz", np.zeros((1, 2, 2, 3), np.uint8))
     (tmp_path / "junk.npz").write_bytes(b"junk")
-    np.savez(open(tmp_path / "s.zip", "wb"), mu=np.zeros(3), sigma=np.eye(3))  # noqa: SIM115
+    with open(tmp_path / "s.zip", "wb") as file:
+        np.savez(file, mu=np.zeros(3), sigma=np.eye(3))
     assert is_statistics_file(tmp_path / "s.npz")
     assert is_statistics_file(str(tmp_path / "both.npz"))
     for other in ("i.npz", "junk.npz", "nowhere.npz", "s.zip", ""):
