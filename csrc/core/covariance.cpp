@@ -59,12 +59,14 @@ template <class F>
 void for_each_mirrored(const double* sigma, std::size_t d, F&& f) {
   constexpr std::size_t kEdge = 32;
   std::array<double, kEdge * kEdge> mirror;
-  for_each_square<kEdge>(0, d, 0, d, [&](std::size_t r0, std::size_t r1, std::size_t c0, std::size_t c1) {
-    if (c0 > r0) return;
-    for (std::size_t c = c0; c < c1; ++c) {
-      for (std::size_t r = r0; r < r1; ++r) mirror[(r - r0) * kEdge + (c - c0)] = sigma[c * d + r];
+  for_each_square<kEdge>({0, d, 0, d}, [&](const Square& s) {
+    if (s.column > s.row) return;
+    for (std::size_t c = s.column; c < s.column_end; ++c) {
+      for (std::size_t r = s.row; r < s.row_end; ++r) mirror[(r - s.row) * kEdge + (c - s.column)] = sigma[c * d + r];
     }
-    for (std::size_t r = r0; r < r1; ++r) f(r, c0, c1 - c0, mirror.data() + (r - r0) * kEdge);
+    for (std::size_t r = s.row; r < s.row_end; ++r) {
+      f(r, s.column, s.column_end - s.column, mirror.data() + (r - s.row) * kEdge);
+    }
   });
 }
 
@@ -127,9 +129,9 @@ void ScaledCovariance::copy(std::size_t row, std::size_t n_rows, std::size_t col
     }
     return;
   }
-  for_each_square(0, n_rows, 0, n_cols, [&](std::size_t r0, std::size_t r1, std::size_t c0, std::size_t c1) {
-    for (std::size_t r = r0; r < r1; ++r) {
-      for (std::size_t c = c0; c < c1; ++c) {
+  for_each_square({0, n_rows, 0, n_cols}, [&](const Square& s) {
+    for (std::size_t r = s.row; r < s.row_end; ++r) {
+      for (std::size_t c = s.column; c < s.column_end; ++c) {
         const double here = sigma[(row + r) * d + col + c];
         const double mirror = sigma[(col + c) * d + row + r];
         out[r * stride + c] = here * a * b + mirror * a * b;

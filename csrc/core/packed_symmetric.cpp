@@ -101,20 +101,19 @@ void PackedSymmetric::expand(double divisor, double* out) const {
   for_each_task(d_, chunks, [&](std::size_t chunk) {
     const std::size_t begin = (static_cast<std::size_t>(chunks) - 1 - chunk) * kMirrorTile;  // the longest first
     const std::size_t end = std::min(begin + kMirrorTile, d);
-    for_each_square<kMirrorTile>(begin, end, 0, end,
-                                 [&](std::size_t r0, std::size_t r1, std::size_t c0, std::size_t c1) {
-                                   for (std::size_t row = r0; row < r1; ++row) {
-                                     for (std::size_t column = c0; column < std::min(c1, row); ++column) {
-                                       double& lower = out[row * d + column];
-                                       double& upper = out[column * d + row];
-                                       if (column < half_d) {
-                                         upper = lower;
-                                       } else {
-                                         lower = upper;
-                                       }
-                                     }
-                                   }
-                                 });
+    for_each_square<kMirrorTile>({begin, end, 0, end}, [&](const Square& s) {
+      for (std::size_t row = s.row; row < s.row_end; ++row) {
+        for (std::size_t column = s.column; column < std::min(s.column_end, row); ++column) {
+          double& lower = out[row * d + column];
+          double& upper = out[column * d + row];
+          if (column < half_d) {
+            upper = lower;
+          } else {
+            lower = upper;
+          }
+        }
+      }
+    });
   });
 }
 

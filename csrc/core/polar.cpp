@@ -163,13 +163,12 @@ PolarTrial HostPolar::trial(double shift) {
   constexpr std::size_t kEdge = 32;
   linalg::for_each_row(divide_up(n, kEdge), [&](std::size_t index) {
     const std::size_t begin = index * kEdge;
-    for_each_square<kEdge>(begin, std::min(begin + kEdge, n), begin, n,
-                           [&](std::size_t i0, std::size_t i1, std::size_t j0, std::size_t j1) {
-                             for (std::size_t i = i0; i < i1; ++i) {
-                               for (std::size_t j = std::max(i, j0); j < j1; ++j) c(i, j) = (h(i, j) + h(j, i)) / 2;
-                               if (i >= j0) c(i, i) += shift;
-                             }
-                           });
+    for_each_square<kEdge>({begin, std::min(begin + kEdge, n), begin, n}, [&](const Square& s) {
+      for (std::size_t i = s.row; i < s.row_end; ++i) {
+        for (std::size_t j = std::max(i, s.column); j < s.column_end; ++j) c(i, j) = (h(i, j) + h(j, i)) / 2;
+        if (i >= s.column) c(i, i) += shift;
+      }
+    });
   });
   flops_ += real(n) * real(n) * real(n) / 3;
   if (!linalg::cholesky(c)) return out;

@@ -15,13 +15,12 @@ namespace {
 
 // Copies what is right of the diagonal in rows `i` to its mirror image.
 void mirror_strip(Matrix& c, Range i) {
-  for_each_square(i.begin, i.end(), i.begin, c.cols(),
-                  [&](std::size_t r0, std::size_t r1, std::size_t c0, std::size_t c1) {
-                    if (c0 < r0) return;
-                    for (std::size_t col = c0; col < c1; ++col) {
-                      for (std::size_t r = r0; r < std::min(r1, col); ++r) c(col, r) = c(r, col);
-                    }
-                  });
+  for_each_square({i.begin, i.end(), i.begin, c.cols()}, [&](const Square& s) {
+    if (s.column < s.row) return;
+    for (std::size_t col = s.column; col < s.column_end; ++col) {
+      for (std::size_t r = s.row; r < std::min(s.row_end, col); ++r) c(col, r) = c(r, col);
+    }
+  });
 }
 
 }  // namespace

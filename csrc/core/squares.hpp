@@ -7,14 +7,20 @@
 
 namespace fastfid {
 
-// f(first row, end of the rows, first column, end of the columns) for the squares into which rows
-// [row_begin, row_end) and columns [column_begin, column_end) are cut, row by row. Those at the ends may be smaller.
+// Rows [row, row_end) and columns [column, column_end).
+struct Square {
+  std::size_t row;
+  std::size_t row_end;
+  std::size_t column;
+  std::size_t column_end;
+};
+
+// f(square) for the squares into which `whole` is cut, row by row. Those at the ends may be smaller.
 template <std::size_t kEdge = 32, class F>
-void for_each_square(std::size_t row_begin, std::size_t row_end, std::size_t column_begin, std::size_t column_end,
-                     F&& f) {
-  for (std::size_t r = row_begin; r < row_end; r += kEdge) {
-    for (std::size_t c = column_begin; c < column_end; c += kEdge) {
-      f(r, std::min(r + kEdge, row_end), c, std::min(c + kEdge, column_end));
+void for_each_square(const Square& whole, F&& f) {
+  for (std::size_t r = whole.row; r < whole.row_end; r += kEdge) {
+    for (std::size_t c = whole.column; c < whole.column_end; c += kEdge) {
+      f(Square{r, std::min(r + kEdge, whole.row_end), c, std::min(c + kEdge, whole.column_end)});
     }
   }
 }
