@@ -1,6 +1,7 @@
 // What the network needs of a CUDA device beside ONNX Runtime: a stream, buffers at fixed addresses, the spatial mean.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cstdint>
 #include <memory>
