@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
+from fastfid.protocols import PROTOCOLS
+
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
 # Errors of a covariance against one in extended precision, relative to its largest element.
@@ -125,7 +127,7 @@ class ImagesCase:
         return images if self.layout == "nhwc" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
-RESIZING = ("pytorch-fid", "tensorflow", "clean", "torchmetrics")
+RESIZING = [name for name in PROTOCOLS if name != "none"]
 # One pixel, thin, smaller, the network's own side, larger, many taps (bicubic: 17 rows of 1000), two segments of a row.
 IMAGE_SIZES = ((1, 1), (1, 37), (32, 32), (299, 299), (298, 301), (1000, 513), (3, 3000))
 EMULATED_IMAGES = [

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import get_args
 
 import cleanfid.resize
 import numpy as np
@@ -13,6 +14,9 @@ import skimage.data
 import torch
 
 from fastfid import _core
+from fastfid._checks import DIMS
+from fastfid.options import Dims, PrecisionName, ProtocolName
+from fastfid.precisions import PRECISIONS
 from fastfid.protocols import PROTOCOLS, SIDE, input_spec
 
 RESIZING = [name for name in PROTOCOLS if name != "none"]
@@ -55,8 +59,10 @@ def peer(image, protocol):
         x = (torch.nn.functional.interpolate(x, mode="bilinear", antialias=True, **options) - 128) / 128
     elif protocol == "clean":
         x = (torch.from_numpy(cleanfid.resize.build_resizer("clean")(image)).permute(2, 0, 1)[None] - 128) / 128
-    else:
+    elif protocol == "none":
         x = 2 * (x / 255) - 1
+    else:
+        raise NotImplementedError(f"peer: protocol {protocol} has no tool to be compared with; add its resizer here")
     return x[0].numpy()
 
 
@@ -463,3 +469,9 @@ def test_a_spec_says_the_size_of_the_input():
 def test_specs_that_cannot_be(changes, text):
     with pytest.raises((ValueError, TypeError), match=text):
         spec(**changes)
+
+
+def test_the_types_of_options_name_what_there_is():
+    assert get_args(ProtocolName) == tuple(PROTOCOLS)
+    assert get_args(PrecisionName) == tuple(PRECISIONS)
+    assert get_args(Dims) == DIMS
