@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,21 +12,17 @@ from benchmarks import peers
 if TYPE_CHECKING:  # make_interpreter runs where nothing is installed yet
     from benchmarks.harness import Config
 
-__all__ = ["PINS", "fid_from_stdout", "make_interpreter", "use_peers"]
+__all__ = ["fid_from_stdout", "make_interpreter", "pins", "use_peers"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PINS = (
-    "torch==2.13.0",
-    "torchvision==0.28.0",
-    "pytorch-fid==0.3.0",
-    "torchmetrics==1.9.0",
-    "torch-fidelity==0.4.0",
-    "clean-fid==0.1.35",
-    # 1.18 removed the argument of sqrtm that pytorch-fid and clean-fid pass.
-    "scipy<1.18",
-    "scikit-image>=0.24",
-    "matplotlib>=3.8",
-)
+
+
+def pins() -> list[str]:
+    """Return what the benchmark's environment holds beside fastfid, with the versions of pyproject.toml."""
+    with (REPOSITORY / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    wanted = [*extras["torch"], *extras["peers"], *extras["demo"]]
+    return [line for line in wanted if not line.startswith("fastfid")]
 
 
 def _run(*argv: str | Path) -> None:
@@ -40,10 +37,10 @@ def make_interpreter(folder: Path) -> Path:
     """
     python = folder / "bin" / "python"
     marker = folder / "peers.txt"
-    wanted = "\n".join(PINS)
+    wanted = "\n".join(pins())
     if not marker.exists() or marker.read_text(encoding="utf-8") != wanted:
         venv.create(folder, with_pip=True, clear=True)
-        _run(python, "-m", "pip", "install", "--quiet", *PINS)
+        _run(python, "-m", "pip", "install", "--quiet", *pins())
         marker.write_text(wanted, encoding="utf-8")
     _run(python, "-m", "pip", "install", "--quiet", REPOSITORY)
     return python
