@@ -15,7 +15,7 @@ from stubs import GridMeans
 
 from fastfid import FID, Statistics, _core, compute_fid, compute_statistics, evaluate
 from fastfid.cli import main
-from fastfid.errors import FastfidWarning
+from fastfid.errors import FastfidWarning, NumericalError
 from fastfid.metrics import METRICS, make_metrics
 from fastfid.metrics.base import Sample
 from fastfid.metrics.fid import FrechetInceptionDistance
@@ -345,6 +345,21 @@ def test_features_that_are_no_numpy_array(pictures):
 
     with pytest.raises(TypeError, match=r"Listed\.forward: expected features as a NumPy array, got list"):
         evaluate(*pictures, extractor=Listed())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_features_that_are_not_finite_name_the_set(pictures, name):
+    class Failing(GridMeans):
+        batch_size = 4
+
+        def forward(self, batch):
+            rows = super().forward(batch)
+            rows[rows[:, 0] > 200] = np.nan
+            return rows
+
+    white = np.concatenate([pictures[1][:6], np.full((2, 9, 11, 3), 255, np.uint8)])
+    with pytest.raises(NumericalError, match=rf"^array: {name}: images from number 4 on, counted from 0: .*NaN"):
+        evaluate(pictures[1][:9], white, metrics=(name,), extractor=Failing())
 
 
 @pytest.mark.parametrize(

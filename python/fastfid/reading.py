@@ -9,7 +9,7 @@ from typing import Any, Literal
 from fastfid._console import warn
 from fastfid._progress import ProgressMode
 from fastfid.cache import CacheMode, StatisticsCache
-from fastfid.errors import SkippedImagesWarning, SuspiciousInputWarning
+from fastfid.errors import NumericalError, SkippedImagesWarning, SuspiciousInputWarning
 from fastfid.extractor import FEATURES, FeatureExtractor, outputs_of
 from fastfid.metrics.base import Accumulator, Metric, Sample, takes_statistics
 from fastfid.pipeline import DeviceFeed, Report, extract
@@ -156,8 +156,13 @@ class Reading:
         images.seen = accumulators
 
         def consume(outputs: Mapping[str, Any]) -> None:
-            for accumulator in accumulators.values():
-                accumulator.update(outputs)
+            for name, accumulator in accumulators.items():
+                try:
+                    accumulator.update(outputs)
+                except NumericalError as error:
+                    # Features that are not finite: the accumulator knows the row, not whose it is.
+                    where = f"{source.name}: {name}: images from number {accumulator.n} on, counted from 0"
+                    raise NumericalError(f"{where}: {error}") from None
 
         if isinstance(source, DeviceImages) and (network := self.extractor.on_device(source.device)) is not None:
             feed = DeviceFeed(network, consume)
