@@ -1,5 +1,8 @@
 """Whole feature rows, and the sums of the KID's kernel over pairs of them."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -89,6 +92,16 @@ def test_rows_are_kept_in_their_order():
     other.merge(kept)
     other.merge(other)
     np.testing.assert_array_equal(other.rows(), np.concatenate([*parts] * 4))
+
+
+def test_joining_rows_gives_the_parts_free():
+    kept = FeatureRows(4)
+    for k in range(5):
+        kept.update({"features": random(3, 4, k)})
+    parts = [weakref.ref(part) for part in kept._parts]
+    kept.rows()
+    gc.collect()
+    assert [part() for part in parts] == [None] * 5
 
 
 def test_rows_of_another_output():

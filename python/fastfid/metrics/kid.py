@@ -124,7 +124,7 @@ class KernelInceptionDistance(Metric):
     needs: ClassVar[frozenset[str]] = frozenset({FEATURES})
 
     def accumulator(self, lengths: Mapping[str, int]) -> FeatureRows:
-        """Return an empty accumulator of whole rows: 4 n d bytes."""
+        """Return an empty accumulator of whole rows."""
         return FeatureRows(lengths[FEATURES])
 
     def restored(self, state: Mapping[str, Any]) -> FeatureRows:

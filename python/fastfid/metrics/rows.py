@@ -14,7 +14,9 @@ __all__ = ["FeatureRows"]
 
 
 class FeatureRows:
-    """All rows of one output of the extractor, float32, in the order in which they came: 4 n d bytes.
+    """All rows of one output of the extractor, float32, in the order in which they came.
+
+    They take 4 n d bytes, and twice that while :meth:`rows` joins them.
 
     Parameters
     ----------
@@ -62,13 +64,7 @@ class FeatureRows:
     def rows(self) -> NDArray[np.float32]:
         """Return all rows as one read-only, C-contiguous array (n, d)."""
         if len(self._parts) != 1:
-            whole = np.empty((self._n, self.d), np.float32)
-            start = 0
-            for k, part in enumerate(self._parts):
-                whole[start : start + len(part)] = part
-                start += len(part)
-                self._parts[k] = part[:0]  # its memory goes: all rows do not stand twice
-            self._parts = [whole]
+            self._parts = [np.concatenate([np.empty((0, self.d), np.float32), *self._parts])]
         self._parts[0].flags.writeable = False
         return self._parts[0]
 
