@@ -31,10 +31,6 @@ CLASSES = of_type(STUB.body, ast.ClassDef)
 SUBMODULES = {"_testing": CLASSES.pop("_testing")}  # a stub file can show a submodule as a class only
 
 
-def cases(names):
-    return [pytest.param(name, marks=pytest.mark.cuda if NEEDS_CUDA.match(name) else ()) for name in names]
-
-
 def skip_what_is_not_built(name):
     if NEEDS_CUDA.match(name) and not HAS_CUDA:
         pytest.skip("this build has no CUDA")
@@ -99,7 +95,7 @@ def test_the_stub_has_the_names_of_the_module():
     assert declared == public(vars(_core))
 
 
-@pytest.mark.parametrize("name", cases(FUNCTIONS))
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_have_the_parameters_of_the_stub(name):
     skip_what_is_not_built(name)
     assert stub_parameters(FUNCTIONS[name]) == module_parameters(getattr(_core, name))
@@ -113,7 +109,7 @@ def test_submodules_have_the_functions_of_the_stub(name):
         assert stub_parameters(function) == module_parameters(getattr(module, key)), key
 
 
-@pytest.mark.parametrize("name", cases(CLASSES))
+@pytest.mark.parametrize("name", CLASSES)
 def test_classes_have_the_members_of_the_stub(name):
     skip_what_is_not_built(name)
     cls, node = getattr(_core, name), CLASSES[name]
