@@ -150,7 +150,7 @@ void preprocess(fuzz::Provider& in) {
     const Picture<std::uint8_t>& one = pictures.back();
     const bool fits_network =
         spec.resizes() || (one.view.height >= 75 && one.view.width >= 75 &&
-                             one.view.height == pictures[0].view.height && one.view.width == pictures[0].view.width);
+                           one.view.height == pictures[0].view.height && one.view.width == pictures[0].view.width);
     is_possible = is_possible && one.is_possible && fits_network;
     is_small = is_small && one.is_small;
     views.push_back(one.view);
