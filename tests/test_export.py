@@ -144,7 +144,7 @@ def test_features_of_both_skeletons_and_of_torch(dims, exported, weights, monkey
     x = torch.from_numpy(photographs).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode():
         expected = network(2 * x - 1).double().mean((2, 3)).numpy()
-    # The bound; both are float32 networks.
+    # Both are float32 networks.
     np.testing.assert_allclose(features, expected, rtol=0, atol=1e-5)
 
 

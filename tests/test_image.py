@@ -22,7 +22,7 @@ from fastfid.protocols import PROTOCOLS, SIDE, input_spec
 RESIZING = [name for name in PROTOCOLS if name != "none"]
 # Grey levels per unit of the network's input.
 GREY = {"pytorch-fid": 127.5, "tensorflow": 128, "clean": 128, "torchmetrics": 128, "none": 127.5}
-TOLERANCE = 1e-3  # grey levels, the bound; measured: below 1e-4 up to 4000 x 3000
+TOLERANCE = 1e-3  # grey levels; measured: below 1e-4 up to 4000 x 3000
 
 SIZES = [  # (height, width)
     *((1, 1), (1, 2), (2, 1), (2, 2), (3, 5), (7, 1), (32, 32), (75, 76)),
@@ -62,7 +62,7 @@ def peer(image, protocol):
     elif protocol == "none":
         x = 2 * (x / 255) - 1
     else:
-        raise NotImplementedError(f"peer: protocol {protocol} has no tool to be compared with; add its resizer here")
+        raise ValueError(f"{protocol}: no tool's resizer is known for it")
     return x[0].numpy()
 
 

@@ -15,7 +15,7 @@ def rows(n, d, seed, shift=0.0):
 
 def test_blocks_are_the_whole(monkeypatch):
     x, y = rows(1000, 8, 1), rows(700, 8, 2)
-    monkeypatch.setattr(kid, "_BLOCK", 384)
+    monkeypatch.setattr(kid, "_BLOCK", 300)
     np.testing.assert_allclose(kid._sums_within(x), _core.kernel_sums_within(x), rtol=1e-12)
     for ours, whole in zip(kid._sums_across(x, y), _core.kernel_sums(x, y), strict=True):
         np.testing.assert_allclose(ours, whole, rtol=1e-12)

@@ -75,6 +75,7 @@ def test_the_value_is_the_truth(metric, sizes):
 
 def test_the_order_of_the_sets(metric):
     a, b = features(60, 1), features(50, 2, 0.3)
+    # 1e-12: sums in another order.
     assert (result_of(metric, a, b).value == pytest.approx(result_of(metric, b, a).value, rel=1e-12)) == METRIC_CASES[
         metric.name
     ].is_symmetric
@@ -94,6 +95,7 @@ def test_parts_can_be_merged(metric):
     for part in parts[1:]:
         parts[0].merge(part)
     assert parts[0].n == 60
+    # 1e-12: the merged moments are sums in another order.
     assert result_of(metric, parts[0], b).value == pytest.approx(result_of(metric, a, b).value, rel=1e-12)
 
 

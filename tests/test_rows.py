@@ -19,7 +19,7 @@ def kernel(x, y):
     return (x.astype(np.float64) @ y.astype(np.float64).T / x.shape[1] + 1) ** 3
 
 
-# 384 rows are a strip, 32 strips are held at once.
+# 384 rows are a strip.
 @pytest.mark.parametrize(("n_x", "n_y", "d"), [(1, 1, 1), (5, 7, 3), (383, 385, 64), (768, 1, 5), (12_300, 400, 2)])
 def test_kernel_sums_are_those_of_numpy(n_x, n_y, d):
     x, y = random(n_x, d), random(n_y, d, 1)

@@ -42,7 +42,7 @@ def with_simd(simd, code, *arguments):
 
 
 def make_cases():
-    """Name -> (sigma1, sigma2): issue 3's list."""
+    """Name -> (sigma1, sigma2)."""
     rng = np.random.default_rng(7)
     d = 8
     a = covariance(rng, 40, d, 1)

@@ -9,8 +9,8 @@ from trace_adversaries import COVARIANCES, DIGITS, Pair, fractions, pairs, solve
 
 from fastfid import _core
 
-# The issue's pair: nearly singular, and large where the other is small.
-ISSUE = (
+# A matrix and its adjugate: nearly singular, and large where the other is small.
+ADJUGATES = (
     np.array([[4.34056206406497, 4.230008334496388], [4.230008334496388, 4.122270398583359]]),
     np.array([[4122270399.583359, -4230008334.4963875], [-4230008334.4963875, 4340562065.06497]]),
 )
@@ -93,10 +93,10 @@ def test_the_exact_trace_is_between_the_bounds(adversaries, method, tol):
 
 
 @pytest.mark.parametrize("method", ["auto", "eigen", "newton-schulz"])
-def test_the_issue(method):
-    exact = covariance_trace(*ISSUE)
+def test_a_nearly_singular_matrix_and_its_adjugate(method):
+    exact = covariance_trace(*ADJUGATES)
     assert float(exact) == pytest.approx(2.911185, abs=1e-6)
-    for pair in (ISSUE, ISSUE[::-1]):
+    for pair in (ADJUGATES, ADJUGATES[::-1]):
         result = _core.trace_sqrt_product(*pair, method=method)
         assert violation(result, exact) == 0
         assert "rounding may do in the factors" in result.note

@@ -64,7 +64,7 @@ def opposed(rng: np.random.Generator) -> tuple[Array, Array]:
 
 
 def adjugates(rng: np.random.Generator) -> tuple[Array, Array]:
-    """The issue's example: a nearly singular 2 x 2 matrix and its adjugate, another matrix in the same digits."""
+    """A nearly singular 2 x 2 matrix and its adjugate, another matrix in the same digits."""
     v = rng.uniform(0.5, 3, 2)
     a = np.outer(v, v) * rng.uniform(0.5, 2)
     a[1, 1] *= 1 + 10.0 ** -rng.uniform(8, 15.6)

@@ -13,8 +13,6 @@ namespace {
 
 // Rows of a strip: a tile is the product of two of them. dgemm of 384 x 384 x 2048 runs at 90 % of its best.
 constexpr std::size_t kRows = 384;
-// Strips whose sums are held at once, for adding them in order.
-constexpr std::size_t kHeld = 32;
 
 std::size_t strips_of(std::size_t n) { return divide_up(n, kRows); }
 
@@ -64,63 +62,54 @@ void add_sums(const std::vector<double>& tile, std::size_t n_rows, std::size_t n
   }
 }
 
+// The tiles of each strip k of x with the strips of y from first(k) on: adds their sums over y to of_x, and their sums
+// over x to of_y, strip by strip.
+template <class First>
+void add_tiles(const float* x, std::size_t n_x, const float* y, std::size_t n_y, std::size_t d, const First& first,
+               double* of_x, double* of_y) {
+  const std::size_t strips = strips_of(n_x);
+  std::vector<double> of_strips(checked_mul(strips, n_y, "rows: the number of their sums"));
+  parallel_for(strips, [&](std::size_t k) {
+    Strip a;
+    Strip b;
+    std::vector<double> tile;
+    a.load(x, n_x, d, k);
+    for (std::size_t strip = first(k); strip < strips_of(n_y); ++strip) {
+      b.load(y, n_y, d, strip);
+      evaluate(a, b, d, tile);
+      add_sums(tile, a.count, b.count, of_x + k * kRows, of_strips.data() + k * n_y + strip * kRows);
+    }
+  });
+  for (std::size_t k = 0; k < strips; ++k) {
+    for (std::size_t j = first(k) * kRows; j < n_y; ++j) of_y[j] += of_strips[k * n_y + j];
+  }
+}
+
 }  // namespace
 
 KernelSums kernel_sums(const float* x, std::size_t n_x, const float* y, std::size_t n_y, std::size_t d) {
   expect_sizes(n_x, n_y, d);
   KernelSums sums{std::vector<double>(n_x), std::vector<double>(n_y)};
-  const std::size_t strips = strips_of(n_x);
-  for (std::size_t first = 0; first < strips; first += kHeld) {
-    const std::size_t held = std::min(kHeld, strips - first);
-    std::vector<double> of_y(held * n_y);
-    parallel_for(held, [&](std::size_t k) {
-      Strip a;
-      Strip b;
-      std::vector<double> tile;
-      a.load(x, n_x, d, first + k);
-      for (std::size_t strip = 0; strip < strips_of(n_y); ++strip) {
-        b.load(y, n_y, d, strip);
-        evaluate(a, b, d, tile);
-        add_sums(tile, a.count, b.count, sums.of_x.data() + (first + k) * kRows, of_y.data() + k * n_y + strip * kRows);
-      }
-    });
-    for (std::size_t k = 0; k < held; ++k) {
-      for (std::size_t j = 0; j < n_y; ++j) sums.of_y[j] += of_y[k * n_y + j];
-    }
-  }
+  add_tiles(x, n_x, y, n_y, d, [](std::size_t) { return std::size_t{0}; }, sums.of_x.data(), sums.of_y.data());
   return sums;
 }
 
 std::vector<double> kernel_sums_within(const float* x, std::size_t n, std::size_t d) {
   expect_sizes(n, n, d);
   std::vector<double> sums(n);
-  const std::size_t strips = strips_of(n);
-  for (std::size_t first = 0; first < strips; first += kHeld) {
-    const std::size_t held = std::min(kHeld, strips - first);
-    // What the tiles right of the diagonal add to rows further down; the sums of a strip's own rows go to `sums`.
-    std::vector<double> below(held * n);
-    parallel_for(held, [&](std::size_t k) {
-      Strip a;
-      Strip b;
-      std::vector<double> tile;
-      a.load(x, n, d, first + k);
-      double* const own = sums.data() + (first + k) * kRows;
-      evaluate(a, a, d, tile);
-      for (std::size_t i = 0; i < a.count; ++i) {
-        for (std::size_t j = 0; j < a.count; ++j) {
-          if (i != j) own[i] += tile[i * a.count + j];
-        }
+  parallel_for(strips_of(n), [&](std::size_t k) {
+    Strip a;
+    std::vector<double> tile;
+    a.load(x, n, d, k);
+    evaluate(a, a, d, tile);
+    for (std::size_t i = 0; i < a.count; ++i) {
+      for (std::size_t j = 0; j < a.count; ++j) {
+        if (i != j) sums[k * kRows + i] += tile[i * a.count + j];
       }
-      for (std::size_t strip = first + k + 1; strip < strips; ++strip) {
-        b.load(x, n, d, strip);
-        evaluate(a, b, d, tile);
-        add_sums(tile, a.count, b.count, own, below.data() + k * n + strip * kRows);
-      }
-    });
-    for (std::size_t k = 0; k < held; ++k) {
-      for (std::size_t j = (first + k + 1) * kRows; j < n; ++j) sums[j] += below[k * n + j];
     }
-  }
+  });
+  // Right of the diagonal: each tile serves its mirror image too.
+  add_tiles(x, n, x, n, d, [](std::size_t k) { return k + 1; }, sums.data(), sums.data());
   return sums;
 }
 

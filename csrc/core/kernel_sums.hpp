@@ -4,7 +4,8 @@
 // Rows are float32, C-contiguous, (n, d) in host memory; products and sums are in float64. Parallel over fixed tiles,
 // whose sums are added in a fixed order: the bits depend neither on threads nor on which of two equal calls is made.
 // Each kernel value is off by a few d u (|a| . |b| / d + 1)^3, u = 2^-53, each sum by n u of its terms' absolute values
-// beside that. Scratch: 13 MB a thread at d = 2048, and 32 sums for every row of `y`.
+// beside that. Scratch: 13 MB a thread at d = 2048, and n_x n_y / 48 bytes: a caller with many rows comes with a few
+// of y at a time.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-"""The Inception network up to one feature map: its graph with folded weights, proved on a fixed input."""
+"""The Inception network up to one feature map: its graph with folded weights, checked on a fixed input."""
 
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -54,7 +54,7 @@ def fingerprint_input() -> NDArray[np.float32]:
 
 
 class InceptionNetwork:
-    """The network up to one feature map, in a session that has proved itself on the fingerprint.
+    """The network up to one feature map, in a session that gives the stored features of the fixed input.
 
     Parameters
     ----------
