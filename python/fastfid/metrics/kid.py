@@ -16,8 +16,9 @@ from fastfid.metrics.rows import FeatureRows
 
 __all__ = ["KernelInceptionDistance", "mean_over_subsets", "unbiased_mmd2"]
 
-# Rows that one call of the core compares with all others, with every thread: between calls Ctrl-C is heard.
-_BLOCK = 384
+# Rows that one call of the core compares with all others, with every thread: between calls Ctrl-C is heard, every few
+# seconds for 50,000 rows of 2048. A quarter of it took 30 % longer, all rows at once a tenth less.
+_BLOCK = 1536
 
 
 def unbiased_mmd2(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float, float | None]:
