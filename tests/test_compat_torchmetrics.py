@@ -411,6 +411,7 @@ fid.update(images(30, 0)[rank::2], real=True)
 if rank == 0:
     fid.update(images(30, 1), real=False)
 print(float(fid.compute()), int(fid.real_features_num_samples), int(fid.fake_features_num_samples))
+dist.destroy_process_group()  # without it a thread of gloo may abort while the interpreter ends
 """
     command = [sys.executable, "-c", script]
     processes = [
