@@ -324,12 +324,13 @@ def check_distance(run: Run, stream: Any, scale: int) -> None:
             moments.update(rows)
             on_device.update(device_array(rows, stream), stream=stream.handle)
             thin = n <= d
-            here.append((moments.mean, None if thin else moments.covariance(), moments.rows))
-            there.append((on_device, None, None))
-        expected = _core.frechet_distance(*here[0], *here[1])
+            sigma = None if thin else moments.covariance()
+            here.append(_core.Gaussian(moments.mean, sigma, rows=moments.rows))
+            there.append(_core.Gaussian.on_device(on_device))
+        expected = _core.frechet_distance(*here)
         size = expected.trace1 + expected.trace2
         for kind, sides in (("device and device", there), ("device and host", (there[0], here[1]))):
-            found = _core.frechet_distance(*sides[0], *sides[1], tol=1e-9, device=DEVICE)
+            found = _core.frechet_distance(*sides, tol=1e-9, device=DEVICE)
             case = f"distance, {n1} x {d} and {n2} x {d}, {kind}"
             run.check(f"{case}: value", abs(found.value - expected.value) / size, 1e-8)
             run.check(f"{case}: |mu1 - mu2|^2", abs(found.mean_term - expected.mean_term) / size, 1e-12)
@@ -512,7 +513,7 @@ def stage_trace(run: Run) -> None:
         for side in (0, 1):
             moments = _core.DeviceMoments(D, device=0)
             moments.update(torch.from_numpy(features_like(run.rng(8, n, side), n, D)).to(DEVICE))
-            sides += [moments, None, None]
+            sides.append(_core.Gaussian.on_device(moments))
         times = run.clock(lambda sides=sides: _core.frechet_distance(*sides, device=DEVICE), repeats=20)
         note = "whole distance, nothing but the means comes to the host; host clock"
         run.row(f"moments of {n} + {n} rows on the device, d = {D}", "fastfid, certified", times, note=note)

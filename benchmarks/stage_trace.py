@@ -122,10 +122,10 @@ def thin(config: Config, n: int, d: int) -> Result:
         config,
         f"d = {d}, distance of {n} against {n} rows",
         {
-            "fastfid": lambda: _core.frechet_distance(mu1, None, x, mu2, None, y).value,
+            "fastfid": lambda: _core.frechet_distance(_core.Gaussian(mu1, rows=x), _core.Gaussian(mu2, rows=y)).value,
             "fastfid from covariances": lambda: (
                 _core.frechet_distance(
-                    mu1, np.cov(wide_x, rowvar=False), None, mu2, np.cov(wide_y, rowvar=False), None
+                    _core.Gaussian(mu1, np.cov(wide_x, rowvar=False)), _core.Gaussian(mu2, np.cov(wide_y, rowvar=False))
                 ).value
             ),
             "scipy.linalg.sqrtm": sqrtm_of_covariances,

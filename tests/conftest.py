@@ -36,7 +36,7 @@ def emulated_moments(tmp_path_factory):
         machine=("cuda_driver",),
         host=("math_libraries", "polar"),
         kernels=("polar_kernels",),
-        bindings=("bind_cuda", "bind_dlpack", "bind_frechet", "bind_moments"),
+        bindings=("bind_cuda", "bind_dlpack", "bind_frechet", "bind_gaussian", "bind_moments"),
         emulated=("bindings", "moments"),
     )
     return out

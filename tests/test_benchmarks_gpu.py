@@ -223,19 +223,26 @@ def stand_ins(monkeypatch):
         assert device == "cuda:0"
         return trace(*(np.asarray(x) if isinstance(x, np.ndarray) else host(x) for x in (a, b)), **options)
 
-    distance = _core.frechet_distance
+    distance, host_gaussian = _core.frechet_distance, _core.Gaussian
 
-    def of_moments(*sides, device=None, **options):
-        arguments = []
-        for mu, sigma, rows in (sides[:3], sides[3:]):
-            if isinstance(mu, np.ndarray):
-                arguments += [mu, sigma, rows]
-                continue
-            assert device == "cuda:0"
-            assert sigma is rows is None
-            thin = mu.n <= mu.d
-            arguments += [mu.mean, None if thin else mu.covariance(), mu.rows]
-        return distance(*arguments, **options)
+    class Gaussian:
+        """What stands on the device is on the host."""
+
+        def __init__(self, *arguments, **keywords):
+            self.host, self.is_on_device = host_gaussian(*arguments, **keywords), False
+
+        @classmethod
+        def on_device(cls, moments, *, name=""):
+            sigma = None if moments.n <= moments.d else moments.covariance()
+            made = cls(moments.mean, sigma, rows=moments.rows, name=name)
+            made.is_on_device = True
+            return made
+
+    def of_moments(*gaussians, device="cpu", **options):
+        assert device in ("cuda:0", "cpu")
+        # Those of fastfid.statistics are on the host.
+        assert device != "cpu" or not any(getattr(given, "is_on_device", False) for given in gaussians)
+        return distance(*(getattr(given, "host", given) for given in gaussians), **options)
 
     def spatial_mean(map, out):
         out.values[...] = _core.spatial_mean(map.values.astype(np.float32))
@@ -250,6 +257,8 @@ def stand_ins(monkeypatch):
     monkeypatch.setattr(_core, "cuda_spatial_mean", spatial_mean, raising=False)
     monkeypatch.setattr(_core, "trace_sqrt_product", preferring_the_host)
     monkeypatch.setattr(_core, "frechet_distance", of_moments)
+    monkeypatch.setattr(_core, "Gaussian", Gaussian)
+    monkeypatch.setattr("fastfid.statistics.Gaussian", Gaussian)
     for name in ("empty", "full", "randint", "zeros", "rand"):
         made = getattr(torch, name)
         monkeypatch.setattr(torch, name, lambda *args, made=made, device=None, **options: made(*args, **options))

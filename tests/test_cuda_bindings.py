@@ -505,11 +505,16 @@ def on_device(emulated, rows):
     return moments
 
 
-def host_side(rows):
+def host_gaussian(module, rows, name=""):
+    """A Gaussian of one of the two modules."""
     moments = fastfid.Moments(rows.shape[1])
     moments.update(rows)
-    thin = len(rows) <= rows.shape[1]
-    return moments.mean, None if thin else moments.covariance(), moments.rows
+    sigma = None if len(rows) <= rows.shape[1] else moments.covariance()
+    return module.Gaussian(moments.mean, sigma, rows=moments.rows, name=name)
+
+
+def device_gaussian(emulated, rows, name=""):
+    return emulated.Gaussian.on_device(on_device(emulated, rows), name=name)
 
 
 def some_rows(n, d, seed):
@@ -520,10 +525,11 @@ def some_rows(n, d, seed):
 @pytest.mark.parametrize("kinds", ["device device", "device host", "host device"])
 def test_distance_of_moments_that_stay_on_the_device(emulated, libraries, n1, n2, kinds):
     rows = some_rows(n1, 64, 1), 0.9 * some_rows(n2, 64, 2)
-    want = fastfid._core.frechet_distance(*host_side(rows[0]), *host_side(rows[1]), tol=1e-8)
-    sides = []
-    for kind, given in zip(kinds.split(), rows, strict=True):
-        sides += (on_device(emulated, given), None, None) if kind == "device" else host_side(given)
+    want = fastfid._core.frechet_distance(*(host_gaussian(fastfid._core, given) for given in rows), tol=1e-8)
+    sides = [
+        (device_gaussian if kind == "device" else host_gaussian)(emulated, given)
+        for kind, given in zip(kinds.split(), rows, strict=True)
+    ]
     got = emulated.frechet_distance(*sides, tol=1e-8, device="cuda:0")
     # Sums of the same float64 terms in another order; the value is known to the width of its bracket.
     assert got.mean_term == pytest.approx(want.mean_term, rel=1e-13)
@@ -543,44 +549,46 @@ def test_the_moments_may_grow_on(emulated, libraries):
     for stop in (20, 60, 90):
         if stop > 20:
             grown.update(Tensor(rows[grown.n : stop]))
-        sides = grown, None, None, other, None, None
-        fresh = on_device(emulated, rows[:stop]), None, None, other, None, None
-        found, expected = (emulated.frechet_distance(*each, device="cuda") for each in (sides, fresh))
+        made = [emulated.Gaussian.on_device(moments) for moments in (grown, on_device(emulated, rows[:stop]), other)]
+        found, expected = (emulated.frechet_distance(each, made[2], device="cuda") for each in made[:2])
         assert (found.value, found.lower, found.upper) == (expected.value, expected.lower, expected.upper)
 
 
 def test_rows_that_are_all_alike(emulated, libraries):
-    alike = on_device(emulated, np.full((5, 8), 7.0, np.float32))
+    alike = device_gaussian(emulated, np.full((5, 8), 7.0, np.float32))
     other = some_rows(6, 8, 5)
-    got = emulated.frechet_distance(alike, None, None, *host_side(other), device="cuda")
+    got = emulated.frechet_distance(alike, host_gaussian(emulated, other), device="cuda")
     centred = other.astype(np.float64) - other.mean(0, dtype=np.float64)
     # The other side's covariance drops out: closed form, to rounding.
     want = np.sum((other.mean(0, dtype=np.float64) - 7) ** 2) + np.sum(centred**2) / 5
     assert got.value == pytest.approx(want, rel=1e-12)
 
 
-def test_sides_that_are_refused(emulated, libraries):
-    moments, one = on_device(emulated, some_rows(9, 4, 6)), on_device(emulated, some_rows(1, 4, 6))
-    bad = on_device(emulated, np.where(np.eye(9, 4) > 0, np.nan, 1).astype(np.float32))
-    host = host_side(some_rows(9, 4, 7))
+def test_gaussians_that_are_refused(emulated, libraries):
+    moments = device_gaussian(emulated, some_rows(9, 4, 6), "first")
+    one = device_gaussian(emulated, some_rows(1, 4, 6), "second")
+    none = emulated.Gaussian.on_device(emulated.DeviceMoments(4), name="none")
+    bad = device_gaussian(emulated, np.where(np.eye(9, 4) > 0, np.nan, 1).astype(np.float32), "bad")
+    host = host_gaussian(emulated, some_rows(9, 4, 7))
+    assert (moments.d, moments.n, moments.name) == (4, 9, "first")
 
-    def distance(*sides, **keywords):
-        return emulated.frechet_distance(*sides, **{"device": "cuda", **keywords})
+    def distance(a, b, **keywords):
+        return emulated.frechet_distance(a, b, **{"device": "cuda", **keywords})
 
-    with pytest.raises(ValueError, match="rows2: expected at least 2 samples, got 1"):
-        distance(moments, None, None, one, None, None)
-    with pytest.raises(ValueError, match="rows1: expected at least 2 samples, got 0"):
-        distance(emulated.DeviceMoments(4), None, None, moments, None, None)
-    with pytest.raises(fastfid.NumericalError, match="row 0 of those given"):
-        distance(bad, None, None, *host)
-    with pytest.raises(ValueError, match="the two sides differ in dimension: 4 and 5"):
-        distance(moments, None, None, *host_side(some_rows(9, 5, 8)))
-    with pytest.raises(ValueError, match="side 2: expected neither sigma nor rows beside moments"):
-        distance(*host, moments, host[1], None)
+    with pytest.raises(ValueError, match=r"^second: rows: expected at least 2 samples, got 1"):
+        distance(moments, one)
+    with pytest.raises(ValueError, match=r"^none: rows: expected at least 2 samples, got 0"):
+        distance(none, moments)
+    with pytest.raises(fastfid.NumericalError, match=r"^bad: rows: .*row 0 of those given"):
+        distance(bad, host)
+    with pytest.raises(ValueError, match="of different dimension: first: d = 4, d = 5"):
+        distance(moments, host_gaussian(emulated, some_rows(9, 5, 8)))
     with pytest.raises(ValueError, match="'eigen' runs on the CPU only"):
-        distance(moments, None, None, moments, None, None, method="eigen")
-    with pytest.raises(TypeError, match="mu1"):
-        distance(moments, None, None, *host, device="cpu")
+        distance(moments, moments, method="eigen")
+    with pytest.raises(ValueError, match=r"^first: moments on cuda:0 are for a distance that is taken there"):
+        distance(moments, host, device="cpu")
+    with pytest.raises(RuntimeError, match="cast"):
+        emulated.Gaussian.on_device(fastfid.Moments(4))
 
 
 def test_fid_takes_its_distance_where_the_images_came(emulated, libraries, monkeypatch):
@@ -604,6 +612,7 @@ def test_fid_takes_its_distance_where_the_images_came(emulated, libraries, monke
     want = fid.compute()
     assert calls == ["to_host", "to_host"]
     monkeypatch.setattr(fastfid._core, "frechet_distance", emulated.frechet_distance)
+    monkeypatch.setattr(fastfid.statistics, "Gaussian", emulated.Gaussian)
     for device in ("cuda", "cuda:0"):
         assert fid.compute(device=device, tol=1e-9) == pytest.approx(want, rel=1e-7)
     assert len(calls) == 2

@@ -397,7 +397,8 @@ class TestDistance:
         sigma2 = np.cov(rows2, rowvar=False)
         thin = n1 < 30
         sigma1 = None if thin else np.cov(rows1, rowvar=False)
-        want = _core.frechet_distance(mu1, sigma1, rows1 if thin else None, mu2, sigma2, None)
+        first = _core.Gaussian(mu1, rows=rows1) if thin else _core.Gaussian(mu1, sigma1)
+        want = _core.frechet_distance(first, _core.Gaussian(mu2, sigma2))
         got = self.run(library, mu1, rows1 if thin else sigma1, mu2, sigma2)
         assert got["lower"] <= want.value <= got["upper"]
         assert got["value"] == pytest.approx(want.value, rel=1e-6)
@@ -467,7 +468,7 @@ class TestDevice:
 
     def test_distance(self):
         rows = random(500, 64), random(300, 64, seed=1) + 0.1
-        sides = [x for r in rows for x in (r.mean(0), np.cov(r, rowvar=False), None)]
+        sides = [_core.Gaussian(r.mean(0), np.cov(r, rowvar=False)) for r in rows]
         want = _core.frechet_distance(*sides)
         got = _core.frechet_distance(*sides, device="cuda")
         assert got.lower <= want.value <= got.upper

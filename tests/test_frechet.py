@@ -1,5 +1,6 @@
 """The Fréchet distance against closed forms, peers' published values and its own invariances."""
 
+import gc
 import math
 
 import numpy as np
@@ -8,17 +9,24 @@ import scipy.linalg
 
 import fastfid
 from fastfid import _core
+from fastfid._core import Gaussian
 from fastfid.errors import FastfidWarning
 
 
 def of_covariances(x, y, **keywords):
-    mu1, mu2 = x.mean(axis=0), y.mean(axis=0)
-    return _core.frechet_distance(mu1, cov(x), None, mu2, cov(y), None, **keywords)
+    return _core.frechet_distance(by_covariance(x), by_covariance(y), **keywords)
 
 
 def of_rows(x, y, **keywords):
-    mu1, mu2 = x.mean(axis=0), y.mean(axis=0)
-    return _core.frechet_distance(mu1, None, x, mu2, None, y, **keywords)
+    return _core.frechet_distance(by_rows(x), by_rows(y), **keywords)
+
+
+def by_covariance(x):
+    return Gaussian(x.mean(axis=0), cov(x))
+
+
+def by_rows(x):
+    return Gaussian(x.mean(axis=0, dtype=np.float64), rows=x)
 
 
 def cov(x):
@@ -56,7 +64,7 @@ def test_unit_gaussians_apart():
     # pytorch-fid's own test: mu 0 and 1, sigma I, d = 2048: exactly 2048.
     d = 2048
     eye = np.eye(d)
-    result = _core.frechet_distance(np.zeros(d), eye, None, np.ones(d), eye, None)
+    result = _core.frechet_distance(Gaussian(np.zeros(d), eye), Gaussian(np.ones(d), eye))
     assert result.value == pytest.approx(2048, abs=1e-9)
     assert result.mean_term == 2048
     assert result.trace1 == result.trace2 == 2048
@@ -64,7 +72,7 @@ def test_unit_gaussians_apart():
 
 def test_one_dimension():
     one = np.array([[4.0]]), np.array([[9.0]])
-    result = _core.frechet_distance(np.array([1.0]), one[0], None, np.array([3.0]), one[1], None)
+    result = _core.frechet_distance(Gaussian(np.array([1.0]), one[0]), Gaussian(np.array([3.0]), one[1]))
     assert result.value == pytest.approx((1 - 3) ** 2 + (2 - 3) ** 2, rel=1e-14)
 
 
@@ -84,7 +92,7 @@ def test_rows_and_covariance_agree():
     for n1, n2, d in [(30, 20, 64), (30, 200, 64), (200, 30, 64), (200, 100, 64)]:
         x, y = rng.standard_normal((n1, d)), 0.3 + rng.standard_normal((n2, d)) * 1.2
         both = of_rows(x, y)
-        mixed = _core.frechet_distance(x.mean(axis=0), None, x, y.mean(axis=0), cov(y), None)
+        mixed = _core.frechet_distance(by_rows(x), by_covariance(y))
         full = of_covariances(x, y)
         assert mixed.value == pytest.approx(both.value, abs=1e-8)
         assert full.value == pytest.approx(both.value, abs=1e-8)
@@ -96,9 +104,8 @@ def test_rows_and_covariance_agree():
 def test_float32_rows_are_read_exactly():
     x = np.random.default_rng(4).standard_normal((9, 16)).astype(np.float32)
     y = np.random.default_rng(5).standard_normal((7, 16)).astype(np.float32)
-    mu1, mu2 = x.mean(axis=0, dtype=np.float64), y.mean(axis=0, dtype=np.float64)
-    a = _core.frechet_distance(mu1, None, x, mu2, None, y)
-    b = _core.frechet_distance(mu1, None, x.astype(np.float64), mu2, None, y.astype(np.float64))
+    a = of_rows(x, y)
+    b = of_rows(x.astype(np.float64), y.astype(np.float64))
     assert a.value == b.value
 
 
@@ -149,7 +156,7 @@ class TestFloat32Statistics:
         truth = of_rows(x, y)
         sigma1, sigma2 = self.rounded(x), self.rounded(y)
         assert np.linalg.eigvalsh(sigma1)[0] < -1e-10 * scale**2
-        result = _core.frechet_distance(x.mean(axis=0), sigma1, None, y.mean(axis=0), sigma2, None)
+        result = _core.frechet_distance(Gaussian(x.mean(axis=0), sigma1), Gaussian(y.mean(axis=0), sigma2))
         assert result.lower <= truth.value <= result.upper
         assert "float32" in result.trace.note
         assert 0 < result.trace.float32_rounding <= 5e-3 * (result.trace1 + result.trace2)
@@ -228,39 +235,71 @@ class TestErrors:
     mu = np.zeros(2)
     eye = np.eye(2)
 
+    def unit(self, name="unit"):
+        return Gaussian(self.mu, self.eye, name=name)
+
     def test_exactly_one_of_sigma_and_rows(self):
-        with pytest.raises(ValueError, match="exactly one of sigma1 and rows1, got neither"):
-            _core.frechet_distance(self.mu, None, None, self.mu, self.eye, None)
-        with pytest.raises(ValueError, match="exactly one of sigma2 and rows2, got both"):
-            _core.frechet_distance(self.mu, self.eye, None, self.mu, self.eye, self.eye)
+        with pytest.raises(ValueError, match=r"^expected exactly one of sigma and rows, got neither"):
+            Gaussian(self.mu)
+        with pytest.raises(ValueError, match=r"^a.npz: expected exactly one of sigma and rows, got both"):
+            Gaussian(self.mu, self.eye, rows=self.eye, name="a.npz")
 
     def test_shapes(self):
-        with pytest.raises(ValueError, match="differ in dimension: 2 and 3"):
-            _core.frechet_distance(self.mu, self.eye, None, np.zeros(3), np.eye(3), None)
-        with pytest.raises(ValueError, match="sigma2: expected as many features as mu2"):
-            _core.frechet_distance(self.mu, self.eye, None, self.mu, np.eye(3), None)
-        with pytest.raises(ValueError, match="rows1: expected as many features as mu1"):
-            _core.frechet_distance(self.mu, None, np.ones((4, 3)), self.mu, self.eye, None)
-        with pytest.raises(ValueError, match="rows1: expected at least 2 samples, got 1"):
-            _core.frechet_distance(self.mu, None, np.ones((1, 2)), self.mu, self.eye, None)
-        with pytest.raises(ValueError, match="n1: expected the 3 rows"):
-            _core.frechet_distance(self.mu, None, np.ones((3, 2)), self.mu, self.eye, None, n1=4)
+        with pytest.raises(ValueError, match="of different dimension: unit: d = 2, b: d = 3"):
+            _core.frechet_distance(self.unit(), Gaussian(np.zeros(3), np.eye(3), name="b"))
+        with pytest.raises(
+            ValueError, match=r"^b: sigma: expected as many features as mu, which has 2, got .*\(3, 3\)"
+        ):
+            Gaussian(self.mu, np.eye(3), name="b")
+        with pytest.raises(ValueError, match=r"^sigma: expected shape \(d, d\)"):
+            Gaussian(self.mu, np.ones((2, 3)))
+        with pytest.raises(ValueError, match=r"^rows: expected as many features as mu, which has 2"):
+            Gaussian(self.mu, rows=np.ones((4, 3)))
+        with pytest.raises(ValueError, match=r"^a: rows: expected at least 2 samples, got 1"):
+            _core.frechet_distance(Gaussian(self.mu, rows=np.ones((1, 2)), name="a"), self.unit())
+        with pytest.raises(ValueError, match=r"^a: n: expected the 3 of rows or None, got 4"):
+            Gaussian(self.mu, rows=np.ones((3, 2)), n=4, name="a")
+        with pytest.raises(ValueError, match=r"^n: expected at most 2\^62 samples"):
+            Gaussian(self.mu, self.eye, n=2**62 + 1)
+        with pytest.raises(ValueError, match="expected d >= 1"):
+            _core.frechet_distance(Gaussian(np.zeros(0), np.ones((0, 0))), Gaussian(np.zeros(0), np.ones((0, 0))))
 
     def test_types(self):
-        with pytest.raises(TypeError, match="mu1"):
-            _core.frechet_distance(self.mu.astype(np.float32), self.eye, None, self.mu, self.eye, None)
-        with pytest.raises(TypeError, match="rows2"):
-            _core.frechet_distance(self.mu, self.eye, None, self.mu, None, np.ones((3, 2), dtype=np.int64))
+        with pytest.raises(TypeError, match=r"^b: mu: "):
+            Gaussian(self.mu.astype(np.float32), self.eye, name="b")
+        with pytest.raises(TypeError, match=r"^rows: "):
+            Gaussian(self.mu, rows=np.ones((3, 2), dtype=np.int64))
+        with pytest.raises(TypeError, match=r"^sigma: "):
+            Gaussian(self.mu, self.eye.tolist())
+        with pytest.raises(TypeError):
+            _core.frechet_distance((self.mu, self.eye), self.unit())
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
     def test_not_finite(self, bad):
-        with pytest.raises(_core.NumericalError, match="mu2: contains NaN"):
-            _core.frechet_distance(self.mu, self.eye, None, np.array([0, bad]), self.eye, None)
+        with pytest.raises(_core.NumericalError, match=r"^b: mu: contains NaN"):
+            _core.frechet_distance(self.unit(), Gaussian(np.array([0, bad]), self.eye, name="b"))
         rows = np.ones((3, 2))
         rows[2, 1] = bad
-        with pytest.raises(_core.NumericalError, match="rows1: contains NaN"):
-            _core.frechet_distance(self.mu, None, rows, self.mu, self.eye, None)
+        with pytest.raises(_core.NumericalError, match=r"^a: rows: contains NaN"):
+            _core.frechet_distance(Gaussian(self.mu, rows=rows, name="a"), self.unit())
 
     def test_beyond_float64(self):
         with pytest.raises(_core.NumericalError, match="range of float64"):
-            _core.frechet_distance(np.array([1e200, 0]), self.eye, None, self.mu, self.eye, None)
+            _core.frechet_distance(Gaussian(np.array([1e200, 0]), self.eye), self.unit())
+
+    def test_a_gaussian_keeps_its_arrays_alive(self):
+        a, b = (Gaussian(np.zeros(300), np.eye(300) * scale, name="x", n=9) for scale in (1.0, 4.0))
+        assert repr(a) == "Gaussian(d=300, n=9, name='x')"
+        assert (a.name, a.d, a.n) == ("x", 300, 9)
+        assert Gaussian(self.mu, self.eye).n is None
+        gc.collect()
+        np.zeros((300, 300))
+        assert _core.frechet_distance(a, b).value == pytest.approx(300, rel=1e-12)
+
+    def test_messages_of_the_public_function_name_the_side(self):
+        bad = np.diag([1.0, -1.0])
+        with pytest.raises(fastfid.NumericalError, match=r"^Imaginary component 1: b: sigma is not positive"):
+            fastfid.frechet_distance((self.mu, self.eye), (self.mu, bad))
+        named = fastfid.Statistics(self.mu, bad, name="dir/x.npz")
+        with pytest.raises(fastfid.NumericalError, match=r"^Imaginary component 1: dir/x\.npz: sigma is not positive"):
+            fastfid.frechet_distance(named, (self.mu, self.eye))

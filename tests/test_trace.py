@@ -372,12 +372,15 @@ print(values[0])
         rng = np.random.default_rng(4)
         d = 200
         sigmas = covariance(rng, 3 * d, d, 1), covariance(rng, 4 * d, d, 1)
-        sides = np.zeros(d), sigmas[0], None, np.ones(d), sigmas[1], None
-        plain = _core.frechet_distance(*sides)
-        with_bias = _core.frechet_distance(*sides, n1=3 * d, n2=4 * d)
+        sides = [
+            _core.Gaussian(np.full(d, mean), sigma, n=n)
+            for mean, sigma, n in zip((0.0, 1.0), sigmas, (3 * d, 4 * d), strict=True)
+        ]
+        plain = _core.frechet_distance(*sides, needs_bias=False)
+        with_bias = _core.frechet_distance(*sides)
         assert plain.bias is None
         assert (with_bias.value, with_bias.lower, with_bias.upper) == (plain.value, plain.lower, plain.upper)
-        eigen = _core.frechet_distance(*sides, n1=3 * d, n2=4 * d, method="eigen")
+        eigen = _core.frechet_distance(*sides, method="eigen")
         assert with_bias.bias == pytest.approx(eigen.bias, rel=1e-12)
 
 

@@ -29,8 +29,12 @@ class Pair:
         return sides
 
 
-def distance(a, b):
-    return _core.frechet_distance(a.mean, a.covariance(), None, b.mean, b.covariance(), None, n1=a.n, n2=b.n)
+def distance(a, b, **keywords):
+    return _core.frechet_distance(gaussian(a, a.n), gaussian(b, b.n), **keywords)
+
+
+def gaussian(moments, n):
+    return _core.Gaussian(moments.mean, moments.covariance(), n=n)
 
 
 @pytest.mark.parametrize(("multiple", "bias_tolerance"), [(1.25, 0.30), (2, 0.20), (3, 0.15), (5, 0.12), (20, 0.12)])
@@ -60,16 +64,10 @@ def test_bias_is_absent_where_it_means_nothing():
     pair = Pair()
     a, b = pair.sample(np.random.default_rng(1), 3 * D, 0)
     assert distance(a, b).bias > 0
-    assert _core.frechet_distance(a.mean, a.covariance(), None, b.mean, b.covariance(), None).bias is None
-    assert (
-        _core.frechet_distance(a.mean, a.covariance(), None, b.mean, b.covariance(), None, n1=D, n2=3 * D).bias is None
-    )
-    assert (
-        _core.frechet_distance(
-            a.mean, a.covariance(), None, b.mean, b.covariance(), None, n1=99, n2=99, method="newton-schulz"
-        ).bias
-        is None
-    )
+    assert distance(a, b, needs_bias=False).bias is None
+    assert distance(a, b, method="newton-schulz").bias is None
+    assert _core.frechet_distance(gaussian(a, None), gaussian(b, 3 * D)).bias is None
+    assert _core.frechet_distance(gaussian(a, D), gaussian(b, 3 * D)).bias is None
 
 
 def test_scale_carries_over():

@@ -315,9 +315,10 @@ def truth(pair: Pair) -> Truth:
 def solve(pair: Pair, method: str = "auto", tol: float | None = None) -> _core.FrechetResult:
     """Return what fastfid says of a pair, the means being equal."""
     mu = np.zeros(pair.sides[0].shape[1])
-    sides = []
-    for side, is_rows in zip(pair.sides, pair.are_rows, strict=True):
-        sides += [mu, None, side] if is_rows else [mu, side, None]
+    sides = [
+        _core.Gaussian(mu, rows=side) if is_rows else _core.Gaussian(mu, side)
+        for side, is_rows in zip(pair.sides, pair.are_rows, strict=True)
+    ]
     return _core.frechet_distance(*sides, method=method, tol=tol)
 
 

@@ -130,7 +130,7 @@ def trace() -> None:
         print_row(f"T, {result.method}", text)
 
     def thin(x: Array, y: Array) -> float:
-        return float(_core.frechet_distance(x.mean(0), None, x, y.mean(0), None, y).value)
+        return float(_core.frechet_distance(*(_core.Gaussian(rows.mean(0), rows=rows) for rows in (x, y))).value)
 
     x, y = (side[:1000] for side in sides)
     means, centred = (x.mean(0), y.mean(0)), (x - x.mean(0), y - y.mean(0))
@@ -140,7 +140,7 @@ def trace() -> None:
     covariances = [np.cov(side, rowvar=False) for side in (x, y)]
     for name, kind in (("singular", np.float64), ("singular, float32", np.float32)):
         given = [sigma.astype(kind).astype(np.float64) for sigma in covariances]
-        result = _core.frechet_distance(means[0], given[0], None, means[1], given[1], None)
+        result = _core.frechet_distance(*map(_core.Gaussian, means, given))
         half = (result.upper - result.lower) / 2 / fid
         print_row(name, f"the same sides by their covariances, proven to {half:.1e}", result.value / fid - 1)
 

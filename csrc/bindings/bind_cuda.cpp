@@ -237,14 +237,10 @@ DeviceError
 // There are none, but the class is there, to ask whether something is one.
 class DeviceMoments {};
 
-[[noreturn]] void throw_unavailable() {
-  throw BackendUnavailable("fastfid was built without its CUDA part (" FASTFID_CUDA_STATUS ")");
-}
-
 void bind_device_moments(py::module_& module) {
   py::class_<DeviceMoments>(module, "DeviceMoments", kDeviceMomentsDoc)
-      .def(py::init([](const py::args&, const py::kwargs&) -> std::unique_ptr<DeviceMoments> { throw_unavailable(); }))
-      .def_static("from_state", [](const py::args&, const py::kwargs&) { throw_unavailable(); });
+      .def(py::init([](const py::args&, const py::kwargs&) -> std::unique_ptr<DeviceMoments> { throw_without_cuda(); }))
+      .def_static("from_state", [](const py::args&, const py::kwargs&) { throw_without_cuda(); });
 }
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/bindings.hpp"
+#include "bindings/gaussian.hpp"
 #include "bindings/gil.hpp"
 #include "core/frechet.hpp"
 #include "core/moments.hpp"
@@ -23,7 +24,6 @@
 #include <vector>
 
 #include "bindings/dlpack.hpp"
-#include "bindings/tensor_moments.hpp"
 #include "cuda/math_libraries.hpp"
 #include "cuda/polar.hpp"
 #endif
@@ -45,72 +45,6 @@ TraceMethod parse_method(const std::string& method) {
 void check_tol(std::optional<double> tol) {
   FASTFID_EXPECT(!tol || (std::isfinite(*tol) && *tol > 0), InvalidArgument,
                  "tol: expected None or a positive number, got ", tol.value_or(0));
-}
-
-Doubles square_matrix(py::handle object, const std::string& name) {
-  Doubles sigma = as_contiguous<double>(object, name, 2);
-  FASTFID_EXPECT(sigma.shape(0) == sigma.shape(1), InvalidArgument, name, ": expected shape (d, d), got ",
-                 describe(object));
-  return sigma;
-}
-
-// One side of the distance and the arrays that keep its pointers alive.
-struct Side {
-  Doubles mu;
-  py::array covariance;
-  Gaussian gaussian;
-};
-
-// A side as the caller gives it.
-struct SideArguments {
-  py::handle mu;
-  py::handle sigma;
-  py::handle rows;
-  std::optional<std::size_t> n;
-  int number;
-};
-
-Side parse_side(const SideArguments& given) {
-  const auto& [mu, sigma, rows, n, number] = given;
-  const std::string suffix = std::to_string(number);
-  const std::string mu_name = "mu" + suffix;
-  const std::string sigma_name = "sigma" + suffix;
-  const std::string rows_name = "rows" + suffix;
-  Side side;
-  side.mu = as_contiguous<double>(mu, mu_name, 1);
-  side.gaussian.mu = side.mu.data();
-  side.gaussian.d = static_cast<std::size_t>(side.mu.shape(0));
-  side.gaussian.n = n;
-  FASTFID_EXPECT(!n || *n <= static_cast<std::size_t>(kMaxRows), InvalidArgument, "n", suffix,
-                 ": expected at most 2^62 samples, got ", n.value_or(0));
-  FASTFID_EXPECT(sigma.is_none() != rows.is_none(), InvalidArgument, "expected exactly one of ", sigma_name, " and ",
-                 rows_name, ", got ", sigma.is_none() ? "neither" : "both");
-  const char* name = nullptr;
-  if (!sigma.is_none()) {
-    name = "sigma";
-    const Doubles array = square_matrix(sigma, sigma_name);
-    side.gaussian.covariance = array.data();
-    side.covariance = array;
-  } else {
-    name = "rows";
-    const py::array array = as_array(rows, rows_name, 2);
-    FeatureRows features;
-    features.n = static_cast<std::size_t>(array.shape(0));
-    if (py::isinstance<py::array_t<float>>(array)) {
-      features.data = as_contiguous<float>(rows, rows_name, 2).data();
-    } else {
-      features.data = as_contiguous<double>(rows, rows_name, 2).data();
-    }
-    side.gaussian.covariance = features;
-    side.covariance = array;
-    FASTFID_EXPECT(!n || *n == features.n, InvalidArgument, "n", suffix, ": expected the ", features.n, " rows of ",
-                   rows_name, " or None, got ", n.value_or(0));
-    side.gaussian.n = features.n;
-  }
-  FASTFID_EXPECT(side.covariance.shape(1) == side.mu.shape(0), InvalidArgument, name, suffix,
-                 ": expected as many features as mu", suffix, ", which has ", side.mu.shape(0), ", got ",
-                 describe(side.covariance));
-  return side;
 }
 
 // The number of the CUDA device in "cuda" or "cuda:N"; nothing for "cpu".
@@ -152,15 +86,15 @@ void expect_polar_method(TraceMethod method) {
                  "method: 'eigen' runs on the CPU only; on a CUDA device there is 'newton-schulz', which 'auto' is");
 }
 
-// A covariance on the host or on the device, and what keeps it alive.
-struct DeviceSide {
+// A covariance in host or device memory, and the object that keeps it alive.
+struct TensorCovariance {
   Doubles array;
   ImportedTensor tensor;
   cuda::DeviceCovariance covariance;
 };
 
-DeviceSide parse_device_side(py::handle object, const char* name, cuda::Stream stream) {
-  DeviceSide out;
+TensorCovariance parse_covariance(py::handle object, const char* name, cuda::Stream stream) {
+  TensorCovariance out;
   out.covariance.name = name;
   if (py::isinstance<py::array>(object)) {
     out.array = square_matrix(object, name);
@@ -197,8 +131,8 @@ TraceResult trace_on_device(py::handle sigma1, py::handle sigma2, TraceMethod me
                             int device) {
   expect_polar_method(method);
   const cuda::Stream stream = legacy_stream(device);
-  const DeviceSide a = parse_device_side(sigma1, "sigma1", stream);
-  const DeviceSide b = parse_device_side(sigma2, "sigma2", stream);
+  const TensorCovariance a = parse_covariance(sigma1, "sigma1", stream);
+  const TensorCovariance b = parse_covariance(sigma2, "sigma2", stream);
   FASTFID_EXPECT(a.covariance.d == b.covariance.d, InvalidArgument,
                  "sigma1 and sigma2 differ in dimension: ", a.covariance.d, " and ", b.covariance.d);
   // Safe: `a` and `b` keep the memory alive, the call returns when the device is done, no Python object is touched.
@@ -207,55 +141,38 @@ TraceResult trace_on_device(py::handle sigma1, py::handle sigma2, TraceMethod me
   return cuda::trace_sqrt_product(std::move(factors[0]), std::move(factors[1]), tol, stream);
 }
 
-// A side in host memory, or moments on the device, which the caller keeps alive.
-struct AnySide {
-  std::optional<Side> host;
-  TensorMoments* moments = nullptr;
-
-  cuda::Side get() const { return moments != nullptr ? cuda::Side(&moments->get()) : cuda::Side(&host->gaussian); }
-};
-
-AnySide parse_any_side(const SideArguments& given, int device) {
-  AnySide out;
-  if (!py::isinstance<TensorMoments>(given.mu)) {
-    out.host = parse_side(given);
-    return out;
-  }
-  out.moments = &py::cast<TensorMoments&>(given.mu);
-  FASTFID_EXPECT(out.moments->get().device() == device, InvalidArgument, "side ", given.number,
-                 ": expected moments on cuda:", device,
-                 ", where the distance is taken, got moments on cuda:", out.moments->get().device());
-  FASTFID_EXPECT(given.sigma.is_none() && given.rows.is_none(), InvalidArgument, "side ", given.number,
-                 ": expected neither sigma nor rows beside moments");
-  return out;
+cuda::AnyGaussian on_device(const BoundGaussian& given, int device) {
+  if (given.moments() == nullptr) return &given.on_host();
+  const int where = given.moments()->get().device();
+  FASTFID_EXPECT(where == device, InvalidArgument, message(given.name(), given.name().empty() ? "" : ": "),
+                 "expected moments on cuda:", device, ", where the distance is taken, got moments on cuda:", where);
+  return cuda::DeviceGaussian{given.name(), &given.moments()->get()};
 }
 
-FrechetResult distance_on_device(const SideArguments& first, const SideArguments& second, TraceMethod method,
+FrechetResult distance_on_device(const BoundGaussian& a, const BoundGaussian& b, TraceMethod method,
                                  std::optional<double> tol, int device) {
   expect_polar_method(method);
   const cuda::Stream stream = legacy_stream(device);
-  const AnySide a = parse_any_side(first, device);
-  const AnySide b = parse_any_side(second, device);
   FrechetResult out;
   {
-    // Safe: as on the CPU; moments on the device lock themselves. The call returns when the device is done.
+    const cuda::AnyGaussian any_a = on_device(a, device);
+    const cuda::AnyGaussian any_b = on_device(b, device);
+    // Safe: the core touches no Python object. `a` and `b` keep the arrays and the moments alive; moments on the device
+    // lock themselves. The call returns when the device is done.
     const WithoutGil guard;
-    out = cuda::frechet_distance(a.get(), b.get(), tol, stream);
+    out = cuda::frechet_distance(any_a, any_b, tol, stream);
   }
-  for (const AnySide* side : {&a, &b}) {
-    if (side->moments != nullptr) side->moments->give_back();
+  for (const BoundGaussian* given : {&a, &b}) {
+    if (given->moments() != nullptr) given->moments()->give_back();
   }
   return out;
 }
 
 #else
 
-[[noreturn]] void throw_not_built() {
-  throw BackendUnavailable("device: fastfid was built without its CUDA part (" FASTFID_CUDA_STATUS ")");
-}
-TraceResult trace_on_device(py::handle, py::handle, TraceMethod, std::optional<double>, int) { throw_not_built(); }
-FrechetResult distance_on_device(const SideArguments&, const SideArguments&, TraceMethod, std::optional<double>, int) {
-  throw_not_built();
+TraceResult trace_on_device(py::handle, py::handle, TraceMethod, std::optional<double>, int) { throw_without_cuda(); }
+FrechetResult distance_on_device(const BoundGaussian&, const BoundGaussian&, TraceMethod, std::optional<double>, int) {
+  throw_without_cuda();
 }
 
 #endif
@@ -281,20 +198,16 @@ TraceResult trace_of_arrays(py::handle sigma1, py::handle sigma2, const std::str
   return trace_sqrt_product({pa, d, "sigma1"}, {pb, d, "sigma2"}, route, tol).trace;
 }
 
-FrechetResult distance_of_arrays(py::handle mu1, py::handle sigma1, py::handle rows1, py::handle mu2, py::handle sigma2,
-                                 py::handle rows2, const std::string& method, std::optional<double> tol,
-                                 std::optional<std::size_t> n1, std::optional<std::size_t> n2,
-                                 const std::string& device) {
-  const SideArguments first{mu1, sigma1, rows1, n1, 1};
-  const SideArguments second{mu2, sigma2, rows2, n2, 2};
+FrechetResult distance(const BoundGaussian& a, const BoundGaussian& b, const std::string& method,
+                       std::optional<double> tol, const std::string& device, bool needs_bias) {
   const TraceMethod route = parse_method(method);
   check_tol(tol);
-  if (const auto index = parse_device(device)) return distance_on_device(first, second, route, tol, *index);
-  const Side a = parse_side(first);
-  const Side b = parse_side(second);
+  if (const auto index = parse_device(device)) return distance_on_device(a, b, route, tol, *index);
+  const Gaussian& host_a = a.on_host();
+  const Gaussian& host_b = b.on_host();
   // Safe: the core reads the arrays only, which `a` and `b` keep alive, and touches no Python object.
   const WithoutGil guard;
-  return frechet_distance(a.gaussian, b.gaussian, route, tol);
+  return frechet_distance(host_a, host_b, route, tol, needs_bias);
 }
 
 }  // namespace
@@ -428,24 +341,19 @@ Examples
 >>> round(fastfid.trace_sqrt_product(np.diag([1.0, 4.0]), np.diag([9.0, 16.0])).value, 12)
 11.0
 )");
-  module.def("frechet_distance", &distance_of_arrays, py::arg("mu1"), py::arg("sigma1"), py::arg("rows1"),
-             py::arg("mu2"), py::arg("sigma2"), py::arg("rows2"), py::kw_only(), py::arg("method") = "auto",
-             py::arg("tol") = py::none(), py::arg("n1") = py::none(), py::arg("n2") = py::none(),
-             py::arg("device") = "cpu", R"(
+  module.def("frechet_distance", &distance, py::arg("a"), py::arg("b"), py::kw_only(), py::arg("method") = "auto",
+             py::arg("tol") = py::none(), py::arg("device") = "cpu", py::arg("needs_bias") = true, R"(
 Fréchet distance of two Gaussians: |mu1 - mu2|^2 + tr Sigma1 + tr Sigma2 - 2 tr((Sigma1 Sigma2)^(1/2)).
 
 Parameters
 ----------
-mu1, mu2 : ndarray of float64, shape (d,)
-    For a CUDA device also DeviceMoments on it, without sigma and rows: what they hold stays there.
-sigma1, sigma2 : ndarray of float64, shape (d, d), or None
-rows1, rows2 : ndarray of float32 or float64, shape (n, d), or None
-    Feature rows, not centred, n >= 2: what a side with n <= d has in place of sigma, so that its singular covariance
-    is never formed. Exactly one of sigma and rows is given for each side.
+a, b : Gaussian
+    In host memory for every device; for a CUDA device also on it.
 method, tol, device
-    As for trace_sqrt_product; arrays are NumPy's for every device.
-n1, n2 : int, optional
-    Samples behind sigma1 and sigma2, for the bias; for sides with rows they are known.
+    As for trace_sqrt_product.
+needs_bias : bool
+    Take the bias too, where both n are known. The bias takes singular values, which the fastest route does not need. A
+    CUDA device gives no bias.
 
 Returns
 -------
@@ -453,8 +361,8 @@ FrechetResult
 
 Raises
 ------
-TypeError, ValueError, NumericalError
-    As for trace_sqrt_product.
+ValueError, NumericalError, BackendUnavailable, DeviceError
+    As for trace_sqrt_product. Messages begin with the name of the Gaussian.
 )");
 
   module.def(

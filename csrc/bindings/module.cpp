@@ -51,6 +51,7 @@ no such device
   fastfid::bindings::bind_dlpack(module);
   fastfid::bindings::bind_features(module);
   fastfid::bindings::bind_frechet_results(module);
+  fastfid::bindings::bind_gaussian(module);
   fastfid::bindings::bind_frechet(module);
   fastfid::bindings::bind_image(module);
   fastfid::bindings::bind_kernel_sums(module);

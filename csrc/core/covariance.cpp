@@ -71,7 +71,7 @@ void for_each_mirrored(const double* sigma, std::size_t d, F&& f) {
 }
 
 // Finite, symmetric, and what brings the trace into [1, 4).
-ScaledCovariance check_covariance(const double* sigma, std::size_t d, const char* name) {
+ScaledCovariance check_covariance(const double* sigma, std::size_t d, const std::string& name) {
   FASTFID_EXPECT(d >= 1, InvalidArgument, name, ": expected a covariance with d >= 1, got d = 0");
   ScaledCovariance s{sigma, d, name};
   std::uint64_t largest_bits = 0;

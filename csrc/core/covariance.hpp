@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <string>
 #include <vector>
 
 #include "core/matrix.hpp"
@@ -16,14 +17,14 @@ int power_of_four(double x);
 struct Covariance {
   const double* sigma;
   std::size_t d;
-  const char* name;  // the argument's name, for messages
+  std::string name;  // begins the messages about this covariance
 };
 
 // A checked covariance, read as its symmetric part times 4^-exponent. Reads the caller's memory.
 struct ScaledCovariance {
   const double* sigma;
   std::size_t d;
-  const char* name;
+  std::string name;
   int exponent = 0;  // brings the trace into [1, 4)
   double trace = 0;  // 0 for a zero covariance
   double max_diagonal = 0;

@@ -220,7 +220,7 @@ std::vector<Factor> factor_covariances(const std::vector<Covariance>& covariance
 }
 
 template <class T>
-Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const char* name) {
+Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const std::string& name) {
   FASTFID_EXPECT(n >= 2, InvalidArgument, name, ": expected at least 2 samples, got ", n);
   FASTFID_EXPECT(d >= 1, InvalidArgument, name, ": expected rows of d >= 1 features, got d = 0");
   Factor out;
@@ -277,7 +277,7 @@ Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const char* name
   return out;
 }
 
-template Factor factor_rows(const float*, std::size_t, std::size_t, const char*);
-template Factor factor_rows(const double*, std::size_t, std::size_t, const char*);
+template Factor factor_rows(const float*, std::size_t, std::size_t, const std::string&);
+template Factor factor_rows(const double*, std::size_t, std::size_t, const std::string&);
 
 }  // namespace fastfid

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <vector>
 
 #include "core/covariance.hpp"
@@ -31,7 +32,7 @@ std::vector<Factor> factor_covariances(const std::vector<Covariance>& covariance
 // for NaN or infinity. Memory: 8 n d bytes. Cost for n > d: 2 n d^2 flops, and n d^2 + d^3 to measure what the factor
 // leaves.
 template <class T>
-Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const char* name);
+Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const std::string& name);
 
 // What the routes of the trace (core/trace_sqrt.hpp) take one by one; factor_covariances() is both steps.
 //

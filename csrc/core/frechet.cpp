@@ -1,7 +1,6 @@
 #include "core/frechet.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -12,26 +11,17 @@
 namespace fastfid {
 namespace {
 
-void check_mean(const Gaussian& side, const char* name) {
-  for (std::size_t i = 0; i < side.d; ++i) {
-    FASTFID_EXPECT(std::isfinite(side.mu[i]), NumericalError, name, ": contains NaN or infinity");
+void check_mean(const Gaussian& gaussian) {
+  for (std::size_t i = 0; i < gaussian.d; ++i) {
+    FASTFID_EXPECT(std::isfinite(gaussian.mu[i]), NumericalError, gaussian.label("mu"), ": contains NaN or infinity");
   }
 }
 
-// The factors of sides of which one at least is given by its rows.
-std::array<Factor, 2> factor_sides(const Gaussian& a, const Gaussian& b) {
-  const std::array<const Gaussian*, 2> sides = {&a, &b};
-  const std::array<const char*, 2> sigma_names = {"sigma1", "sigma2"};
-  const std::array<const char*, 2> rows_names = {"rows1", "rows2"};
-  std::array<Factor, 2> out;
-  for (std::size_t i = 0; i < 2; ++i) {
-    if (const auto* sigma = std::get_if<const double*>(&sides[i]->covariance)) {
-      out[i] = std::move(factor_covariances({{*sigma, sides[i]->d, sigma_names[i]}}).front());
-    } else {
-      out[i] = factor_rows(std::get<FeatureRows>(sides[i]->covariance), sides[i]->d, rows_names[i]);
-    }
+Factor factor_of(const Gaussian& gaussian) {
+  if (const auto* sigma = std::get_if<const double*>(&gaussian.covariance)) {
+    return std::move(factor_covariances({{*sigma, gaussian.d, gaussian.label("sigma")}}).front());
   }
-  return out;
+  return factor_rows(std::get<FeatureRows>(gaussian.covariance), gaussian.d, gaussian.label("rows"));
 }
 
 bool has_bias(const Gaussian& a, const Gaussian& b) { return a.n && b.n && *a.n > a.d && *b.n > a.d; }
@@ -43,32 +33,38 @@ TraceTerms trace_terms(const FactorFacts& a, const FactorFacts& b) {
   return {unscaled(a.trace, a), unscaled(b.trace, b), unscaled(trace_error(a), a) + unscaled(trace_error(b), b), {}};
 }
 
-Factor factor_rows(const FeatureRows& rows, std::size_t d, const char* name) {
+Factor factor_rows(const FeatureRows& rows, std::size_t d, const std::string& name) {
   return std::visit([&](const auto* data) { return factor_rows(data, rows.n, d, name); }, rows.data);
 }
 
-FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, TraceMethod method, std::optional<double> tol) {
-  return frechet_distance(a, b, [&] {
-    const auto* const sigma1 = std::get_if<const double*>(&a.covariance);
-    const auto* const sigma2 = std::get_if<const double*>(&b.covariance);
-    if (sigma1 != nullptr && sigma2 != nullptr) {
-      auto found = trace_sqrt_product({*sigma1, a.d, "sigma1"}, {*sigma2, b.d, "sigma2"}, method, tol, has_bias(a, b));
+FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, TraceMethod method, std::optional<double> tol,
+                               bool needs_bias) {
+  const auto solve = [&] {
+    const auto* const sigma_a = std::get_if<const double*>(&a.covariance);
+    const auto* const sigma_b = std::get_if<const double*>(&b.covariance);
+    if (sigma_a != nullptr && sigma_b != nullptr) {
+      auto found = trace_sqrt_product({*sigma_a, a.d, a.label("sigma")}, {*sigma_b, b.d, b.label("sigma")}, method, tol,
+                                      needs_bias && has_bias(a, b));
       TraceTerms out = trace_terms(found.a, found.b);
       out.trace = std::move(found.trace);
       return out;
     }
-    auto factors = factor_sides(a, b);
-    TraceTerms out = trace_terms(factors[0], factors[1]);
-    out.trace = trace_sqrt_product(std::move(factors[0]), std::move(factors[1]), method, tol);
+    Factor factor_a = factor_of(a);
+    Factor factor_b = factor_of(b);
+    TraceTerms out = trace_terms(factor_a, factor_b);
+    out.trace = trace_sqrt_product(std::move(factor_a), std::move(factor_b), method, tol);
     return out;
-  });
+  };
+  return frechet_distance(a, b, solve, needs_bias);
 }
 
-FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, const std::function<TraceTerms()>& solve) {
-  FASTFID_EXPECT(a.d == b.d, InvalidArgument, "the two sides differ in dimension: ", a.d, " and ", b.d);
+FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, const std::function<TraceTerms()>& solve,
+                               bool needs_bias) {
+  FASTFID_EXPECT(a.d == b.d, InvalidArgument, "Gaussians of different dimension: ", a.label("d = "), a.d, ", ",
+                 b.label("d = "), b.d);
   FASTFID_EXPECT(a.d >= 1, InvalidArgument, "expected d >= 1, got d = 0");
-  check_mean(a, "mu1");
-  check_mean(b, "mu2");
+  check_mean(a);
+  check_mean(b);
   FrechetResult out;
   for (std::size_t i = 0; i < a.d; ++i) {
     const double difference = a.mu[i] - b.mu[i];
@@ -90,7 +86,7 @@ FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, const std::
   out.lower = std::max(0.0, positive - 2 * out.trace.upper - slack);
   out.upper = std::max(0.0, positive - 2 * out.trace.lower + slack);
   out.value = std::clamp(positive - 2 * out.trace.value, out.lower, out.upper);
-  if (has_bias(a, b) && !out.trace.singular_values.empty()) {
+  if (needs_bias && has_bias(a, b) && !out.trace.singular_values.empty()) {
     out.bias = sampling_bias(out.trace.singular_values, out.trace1, out.trace2, *a.n, *b.n);
   }
   return out;

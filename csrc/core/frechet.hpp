@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <functional>
 #include <optional>
+#include <string>
 #include <variant>
 
 #include "core/trace_sqrt.hpp"
@@ -19,14 +20,18 @@ struct FeatureRows {
   std::size_t n;
 };
 
-// One Gaussian. `mu` is (d,); the covariance is given as such, (d, d) C-contiguous, or by the rows it is that of
-// (divisor n - 1). With rows the distance is exact where n <= d: the square root of a singular covariance's rounding
-// noise never enters.
+// One Gaussian. The covariance is given by its elements, (d, d) C-contiguous, or by the rows whose covariance it is
+// (divisor n - 1). With rows the distance is exact for n <= d: the square root of the rounding noise in a singular
+// covariance never enters. Does not own its memory.
 struct Gaussian {
-  const double* mu;
-  std::size_t d;
+  std::string name;            // begins the messages about this Gaussian; may be empty
+  const double* mu = nullptr;  // (d,)
+  std::size_t d = 0;
   std::variant<const double*, FeatureRows> covariance;
-  std::optional<std::size_t> n;  // samples it was estimated from, where known; only the bias needs it
+  std::optional<std::size_t> n{};  // samples behind mean and covariance, where known; only the bias needs the number
+
+  // What messages call a part, such as "sigma".
+  std::string label(const std::string& part) const { return name.empty() ? part : name + ": " + part; }
 };
 
 // lower <= distance <= upper for covariances as given, up to the rounding of the means' term; a slightly indefinite
@@ -39,13 +44,16 @@ struct FrechetResult {
   double trace1 = 0;           // tr Sigma1
   double trace2 = 0;           // tr Sigma2
   TraceResult trace;           // tr((Sigma1 Sigma2)^(1/2))
-  std::optional<double> bias;  // see sampling_bias; present where both n are known and > d and the route has the
-                               // singular values
+  std::optional<double> bias;  // see sampling_bias; none where a number of samples is unknown or <= d, where the bias
+                               // was not asked for, and on routes without singular values
 };
 
-// Throws InvalidArgument for d = 0, sides of different d, asymmetry; NumericalError for NaN, infinity, an indefinite
-// covariance, or a result beyond float64. Cost and threads: see trace_sqrt_product.
-FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, TraceMethod method, std::optional<double> tol);
+// Throws InvalidArgument for d = 0, Gaussians of different d, asymmetry; NumericalError for NaN, infinity, an
+// indefinite covariance, or a result beyond float64. Messages begin with the name of the Gaussian. The bias takes
+// singular values, which the fastest route does not need: the route may change with `needs_bias`. Cost and threads: see
+// trace_sqrt_product.
+FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, TraceMethod method, std::optional<double> tol,
+                               bool needs_bias);
 
 // What a device contributes to the distance: the traces of the two covariances, and T with its bounds.
 struct TraceTerms {
@@ -55,14 +63,15 @@ struct TraceTerms {
   TraceResult trace;
 };
 
-// All but the last of the terms.
+// The traces and their error from the facts of two factors; `trace` is left empty.
 TraceTerms trace_terms(const FactorFacts& a, const FactorFacts& b);
 
-// The same with `solve()` for the terms.
-FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, const std::function<TraceTerms()>& solve);
+// The distance from the means of two Gaussians and from the terms that `solve()` returns.
+FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, const std::function<TraceTerms()>& solve,
+                               bool needs_bias);
 
 // The factor of the covariance of rows.
-Factor factor_rows(const FeatureRows& rows, std::size_t d, const char* name);
+Factor factor_rows(const FeatureRows& rows, std::size_t d, const std::string& name);
 
 // By how much the distance of sample estimates exceeds that of the Gaussians, to second order in Wishart noise:
 //   tr Sigma1 / n1 + tr Sigma2 / n2 + (1/n1 + 1/n2) (sum_ij s_i s_j / (s_i + s_j) + T / 2) / 2

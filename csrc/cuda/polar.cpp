@@ -354,7 +354,7 @@ std::vector<DeviceFactor> factor_covariances(const std::vector<DeviceCovariance>
 }
 
 DeviceFactor factor_rows(const float* rows, std::size_t stride, std::size_t n, std::size_t d, double* mean,
-                         const char* name, Stream stream) {
+                         const std::string& name, Stream stream) {
   FASTFID_EXPECT(n >= 2, InvalidArgument, name, ": expected at least 2 samples, got ", n);
   FASTFID_EXPECT(n <= d, InvalidArgument, name, ": expected at most d = ", d, " rows, got ", n);
   DeviceFactor out;
@@ -404,29 +404,33 @@ TraceResult trace_sqrt_product(DeviceFactor a, DeviceFactor b, std::optional<dou
 
 namespace {
 
-// A side of the distance, up to the factor of its covariance.
+// An operand of the distance before its covariance is factored.
 struct Prepared {
-  Gaussian gaussian;         // of moments on the device: mean and dimension alone
-  std::vector<double> mean;  // of these
+  Gaussian gaussian;         // for moments on the device: name, mean and dimension alone
+  std::vector<double> mean;  // for moments on the device
   DeviceSnapshot snapshot;
-  std::optional<DeviceFactor> factor;
-  std::optional<DeviceCovariance> covariance;  // where there is none yet
+  std::optional<DeviceFactor> factor;          // of rows
+  std::optional<DeviceCovariance> covariance;  // where there are no rows
 };
 
-Prepared prepare(const Side& side, const char* sigma_name, const char* rows_name, Stream stream) {
+Prepared prepare_host(const Gaussian& gaussian, Stream stream) {
   Prepared out;
-  if (const auto* const given = std::get_if<const Gaussian*>(&side)) {
-    out.gaussian = **given;
-    if (const auto* const sigma = std::get_if<const double*>(&out.gaussian.covariance)) {
-      out.covariance = DeviceCovariance{*sigma, false, out.gaussian.d, sigma_name};
-    } else {
-      const auto& rows = std::get<FeatureRows>(out.gaussian.covariance);
-      out.factor = to_device(fastfid::factor_rows(rows, out.gaussian.d, rows_name), stream);
-    }
-    return out;
+  out.gaussian = gaussian;
+  if (const auto* const sigma = std::get_if<const double*>(&gaussian.covariance)) {
+    out.covariance = DeviceCovariance{*sigma, false, gaussian.d, gaussian.label("sigma")};
+  } else {
+    const auto& rows = std::get<FeatureRows>(gaussian.covariance);
+    out.factor = to_device(fastfid::factor_rows(rows, gaussian.d, gaussian.label("rows")), stream);
   }
-  DeviceMoments& moments = *std::get<DeviceMoments*>(side);
+  return out;
+}
+
+Prepared prepare_device(const DeviceGaussian& given, Stream stream) {
+  Prepared out;
+  DeviceMoments& moments = *given.moments;
   const auto d = static_cast<std::size_t>(moments.d());
+  out.gaussian.name = given.name;
+  const std::string rows_name = out.gaussian.label("rows");
   try {
     out.snapshot = moments.snapshot(stream);
   } catch (const NumericalError& error) {
@@ -438,33 +442,40 @@ Prepared prepare(const Side& side, const char* sigma_name, const char* rows_name
     out.factor = factor_rows(snapshot.rows.data(), static_cast<std::size_t>(snapshot.row_stride),
                              static_cast<std::size_t>(snapshot.n), d, snapshot.mean.data(), rows_name, stream);
   } else {
-    out.covariance = DeviceCovariance{snapshot.covariance.data(), true, d, sigma_name};
+    out.covariance = DeviceCovariance{snapshot.covariance.data(), true, d, out.gaussian.label("sigma")};
   }
   out.mean = read(snapshot.mean, stream);
-  out.gaussian = {out.mean.data(), d, static_cast<const double*>(nullptr), std::nullopt};
+  out.gaussian.mu = out.mean.data();
+  out.gaussian.d = d;
   return out;
+}
+
+Prepared prepare(const AnyGaussian& any, Stream stream) {
+  if (const auto* const host = std::get_if<const Gaussian*>(&any)) return prepare_host(**host, stream);
+  return prepare_device(std::get<DeviceGaussian>(any), stream);
 }
 
 }  // namespace
 
-FrechetResult frechet_distance(const Side& a, const Side& b, std::optional<double> tol, Stream stream) {
-  std::array<Prepared, 2> sides = {prepare(a, "sigma1", "rows1", stream), prepare(b, "sigma2", "rows2", stream)};
-  return fastfid::frechet_distance(sides[0].gaussian, sides[1].gaussian, [&] {
+FrechetResult frechet_distance(const AnyGaussian& a, const AnyGaussian& b, std::optional<double> tol, Stream stream) {
+  std::array<Prepared, 2> both = {prepare(a, stream), prepare(b, stream)};
+  const auto solve = [&] {
     std::vector<DeviceCovariance> covariances;
-    for (const Prepared& side : sides) {
-      if (side.covariance) covariances.push_back(*side.covariance);
+    for (const Prepared& each : both) {
+      if (each.covariance) covariances.push_back(*each.covariance);
     }
     // Together: each call waits twice, however many there are.
     std::vector<DeviceFactor> factors;
     if (!covariances.empty()) factors = factor_covariances(covariances, stream);
     auto next = factors.begin();
-    for (Prepared& side : sides) {
-      if (side.covariance) side.factor = std::move(*next++);
+    for (Prepared& each : both) {
+      if (each.covariance) each.factor = std::move(*next++);
     }
-    TraceTerms out = trace_terms(*sides[0].factor, *sides[1].factor);
-    out.trace = trace_sqrt_product(std::move(*sides[0].factor), std::move(*sides[1].factor), tol, stream);
+    TraceTerms out = trace_terms(*both[0].factor, *both[1].factor);
+    out.trace = trace_sqrt_product(std::move(*both[0].factor), std::move(*both[1].factor), tol, stream);
     return out;
-  });
+  };
+  return fastfid::frechet_distance(both[0].gaussian, both[1].gaussian, solve, false);
 }
 
 }  // namespace fastfid::cuda

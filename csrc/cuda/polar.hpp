@@ -46,7 +46,7 @@ struct DeviceCovariance {
   const double* sigma = nullptr;
   bool is_on_device = false;
   std::size_t d = 0;
-  const char* name = "";
+  std::string name;  // begins the messages about this covariance
 };
 
 // Largest d, so that indices fit 32 bits.
@@ -61,7 +61,7 @@ std::vector<DeviceFactor> factor_covariances(const std::vector<DeviceCovariance>
 // As fastfid::factor_rows() for n <= d rows of d float32 features in device memory, `stride` elements apart; their
 // mean, (d,), is written to device memory. Throws InvalidArgument for n < 2. Waits for the stream once.
 DeviceFactor factor_rows(const float* rows, std::size_t stride, std::size_t n, std::size_t d, double* mean,
-                         const char* name, Stream stream);
+                         const std::string& name, Stream stream);
 
 // A factor made on the host, copied to the device.
 DeviceFactor to_device(const Factor& factor, Stream stream);
@@ -76,12 +76,18 @@ enum class LatePrecision { kDevice, kFloat64, kFloat32 };
 TraceResult trace_sqrt_product(DeviceFactor a, DeviceFactor b, std::optional<double> tol, Stream stream,
                                LatePrecision late = LatePrecision::kDevice);
 
-// One side of the distance: in host memory, or its moments on the stream's device.
-using Side = std::variant<const Gaussian*, DeviceMoments*>;
+// A Gaussian as moments on a device. Does not own them.
+struct DeviceGaussian {
+  std::string name;  // begins the messages about this Gaussian
+  DeviceMoments* moments = nullptr;
+};
+
+// An operand of the distance: in host memory, or on the stream's device.
+using AnyGaussian = std::variant<const Gaussian*, DeviceGaussian>;
 
 // fastfid::frechet_distance(). From host memory covariances are copied to the device and factored there, rows are
 // factored on the host; of moments on the device nothing comes to the host but their mean and a few scalars, singular
 // covariances apart. No bias: the route yields no singular values. Throws as the two.
-FrechetResult frechet_distance(const Side& a, const Side& b, std::optional<double> tol, Stream stream);
+FrechetResult frechet_distance(const AnyGaussian& a, const AnyGaussian& b, std::optional<double> tol, Stream stream);
 
 }  // namespace fastfid::cuda

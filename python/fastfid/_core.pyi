@@ -137,19 +137,34 @@ class FrechetResult:
 def trace_sqrt_product(
     sigma1: Any, sigma2: Any, *, method: str = "auto", tol: float | None = None, device: str = "cpu"
 ) -> TraceResult: ...
+
+class Gaussian:
+    def __init__(
+        self,
+        mu: NDArray[np.float64],
+        sigma: NDArray[np.float64] | None = None,
+        *,
+        rows: NDArray[np.float32] | NDArray[np.float64] | None = None,
+        n: int | None = None,
+        name: str = "",
+    ) -> None: ...
+    @staticmethod
+    def on_device(moments: DeviceMoments, *, name: str = "") -> Gaussian: ...  # builds with CUDA only
+    @property
+    def name(self) -> str: ...
+    @property
+    def d(self) -> int: ...
+    @property
+    def n(self) -> int | None: ...
+
 def frechet_distance(
-    mu1: NDArray[np.float64] | DeviceMoments,
-    sigma1: NDArray[np.float64] | None,
-    rows1: NDArray[np.float32] | NDArray[np.float64] | None,
-    mu2: NDArray[np.float64] | DeviceMoments,
-    sigma2: NDArray[np.float64] | None,
-    rows2: NDArray[np.float32] | NDArray[np.float64] | None,
+    a: Gaussian,
+    b: Gaussian,
     *,
     method: str = "auto",
     tol: float | None = None,
-    n1: int | None = None,
-    n2: int | None = None,
     device: str = "cpu",
+    needs_bias: bool = True,
 ) -> FrechetResult: ...
 def influence_standard_error(moments1: Moments, moments2: Moments) -> tuple[float, float]: ...
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastfid import npz
 from fastfid._checks import expect_unmasked
-from fastfid._core import DeviceMoments, Moments
+from fastfid._core import DeviceMoments, Gaussian, Moments
 from fastfid._files import atomic_file, npz_path
 from fastfid._version import __version__
 from fastfid.provenance import FORCE_HINT, check_provenance
@@ -242,6 +242,15 @@ class DeviceStatistics:
 
 
 AnyStatistics = Statistics | DeviceStatistics
+
+
+def gaussian(statistics: AnyStatistics, name: str) -> Gaussian:
+    """Return the statistics as the core takes them; `name` begins the messages of the core."""
+    if isinstance(statistics, DeviceStatistics):
+        return Gaussian.on_device(statistics.moments, name=name)
+    if statistics.rows is not None:
+        return Gaussian(statistics.mu, rows=statistics.rows, n=statistics.n, name=name)
+    return Gaussian(statistics.mu, statistics.sigma, n=statistics.n, name=name)
 
 
 def check_compatible(a: AnyStatistics, b: AnyStatistics, *, force: bool = False, hint: str = FORCE_HINT) -> None:

@@ -8,6 +8,7 @@ extern "C" int emulated_current_device();  // runtime.cpp
 
 PYBIND11_MODULE(_emulated, module) {
   fastfid::bindings::bind_cuda(module);
+  fastfid::bindings::bind_gaussian(module);
   fastfid::bindings::bind_frechet(module);
   module.def("current_device", &emulated_current_device);
 }

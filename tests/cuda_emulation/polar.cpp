@@ -59,11 +59,11 @@ void trace_sqrt_product(const double* first, int n1, const double* second, int n
   }
 }
 
-// out: value, lower, upper, mean_term, trace1, trace2; sides as above.
+// out: value, lower, upper, mean_term, trace1, trace2; the Gaussians as above.
 void frechet_distance(const double* mu1, const double* first, int n1, const double* mu2, const double* second, int n2,
                       int d, double* out) {
   const auto side = [&](const double* mu, const double* data, int n) {
-    Gaussian gaussian{mu, static_cast<std::size_t>(d), data, std::nullopt};
+    Gaussian gaussian{"", mu, static_cast<std::size_t>(d), data};
     if (n > 0) gaussian.covariance = FeatureRows{data, static_cast<std::size_t>(n)};
     return gaussian;
   };

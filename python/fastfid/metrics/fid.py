@@ -3,13 +3,12 @@
 import dataclasses
 import math
 import numbers
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastfid import _core
 from fastfid._console import warn
@@ -20,7 +19,7 @@ from fastfid.errors import NumericalError
 from fastfid.extractor import FEATURES
 from fastfid.metrics.base import Metric, Result, Sample
 from fastfid.metrics.moments import FeatureMoments
-from fastfid.statistics import AnyStatistics, DeviceStatistics, Statistics, check_compatible
+from fastfid.statistics import AnyStatistics, DeviceStatistics, Statistics, check_compatible, gaussian
 
 __all__ = ["FIDResult", "FrechetInceptionDistance", "distance", "distance_record", "frechet_distance"]
 
@@ -42,21 +41,11 @@ def distance(
     """Return the Fréchet distance of two statistics that belong together; see :func:`frechet_distance`."""
     check_compatible(a, b, force=force)
 
-    def side(s: AnyStatistics) -> tuple[NDArray[np.float64] | DeviceMoments, NDArray[Any] | None, NDArray[Any] | None]:
-        if isinstance(s, DeviceStatistics):
-            return s.moments, None, None
-        return (s.mu, s.sigma, None) if s.rows is None else (s.mu, None, s.rows)
-
-    try:
-        # The bias takes singular values, which the fastest route does not need.
-        n1, n2 = (a.n, b.n) if needs_bias else (None, None)
-        result = _core.frechet_distance(*side(a), *side(b), n1=n1, n2=n2, method=method, tol=tol, device=device)
-    except ValueError as error:  # NumericalError is one
-        if a.name == b.name == Statistics.name or not re.search(r"(sigma|rows|mu|side )[12]\b", str(error)):
-            raise
-        # The core calls the sides sigma1 and sigma2; the user knows them by their names.
-        kind = NumericalError if isinstance(error, NumericalError) else ValueError
-        raise kind(f"{error} (sigma1: {a.name}; sigma2: {b.name})") from None
+    # The names of the parameters of frechet_distance() tell apart what has no names.
+    names = ("a", "b") if a.name == b.name == Statistics.name else (a.name, b.name)
+    result = _core.frechet_distance(
+        gaussian(a, names[0]), gaussian(b, names[1]), method=method, tol=tol, device=device, needs_bias=needs_bias
+    )
     if result.trace.float32_rounding > 0:
         warn(
             f"{a.name}, {b.name}: {result.trace.note}. The distance is {result.value:g}, its numerical bounds are "
