@@ -1,10 +1,10 @@
-// The calls of BLAS and LAPACK, and the only ones: always single-threaded.
+// All calls of BLAS and LAPACK. The calls are always single-threaded.
 //
 // All matrices are row-major float64 in host memory; `ld*` is the distance between the starts of two rows, in elements.
-// LAPACK is column-major: it sees the transpose of a matrix here, and an upper triangle as a lower one. Where a routine
-// has no row-major meaning, its arrays are LAPACK's own, and the comment says so. Every function may be called from
-// several threads at once. All throw DeviceError where LAPACK refuses an argument, NumericalError where its iteration
-// does not converge.
+// LAPACK is column-major: LAPACK sees the transpose of a row-major matrix, and an upper triangle as a lower one. Where
+// a routine has no row-major meaning, its arrays have LAPACK's own layout, and the comment says so. Every function may
+// be called from several threads at once. Every function throws DeviceError where LAPACK refuses an argument, and
+// NumericalError where LAPACK's iteration does not converge.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,8 @@ enum class Transpose { kNo, kYes };
 enum class Triangle { kLower, kUpper };
 enum class Side { kLeft, kRight };
 
-// OpenBLAS's description of itself: version, options and the kernel it chose for this processor; and what was chosen of
-// our own (core/tiles.hpp).
+// OpenBLAS's description of itself (version, options and the kernel that OpenBLAS chose for this processor), and the
+// instruction set that core/tiles.hpp chose.
 std::string blas_description();
 
 // C = alpha A A^T + beta C (trans kNo, A is n x k) or C = alpha A^T A + beta C (kYes, A is k x n): one triangle of the
@@ -35,12 +35,12 @@ void trsm(Side side, Transpose trans, int m, int n, const double* r, int ldr, do
 // sum_i x[i] y[i]. BLAS ddot.
 double dot(int n, const double* x, const double* y);
 
-// Cholesky factorisation A = R^T R of the upper triangle in place; the lower one is neither read nor written. Returns
-// false where a pivot is not positive; a pivot that is NaN may pass. LAPACK dpotrf.
+// Cholesky factorisation A = R^T R of the upper triangle in place; the lower triangle is neither read nor written.
+// Returns false where a pivot is not positive. A pivot that is NaN may go unnoticed. LAPACK dpotrf.
 bool potrf(int n, double* a, int lda);
 
 // Pivoted Cholesky factorisation of the upper triangle in place, stopped where the largest remaining diagonal element
-// is <= tol; returns the rank. pivots: (n,), from 1; work: (2 n,). LAPACK dpstrf.
+// is <= tol; returns the rank. pivots: (n,), numbered from 1; work: (2 n,). LAPACK dpstrf.
 int pstrf(int n, double* a, double tol, int* pivots, double* work);
 
 // A = Q R in place for A (m x n), m >= n: R is in the upper triangle. tau: (n,). LAPACK dgelqf.
@@ -53,18 +53,18 @@ void geqrt3(int m, int n, double* a, int lda, double* t, int ldt);
 void apply_transposed_q(int m, int n, int k, const double* v, int ldv, const double* t, int ldt, double* c, int ldc,
                         double* work);
 
-// The tridiagonal form of the symmetric band whose lower part is stored by columns, width + 1 elements each, which are
-// overwritten: n diagonal elements and n - 1 below. LAPACK dsytrd_sb2st.
+// The tridiagonal form of a symmetric band: n diagonal elements, and n - 1 elements below the diagonal. The lower part
+// of the band is stored by columns of width + 1 elements each, and is overwritten. LAPACK dsytrd_sb2st.
 void tridiagonal_of_band(int n, int width, double* band, double* diagonal, double* off_diagonal);
 
-// The eigenvalues of a tridiagonal matrix, ascending, in place of its diagonal. LAPACK dsterf.
+// Replaces the diagonal of a tridiagonal matrix by its eigenvalues, in ascending order. LAPACK dsterf.
 void sterf(int n, double* diagonal, double* off_diagonal);
 
-// The eigenvalues, ascending, of symmetric A (n x n); reads the upper triangle and overwrites A, with `vectors` by the
-// eigenvectors: row k belongs to eigenvalue k. LAPACK dsyevd.
+// The eigenvalues of symmetric A (n x n), in ascending order. Reads the upper triangle and overwrites A. With
+// `vectors`, A receives the eigenvectors: row k belongs to eigenvalue k. LAPACK dsyevd.
 void syevd(bool vectors, int n, double* a, double* values);
 
-// The min(m, n) singular values, descending, of A (m x n), which is overwritten. LAPACK dgesdd.
+// The min(m, n) singular values of A (m x n), in descending order. Overwrites A. LAPACK dgesdd.
 void gesdd(int m, int n, double* a, double* values);
 
 }  // namespace fastfid::linalg

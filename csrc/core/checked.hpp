@@ -1,5 +1,5 @@
-// Arithmetic on integers that come from outside: a state, a file, a tensor, a caller. A sum or product that does not
-// fit is an error that names the quantity, never a wrapped number.
+// Arithmetic on integers that come from outside: from a state, a file, a tensor or a caller. Where a sum or a product
+// does not fit, the functions throw an exception that names the quantity; a number never wraps around.
 #pragma once
 
 #include <concepts>
@@ -39,13 +39,15 @@ To checked_cast(From value, std::string_view what) {
   return static_cast<To>(value);
 }
 
-// How far the elements of an array lie from the first, in the unit of the strides: from `low` <= 0 to `high` >= 0.
+// The range of the distances from the first element of an array to its elements, in the unit of the strides: from `low`
+// <= 0 to `high` >= 0.
 struct Reach {
   std::int64_t low = 0;
   std::int64_t high = 0;
 };
 
-// Of an array of these lengths, none negative, and as many strides. Throws InvalidArgument if it does not fit.
+// The reach of an array with these lengths, none of them negative, and as many strides. Throws InvalidArgument if the
+// reach does not fit.
 inline Reach checked_reach(std::span<const std::int64_t> shape, std::span<const std::int64_t> strides,
                            std::string_view what) {
   Reach reach;

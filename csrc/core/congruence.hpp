@@ -5,10 +5,10 @@
 
 namespace fastfid::linalg {
 
-// G = F S F^T for upper-triangular F, what is left of its diagonal stored as zeros, and symmetric S: its upper triangle
-// (what lies below is undefined), and the norm of Q = F K, where S = K + K^T with upper-triangular K and
-// G = Q F^T + F Q^T. Two thirds of every product would be zeros: n^3 flops, 1.06 n^3 with those spent on zeros
-// (n = 2048).
+// G = F S F^T for symmetric S and upper-triangular F; zeros are stored left of the diagonal of F. Computed are the
+// upper triangle of G (the elements below it are undefined) and the norm of Q = F K. Here K is upper-triangular with S
+// = K + K^T, and G = Q F^T + F Q^T. Two thirds of every full product would be zeros. The cost is n^3 flops, or 1.06 n^3
+// with the flops that are spent on zeros (n = 2048).
 struct Congruence {
   Matrix g;
   double norm_q = 0;

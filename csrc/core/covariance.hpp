@@ -1,4 +1,4 @@
-// Covariances as callers give them: checked, and scaled so that nothing over- or underflows.
+// Covariances that callers give: checked, and scaled so that nothing overflows or underflows.
 #pragma once
 
 #include <cmath>
@@ -11,7 +11,8 @@
 
 namespace fastfid {
 
-// The k for which x 4^-k is in [1, 4), x > 0 and finite: `exponent` of a covariance of trace x.
+// The k for which x 4^-k is in [1, 4); x must be positive and finite. This k is the `exponent` of a covariance of trace
+// x.
 int power_of_four(double x);
 
 struct Covariance {
@@ -20,7 +21,7 @@ struct Covariance {
   std::string name;  // begins the messages about this covariance
 };
 
-// A checked covariance, read as its symmetric part times 4^-exponent. Reads the caller's memory.
+// A checked covariance, read as its symmetric part times 4^-exponent. The elements are read from the caller's memory.
 struct ScaledCovariance {
   const double* sigma;
   std::size_t d;
@@ -30,8 +31,8 @@ struct ScaledCovariance {
   double max_diagonal = 0;
   bool is_symmetric = false;  // to the last bit
 
-  // Halving the sum of the mirror images is exact for symmetric input. 4^-exponent itself may not be representable:
-  // two steps.
+  // Halving the sum of the mirror images is exact for symmetric input. 4^-exponent itself may not be representable, so
+  // the scaling takes two steps.
   double first() const { return std::scalbn(1.0, -exponent - 1); }
   double second() const { return std::scalbn(1.0, -exponent); }
 
@@ -40,27 +41,28 @@ struct ScaledCovariance {
             std::size_t stride) const;
   linalg::FillElements elements() const;
   std::vector<double> diagonal() const;
-  // What lies below it is undefined.
+  // The elements below the upper triangle are undefined.
   linalg::Matrix upper_triangle() const;
 
-  // Relative to a diagonal element: what rounding may leave of a pivot that is zero.
+  // The magnitude that rounding may leave in a pivot that should be zero, relative to the diagonal element.
   double noise() const { return real(d) * kUnitRoundoff; }
 };
 
-// Checks covariances (d, d), C-contiguous, at the same time. Throws InvalidArgument for d = 0 and where mirror images
-// differ by more than kAsymmetry of the largest element, NumericalError for NaN, infinity, and where an element is
-// larger than the diagonal allows.
+// Checks all covariances (d, d), C-contiguous, at the same time. Throws InvalidArgument for d = 0, and where mirror
+// images differ by more than kAsymmetry of the largest element. Throws NumericalError for NaN, for infinity, and where
+// an element is larger than the diagonal allows.
 std::vector<ScaledCovariance> check_covariances(const std::vector<Covariance>& covariances);
 
-// Of the scaled covariance.
+// Norms of the scaled covariance.
 struct CovarianceNorms {
   double frobenius = 0;
-  double spectral = 0;  // a bound: the largest sum of magnitudes in a row, or ||S||_F
+  double spectral = 0;  // an upper bound: the largest sum of magnitudes in a row, or ||S||_F
 };
 CovarianceNorms norms(const ScaledCovariance& s);
 
-// The error every tool's users know: pytorch-fid's words first, then what is wrong. `eigenvalues` are those of the
-// scaled covariance, ascending; without them they are computed.
+// Throws NumericalError. The message begins with pytorch-fid's words, which users of every tool know, and then says
+// what is wrong. `eigenvalues` are the eigenvalues of the scaled covariance in ascending order. If `eigenvalues` is
+// empty, the function computes them.
 [[noreturn]] void throw_indefinite(const ScaledCovariance& s, const std::vector<double>& eigenvalues);
 [[noreturn]] void throw_indefinite(const ScaledCovariance& s);
 

@@ -1,7 +1,7 @@
-// What DLPack says of a tensor, checked.
+// Reads and checks DLPack's description of a tensor.
 //
-// The structures are those of DLPack 1.1 (dmlc/dlpack, include/dlpack/dlpack.h), whose layout is fixed for the major
-// version 1.
+// The structures follow DLPack 1.1 (dmlc/dlpack, include/dlpack/dlpack.h), whose layout is fixed for the major version
+// 1.
 #pragma once
 
 #include <cstdint>
@@ -51,7 +51,7 @@ inline constexpr std::int32_t kCuda = 2;
 inline constexpr std::int32_t kCudaHost = 3;
 inline constexpr std::int32_t kCudaManaged = 13;
 
-// Memory of a CUDA device; page-locked memory of the host is not.
+// True for memory of a CUDA device. Page-locked memory of the host is not memory of a device.
 inline bool is_cuda(Device device) { return device.type == kCuda || device.type == kCudaManaged; }
 
 inline constexpr std::uint8_t kInt = 0;
@@ -61,7 +61,7 @@ inline constexpr std::uint8_t kBFloat = 4;
 inline constexpr std::uint8_t kComplex = 5;
 inline constexpr std::uint8_t kBool = 6;
 
-// The most axes of a tensor: as many as NumPy and torch know.
+// The largest number of axes of a tensor, as in NumPy and torch.
 inline constexpr std::int32_t kMaxAxes = 64;
 
 // "cpu", "cuda:1"
@@ -69,7 +69,7 @@ std::string device_name(Device device);
 // "float32"
 std::string dtype_name(DataType dtype);
 
-// A tensor as its producer describes it. Does not own the memory.
+// A tensor as the producer describes it. A View does not own the memory.
 struct View {
   void* data = nullptr;  // address of the first element, byte_offset included
   Device device{};
@@ -84,11 +84,11 @@ struct View {
   std::string describe() const;
 };
 
-// Reads the description. The arrays behind `shape` and `strides` must have `ndim` elements; nothing else is believed:
-// throws InvalidArgument, with the name of the argument, for a number of axes outside 0 to kMaxAxes, a missing shape,
-// negative lengths, a dtype of no size, elements without memory, and lengths, strides or an offset with which the
-// number of bytes or the address of an element does not fit into 63 and 64 bits. Whether the memory is as large as they
-// say, nobody but the producer can know.
+// Reads the description. The arrays behind `shape` and `strides` must have `ndim` elements; everything else is checked.
+// Throws InvalidArgument, with the name of the argument, for: a number of axes outside 0 to kMaxAxes; a missing shape;
+// negative lengths; a dtype of no size; elements without memory; lengths, strides or an offset with which the number of
+// bytes does not fit into 63 bits or the address of an element does not fit into 64 bits. Only the producer can know
+// whether the memory is as large as the description says.
 View view(const Tensor& tensor, std::string_view argument);
 
 }  // namespace fastfid::dlpack

@@ -1,5 +1,5 @@
-// The exceptions of the core and the one check that throws them. bindings/module.cpp maps them to Python:
-// InvalidArgument -> ValueError, NumericalError -> fastfid.NumericalError (a ValueError, as pytorch-fid's users
+// The exceptions of the core, and the macro that checks a condition and throws them. bindings/module.cpp maps them to
+// Python: InvalidArgument -> ValueError, NumericalError -> fastfid.NumericalError (a ValueError, as pytorch-fid's users
 // expect), DeviceError -> fastfid.DeviceError, BackendUnavailable -> fastfid.BackendUnavailable.
 #pragma once
 
@@ -9,7 +9,7 @@
 
 namespace fastfid {
 
-// Bad shape or value, too few samples, dimensions that differ.
+// A bad shape or value, too few samples, or dimensions that differ.
 class InvalidArgument : public std::invalid_argument {
  public:
   using std::invalid_argument::invalid_argument;
@@ -44,8 +44,8 @@ std::string message(const Parts&... parts) {
 
 }  // namespace fastfid
 
-// Throws `Error` with the concatenated message unless `condition` holds. The message says which argument, what was
-// expected and what came.
+// Throws `Error` with the concatenated message unless `condition` holds. The message names the argument and says what
+// was expected and what was given.
 #define FASTFID_EXPECT(condition, Error, ...)                  \
   do {                                                         \
     if (!(condition)) {                                        \
