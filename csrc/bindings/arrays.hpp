@@ -1,4 +1,4 @@
-// NumPy arrays in and out: the one place that checks dtype, rank and shape.
+// NumPy arrays as arguments and results. Only this file checks dtype, rank and shape.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -15,7 +15,8 @@
 
 namespace fastfid::bindings {
 
-// "an array of uint8 (4, 5, 3)", or the type of what is no array: the "got ..." of a message.
+// A description for messages: "an array of uint8 (4, 5, 3)", or the type of an object that is not an array. Used in the
+// "got ..." of a message.
 inline std::string describe(pybind11::handle object) {
   namespace py = pybind11;
   if (!py::isinstance<py::array>(object)) return type_name(object);

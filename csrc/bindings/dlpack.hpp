@@ -1,8 +1,8 @@
-// Tensors of other libraries in, through DLPack: torch, CuPy, JAX and NumPy, on the CPU or a CUDA device, without any
-// of them as a dependency.
+// Imports tensors of other libraries through DLPack: torch, CuPy, JAX and NumPy, on the CPU or a CUDA device. None of
+// these libraries is a dependency.
 //
-// core/dlpack.hpp has the structures and reads them; the Python side (`__dlpack__`, `__dlpack_device__`, capsule names,
-// stream numbers) is that of the Python array API standard, 2023.12.
+// core/dlpack.hpp has the structures and reads them. The Python side (`__dlpack__`, `__dlpack_device__`, capsule names,
+// stream numbers) follows the Python array API standard, 2023.12.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -15,8 +15,8 @@
 
 namespace fastfid::bindings {
 
-// A tensor that another library lent us. The memory is valid, and not to be written to, until this object ends; its end
-// takes the GIL, since some producers' deleters need it. Movable.
+// A tensor borrowed from another library. The memory is valid until this object is destroyed, and must not be written
+// to. The destructor takes the GIL, since the deleters of some producers need it. Movable.
 class ImportedTensor : public dlpack::View {
  public:
   ImportedTensor() = default;
@@ -39,12 +39,13 @@ class ImportedTensor : public dlpack::View {
 // Takes a tensor from any object with `__dlpack__` and `__dlpack_device__`.
 //
 // `stream`: the CUDA stream (cudaStream_t as a number; 0 and 1 are the legacy default stream, 2 the per-thread one) on
-// which the memory will be read: the producer makes it wait for whatever fills the tensor. For tensors of the host it
-// is not used. No host synchronisation takes place in torch, CuPy or JAX.
+// which the memory will be read. The producer makes this stream wait for the work that fills the tensor. For tensors in
+// host memory `stream` is ignored. No host synchronisation takes place in torch, CuPy or JAX.
 //
-// Throws TypeError for an object that is no such tensor, ValueError for a tensor on another kind of device (ROCm, ...),
-// for one on a CUDA device without a stream, and for what dlpack::view() refuses; what the producer raises (BufferError
-// for a tensor that requires grad, say) goes through unchanged.
+// Throws TypeError for an object that is not such a tensor. Throws ValueError for a tensor on another kind of device
+// (ROCm, for example), for a tensor on a CUDA device without a stream, and for a description that dlpack::view()
+// refuses. An exception that the producer raises is passed on unchanged, for example BufferError for a tensor that
+// requires grad.
 ImportedTensor import_tensor(pybind11::handle object, const char* argument, std::optional<std::uintptr_t> stream);
 
 // The stream on which the caller works with such a tensor: torch's or CuPy's current stream of the device, where the

@@ -1,15 +1,16 @@
-// The GIL: given back while the core works, and taken again, also while the interpreter ends. Every binding goes
-// through this file; tests/test_interpreter_exit.py refuses pybind11's own guards.
+// Releases the GIL while the core works, and takes the GIL again, also while the interpreter ends. Every binding uses
+// this file: tests/test_interpreter_exit.py refuses pybind11's own guards.
 //
 // A daemon thread that asks for the GIL while the interpreter ends does not get it. CPython 3.11 to 3.13 end the thread
-// by pthread_exit() inside the call, which glibc makes unwind every C++ frame of the thread: the first destructor on
-// the way that is noexcept, as all are that nobody declared otherwise, calls std::terminate, and those that run drop
-// references without the GIL. CPython 3.14 stops the thread for ever inside the call. Here it is stopped for ever under
-// every version, in the frame that made the call, so that nothing is unwound; the process ends without it.
+// by pthread_exit() inside the call. With glibc, pthread_exit() unwinds every C++ frame of the thread. Then the first
+// destructor on the way that is noexcept calls std::terminate (destructors are noexcept unless declared otherwise), and
+// destructors that run drop references without the GIL. CPython 3.14 stops the thread for ever inside the call. This
+// file stops the thread for ever under every version, in the frame that made the call. No frame is unwound, and the
+// process ends without the thread.
 //
-// No question whether the interpreter is ending precedes the call: the answer could change before the call is made, and
-// the thread that ends the interpreter, which may well come through here (a destructor, an atexit handler), gets the
-// GIL.
+// This file does not ask before the call whether the interpreter is ending, for two reasons. The answer could change
+// before the call is made. And the thread that ends the interpreter may make the call too (in a destructor or an atexit
+// handler); that thread gets the GIL.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -21,7 +22,7 @@
 
 namespace fastfid::bindings {
 
-// Stops the thread for ever where something unwinds it that is no C++ exception: pthread_exit().
+// Stops the thread for ever where pthread_exit(), and not a C++ exception, unwinds the thread.
 class StopsAtThreadExit {
  public:
   StopsAtThreadExit() = default;
@@ -35,13 +36,13 @@ class StopsAtThreadExit {
   void done() { is_done_ = true; }
 
  private:
-  int exceptions_ = std::uncaught_exceptions();  // more of them: an exception is on its way
+  int exceptions_ = std::uncaught_exceptions();  // a larger number later means that an exception is unwinding
   bool is_done_ = false;
 };
 
-// function(arguments...), one of CPython's that may take the GIL: one that asks for it, or that may run code written in
-// Python, whose bytecode gives the GIL to other threads and takes it again. Arguments are plain values: nothing is
-// unwound between Python and here.
+// function(arguments...), where `function` is a function of CPython that may take the GIL: it asks for the GIL, or it
+// may run Python code, whose bytecode gives the GIL to other threads and takes it again. Arguments are plain values, so
+// no C++ object between Python and this function needs unwinding.
 template <class Result, class... Parameters, class... Arguments>
 Result call_python(Result (*function)(Parameters...), Arguments... arguments) {
   StopsAtThreadExit guard;
@@ -55,7 +56,8 @@ Result call_python(Result (*function)(Parameters...), Arguments... arguments) {
   }
 }
 
-// The same for functions that return a new reference, or null and an exception: throws py::error_already_set.
+// Like call_python(), for functions that return a new reference, or null with an exception set. Throws
+// py::error_already_set for null.
 template <class... Parameters, class... Arguments>
 pybind11::object object_from_python(PyObject* (*function)(Parameters...), Arguments... arguments) {
   PyObject* const result = call_python(function, arguments...);
@@ -94,8 +96,9 @@ inline std::string type_name(pybind11::handle object) {
   return text(attribute(pybind11::type::handle_of(object), "__name__"));
 }
 
-// While it lives, the thread does without the GIL. It is made with the GIL held. Its end takes the GIL again or, where
-// the interpreter has ended for this thread, does not return. Also for py::call_guard.
+// Releases the GIL in the constructor and takes the GIL again in the destructor. The constructor must be called with
+// the GIL held. Where the interpreter has ended for this thread, the destructor does not return. Also for
+// py::call_guard.
 class WithoutGil {
  public:
   WithoutGil() : state_(PyEval_SaveThread()) {}
@@ -107,7 +110,8 @@ class WithoutGil {
   PyThreadState* state_;
 };
 
-// While it lives, the thread has the GIL, whether or not it had it before. Otherwise like WithoutGil.
+// Takes the GIL in the constructor, whether or not the thread has the GIL already. The destructor restores the former
+// state. Where the interpreter has ended for this thread, the constructor does not return.
 class WithGil {
  public:
   WithGil() : state_(call_python(PyGILState_Ensure)) {}
@@ -119,7 +123,7 @@ class WithGil {
   PyGILState_STATE state_;
 };
 
-// Calls f() without the GIL and returns what it does.
+// Calls f() without the GIL and returns the result of f().
 template <class F>
 auto without_gil(F&& f) {
   const WithoutGil guard;

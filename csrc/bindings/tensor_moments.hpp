@@ -14,22 +14,22 @@
 
 namespace fastfid::bindings {
 
-// The moments, and the tensors that the device may not have read yet. Those are kept until it has: a library that does
-// not know our stream might give their memory to somebody else.
+// The moments, and the tensors that the device may not have read yet. The tensors are kept until the device has read
+// them: a library that does not know the stream might use their memory for other data.
 class TensorMoments {
  public:
   TensorMoments(int d, int device, cuda::Arithmetic arithmetic)
       : moments_(std::make_unique<cuda::DeviceMoments>(d, device, arithmetic)) {}
   TensorMoments(const Moments& moments, int device)
       : moments_(std::make_unique<cuda::DeviceMoments>(moments, device)) {}
-  // Waits, outside the GIL, for what is still being read.
+  // Waits, without the GIL, until the device has read all tensors.
   ~TensorMoments();
 
   cuda::DeviceMoments& get() { return *moments_; }
 
   void update(const pybind11::object& x, std::optional<std::uintptr_t> stream);
 
-  // Drops the tensors that have been read. With the GIL held.
+  // Drops the tensors that the device has read. Must be called with the GIL held.
   void give_back();
 
  private:

@@ -23,9 +23,9 @@ struct BandRoot {
 //
 // A factorisation of B - `least` I first shows whether every eigenvalue is above `least` >= 0.
 //
-// Throws InvalidArgument unless n >= width and n is a multiple of 4. A matrix with NaN or infinity is never resolved.
-// Cost: about 3 n width^2 flops for each pole, parallel over groups of 8 poles. Memory: 64 n width bytes for each group
-// that is being computed.
+// Throws InvalidArgument unless n >= width and the width is a positive multiple of 4. A matrix with NaN or infinity is
+// never resolved. Cost: about 3 n width^2 flops for each pole, parallel over groups of 8 poles. Memory: 64 n width
+// bytes for each group that is being computed.
 BandRoot root_trace(const linalg::Band& band, double least);
 
 }  // namespace fastfid

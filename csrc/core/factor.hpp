@@ -8,7 +8,7 @@
 //
 // First order. Let E1 and E2 be positive definite and X = E1^-1 # E2, the positive definite solution of X E1 X = E2
 // (the transport map). For A = X^(1/2) S1 X^(1/2) and B = X^(-1/2) S2 X^(-1/2), T(A, B) = T(S1, S2), and
-//   0 <= (tr A + tr B) / 2 - T(A, B) <= ||A^(1/2) - B^(1/2)||^2 / 2 <= ||A - B||_* / 2:
+//   0 <= (tr A + tr B) / 2 - T(A, B) <= ||A^(1/2) - B^(1/2)||^2 / 2 <= ||A - B||_* / 2.
 // The second term is half of the squared Bures distance, which is the minimum of ||A^(1/2) - B^(1/2) U||^2 over
 // orthogonal U. The last inequality is due to Powers and Stormer. With E1 and E2 in place of S1 and S2, A and B are
 // equal and have the trace T(E1, E2). Hence

@@ -1,11 +1,11 @@
-// Sums of the polynomial kernel k(a, b) = (a . b / d + 1)^3 over pairs of feature rows: all that the Kernel Inception
-// Distance (Binkowski et al. 2018, "Demystifying MMD GANs") and its standard error need.
+// Sums of the polynomial kernel k(a, b) = (a . b / d + 1)^3 over pairs of feature rows. The Kernel Inception Distance
+// (Binkowski et al. 2018, "Demystifying MMD GANs") and its standard error need nothing else.
 //
 // Rows are float32, C-contiguous, (n, d) in host memory; products and sums are in float64. Parallel over fixed tiles,
-// whose sums are added in a fixed order: the bits depend neither on threads nor on which of two equal calls is made.
-// Each kernel value is off by a few d u (|a| . |b| / d + 1)^3, u = 2^-53, each sum by n u of its terms' absolute values
-// beside that. Scratch: 13 MB a thread at d = 2048, and n_x n_y / 48 bytes: a caller with many rows comes with a few
-// of y at a time.
+// whose sums are added in a fixed order: the bits do not depend on threads, and equal calls give equal bits. The error
+// of each kernel value is a few d u (|a| . |b| / d + 1)^3, u = 2^-53. Each sum adds an error of n u times the absolute
+// values of its terms. Scratch memory: 13 MB for each thread at d = 2048, and n_x n_y / 48 bytes. A caller with many
+// rows should pass a few rows of y at a time.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,8 @@ struct KernelSums {
 // All pairs of a row of x and a row of y: 2 n_x n_y d flops. Throws InvalidArgument for d = 0 or d above 2^30.
 KernelSums kernel_sums(const float* x, std::size_t n_x, const float* y, std::size_t n_y, std::size_t d);
 
-// For each row of x the sum over all other rows, (n,): n^2 d flops. Throws as above.
+// For each row of x, the sum over all other rows of x, (n,): n^2 d flops. Throws InvalidArgument for the same d as
+// kernel_sums().
 std::vector<double> kernel_sums_within(const float* x, std::size_t n, std::size_t d);
 
 }  // namespace fastfid

@@ -1,7 +1,7 @@
-// Matrices in host memory, and what needs no algorithm.
+// Matrices in host memory, and the functions of matrices that need no algorithm.
 //
-// All matrices are row-major float64. Work on a whole matrix is cut into strips of rows, whatever the number of
-// threads, so that the bits of a result depend on its input alone.
+// All matrices are row-major float64. Work on a whole matrix is cut into strips of rows that do not depend on the
+// number of threads, so that the bits of a result depend on the input alone.
 #pragma once
 
 #include <algorithm>
@@ -14,8 +14,8 @@
 
 namespace fastfid::linalg {
 
-// Rows of a strip, and the most columns: at d = 2048 products of 192 x 2048 run at 95 % of one full dgemm (256 x 256:
-// 76 %) and give 11 independent tasks.
+// The rows of a strip, and the largest number of columns. At d = 2048 products of 192 x 2048 run at 95 % of one full
+// dgemm (256 x 256: 76 %) and give 11 independent tasks.
 inline constexpr std::size_t kStripRows = 192;
 inline constexpr std::size_t kStripColumns = 2048;
 
@@ -25,11 +25,11 @@ class Matrix {
   Matrix() = default;
   Matrix(std::size_t rows, std::size_t cols) { reshape(rows, cols); }
 
-  // The contents are undefined afterwards. Memory is kept where it suffices: fresh pages of a 2048 x 2048 matrix cost
-  // the kernel 10 ms to clear.
+  // The contents are undefined afterwards. The old memory is kept where it is large enough: fresh pages of a 2048 x
+  // 2048 matrix cost the kernel 10 ms to clear.
   void reshape(std::size_t rows, std::size_t cols);
 
-  // Leaves the first `rows` of them, as they are.
+  // Keeps the first `rows` rows as they are, and drops the others.
   void keep_rows(std::size_t rows) { rows_ = rows; }
 
   std::size_t rows() const { return rows_; }
@@ -51,7 +51,7 @@ class Matrix {
   std::unique_ptr<double[], Free> data_;
 };
 
-// What is known about the zeros of a factor (they are stored): blocks of zeros are skipped.
+// What is known about the zeros of a factor. The zeros are stored, but products skip blocks of zeros.
 enum class Shape { kFull, kUpper };
 
 // body(i) for every row i in [0, n), in parallel by strips of kStripRows.
@@ -63,11 +63,11 @@ void for_each_row(std::size_t n, const Body& body) {
   });
 }
 
-// fill(row, n_rows, col, n_cols, out, stride) writes these elements of a matrix to `out`, row-major, rows `stride`
-// apart.
+// fill(row, n_rows, col, n_cols, out, stride) writes the elements of n_rows rows from `row` on and n_cols columns from
+// `col` on to `out`, row-major, with rows `stride` apart.
 using FillElements = std::function<void(std::size_t, std::size_t, std::size_t, std::size_t, double*, std::size_t)>;
 
-// x[i] := x[i] 2^e, exact but for underflow.
+// x[i] := x[i] 2^e, exact except for underflow.
 void scale_in_place(double* x, std::size_t n, int e);
 
 // <A, B> = tr(A^T B), and ||A||_F = sqrt(<A, A>).

@@ -1,14 +1,14 @@
 // Streaming moments of feature rows: n, mean and centred scatter in one pass, in float64.
 //
 // Rows are collected into blocks of fixed size. A complete block is converted to float64, shifted, centred on its own
-// mean and added to the scatter by the pairwise update of Chan, Golub & LeVeque (1983):
+// mean and added to the scatter by the pairwise update formula of Chan, Golub & LeVeque (1983):
 //   S_ab = S_a + S_b + (n_a n_b / n_ab) delta delta^T,   delta = mean_b - mean_a,
-// where the last term enters the rank-k update as one more row, sqrt(n_a n_b / n_ab) delta. Means are kept relative to
-// a fixed shift (the first row), so that a large common offset costs no digits. Blocks and tiles are fixed, hence the
-// result is the same, bit for bit, however the rows were split into update() calls and whatever the number of threads.
+// The last term enters the rank-k update as one more row, sqrt(n_a n_b / n_ab) delta. Means are kept relative to a
+// fixed shift (the first row), so that a large common offset costs no digits. Blocks and tiles are fixed. Hence the
+// result is the same, bit for bit, for every split of the rows into update() calls and for every number of threads.
 //
-// While n <= d nothing is folded: the rows themselves are the more exact representation (a covariance of rank n - 1 <
-// d loses half its digits in the trace of a matrix square root), and they are folded when n passes d.
+// While n <= d no row is folded into the scatter. The rows themselves are the more exact representation: a covariance
+// of rank n - 1 < d loses half its digits in the trace of a matrix square root. The rows are folded when n passes d.
 #pragma once
 
 #include <cstddef>
@@ -23,31 +23,33 @@
 
 namespace fastfid {
 
-// Moments of one stream of rows: those folded so far, and the rows of the incomplete block.
+// Moments of one stream of rows: the moments of the folded rows, and the rows of the incomplete block.
 class MomentsAccumulator {
  public:
-  // Scratch memory of a fold: one packed block. Owned by the caller, to be used again.
+  // Scratch memory of a fold: one packed block. The caller owns the workspace and can use it again.
   using Workspace = LargeVector;
 
-  // Rows of a block. With the row of the means, k = 384: what OpenBLAS's AVX-512 kernels pack at once, and a multiple
-  // of their unrolling. Each block passes over the scatter once: 255 were 2 to 6 % slower, the more the busier the
-  // memory. Kernels that pack 256 at once make two passes of 192.
+  // Rows of a block. With the row of the means, k = 384. OpenBLAS's AVX-512 kernels pack 384 rows at once, and 384 is a
+  // multiple of their unrolling. Each block needs one pass over the scatter. Blocks of 255 rows were 2 to 6 % slower,
+  // with the larger loss where the memory was busier. Kernels that pack 256 rows at once make two passes of 192.
   static constexpr int kBlockRows = 383;
 
   explicit MomentsAccumulator(int d) : pending(d, kBlockRows), scatter(d), d_(d) {}
 
-  // Allocates all that later calls of push() with rows of this type, and of merge_folded(), need: they cannot fail
-  // then.
+  // Allocates all memory that later calls of push() with rows of this type, and of merge_folded(), need. These calls
+  // then cannot fail.
   void reserve(DType dtype, Workspace& workspace);
   // Folds complete blocks and keeps the remaining rows pending.
   void push(const RowsView& rows, Workspace& workspace);
-  // Folds `rows` (at most kBlockRows of them) now, as one block. Without the scatter, n and mean get the same bits.
+  // Folds `rows` (at most kBlockRows of them) now, as one block. n and the mean get the same bits with and without the
+  // scatter.
   void fold(const RowsView& rows, Workspace& workspace, bool with_scatter = true);
-  // Adds the folded rows of `other` (not its pending ones) by Chan's formula; without the scatter likewise.
+  // Adds the folded rows of `other`, but not the pending rows, by Chan's formula. `with_scatter` has the meaning that
+  // it has in fold().
   void merge_folded(const MomentsAccumulator& other, Workspace& workspace, bool with_scatter = true);
   // A copy in which the pending rows are folded too.
   MomentsAccumulator folded(Workspace& workspace, bool with_scatter = true) const;
-  // (d,) mean. Throws NumericalError if it overflows.
+  // (d,) mean. Throws NumericalError if the mean overflows.
   void mean(double* out) const;
 
   std::int64_t n = 0;                // folded rows
@@ -63,8 +65,8 @@ class MomentsAccumulator {
   int d_;
 };
 
-// The parts of a state as a caller gives them: of the views only what their owner vouches for is believed, that there
-// is memory behind them. Does not own.
+// The parts of a state as a caller gives them. The caller guarantees only that there is memory behind the views;
+// everything else is checked. A MomentsStateView does not own the memory.
 struct MomentsStateView {
   struct Rows {
     RowsView view;
@@ -90,8 +92,8 @@ struct MomentsStateView {
   Table scatter;
 };
 
-// Everything a Moments consists of, for serialisation. K is max(1, groups); a thin Moments (n <= d) has rows and empty
-// arrays, any other one no rows and full arrays.
+// Everything a Moments consists of, for serialisation. K is max(1, groups). A thin Moments (n <= d) has rows and empty
+// arrays; any other Moments has no rows and full arrays.
 struct MomentsState {
   int d = 0;
   int groups = 0;
@@ -109,33 +111,36 @@ struct MomentsState {
 
 // n, mean and covariance of a stream of d-dimensional rows, mergeable.
 //
-// A call that fails, be it for want of memory, leaves the object as it was: what can fail comes first, on copies or as
-// reserved memory.
+// A call that fails, even for lack of memory, leaves the object as it was: the steps that can fail come first, on
+// copies or on reserved memory.
 //
-// Memory: 4 d bytes a row while n <= d; then about 4 d^2 bytes for the scatter, times the number of groups if there are
-// any, and a few blocks of 8 kBlockRows d bytes. Time: n d^2 flops. Thread-safe: every member locks the object; work is
-// shared out by parallel_for. Covariances agree with a two-pass float64 computation to a few units in the last place.
+// Memory: 4 d bytes for each row while n <= d. For n > d: about 4 d^2 bytes for the scatter, times the number of groups
+// if there are any, and a few blocks of 8 kBlockRows d bytes. Time: n d^2 flops. Thread-safe: every member locks the
+// object. parallel_for distributes the work. Covariances agree with a two-pass float64 computation to a few units in
+// the last place.
 //
 // With groups = K >= 2, rows are dealt to K accumulators by a hash of their index, which makes every group a random
-// sample whatever the order of the rows, and the whole is their merger. The influence-function standard error of a
-// functional needs exactly these: with group means i_k of the influence i(x), SE^2 = sum_k n_k (i_k - i)^2 / ((K - 1)
-// n), and for the Fréchet distance i_k depends on (n_k, mean_k, scatter_k) only.
+// sample for any order of the rows. The moments of the whole stream are the merged moments of the groups. The
+// influence-function standard error of a functional needs exactly the moments of the groups: with group means i_k of
+// the influence i(x), SE^2 = sum_k n_k (i_k - i)^2 / ((K - 1) n), and for the Fréchet distance i_k depends on (n_k,
+// mean_k, scatter_k) only.
 class Moments {
  public:
-  // Throws InvalidArgument unless 1 <= d <= 2^20 and groups is 0 or 2 to 1024. Allocates nothing of size d^2.
+  // Throws InvalidArgument unless 1 <= d <= 2^20 and groups is 0 or 2 to 1024. Allocates no memory of size d^2.
   explicit Moments(int d, int groups = 0);
-  // Throws InvalidArgument, naming the part of the state, for a number outside its limits, an array of another shape
-  // and counts that contradict each other, n or the rows; NumericalError for NaN or infinity. Reads counts once, so
-  // that they stay what was checked, whoever writes to them meanwhile.
+  // Throws InvalidArgument, naming the part of the state, for a number outside its limits, for an array of another
+  // shape, and for counts that contradict each other, n or the rows. Throws NumericalError for NaN or infinity. The
+  // counts are read once, so that the counts that are used are the counts that were checked, even if another thread
+  // writes to them meanwhile.
   explicit Moments(const MomentsStateView& state);
   explicit Moments(const MomentsState& state) : Moments(state.view()) {}
   Moments(const Moments& other);
 
-  // Adds the rows. Throws NumericalError, naming the first row with a NaN or an infinity, before anything is added, and
-  // InvalidArgument where there would be more than kMaxRows in all.
+  // Adds the rows. Throws NumericalError, naming the first row with a NaN or an infinity, before any row is added.
+  // Throws InvalidArgument where there would be more than kMaxRows in all.
   void update(const RowsView& rows);
-  // Adds what `other` has seen; `other` may be this object. Throws InvalidArgument if d or groups differ, or if there
-  // would be more than kMaxRows in all. While the sum is <= d the rows are concatenated.
+  // Adds the rows that `other` has seen. `other` may be this object. Throws InvalidArgument if d or groups differ, or
+  // if there would be more than kMaxRows in all. While the sum of both n is <= d, the rows are concatenated.
   void merge(const Moments& other);
   void reset();
 
@@ -148,10 +153,10 @@ class Moments {
   // (d, d) symmetric covariance with divisor n - ddof. Throws InvalidArgument if ddof < 0 or n <= ddof, NumericalError
   // if it overflows. Does not disturb later updates.
   void covariance(std::int64_t ddof, double* out) const;
-  // The rows seen so far if n <= d, else an empty buffer; `n` receives the number of rows seen.
+  // The rows seen so far if n <= d, and an empty buffer otherwise. `n` receives the number of rows seen.
   RowBuffer rows(std::int64_t& n) const;
-  // (d,) mean and (d, d) symmetric scatter about it (not divided) of group k; returns its number of rows. All zero for
-  // an empty group. Throws InvalidArgument unless 0 <= k < groups.
+  // (d,) mean and (d, d) symmetric scatter about it (not divided) of group k. Returns the number of rows of the group.
+  // Mean and scatter of an empty group are zero. Throws InvalidArgument unless 0 <= k < groups.
   std::int64_t group_moments(int k, double* mean, double* scatter) const;
 
   MomentsState state() const;
@@ -163,10 +168,10 @@ class Moments {
   bool is_thin() const { return n_ <= d_; }
   void expect_room(std::int64_t rows, const char* what) const;
   void update_locked(const RowsView& rows);
-  // Deals the rows to `accumulators`; cannot fail after reserve() with their type.
+  // Deals the rows to `accumulators`. Cannot fail after reserve() with the type of the rows.
   void deal(const RowsView& rows, std::uint64_t first_index, std::vector<MomentsAccumulator>& accumulators);
   void reserve(std::vector<MomentsAccumulator>& accumulators, DType dtype);
-  // Takes the accumulators, which have been dealt rows_, in place of rows_.
+  // Replaces rows_ by `accumulators`, to which rows_ have been dealt.
   void leave_thin(std::vector<MomentsAccumulator>& accumulators) noexcept;
   MomentsAccumulator total(bool with_scatter) const;
 

@@ -1,4 +1,4 @@
-// A symmetric matrix in half of its memory, for sums of squares of rows.
+// A symmetric matrix stored in half of the memory, for sums of squares of rows.
 #pragma once
 
 #include <cstddef>
@@ -14,18 +14,18 @@ namespace fastfid {
 // above the off-diagonal square, so that BLAS works in place on half the memory.
 //
 // With h = ceil(d / 2), row-major: the lower triangle of S[0:h, 0:h] on and below the diagonal, S[h:d, 0:h] below it,
-// and the upper triangle of S[h:d, h:d] with its diagonal kGap places right of the other. LAPACK's gap is 1; 8
-// elements, and rows of a multiple of 8, put all of them on cache lines of their own (measured: 1.3 % of the rank-k
-// update).
+// and the upper triangle of S[h:d, h:d] whose diagonal is kGap places right of the diagonal of S[0:h, 0:h]. LAPACK's
+// gap is 1. A gap of 8 elements, and rows of a multiple of 8, put each of these parts on cache lines of its own
+// (measured: 1.3 % of the rank-k update).
 class PackedSymmetric {
  public:
   PackedSymmetric() = default;
   explicit PackedSymmetric(int d) : d_(d) {}
 
-  void allocate();  // Zeroes; no effect if it is allocated already.
+  void allocate();  // Fills with zeros. Has no effect if the memory is allocated already.
   bool is_allocated() const { return !data_.empty(); }
 
-  // S += Z^T Z with Z (k, d), row-major, rows ldz apart: 4 tasks of equal size, whatever the number of threads.
+  // S += Z^T Z with Z (k, d), row-major, rows ldz apart. Cut into 4 tasks of equal size for any number of threads.
   void add_gram(const double* z, int k, int ldz);
   // S += other + weight delta delta^T.
   void add(const PackedSymmetric& other, double weight, const double* delta);
@@ -49,11 +49,11 @@ class PackedSymmetric {
   LargeVector data_;
 };
 
-// body(i) for i in [0, count), on all threads where a task over d columns takes longer than waking a thread. Throws
-// what `body` throws and nothing else: std::ref spares std::function its allocation.
+// Calls body(i) for i in [0, count), on all threads where a task over d columns takes longer than waking a thread.
+// Throws only what `body` throws: with std::ref, std::function allocates no memory.
 template <class F>
 void for_each_task(int d, int count, const F& body) {
-  constexpr int kSmallDims = 128;  // below, a block takes about as long as waking a thread
+  constexpr int kSmallDims = 128;  // for smaller d, a block takes about as long as waking a thread
   if (d < kSmallDims) {
     for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) body(i);
   } else {

@@ -1,8 +1,8 @@
 // The polar (Newton-Schulz) route to the nuclear norm of a matrix M (m x n, m >= n), and the certificate of its result.
 //
-// The algorithm exists once, here, for every device: which polynomial comes next, what the certificate proves, when to
-// stop. A device supplies PolarOperations: a few coarse operations on matrices that stay where they are, and the
-// scalars from which decisions are made. u below is the unit roundoff 2^-53.
+// The algorithm exists once, in this file, for every device: the choice of the next polynomial, the certificate and the
+// stopping rule. A device supplies PolarOperations: a few coarse operations on matrices that stay in the memory of the
+// device, and the scalars on which the decisions are based. u below is the unit roundoff 2^-53.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 
 namespace fastfid {
 
-// What the certificate is computed from; norms are Frobenius norms.
+// The scalars from which the certificate is computed. Norms are Frobenius norms.
 struct PolarMeasures {
   double norm_m = 0;
   double trace_y = 0;  // Y = X^T X
@@ -26,18 +26,19 @@ struct PolarMeasures {
 
 // One attempt at the upper bound: C^T C = (H + H^T) / 2 + shift I with upper-triangular C, W = M C^-1.
 struct PolarTrial {
-  bool is_factored = false;  // the Cholesky factorisation succeeded; else the norms mean nothing
+  bool is_factored = false;  // the Cholesky factorisation succeeded; otherwise the norms have no meaning
   double norm_c = 0;
   double norm_w = 0;
-  double residual = 0;  // ||M - W C||_F as measured, where the solve is not known to be backward stable; else 0
+  double residual = 0;  // ||M - W C||_F, measured where the solve is not known to be backward stable; else 0
 };
 
-// The scalar formulas that a device evaluates without asking the host. constexpr: CUDA compiles them for the device.
+// The scalar formulas that a device evaluates without asking the host. They are constexpr, so that CUDA compiles them
+// for the device.
 
-// The lower bound before rounding is taken off: converges quadratically to the nuclear norm.
+// The lower bound before rounding is subtracted. It converges quadratically to the nuclear norm.
 constexpr double polar_estimate(const PolarMeasures& s) { return (3 * s.trace_h - s.inner_yh) / 2; }
 
-// The shift of the first trial: what X lacks of the trace, spread over the diagonal (numerics: F3).
+// The shift of the first trial: the part of the trace that X lacks, spread over the diagonal (numerics: F3).
 constexpr double polar_shift(const PolarMeasures& s, std::size_t n) {
   return std::max(0.0, (polar_estimate(s) - s.trace_h) / static_cast<double>(n)) +
          4 * (std::numeric_limits<double>::epsilon() / 2) * s.norm_m;
@@ -47,15 +48,15 @@ constexpr double polar_shift(const PolarMeasures& s, std::size_t n) {
 // ||Y^2||_F.
 constexpr double polar_first_scale(double fourth_root) { return 1 / (std::min(1.0, fourth_root) * (1 + 1e-12)); }
 
-// c with c_j scale^(2 j + 1): the polynomial of scale X.
+// Returns c_j scale^(2 j + 1): the coefficients of the polynomial of scale X.
 constexpr polar::Quintic scaled_quintic(const polar::Quintic& c, double scale) {
   const double square = scale * scale;
   return {c[0] * scale, c[1] * scale * square, c[2] * scale * square * square};
 }
 
-// The operations of the polar route on one device. The implementation holds M, X and its workspace; calls come in the
-// order start, step..., measure, then is_norm_below_two, first_trial, trial as needed, then perhaps step again. An
-// implementation may only enqueue work in start, step and measure, up to the point where a scalar is asked for.
+// The operations of the polar route on one device. The implementation holds M, X and its workspace; the calls come in
+// this order: start; step, repeated; measure; is_norm_below_two, first_trial and trial as needed; then perhaps step
+// again. In start, step and measure an implementation may merely enqueue work, until a scalar is asked for.
 class PolarOperations {
  public:
   virtual ~PolarOperations() = default;
@@ -67,16 +68,17 @@ class PolarOperations {
   virtual void start() = 0;
 
   // X := X (c0 I + c1 Y + c2 Y^2) with Y = X^T X. In the first step after start() the polynomial is that of
-  // polar_first_scale(||Y^2||_F^(1/4)) X. `is_late`: float32 suffices (see polar_route); a device may take it.
+  // polar_first_scale(||Y^2||_F^(1/4)) X. `is_late`: float32 suffices (see polar_route), and a device may use it.
   virtual void step(const polar::Quintic& c, bool is_first, bool is_late) = 0;
 
-  // In float64: Y = X^T X, H = X^T M and their scalars. A NaN or infinity in X shows in them.
+  // Computes Y = X^T X, H = X^T M and their scalars in float64. A NaN or infinity in X appears in the scalars.
   virtual PolarMeasures measure() = 0;
 
   // True if 3.9 I - Y has a Cholesky factorisation, which proves ||X||_2 < 2.
   virtual bool is_norm_below_two() = 0;
 
-  // trial(polar_shift(measures of the last measure())). May have been computed together with them.
+  // trial(polar_shift(m)) for the result m of the last measure(). An implementation may have computed this trial in
+  // measure().
   virtual PolarTrial first_trial() = 0;
   virtual PolarTrial trial(double shift) = 0;
 
@@ -87,15 +89,16 @@ class PolarOperations {
   virtual double flops() const = 0;
 };
 
-// What an approximate polar factor X of M proves about the nuclear norm of M.
-//   lower:  ||X||_2 <= 2 implies ||X (3 I - X^T X) / 2||_2 <= 1, so tr of that times M is at most the nuclear norm:
+// The bounds of the nuclear norm of M that an approximate polar factor X of M proves.
+//   lower:  ||X||_2 <= 2 implies ||X (3 I - X^T X) / 2||_2 <= 1, so the trace of this matrix times M is at most the
+//   nuclear norm:
 //           lower = (3 tr H - <Y, H>) / 2 with Y = X^T X, H = X^T M. It counts only where ||X||_2 < 2 is proven: by
 //           1 + ||Y - I||_F < 3.9, or by a Cholesky factorisation of 3.9 I - Y that succeeds.
 //   upper:  (||C||_F^2 + ||M C^-1||_F^2) / 2 for any nonsingular C; C is a Cholesky factor of the symmetric part of H
 //           plus mu I. Its gap is ||P^(-1/2) (P - |M|)||_F^2 / 2, P = C^T C: quadratic in the error of P.
-// Rounding is added to both: the bounds hold for the computed M, and for any order of the sums in the products.
-// Cost: 1/2 + 1 + 1/6 + 1/2 products for square M, 1/6 more where ||Y - I||_F does not already prove the norm, 2/3 more
-// for each further mu.
+// The bounds include rounding: they hold for the computed M, and for any order of the sums in the products.
+// Cost: 1/2 + 1 + 1/6 + 1/2 products for square M, 1/6 more where ||Y - I||_F does not prove the norm, and 2/3 more for
+// each further mu.
 struct PolarCertificate {
   bool is_norm_proven = false;  // ||X||_2 <= 2
   double norm_m = 0;
@@ -105,7 +108,7 @@ struct PolarCertificate {
 };
 PolarCertificate polar_certificate(PolarOperations& device, double tol);
 
-// Bounds of the nuclear norm, tightened as routes report.
+// Bounds of the nuclear norm. Each route that reports bounds tightens them.
 struct Bracket {
   double lower;
   double upper;
@@ -120,11 +123,11 @@ struct Bracket {
 // ||M||_F <= nuclear norm <= sqrt(n) ||M||_F.
 Bracket norm_bracket(double norm_m, std::size_t n);
 
-// Polar iteration with its certificate, stage after stage, at most four, until the bracket is within tol.
+// The polar iteration with its certificate. Runs at most four stages, until the bracket is within tol.
 //
-// Steps are `is_late` from the fifth of the first stage on, where singular values that were 1e-5 are above 1e-3 and X
-// is well-conditioned, for tol >= 1e-8: the bracket then stalls near 1e-9 of T (measured: 1.7e-7 at T = 165). Later
-// stages are in float64.
+// For tol >= 1e-8 the steps from the fifth step of the first stage on are `is_late`. There the singular values that
+// were 1e-5 are above 1e-3, and X is well-conditioned. The bracket then stalls near 1e-9 of T (measured: 1.7e-7 at T =
+// 165). Later stages are in float64.
 struct PolarRoute {
   double value = 0;
   int iterations = 0;
@@ -132,7 +135,7 @@ struct PolarRoute {
 };
 PolarRoute polar_route(PolarOperations& device, double tol, Bracket& bracket);
 
-// The operations in host memory, everything in float64. Works on the caller's M and workspace.
+// The operations in host memory, all in float64. They work on the M and the workspace of the caller.
 struct PolarWorkspace {
   linalg::Matrix y;
   linalg::Matrix h;
@@ -141,9 +144,9 @@ struct PolarWorkspace {
 };
 class HostPolar final : public PolarOperations {
  public:
-  // `norm_m` is ||M||_F. start() makes X.
+  // `norm_m` is ||M||_F. start() computes X.
   HostPolar(const linalg::Matrix& m, double norm_m, PolarWorkspace& workspace);
-  // An X of the caller's, for polar_certificate alone. Throws InvalidArgument where the shapes do not fit.
+  // Takes X from the caller, for polar_certificate alone. Throws InvalidArgument where the shapes do not fit.
   HostPolar(const linalg::Matrix& m, linalg::Matrix x, PolarWorkspace& workspace);
 
   std::size_t rows() const override { return m_.rows(); }

@@ -1,7 +1,7 @@
 // Loops over the elements of one row, for every element type and any stride.
 //
-// A row is taken stripe by stripe: at most kStripe columns, which are read in place where they are contiguous and
-// gathered into scratch memory where they are not. The loops over a stripe are compiled for several instruction sets
+// A row is processed in stripes of at most kStripe columns. Columns that are contiguous are read in place; other
+// columns are gathered into scratch memory. The loops over a stripe are compiled for several instruction sets
 // (core/multiversion.hpp).
 #pragma once
 
@@ -14,11 +14,12 @@
 
 namespace fastfid {
 
-inline constexpr int kStripe = 256;  // columns that one task packs: a block of it fits into the second-level cache
+inline constexpr int kStripe = 256;  // columns that one task packs; a block of so many columns fits into the
+                                     // second-level cache
 
 using StripeBytes = std::array<std::byte, kStripe * sizeof(double)>;
 
-// What can be done with n contiguous elements of one type, at any alignment.
+// The operations on n contiguous elements of one type, at any alignment.
 struct Element {
   std::size_t size;
   // out[j] = row[j]
@@ -27,7 +28,7 @@ struct Element {
   void (*add_shifted)(const std::byte* row, const double* shift, int n, double* sum);
   // out[j] = (row[j] - shift[j]) - mean[j]
   void (*centre)(const std::byte* row, const double* shift, const double* mean, int n, double* out);
-  // Is one of them NaN or infinity?
+  // True if one of the elements is NaN or infinity.
   bool (*is_nonfinite)(const std::byte* row, int n);
 };
 
@@ -38,7 +39,8 @@ void gather(const std::byte* from, std::ptrdiff_t stride, int n, std::byte* to) 
   for (int j = 0; j < n; ++j) std::memcpy(to + static_cast<std::size_t>(j) * Size, from + j * stride, Size);
 }
 
-// Columns [column, column + n) of one row, n <= kStripe, as contiguous elements: in place, or gathered into `scratch`.
+// Columns [column, column + n) of one row, n <= kStripe, as contiguous elements: either in place or gathered into
+// `scratch`.
 inline const std::byte* stripe_of_row(const RowsView& rows, std::size_t size, std::size_t row, int column, int n,
                                       StripeBytes& scratch) {
   const std::byte* const from =

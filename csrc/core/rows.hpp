@@ -1,4 +1,4 @@
-// Feature rows as callers give them, and rows that are kept.
+// Feature rows that a caller gives, and feature rows that an object keeps.
 #pragma once
 
 #include <cstddef>
@@ -8,12 +8,13 @@
 
 namespace fastfid {
 
-// The most rows that anything here counts: sums of two numbers of rows fit into 64 bits.
+// The largest number of rows that an object counts. The sum of two numbers of rows then fits into 64 bits.
 inline constexpr std::int64_t kMaxRows = std::int64_t{1} << 62;
 
 enum class DType { kFloat16, kBFloat16, kFloat32, kFloat64 };
 
-// n rows of d features in host memory, any strides (in bytes, also negative or zero), any alignment. Does not own.
+// n rows of d features in host memory, any strides (in bytes, also negative or zero), any alignment. A RowsView does
+// not own the memory.
 struct RowsView {
   const std::byte* data = nullptr;
   DType dtype = DType::kFloat32;
@@ -25,23 +26,26 @@ struct RowsView {
   RowsView slice(std::size_t first, std::size_t count) const;
 };
 
-// Rows that are kept: float32, or float64 from the first float64 row on (float16 and bfloat16 are exact in float32).
+// Feature rows that an object keeps. They are stored as float32, and as float64 from the first float64 row on (float16
+// and bfloat16 are exact in float32).
 class RowBuffer {
  public:
   RowBuffer() = default;
-  // `expected` rows are reserved by the first append (32 MiB at most), lest growing copies them again and again.
+  // The first append reserves memory for `expected` rows (32 MiB at most), so that growth does not copy the rows
+  // repeatedly.
   explicit RowBuffer(int d, int expected = 0) : d_(d), expected_(expected) {}
 
-  // Makes room for `rows` rows of which some are of this type: appending up to there cannot fail.
+  // Reserves memory for `rows` rows in all, of which some have this type. Appending up to this number cannot fail.
   void reserve(std::size_t rows, DType dtype);
-  void append(const RowsView& rows);  // All or nothing, should memory run out.
+  void append(const RowsView& rows);  // Where memory runs out, no row is appended.
   void clear();                       // Keeps the capacity.
 
   std::size_t n() const { return n_; }
   bool is_float64() const { return is_float64_; }
   RowsView view() const;
 
-  // (n, d), row-major, moved out: the one that is_float64() says holds the rows, the other is empty.
+  // (n, d), row-major, moved out of the buffer. is_float64() says which of the two vectors holds the rows; the other is
+  // empty.
   std::vector<float> take_float32() && { return std::move(float32_); }
   std::vector<double> take_float64() && { return std::move(float64_); }
 
@@ -54,7 +58,7 @@ class RowBuffer {
   std::vector<double> float64_;
 };
 
-// Throws InvalidArgument, naming the argument, unless there is an address for every element; `columns` of each row.
+// Throws InvalidArgument, naming the argument, unless every element has an address. Each row has `columns` elements.
 void check_reach(const RowsView& rows, std::size_t columns, const char* name);
 
 // Index of the first row with a NaN or an infinity in its d columns, or rows.n.

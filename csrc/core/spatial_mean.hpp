@@ -9,9 +9,9 @@ namespace fastfid {
 // once. map: (planes, area) float32, C-contiguous, host memory, i.e. an NCHW feature map with planes = N C and
 // area = H W; out: (planes,). The arrays do not overlap. Throws InvalidArgument for area 0.
 //
-// Why not the network's own pooling: the peers' float32 average over 73 x 73 pixels is off by up to 9e-5.
-// Error: half a unit in the last place of the exact mean (float64 sums of 5329 terms are good to 1e-12). The order of
-// summation is fixed, so the bits do not depend on threads. Parallel over blocks of planes; no allocation.
+// The network's own pooling is not used, because the peers' float32 average over 73 x 73 pixels is off by up to 9e-5.
+// Error: half a unit in the last place of the exact mean (float64 sums of 5329 terms are accurate to 1e-12). The order
+// of summation is fixed, so the bits do not depend on threads. Parallel over blocks of planes. Allocates no memory.
 void spatial_mean(const float* map, std::size_t planes, std::size_t area, float* out);
 
 }  // namespace fastfid

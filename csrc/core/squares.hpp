@@ -1,5 +1,5 @@
-// Loops over a matrix and its mirror image at once, square by square: one of the two is read or written down its
-// columns, and misses the cache unless it is done with before the other moves on.
+// Loops over a matrix and its mirror image at once, square by square. One of the two is read or written along its
+// columns. Small squares keep the columns in the cache until all their elements have been used.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@ struct Square {
   std::size_t column_end;
 };
 
-// f(square) for the squares into which `whole` is cut, row by row. Those at the ends may be smaller.
+// Calls f(square) for the squares into which `whole` is cut, row by row. Squares at the ends may be smaller.
 template <std::size_t kEdge = 32, class F>
 void for_each_square(const Square& whole, F&& f) {
   for (std::size_t r = whole.row; r < whole.row_end; r += kEdge) {

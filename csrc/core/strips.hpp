@@ -1,4 +1,4 @@
-// How products and factorisations are cut into tasks; see core/matrix.hpp.
+// The cutting of products and factorisations into tasks; see core/matrix.hpp.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 
 namespace fastfid::linalg {
 
-// As BLAS takes it.
+// A dimension in the integer type of BLAS.
 inline int dim(std::size_t n) { return static_cast<int>(n); }
 
 // A half-open range of rows or columns.
@@ -42,8 +42,8 @@ inline std::vector<Block> blocks(std::size_t m, std::size_t n, std::size_t width
   return out;
 }
 
-// Columns of a task whose rows end at the diagonal: few zeros are multiplied, and a product is still near its full
-// rate.
+// The number of columns of a task whose rows end at the diagonal. With this number few zeros are multiplied, and a
+// product still runs near its full rate.
 inline std::size_t triangular_strip(std::size_t n) { return n <= 2 * kStripRows ? 48 : kStripRows; }
 
 inline double product_flops(std::size_t m, std::size_t n, std::size_t k) {

@@ -1,4 +1,4 @@
-// What every kernel is written in: CUDA's own words, launch(), and a few PTX instructions as functions.
+// The language in which every kernel is written: CUDA's own names, launch(), and a few PTX instructions as functions.
 //
 // Kernels use of CUDA only what is here and what tests/cuda_emulation/cuda_emulation.hpp defines in plain C++
 // (threadIdx, blockIdx, gridDim, __syncthreads(), __shfl_*_sync, atomicMin, ...), so that tests run their whole logic,
@@ -30,20 +30,20 @@ __device__ __forceinline__ std::byte* shared_memory() {
   return reinterpret_cast<std::byte*>(fastfid_shared_memory);
 }
 
-// Starts the kernel on the stream. Does not wait; throws DeviceError if the launch
-// is refused. What a kernel does wrong while it runs is reported by a later call.
+// Starts the kernel on the stream. Does not wait. Throws DeviceError if the launch is refused. An error while the
+// kernel runs is reported by a later call.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, Stream stream,
             Arguments... arguments) {
   const DeviceGuard guard(stream.device);
   constexpr std::size_t kWithoutAsking = 48 << 10;
-  // The attribute belongs to the kernel, not to this launch, and another thread may be launching it too: always the
-  // same value, the most that every device of compute capability 8.0 and newer has.
+  // The attribute belongs to the kernel and not to this launch, and another thread may be launching the kernel too. The
+  // value is therefore always the same: the largest that every device of compute capability 8.0 and newer has.
   constexpr int kMost = 99 << 10;
   if (shared_bytes > kWithoutAsking) {
     FASTFID_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMost));
   }
-  // By value and of exactly the kernel's types; CUDA copies them before the call returns.
+  // The arguments are held by value in exactly the types of the kernel. CUDA copies them before the call returns.
   std::tuple<Parameters...> values{Parameters(arguments)...};
   std::apply(
       [&](Parameters&... value) {
@@ -53,26 +53,28 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t sh
       values);
 }
 
-// 16 bytes from global to shared memory (both 16-byte aligned), asynchronously, past the first-level cache.
+// Copies 16 bytes from global to shared memory (both 16-byte aligned), asynchronously and bypassing the first-level
+// cache.
 __device__ __forceinline__ void copy_async_16(void* shared, const void* global) {
   const auto address = static_cast<unsigned>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(address), "l"(global) : "memory");
 }
 
-// Ends a group of this thread's copies.
+// Ends a group of copies of this thread.
 __device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
 
-// Waits until at most kPending of this thread's groups, the youngest, are under way.
+// Waits until at most kPending groups of this thread are unfinished, the youngest ones.
 template <int kPending>
 __device__ __forceinline__ void copy_async_wait() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending) : "memory");
 }
 
-// C += A B in float64 on the tensor cores, by the whole warp: A (16, 8), B (8, 8), C (16, 8). With g = lane / 4 and
+// C += A B in float64 on the tensor cores, computed by the whole warp: A (16, 8), B (8, 8), C (16, 8). With g = lane /
+// 4 and
 // t = lane % 4 the lane holds
 //   a[i + 2 k] = A[g + 8 i][t + 4 k],   b[k] = B[t + 4 k][g],   c[j + 2 i] = C[g + 8 i][2 t + j],   i, j, k in {0, 1}
-// (PTX ISA 9.7.14.5, mma.m16n8k8 and mma.m8n8k4 with .f64). Hopper has the instruction; elsewhere it is made of four
-// m8n8k4, on the same fragments.
+// (PTX ISA 9.7.14.5, mma.m16n8k8 and mma.m8n8k4 with .f64). Hopper has this instruction. Other devices use four m8n8k4
+// on the same fragments.
 __device__ __forceinline__ void mma_16x8x8(double (&c)[4], const double (&a)[4], const double (&b)[2]) {
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
   asm volatile(
@@ -93,7 +95,7 @@ __device__ __forceinline__ void mma_16x8x8(double (&c)[4], const double (&a)[4],
 #endif
 }
 
-// The value of an IEEE half given by its bits; exact.
+// The exact value of the IEEE half with these bits.
 __device__ __forceinline__ float half_to_float(std::uint16_t bits) {
   float value;
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));

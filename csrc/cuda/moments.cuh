@@ -1,26 +1,26 @@
-// The kernels of moments.hpp.
+// The kernels of cuda/moments.hpp.
 //
-// accumulate() is a symmetric rank-k update S += Z^T Z, Z = rows - shift. Its plan, for d = 2048 on an H100 or H200
-// (132 multiprocessors; float64 tensor cores 67 TFLOP/s, memory 3.4 or 4.8 TB/s, boost clocks):
-// - The lower triangle has 528 tiles of 64 x 64: exactly 4 for each of 132 multiprocessors. A thread block takes 4
-// tiles
-//   that share panels (64 columns each): off the diagonal the 4 tiles of a 128 x 128 square; on the diagonal, where a
-//   square has only 3, one of a fourth square besides (work_of). So 120 + 12 = 132 blocks, all equal, one wave.
+// accumulate() is a symmetric rank-k update S += Z^T Z, Z = rows - shift. The plan of the kernel for d = 2048 on an
+// H100 or H200 (132 multiprocessors; float64 tensor cores 67 TFLOP/s, memory 3.4 or 4.8 TB/s, boost clocks):
+// - The lower triangle has 528 tiles of 64 x 64: exactly 4 for each of 132 multiprocessors. A thread block takes
+//   4 tiles that share panels (64 columns each). Off the diagonal these are the 4 tiles of a 128 x 128 square. On the
+//   diagonal a square has only 3 tiles, and a fourth tile comes from another square (work_of). The result is
+//   120 + 12 = 132 equal blocks in one wave.
 // - Per block of 2048 rows: 132 x 4 x 64^2 x 2 x 2048 = 8.9 GFLOP, 132 us at peak; S is read and written once, 35 MB:
 //   8 to 10 us; panels come through the second-level cache, 132 x 256 x 2048 x 4 bytes = 277 MB: 2.1 TB/s.
-//   Prediction: 150 to 190 us a block, 11 to 14 million rows a second, 70 to 85 % of peak. (Unmeasured: see the note on
-//   what has run in docs/cuda.md.)
-// - One step is 16 rows x 256 columns. Raw values come by cp.async, 128 bits at a time, one step ahead, are shifted and
-//   converted to float64 once for the whole block, and summed for the mean on the way. While the warps of tiles 0 and 2
-//   multiply, those of 1 and 3 convert the next step, and the other way round: the tensor cores do not idle. One
-//   barrier a step. Shared memory: 98 KiB, within the 99 that every device since 8.0 has.
+//   docs/cuda.md has the expected speed.
+// - One step is 16 rows x 256 columns. Raw values are loaded by cp.async, 128 bits at a time, one step ahead. They are
+//   shifted and converted to float64 once for the whole block, and summed for the mean at the same time. While the
+//   warps of tiles 0 and 2 multiply, the warps of tiles 1 and 3 convert the next step, and vice versa, so that the
+//   tensor cores do not idle. There is one barrier for each step. Shared memory: 98 KiB, within the 99 KiB that every
+//   device since 8.0 has.
 // - Shared memory traffic of a step: fragments 128 KiB, conversion 48 KiB, copies 16 KiB: 1500 of the 2048 cycles that
-//   the products take at peak. It is the next limit.
+//   the products take at peak. This traffic is the next limit.
 // - Fragments are read with 64-bit loads free of bank conflicts: the pitch of 260 is 4 modulo 16 (a half-warp reads 4
 //   rows by 4 columns).
-// - Small d has few tiles: rows are then split among up to 32 copies of S, of which each is only ever added to by its
-//   own blocks, and which are added up, in order, when the result is asked for. No atomics on numbers, no order left
-//   to chance. The number of copies depends on d alone.
+// - Small d has few tiles: rows are then split among up to 32 copies of S. Only the blocks of a copy add to that copy,
+//   and the copies are added up, in order, when the result is asked for. There are no atomics on numbers, and no order
+//   is left to chance. The number of copies depends on d alone.
 #pragma once
 
 #include <cstdint>
@@ -31,13 +31,13 @@ namespace fastfid::cuda::moments {
 
 inline constexpr int kPanel = 64;  // edge of a tile
 inline constexpr int kTileSize = kPanel * kPanel;
-inline constexpr int kColumns = 4 * kPanel;  // of the panels of one thread block
+inline constexpr int kColumns = 4 * kPanel;  // columns of the panels of one thread block
 inline constexpr int kDepth = 16;            // rows of a step
 inline constexpr int kPitch = kColumns + 4;  // see above
 inline constexpr int kThreads = 512;
-inline constexpr int kWarpTile = 32;  // each of 4 warps of a tile does a quarter of it
+inline constexpr int kWarpTile = 32;  // edge of a warp's part: each of 4 warps computes a quarter of a tile
 inline constexpr int kMaxCopies = 32;
-inline constexpr int kBlocksWanted = 132;  // enough for the largest device now: an H100 or H200
+inline constexpr int kBlocksWanted = 132;  // enough for an H100 or H200
 inline constexpr unsigned long long kNoBadRow = ~0ull;
 
 struct Half {
@@ -57,11 +57,12 @@ __device__ __forceinline__ bool is_nonfinite(float value) {
   return (__float_as_uint(value) & 0x7f800000u) == 0x7f800000u;
 }
 
-// Which 4 tiles a thread block does. It loads 4 panels, slots 0 to 3: those of the square row `first`, then of
-// `second`.
+// The 4 tiles of a thread block. The block loads 4 panels, slots 0 to 3: the panels of the square row `first`, then the
+// panels of the square row `second`.
 struct Work {
-  // kSquare: all tiles of the square (first, second), first > second. kDiagonal0 to 2: the three tiles of the diagonal
-  // square `first`, and one, another in each, of the diagonal square `second`. kAlone: the three of `first`.
+  // kSquare: all tiles of the square (first, second), first > second. kDiagonal0 to kDiagonal2: the three tiles of the
+  // diagonal square `first`, and one tile of the diagonal square `second`, a different one in each of the three kinds.
+  // kAlone: the three tiles of the diagonal square `first`.
   enum Kind { kSquare, kDiagonal0, kDiagonal1, kDiagonal2, kAlone };
 
   int first;
@@ -70,7 +71,7 @@ struct Work {
 
   __host__ __device__ int panel(int slot) const { return slot < 2 ? 2 * first + slot : 2 * second + slot - 2; }
   __host__ __device__ bool has_tile(int tile) const { return tile < 3 || kind != kAlone; }
-  // The slots of the panels whose product the tile is: rows of S from left, columns from right.
+  // The slots of the two panels whose product is the tile. `left` gives the rows of S, `right` the columns.
   __host__ __device__ int left(int tile) const {
     if (kind == kSquare) return tile / 2;
     return tile < 3 ? (tile + 1) / 2 : (kind == kDiagonal0 ? 2 : 3);
@@ -79,7 +80,7 @@ struct Work {
     if (kind == kSquare) return 2 + tile % 2;
     return tile < 3 ? tile / 2 : (kind == kDiagonal1 ? 3 : 2);
   }
-  // Is this the one block that sums the columns of the panel? It is the one with the panel's diagonal tile.
+  // True if this block sums the columns of the panel. Exactly one block does: the block with the panel's diagonal tile.
   __host__ __device__ bool sums_columns(int slot) const {
     if (kind == kSquare) return false;
     return slot < 2 || (slot == 2 && kind == kDiagonal0) || (slot == 3 && kind == kDiagonal1);
@@ -114,7 +115,7 @@ __host__ __device__ inline std::int64_t tile_index(int row, int column) {
   return static_cast<std::int64_t>(row) * (row + 1) / 2 + column;
 }
 
-// Copies of S, a power of two; see above.
+// The number of copies of S, a power of two; see the head of this file.
 inline int copies_for(int squares) {
   int copies = 1;
   while (copies < kMaxCopies && 2 * copies * work_count(squares) <= kBlocksWanted) copies *= 2;
@@ -141,7 +142,7 @@ struct Float64 {
   __device__ __forceinline__ void add(const double* left, const double* right, int lane) {
     const int g = lane / 4;
     const int t = lane % 4;
-#pragma unroll 1  // unrolled, it spills on sm_90
+#pragma unroll 1  // unrolled, this loop spills registers on sm_90
     for (int k = 0; k < kDepth; k += 8) {
       double a[2][4];
 #pragma unroll
@@ -160,7 +161,7 @@ struct Float64 {
     }
   }
 
-  // Adds the sums to the tile; `tile` points at the warp's part of it.
+  // Adds the sums to the tile. `tile` points at the warp's part of the tile.
   __device__ __forceinline__ void store(double* tile, int lane) const {
     const int g = lane / 4;
     const int t = lane % 4;
@@ -185,7 +186,7 @@ struct Float64 {
 struct Float32 {
   using Value = float;
 
-  // Compensated (Knuth's TwoSum): what is lost is only the rounding of x - shift.
+  // Compensated sum (Knuth's TwoSum): only the rounding of x - shift is lost.
   struct Sum {
     float value = 0;
     float error = 0;
@@ -254,8 +255,9 @@ constexpr std::size_t shared_bytes() {
 
 // S += Z^T Z and s += Z^T 1 for Z = rows - shift, over `n` rows (n, 128 squares) of T.
 //
-// rows: 16-byte aligned, as is every row; row_stride in elements. Columns from d on must be zero, in rows and shift.
-// Grid (work_count(squares), copies); copy y of S and s takes the rows_per_copy rows from y rows_per_copy on.
+// rows: 16-byte aligned, as is every row; row_stride in elements. Columns from d on must be zero in the rows and in the
+// shift. Grid (work_count(squares), copies). Copy y of S and s takes rows_per_copy rows, beginning with row y
+// rows_per_copy.
 // scatter: (copies, tiles, 64, 64); sums: (copies, 128 squares). first_bad: least index of a row with a NaN or an
 // infinity, counted from first_index.
 template <class T, class Arithmetic>
@@ -269,7 +271,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int copy = static_cast<int>(blockIdx.y);
   const int begin = copy * rows_per_copy;
   const int end = n < begin + rows_per_copy ? n : begin + rows_per_copy;
-  if (begin >= end) return;  // the whole block
+  if (begin >= end) return;  // true for all threads of the block
   const int steps = (end - begin + kDepth - 1) / kDepth;
 
   const Work work = work_of(static_cast<int>(blockIdx.x), squares);
@@ -278,12 +280,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int tile = thread / 128;
   const int quarter = thread / 32 % 4;
 
-  // Two steps of raw rows, two of values, one row of shifts; the values also end up holding the partial sums of the
-  // columns. (All registers that can be had go to the sums: hence the shifts are here and some loops stay rolled.)
+  // Shared memory holds two steps of raw rows, two steps of values and one row of shifts. At the end the memory of the
+  // values holds the partial sums of the columns. (The sums take all registers that are available; hence the shifts are
+  // in shared memory and some loops stay rolled.)
   Value* const values = reinterpret_cast<Value*>(shared_memory());
   T* const raw = reinterpret_cast<T*>(values + 2 * kDepth * kPitch);
 
-  // What this thread loads: 16 bytes of one row, and of the rows kRowsAtOnce further on.
+  // This thread loads 16 bytes of one row, and of every kRowsAtOnce-th row after it.
   constexpr int kPerLoad = 16 / static_cast<int>(sizeof(T));
   constexpr int kLoadsPerRow = kColumns / kPerLoad;
   constexpr int kRowsAtOnce = kThreads / kLoadsPerRow;
@@ -294,14 +297,14 @@ __global__ void __launch_bounds__(kThreads, 1)
   const auto load = [&](int step) {
 #pragma unroll
     for (int row = load_row; row < kDepth; row += kRowsAtOnce) {
-      // Rows past the end are not used: the last one is read again.
+      // Rows past the end are not used; the last row is read again in their place.
       const int index = begin + step * kDepth + row;
       copy_async_16(raw + ((step % 2) * kDepth + row) * kColumns + load_column,
                     source + (index < end ? index : end - 1) * row_stride);
     }
   };
 
-  // What it converts: 2 columns of every fourth row.
+  // This thread converts 2 columns of every fourth row.
   const int pair_column = thread % 128 * 2;
   const int pair_row = thread / 128;
   float* const shifts = reinterpret_cast<float*>(raw + 2 * kDepth * kColumns);
@@ -348,15 +351,16 @@ __global__ void __launch_bounds__(kThreads, 1)
   convert(0);
   for (int step = 0; step < steps; ++step) {
     copy_async_wait<0>();
-    // From here on: the raw rows of step + 1 and the values of step are complete; the raw rows of step and the values
-    // of step - 1 are no longer needed.
+    // From here on the raw rows of step + 1 and the values of step are complete. The raw rows of step and the values of
+    // step - 1 are no longer needed.
     __syncthreads();
     if (step + 2 < steps) {
       load(step + 2);
       copy_async_commit();
     }
     const bool has_next = step + 1 < steps;
-    // Half of each scheduler's warps multiply first, the others convert first. A loop, so that either is there once.
+    // Half of each scheduler's warps multiply first; the other warps convert first. The loop keeps the code of each
+    // part in one place.
 #pragma unroll 1
     for (int turn = 0; turn < 2; ++turn) {
       if (turn == tile % 2) {
@@ -374,8 +378,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     products.store(scatter + index * kTileSize + quarter / 2 * kWarpTile * kPanel + quarter % 2 * kWarpTile, lane);
   }
 
-  // The four partial sums of every column, in order. The values of the last step have been read only after this
-  // barrier.
+  // Adds the four partial sums of every column, in order. Only after this barrier have all threads read the values of
+  // the last step.
   __syncthreads();
   double* const partial = reinterpret_cast<double*>(shared_memory());
   partial[pair_row * kColumns + pair_column] = sum0.total();
@@ -389,7 +393,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
-// Copies rows into the buffer, as float32, and looks for NaN and infinity. One thread block a row.
+// Copies rows into the buffer as float32, and looks for NaN and infinity. One thread block for each row.
 template <class T>
 __global__ void append_rows(const T* __restrict__ rows, std::int64_t row_stride, std::int64_t column_stride, int d,
                             float* __restrict__ out, std::int64_t out_stride,
@@ -414,9 +418,10 @@ __global__ void set_shift(const T* __restrict__ rows, std::int64_t row_stride, i
   shift[column] = static_cast<float>(sum / n);
 }
 
-// S += S' + s' delta^T + delta s'^T + n delta delta^T, delta = shift' - shift: what `n` rows summed about shift' add
-// about shift. Copy by copy, for each has its S and s; of the last term, which is of all rows, copy 0 takes all. Grid
-// (panels, panels, copies), of which the upper triangle has nothing to do. The primed may be the same as the others.
+// S += S' + s' delta^T + delta s'^T + n delta delta^T, delta = shift' - shift: adds `n` rows that were summed about
+// shift' to sums about shift. Each copy has its own S and s and is updated separately. The last term concerns all rows;
+// copy 0 takes all of it. Grid (panels, panels, copies), where the blocks of the upper triangle do nothing. The primed
+// arrays may be the unprimed arrays.
 __global__ void add_scatter(const double* other_scatter, const double* other_sums, const float* other_shift, double n,
                             const float* shift, double* scatter) {
   const int panels = static_cast<int>(gridDim.x);
@@ -438,8 +443,8 @@ __global__ void add_scatter(const double* other_scatter, const double* other_sum
   }
 }
 
-// s += s' + n delta, with copies as in add_scatter(); the other's first non-finite row, if it has one, is the one of
-// that index from first_index on. Grid (blocks for the length of a row, copies).
+// s += s' + n delta, with copies as in add_scatter(). If the other object has a non-finite row, the index of its first
+// one is added to first_index. Grid (blocks for the length of a row, copies).
 __global__ void add_sums(const double* other_sums, const float* other_shift, const unsigned long long* other_first_bad,
                          unsigned long long first_index, double n, const float* shift, int length, double* sums,
                          unsigned long long* first_bad) {
@@ -453,7 +458,7 @@ __global__ void add_sums(const double* other_sums, const float* other_shift, con
   sums[at] += other_sums[at] + moved;
 }
 
-// total (d,) = the copies of s added up, in order; mean = shift + total / n.
+// total (d,) = the sum of the copies of s, in order; mean = shift + total / n.
 __global__ void finish_mean(const double* __restrict__ sums, int copies, int squares, const float* __restrict__ shift,
                             int d, double n, double* __restrict__ total, double* __restrict__ mean) {
   const int column = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
@@ -464,8 +469,8 @@ __global__ void finish_mean(const double* __restrict__ sums, int copies, int squ
   mean[column] = static_cast<double>(shift[column]) + sum / n;
 }
 
-// out (d, d) = (S - total total^T / n) / divisor, both triangles, S being the copies added up, in order. Blocks of (32,
-// 8) threads, 32 x 32 elements each.
+// out (d, d) = (S - total total^T / n) / divisor, both triangles, where S is the sum of the copies, in order. Blocks of
+// (32, 8) threads with 32 x 32 elements each.
 __global__ void finish_covariance(const double* __restrict__ scatter, int copies, int squares,
                                   const double* __restrict__ total, int d, double n, double divisor,
                                   double* __restrict__ out) {

@@ -1,8 +1,9 @@
-// The element-wise steps and sums of the polar route on row-major matrices in device memory; what is no product.
+// The steps of the polar route that are not products: element-wise steps and sums, on row-major matrices in device
+// memory.
 //
-// All functions enqueue on the stream and return. They read and write every element once (n = 2048, float64: 32 MiB a
-// matrix, 8 us a pass at 4 TB/s), so none of them is a tenth of a product. Sums have a fixed shape that depends on the
-// number of elements alone: the same bits on every device. Every matrix has fewer than 2^31 elements.
+// All functions enqueue on the stream and return. They read and write every element once (n = 2048, float64: 32 MiB for
+// each matrix). The order of a sum is fixed and depends only on the number of elements, so the bits are the same on
+// every device. Every matrix has fewer than 2^31 elements.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +13,7 @@
 
 namespace fastfid::cuda {
 
-// Scalars of the polar route; they live in device memory, and one copy brings all of them to the host.
+// Scalars of the polar route. They are in device memory, and one copy brings all of them to the host.
 struct PolarScalars {
   PolarMeasures measures;
   double scale = 1;  // of the first step
@@ -23,14 +24,14 @@ struct PolarScalars {
   int failed = 0;       // of the last Cholesky factorisation
 };
 
-// What is to know of a symmetric matrix before it is factored.
+// The facts about a symmetric matrix before it is factored.
 struct SymmetricFacts {
   double trace = 0;
   double largest = 0;    // max |element|; NaN where an element is NaN
   double asymmetry = 0;  // max |element - mirror image|
 };
 
-// What is to know of its factor.
+// The facts about the factor of a symmetric matrix.
 struct FactorCheck {
   double residual = 0;  // ||A - R^T R||_F
   int lost_pivots = 0;  // pivots below noise times the diagonal element of A, or not a number
@@ -68,14 +69,14 @@ void convert(const From* from, std::size_t count, To* to, Stream stream);
 // *norm := ||A||_F of `count` elements.
 void frobenius_norm(const double* a, std::size_t count, double* workspace, double* norm, Stream stream);
 
-// scalars->scale from the upper triangle of Y^2.
+// Sets scalars->scale from the upper triangle of Y^2.
 void first_scale(const double* y2, std::size_t n, double* workspace, PolarScalars* scalars, Stream stream);
 void first_scale(const float* y2, std::size_t n, double* workspace, PolarScalars* scalars, Stream stream);
 
-// scalars->measures but norm_m, and scalars->shift, from Y (both triangles) and H, both n x n.
+// Sets scalars->measures except norm_m, and scalars->shift, from Y (both triangles) and H, both n x n.
 void measure(const double* y, const double* h, std::size_t n, double* workspace, PolarScalars* scalars, Stream stream);
 
-// scalars->norm_c, norm_w and residual from the upper triangle of C (n x n), and W, M and the product WC (m x n).
+// Sets scalars->norm_c, norm_w and residual from the upper triangle of C (n x n), W, M and the product WC (m x n).
 void measure_trial(const double* c, std::size_t n, const double* w, const double* m, const double* wc,
                    std::size_t count, double* workspace, PolarScalars* scalars, Stream stream);
 
@@ -85,16 +86,16 @@ void symmetric_facts(const double* s, std::size_t n, double* workspace, Symmetri
 // A's and the copy's upper triangle := (S + S^T) / 2 times `scale`, a power of two.
 void scaled_symmetric_part(const double* s, std::size_t n, double scale, double* a, double* copy, Stream stream);
 
-// F (n x d) := X less the mean of each column, which goes to `mean` (d,). X: n rows of d features, `stride` elements
-// apart. In float64 and two passes, as on the host.
+// F (n x d) := X minus the mean of each column. The means are written to `mean` (d,). X: n rows of d features, `stride`
+// elements apart. Computed in float64 in two passes, as on the host.
 void centre_rows(const float* x, std::size_t stride, std::size_t n, std::size_t d, double* f, double* mean,
                  Stream stream);
 
-// The first n - 1 rows of F (n x d), whose columns sum to zero, after the reflection that makes the last one zero
-// (fastfid::factor_rows), over `divisor`. The last row is not written.
+// Reflects the rows of F (n x d), whose columns sum to zero, so that the last row would become zero
+// (fastfid::factor_rows), and divides the first n - 1 rows by `divisor`. The last row is not written.
 void reflect_rows(double* f, std::size_t n, std::size_t d, double divisor, Stream stream);
 
-// check->residual and lost_pivots from the upper triangles of A, its factor R, and R^T R.
+// Sets check->residual and lost_pivots from the upper triangles of A, its factor R, and R^T R.
 void check_factor(const double* a, const double* r, const double* rtr, std::size_t n, double noise, double* workspace,
                   FactorCheck* check, Stream stream);
 

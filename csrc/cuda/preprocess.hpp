@@ -1,15 +1,13 @@
-// core/image.hpp on a CUDA device: from uint8 images in device memory to the network's input, as an InputSpec says.
+// core/image.hpp on a CUDA device: makes the network's input from uint8 images in device memory, as an InputSpec says.
 //
-// One kernel, one block per output row (and, of very wide images, per segment of it): the input rows of its taps come
-// by 128-bit asynchronous copies into shared memory, whatever their alignment; the vertical sums stay there in float32;
-// the horizontal sums, limits and scale follow, and the row leaves in 128-bit stores. The weights are those of
-// make_taps(), every sum has the CPU's order and is rounded as there, nothing is fused: float32 output is bit-equal to
-// image::preprocess(), float16 output is that, rounded once to nearest even.
+// One kernel with one block per output row; a very wide image has one block per segment of an output row. The block
+// copies the input rows of its taps into shared memory by 128-bit asynchronous copies, for any alignment. The vertical
+// sums stay in shared memory in float32. The horizontal sums, limits and scale follow, and the row is written in
+// 128-bit stores. The weights come from make_taps(). Every sum has the order and the rounding of the CPU, without fused
+// operations. Float32 output is therefore bit-equal to image::preprocess(), and float16 output is the float32 output
+// rounded once to nearest even.
 //
-// Predicted on an H100 (3.35 TB/s; copies reach 3.0): an image of 512 x 512 reads 0.8 MB, where every row is a tap, and
-// writes 1.07 MB (float16: 0.54). About 900 instruction slots of a multiprocessor per output row against 1000 in the
-// time that its bytes take: 60 to 80 % of the copy bandwidth, 1.0 us an image; 32 x 32 images are bound by their
-// stores, 0.5 us. Never run on a GPU.
+// docs/cuda.md has the expected speed.
 #pragma once
 
 #include <cstddef>
@@ -23,8 +21,8 @@
 
 namespace fastfid::cuda {
 
-// n images (height, width, 3) of one size in device memory; strides in bytes, the pixels of a row adjacent: either
-// channels interleaved (stride_c = 1) or in planes (stride_c is free). Not owned.
+// n images (height, width, 3) of one size in device memory; strides in bytes. The pixels of a row are adjacent: the
+// channels are either interleaved (stride_c = 1) or in planes (any stride_c). An ImageBatch does not own the memory.
 struct ImageBatch {
   const std::uint8_t* data = nullptr;
   std::ptrdiff_t n = 0;
@@ -44,19 +42,19 @@ class Preprocessor {
 
   int device() const { return device_; }
 
-  // (height, width) of what comes out. Throws InvalidArgument for sizes that image::preprocess() refuses, or that need
-  // more shared memory than there is: more than about 400,000 pixels a side.
+  // (height, width) of the output. Throws InvalidArgument for sizes that image::preprocess() refuses, and for sizes
+  // that need more shared memory than there is: more than about 400,000 pixels on a side.
   std::pair<std::ptrdiff_t, std::ptrdiff_t> output_size(std::ptrdiff_t height, std::ptrdiff_t width) const;
 
   // Enqueues the network's input, written to out (n, 3, H, W), C-contiguous, in device memory: float, or the bits of
-  // IEEE halves. n = 0 does nothing. Waits for the device only when a side length is new to this object, to copy its
-  // table of weights (10 to 300 KB, kept for the object's lifetime, which may end while runs are under way). Throws as
-  // output_size(), and DeviceError.
+  // IEEE halves. n = 0 does nothing. Waits for the device only when a side length is new to this object, to copy the
+  // table of weights of this side length (10 to 300 KB). The object keeps the table until its destruction. The object
+  // may be destroyed before the enqueued work is done. Throws as output_size() does, and DeviceError.
   void run(const ImageBatch& images, float* out, Stream stream);
   void run(const ImageBatch& images, std::uint16_t* out, Stream stream);
 
  private:
-  // image::Taps in device memory, and where to cut an output row so that its input fits into shared memory.
+  // image::Taps in device memory, and the cuts of an output row into segments whose input fits into shared memory.
   struct Table {
     std::ptrdiff_t out = 0;
     std::ptrdiff_t taps = 0;
@@ -64,20 +62,21 @@ class Preprocessor {
     DeviceArray<float> weights;
     DeviceArray<std::int32_t> segments;  // segment s: outputs [segments[s], segments[s + 1])
     std::ptrdiff_t segment_count = 0;
-    std::ptrdiff_t span = 0;     // most input pixels of a segment
-    std::ptrdiff_t longest = 0;  // most outputs of a segment
+    std::ptrdiff_t span = 0;     // largest number of input pixels of a segment
+    std::ptrdiff_t longest = 0;  // largest number of outputs of a segment
   };
   const Table& table(std::ptrdiff_t from, std::ptrdiff_t to);
-  void reads_tables(Stream stream);  // what the stream has been given so far reads them
+  void reads_tables(Stream stream);  // notes that the work enqueued on the stream so far reads the tables
   template <class T>
   void run_as(const ImageBatch& images, T* out, Stream stream);
 
   const image::InputSpec spec_;
   int device_;
-  std::mutex mutex_;  // of all below
-  OwnedStream own_;   // the tables': waits for whatever reads them, so that they are freed after it
-  Event point_;       // in a caller's stream; a wait refers to the record before it, so one event serves all
-  // By side of the image and of the input; nodes stay where they are.
+  std::mutex mutex_;  // guards all members below
+  OwnedStream own_;   // the stream of the tables: waits for all work that reads the tables, so that they are freed
+                      // after it
+  Event point_;       // in a caller's stream; a wait refers to the last record before the wait, so one event is enough
+  // The tables by the sides of the image and of the input. Nodes of a map are never moved.
   std::map<std::pair<std::ptrdiff_t, std::ptrdiff_t>, Table> tables_;
 };
 

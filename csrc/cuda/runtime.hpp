@@ -1,9 +1,9 @@
-// What every file of csrc/cuda needs of the CUDA runtime, as C++ objects. Includes no CUDA header, so that the bindings
-// may include it; the check macro, for files that do, is in check.hpp.
+// The parts of the CUDA runtime that every file of csrc/cuda needs, as C++ objects. Includes no CUDA header, so that
+// the bindings may include this file. The check macro, for files that include CUDA's headers, is in check.hpp.
 //
 // Nothing here waits for the device unless its comment says so. Every function that needs a device throws
-// BackendUnavailable where there is none, and DeviceError, with the name of the CUDA error and of the call, where a
-// call fails.
+// BackendUnavailable where there is no device, and DeviceError, with the name of the CUDA error and of the call, where
+// a call fails.
 #pragma once
 
 #include <cstddef>
@@ -18,14 +18,14 @@ struct CUgraphExec_st;
 
 namespace fastfid::cuda {
 
-// A stream of the caller's on one device, not owned. The handle is a cudaStream_t; it may be one of the two that CUDA
-// gives a number: legacy default (1) and per-thread default (2).
+// A stream of the caller on one device. Stream does not own the handle, which is a cudaStream_t. The handle may be one
+// of the two streams that are numbers in CUDA: legacy default (1) and per-thread default (2).
 struct Stream {
   int device = 0;
   CUstream_st* handle = nullptr;
 };
 
-// Facts of one device, read once.
+// Facts about one device, read once.
 struct DeviceProperties {
   std::string name;
   int major = 0;  // compute capability
@@ -38,15 +38,15 @@ struct DeviceProperties {
 // Number of devices; 0 where there is no driver. Never throws.
 int device_count() noexcept;
 
-// Throws BackendUnavailable, saying what is missing, unless 0 <= device < device_count() and the device is of compute
+// Throws BackendUnavailable, with the reason, unless 0 <= device < device_count() and the device is of compute
 // capability 8.0 or newer.
 void expect_device(int device);
 
 // Throws as expect_device() does.
 DeviceProperties device_properties(int device);
 
-// Makes `device` the current one of this thread, and puts back at the end what was current before: another device, a
-// context of the caller's, or none (host/cuda_driver.hpp).
+// Makes `device` the current device of this thread. The destructor restores what was current before: another device, a
+// context of the caller, or none (host/cuda_driver.hpp).
 class DeviceGuard {
  public:
   // Throws DeviceError where the device cannot be used.
@@ -56,14 +56,14 @@ class DeviceGuard {
   DeviceGuard& operator=(const DeviceGuard&) = delete;
 
  private:
-  bool has_changed_ = false;   // or it was current already
+  bool has_changed_ = false;   // false: the device was current already
   std::uintptr_t former_ = 0;  // the former context
 };
 
-// Device memory that is allocated and freed in the order of a stream, from a pool of our own that keeps up to 1 GiB of
-// what is freed: neither waits for the device.
-// Whoever frees it (destructor, reset) names the stream of its last use with set_stream(); default: that of its birth.
-// Movable. The memory is not initialised.
+// Device memory that is allocated and freed in the order of a stream, from a pool of this library, which keeps up to 1
+// GiB of freed memory. Neither allocation nor freeing waits for the device.
+// Before the memory is freed (destructor, reset), set_stream() must name the stream of its last use. The default is the
+// stream of the allocation. Movable. The memory is not initialised.
 class DeviceBytes {
  public:
   DeviceBytes() = default;
@@ -79,7 +79,7 @@ class DeviceBytes {
   void* data() const { return data_; }
   std::size_t bytes() const { return bytes_; }
   bool is_empty() const { return data_ == nullptr; }
-  // All later work on the memory, its end included, is ordered by this stream.
+  // All later work on the memory, freeing included, is ordered by this stream.
   void set_stream(Stream stream) { stream_ = stream; }
   void reset() noexcept;
 
@@ -116,7 +116,7 @@ class DeviceArray {
   std::size_t size_ = 0;
 };
 
-// Host memory that the device can copy to and from without a detour (page-locked). Allocation is slow: keep it.
+// Page-locked host memory, which the device copies to and from directly. Allocation is slow; objects should be kept.
 class PinnedBytes {
  public:
   PinnedBytes() = default;
@@ -133,8 +133,8 @@ class PinnedBytes {
   void* data_ = nullptr;
 };
 
-// A stream of our own, independent of the default stream. Its end waits for nothing: CUDA releases it once its work is
-// done.
+// A stream that this object owns, independent of the default stream. The destructor does not wait: CUDA releases the
+// stream once its work is done.
 class OwnedStream {
  public:
   explicit OwnedStream(int device);
@@ -148,7 +148,7 @@ class OwnedStream {
   Stream stream_;
 };
 
-// A point in a stream. Movable. With timing it can be used by elapsed_ms().
+// A point in a stream. Movable. elapsed_ms() needs events with timing.
 class Event {
  public:
   explicit Event(int device, bool with_timing = false);
@@ -161,12 +161,12 @@ class Event {
   }
 
   void record(Stream stream);
-  // Work given to `stream` from now on waits for the point that was recorded last; the host does not.
+  // Later work on `stream` waits for the point that was recorded last. The host does not wait.
   void wait_on(Stream stream) const;
-  // Has everything before the recorded point been done? Does not wait.
+  // True if all work before the recorded point is done. Does not wait.
   bool is_done() const;
   void synchronize() const;  // waits
-  // Milliseconds from `start` to this point; waits for it.
+  // Milliseconds from `start` to this point. Waits for this point.
   double elapsed_ms(const Event& start) const;
 
  private:
@@ -174,12 +174,12 @@ class Event {
   CUevent_st* event_ = nullptr;
 };
 
-// What a piece of code gives to a stream, recorded, to be given again by one call. Movable.
+// A recording of the work that a piece of code enqueues on a stream; one call enqueues all of it again. Movable.
 class Graph {
  public:
-  // Calls `work` and records what it gives to the stream from this thread; nothing of that is done. Recorded are
-  // addresses, not what is there. What cannot be recorded (waiting, allocating) fails when `work` calls it. Throws
-  // DeviceError, and whatever `work` throws; the stream is as before then.
+  // Calls `work` and records the work that it enqueues on the stream from this thread; this work is not executed. The
+  // recording holds addresses, not the contents of memory. Operations that cannot be recorded (waiting, allocating)
+  // fail when `work` calls them. Throws DeviceError, and whatever `work` throws; the stream then is as before.
   Graph(Stream stream, const std::function<void()>& work);
   ~Graph();
   Graph(Graph&& other) noexcept : stream_(other.stream_), executable_(std::exchange(other.executable_, nullptr)) {}
@@ -189,7 +189,7 @@ class Graph {
     return *this;
   }
 
-  // Gives all of it to the stream. Does not wait.
+  // Enqueues all recorded work on the stream. Does not wait.
   void launch() const;
 
  private:
@@ -197,7 +197,7 @@ class Graph {
   CUgraphExec_st* executable_ = nullptr;
 };
 
-// Waits until the stream has done everything.
+// Waits until all work on the stream is done.
 void synchronize(Stream stream);
 
 // Asynchronous copies and fill, in bytes. A copy from or to pageable host memory may wait.

@@ -1,16 +1,17 @@
-// Says which image a thread was at when a library that decodes it brings the process down.
+// Reports the image that a thread was decoding when the decoding library crashed the process.
 #pragma once
 
 #include <string>
 
 namespace fastfid {
 
-// Remembers the name of the image that the calling thread is at; empty: at none. Costs a copy of the name.
+// Remembers the name of the image that the calling thread is decoding; an empty name means no image. Costs a copy of
+// the name.
 void set_current_image(std::string name);
 
-// From now on a fatal signal (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT) in a thread that is at an image writes one line
-// with its name to standard error; then whatever handled the signal before takes over. For programs, not for libraries:
-// it changes the whole process. A second call does nothing.
+// After this call, a fatal signal (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT) in a thread that is decoding an image
+// writes one line with the name of the image to standard error. Then the former handler of the signal takes over. For
+// programs, not for libraries: the call changes the whole process. A second call does nothing.
 void report_crashes();
 
 }  // namespace fastfid
