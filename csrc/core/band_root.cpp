@@ -19,21 +19,22 @@ using Lanes = double __attribute__((vector_size(kLanes * sizeof(double))));  // 
 
 static_assert(root::kPoleCount % kLanes == 0);
 
-// What a group of shifts shares; rows of `lower` are the columns of L below the diagonal, `width` of them each.
+// The data of a group of shifts. A row of `lower` holds the `width` elements of a column of L below the diagonal.
 struct Group {
-  const double* band;  // n columns of width + 1
+  const double* band;  // n columns of width + 1 elements
   std::size_t n;
   std::size_t width;
-  const double* shifts;  // kLanes of them
+  const double* shifts;  // kLanes shifts
   Lanes* lower;          // (n, width)
-  Lanes* pivots;         // (n,) D
+  Lanes* pivots;         // (n,): D
   Lanes* scratch;        // (2, width + 1)
   Lanes* inverse;        // (width, width): Z at the last `width` indices, index i in row and column i mod width
   double* trace;         // kLanes: tr Z
   double* product;       // kLanes: tr(B Z)
 };
 
-// B + shift I = L D L^T, column by column from the `width` columns before. Returns whether every pivot is positive.
+// Computes B + shift I = L D L^T column by column, each column from the `width` preceding columns. Returns true if
+// every pivot is positive.
 FASTFID_CLONES bool factor(const Group& g) {
   const std::size_t b = g.width;
   Lanes shift;
@@ -51,7 +52,7 @@ FASTFID_CLONES bool factor(const Group& g) {
       for (std::size_t i = 0; i <= end; ++i) g.scratch[i] -= l[i] * weight;
     }
     for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      if (!(g.scratch[0][lane] > 0)) return false;  // nor a NaN
+      if (!(g.scratch[0][lane] > 0)) return false;  // NaN returns false too
     }
     g.pivots[j] = g.scratch[0];
     const Lanes reciprocal = 1.0 / g.scratch[0];
@@ -61,8 +62,8 @@ FASTFID_CLONES bool factor(const Group& g) {
   return true;
 }
 
-// Z = (L D L^T)^-1 inside the band, from Z = D^-1 L^-1 - (L^T - I) Z: column j needs Z at the indices j + 1 to j +
-// width only. Those after the end are there as zeros.
+// Z = (L D L^T)^-1 inside the band, from Z = D^-1 L^-1 - (L^T - I) Z: column j needs Z only at the indices j + 1 to j +
+// width. Elements beyond the end are stored as zeros.
 FASTFID_CLONES void invert(const Group& g) {
   const std::size_t b = g.width;
   Lanes* const z = g.scratch + b + 1;
@@ -70,13 +71,13 @@ FASTFID_CLONES void invert(const Group& g) {
   Lanes trace{};
   Lanes product{};
   for (std::size_t j = g.n; j-- > 0;) {
-    const std::size_t slot = j % b;  // of j, so far of j + width, whose turn ends here
-    // Column j of L in the order of the slots: j + 1 + i stands in slot (slot + 1 + i) % b.
+    const std::size_t slot = j % b;  // the slot of j; until now the slot of j + width, which is no longer needed
+    // Column j of L in the order of the slots: element j + 1 + i is stored in slot (slot + 1 + i) % b.
     const Lanes* const l = g.lower + j * b;
     const std::size_t head = b - 1 - slot;
     for (std::size_t i = 0; i < head; ++i) g.scratch[slot + 1 + i] = l[i];
     for (std::size_t i = head; i < b; ++i) g.scratch[i - head] = l[i];
-    // Four rows at once: their sums do not wait for each other.
+    // Four rows at once, whose sums do not wait for each other.
     const double* const column = g.band + j * (b + 1);
     Lanes diagonal = 1.0 / g.pivots[j];
     for (std::size_t r = 0; r < b; r += 4) {
@@ -111,11 +112,11 @@ FASTFID_CLONES void invert(const Group& g) {
   }
 }
 
-// What is known of a band without factoring it.
+// The facts about a band that need no factorisation.
 struct Survey {
   double trace = 0;
-  double diagonal_value = 0;  // the sum of the roots of its diagonal
-  double largest = 0;         // no eigenvalue is above it; a NaN shows in the factors
+  double diagonal_value = 0;  // the sum of the roots of the diagonal
+  double largest = 0;         // no eigenvalue is above this bound; a NaN appears in the factors
   bool is_diagonal = true;
 };
 
@@ -142,12 +143,12 @@ Survey survey(const linalg::Band& band) {
   return out;
 }
 
-// Factors B + p I for kLanes shifts p, and returns whether all are positive definite; then tr (B + p I)^-1 and
-// tr(B (B + p I)^-1) of each, unless the places for them are null.
+// Factors B + p I for kLanes shifts p, and returns true if all are positive definite. Then also computes tr (B + p
+// I)^-1 and tr(B (B + p I)^-1) for each p, unless the pointers for these are null.
 bool solve(const linalg::Band& band, const double* shifts, double* inverse_traces, double* product_traces) {
   const std::size_t n = band.n;
   const std::size_t b = band.width;
-  // Aligned for vectors; what is read was written before.
+  // A Matrix is aligned for vectors. Its uninitialised elements are written before they are read.
   linalg::Matrix memory(n * b + n + 2 * (b + 1) + b * b, kLanes);
   Group g{};
   g.band = band.elements.data();
@@ -165,14 +166,14 @@ bool solve(const linalg::Band& band, const double* shifts, double* inverse_trace
   return is_definite;
 }
 
-// Of each pole p: the shift, tr (B + p I)^-1 and tr(B (B + p I)^-1).
+// For each pole p: the shift, tr (B + p I)^-1 and tr(B (B + p I)^-1).
 struct Poles {
   std::array<double, root::kPoleCount> shifts{};
   std::array<double, root::kPoleCount> inverse_traces{};
   std::array<double, root::kPoleCount> product_traces{};
 };
 
-// Solves for all poles. Returns whether every shifted matrix is positive definite.
+// Solves for all poles. Returns true if every shifted matrix is positive definite.
 bool solve_all(const linalg::Band& band, Poles& poles) {
   std::array<bool, root::kPoleCount / kLanes> is_definite{};
   parallel_for(is_definite.size(), [&](std::size_t group) {
@@ -182,8 +183,8 @@ bool solve_all(const linalg::Band& band, Poles& poles) {
   return std::all_of(is_definite.begin(), is_definite.end(), [](bool x) { return x; });
 }
 
-// The weighted sum over poles and eigenvalues of lambda / (lambda + p), as what cancels less: for small p as n - p tr
-// Z, for large p as tr(B Z).
+// The weighted sum over poles and eigenvalues of lambda / (lambda + p). The form with less cancellation is used: n - p
+// tr Z for small p, and tr(B Z) for large p.
 double weighted_sum(const Poles& poles, std::size_t n, double trace) {
   const auto count = static_cast<double>(n);
   double sum = 0;
@@ -203,7 +204,7 @@ BandRoot root_trace(const linalg::Band& band, double least) {
   std::array<double, kLanes> first;
   first.fill(-std::max(least, root::kLowerEnd * found.largest));
   BandRoot out;
-  // Alone and first: what is not resolved is to cost little.
+  // This solve comes first and alone, so that a matrix that is not resolved costs little.
   if (!(std::isfinite(found.largest) && solve(band, first.data(), nullptr, nullptr))) return out;
   Poles poles;
   for (std::size_t k = 0; k < poles.shifts.size(); ++k) poles.shifts[k] = root::kPoles[k] * found.largest;
@@ -213,8 +214,8 @@ BandRoot root_trace(const linalg::Band& band, double least) {
   out.reciprocals = poles.inverse_traces[0] * (1 + root::kPoles[0] / root::kLowerEnd);
   out.value = weighted_sum(poles, band.n, found.trace);
   out.value = std::sqrt(found.largest) * (out.value + root::kLinear * (found.trace / found.largest));
-  // A diagonal matrix needs no approximation: that of the identity is n, not n (1 + 1e-15), as pytorch-fid's users
-  // test.
+  // A diagonal matrix needs no approximation. For the identity the value is then n and not n (1 + 1e-15), which tests
+  // of pytorch-fid's users expect.
   if (found.is_diagonal) out.value = found.diagonal_value;
   return out;
 }

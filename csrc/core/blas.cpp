@@ -21,8 +21,8 @@ namespace {
 
 static_assert(std::is_same_v<lapack_int, int>);
 
-// Every wrapper calls this first. The setting belongs to our own copy of OpenBLAS (its own SONAME): NumPy's and SciPy's
-// copies keep their threads, and nobody else can undo it.
+// Every wrapper calls this first. The setting belongs to this project's own copy of OpenBLAS (with its own SONAME): the
+// copies of NumPy and SciPy keep their threads, and no other code can change the setting.
 void ensure_single_threaded() {
   [[maybe_unused]] static const bool once = [] {
     scipy_openblas_set_num_threads(1);
@@ -88,7 +88,7 @@ int pstrf(int n, double* a, double tol, int* pivots, double* work) {
 
 void gelqf(int m, int n, double* a, double* tau) {
   ensure_single_threaded();
-  // Column-major LAPACK sees A^T = L Q^T, and its L is our R.
+  // Column-major LAPACK sees A^T = L Q^T. Row-major, its L is R.
   check_lapack("dgelqf", scipy_LAPACKE_dgelqf(LAPACK_COL_MAJOR, n, m, a, n, tau));
 }
 

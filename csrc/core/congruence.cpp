@@ -16,10 +16,11 @@ namespace {
 
 using tiles::kPanel;
 
-// A triangular matrix in panels of kPanel columns, each with the rows that are not all zeros, in blocks of kPanel rows.
+// A triangular matrix in panels of kPanel columns. A panel holds the rows that are not all zeros, in blocks of kPanel
+// rows.
 class Panels {
  public:
-  // kLower: panel p has the blocks p, p + 1, ...; kUpper: the blocks 0 to p.
+  // kLower: panel p has the blocks from p on. kUpper: panel p has the blocks 0 to p.
   Panels(Triangle triangle, std::size_t count)
       : triangle_(triangle), count_(count), data_(count * (count + 1) / 2 * kPanel, kPanel) {}
 
@@ -38,30 +39,31 @@ class Panels {
   Matrix data_;
 };
 
-// Tasks of kTaskPanels x kTaskPanels panels: their results and kPanelDepth rows of what they are made of stay in the
+// A task has kTaskPanels x kTaskPanels panels. The results of a task and kPanelDepth rows of its operands stay in the
 // second-level cache.
 constexpr std::size_t kTaskPanels = 12;
 constexpr std::size_t kDepthBlocks = tiles::kPanelDepth / kPanel;
 
-// f(first block, number of blocks) for the blocks [begin, end), at most kDepthBlocks at a time.
+// Calls f(first block, number of blocks) for the blocks [begin, end), at most kDepthBlocks at a time.
 template <class F>
 void for_each_depth(std::size_t begin, std::size_t end, F&& f) {
   for (std::size_t k = begin; k < end; k += kDepthBlocks) f(k, std::min(kDepthBlocks, end - k));
 }
 
-// Asks for one of kTaskPanels parts of the blocks that a panel's next products need, which then wait for less: in the
-// order of these products the processor does not foresee them.
+// Prefetches one of kTaskPanels parts of the blocks that the next products of a panel need. The processor's prefetcher
+// does not foresee these blocks in the order of the products.
 void prefetch(const double* next, std::size_t part) {
   constexpr std::size_t kPart = kDepthBlocks * kPanel * kPanel / kTaskPanels;
   static_assert(kPart % 8 == 0);
-  // As a number: the last of them may lie beyond the memory of the panels, which no pointer may, and are not read.
+  // The address is a number, because the last addresses may lie beyond the memory of the panels, where a pointer would
+  // be invalid. These addresses are not read.
   const auto address = reinterpret_cast<std::uintptr_t>(next) + part * kPart * sizeof(double);
   for (std::size_t byte = 0; byte < kPart * sizeof(double); byte += 64) {
     __builtin_prefetch(reinterpret_cast<const void*>(address + byte), 0, 2);
   }
 }
 
-// Panel p of F^T and of K. Beyond row and column n there are zeros.
+// Packs panel p of F^T and of K. Elements beyond row and column n are zeros.
 void pack(const Matrix& f, const FillElements& fill, std::size_t p, Panels& ft, Panels& k) {
   const std::size_t n = f.rows();
   const Range columns = range(p, n, kPanel);
@@ -79,7 +81,7 @@ void pack(const Matrix& f, const FillElements& fill, std::size_t p, Panels& ft, 
   }
 }
 
-// (panels of F, panels of K), those that sum over most blocks first.
+// Tasks (panels of F, panels of K); the tasks that sum over most blocks come first.
 std::vector<Block> tasks_of(std::size_t panels) {
   const std::size_t edge = divide_up(panels, kTaskPanels);
   std::vector<Block> tasks;
@@ -91,7 +93,7 @@ std::vector<Block> tasks_of(std::size_t panels) {
   return tasks;
 }
 
-// The blocks of Q^T = (F K)^T of one task. Returns the number of products of blocks.
+// Computes the blocks of Q^T = (F K)^T of one task. Returns the number of products of blocks.
 double multiply_q(const Block& task, const Panels& k, const Panels& ft, Panels& qt) {
   const Range i = task.i;
   const Range j = task.j;
@@ -145,7 +147,7 @@ class TaskOfG {
     return blocks_multiplied;
   }
 
-  // Writes the elements on and above the diagonal to G itself.
+  // Writes the elements on and above the diagonal to G.
   void write(Matrix& out) {
     const std::size_t n = out.rows();
     for (std::size_t p = i_.begin; p < i_.end(); ++p) {
@@ -171,7 +173,7 @@ class TaskOfG {
 }  // namespace
 
 Congruence congruence(const Matrix& f, const FillElements& fill) {
-  tiles::instruction_set();  // chosen before the threads need it
+  tiles::instruction_set();  // the choice must precede the parallel regions
   const std::size_t n = f.rows();
   const std::size_t panels = divide_up(n, kPanel);
   Panels ft(Triangle::kLower, panels);  // F^T

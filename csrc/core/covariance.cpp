@@ -35,10 +35,11 @@ FASTFID_CLONES void row_norms(const double* row, std::size_t n, double factor, d
   magnitudes = std::accumulate(one.begin(), one.end(), 0.0);
 }
 
-// Without its sign bit a double is ordered as an integer is, infinity and then NaN on top.
+// Without the sign bit, doubles have the order of their bits as integers. Infinity is above all numbers, and NaN above
+// infinity.
 constexpr std::uint64_t kMagnitude = ~(std::uint64_t{1} << 63);
 
-// Over n elements and their mirror images: the largest magnitude, and the bits that differ.
+// Finds, over n elements and their mirror images, the largest magnitude and the bits that differ.
 FASTFID_CLONES void survey(const double* elements, const double* mirror, std::size_t n, std::uint64_t& largest,
                            std::uint64_t& differing) {
   std::uint64_t top = largest;
@@ -53,8 +54,9 @@ FASTFID_CLONES void survey(const double* elements, const double* mirror, std::si
   differing = apart;
 }
 
-// Calls f(row, first column, columns, mirror images of these elements) for the pieces of the lower triangle, the
-// squares on the diagonal whole. The images are copied square by square: read down their columns they miss the cache.
+// Calls f(row, first column, columns, mirror images of these elements) for the pieces of the lower triangle, including
+// whole squares on the diagonal. The mirror images are copied square by square, because reading along columns misses
+// the cache.
 template <class F>
 void for_each_mirrored(const double* sigma, std::size_t d, F&& f) {
   constexpr std::size_t kEdge = 32;
@@ -70,7 +72,7 @@ void for_each_mirrored(const double* sigma, std::size_t d, F&& f) {
   });
 }
 
-// Finite, symmetric, and what brings the trace into [1, 4).
+// Checks that the covariance is finite and symmetric, and finds the exponent that brings the trace into [1, 4).
 ScaledCovariance check_covariance(const double* sigma, std::size_t d, const std::string& name) {
   FASTFID_EXPECT(d >= 1, InvalidArgument, name, ": expected a covariance with d >= 1, got d = 0");
   ScaledCovariance s{sigma, d, name};
@@ -93,16 +95,16 @@ ScaledCovariance check_covariance(const double* sigma, std::size_t d, const std:
   FASTFID_EXPECT(asymmetry <= kAsymmetry * largest, InvalidArgument, name,
                  ": expected a symmetric matrix, but elements and their mirror images differ by up to ", asymmetry,
                  " (the largest element is ", largest, ")");
-  // First to a largest element near 1, so that the trace does not overflow.
+  // The first scale brings the largest element near 1, so that the trace does not overflow.
   s.exponent = power_of_four(largest);
   for (std::size_t i = 0; i < d; ++i) {
     const double x = scaled(sigma[i * d + i], -2 * s.exponent);
     s.trace += x;
     s.max_diagonal = std::max(s.max_diagonal, x);
   }
-  // Of a positive semi-definite matrix no element is larger than the largest on the diagonal. Found here, where the
-  // largest element is near 1: once the trace is, others might overflow.
-  constexpr double kLarger = 1 + 1e-6;  // what rounding to float32 can do
+  // No element of a positive semi-definite matrix is larger than the largest element on the diagonal. The check is made
+  // here, where the largest element is near 1. Once the trace is near 1, other elements might overflow.
+  constexpr double kLarger = 1 + 1e-6;  // covers rounding to float32
   if (!(s.trace > 0 && scaled(largest, -2 * s.exponent) <= kLarger * s.max_diagonal)) throw_indefinite(s);
   const int more = power_of_four(s.trace);
   s.exponent += more;
@@ -122,7 +124,7 @@ void ScaledCovariance::copy(std::size_t row, std::size_t n_rows, std::size_t col
                             std::size_t stride) const {
   const double a = first();
   const double b = second();
-  if (is_symmetric) {  // the same bits without the mirror image
+  if (is_symmetric) {  // the mirror image is not needed for the same bits
     for (std::size_t r = 0; r < n_rows; ++r) {
       const double* const in = sigma + (row + r) * d + col;
       for (std::size_t c = 0; c < n_cols; ++c) out[r * stride + c] = in[c] * a * b + in[c] * a * b;

@@ -11,14 +11,15 @@
 namespace fastfid::linalg {
 namespace {
 
-// Of a task of the Cholesky factorisation.
+// The columns of a task of the Cholesky factorisation.
 constexpr std::size_t kCholeskyColumns = 512;
 
 }  // namespace
 
 bool cholesky(Matrix& a) {
   const std::size_t n = a.rows();
-  // Strip by strip: what the strips above contribute, the factor of the square on the diagonal, and with it the rest.
+  // For each strip: subtract the contributions of the strips above, factor the square on the diagonal, and compute the
+  // rest of the strip with this factor.
   for (std::size_t index = 0; index < strips(n); ++index) {
     const Range i = strip(index, n);
     const auto columns = [&](std::size_t task) {

@@ -30,7 +30,7 @@ std::int64_t element_bytes(DataType dtype, std::string_view argument) {
   return (bits + 7) / 8;
 }
 
-// The address of the first element, if those of all elements exist.
+// Returns the address of the first element. Throws unless the addresses of all elements exist.
 void* checked_address(const Tensor& tensor, const View& out, std::string_view argument) {
   const std::string bytes = message(argument, ": its number of bytes");
   const std::string address = message(argument, ": an element's address");
@@ -94,7 +94,7 @@ std::string dtype_name(DataType dtype) {
 
 bool View::is_contiguous() const {
   if (is_empty(shape)) return true;
-  std::int64_t expected = 1;  // view() has seen that it fits
+  std::int64_t expected = 1;  // view() has checked that the product fits
   for (std::size_t axis = shape.size(); axis-- > 0;) {
     if (shape[axis] != 1 && strides[axis] != expected) return false;
     expected *= shape[axis];

@@ -17,18 +17,19 @@ using linalg::Shape;
 
 constexpr double kSmallest = std::numeric_limits<double>::denorm_min();
 
-// Every estimate of rounding below is of first order; higher ones, and those of the estimates' own evaluation, are far
-// below a hundredth of it for any d here.
+// Every estimate of rounding below is of first order. The terms of higher order, and the rounding of the estimates' own
+// evaluation, are far below a hundredth of the estimate for every d that occurs here.
 constexpr double kMargin = 1.01;
 
-// Of d products and a few sums; 3 of the 8 for divisions that BLAS makes as products with reciprocals, and for the
-// symmetric part of what is not symmetric.
+// The rounding of d products and a few sums. 3 of the 8 are for divisions that BLAS makes as products with reciprocals,
+// and for the symmetric part of a matrix that is not symmetric.
 double rounding(std::size_t d) { return kMargin * (real(d) + 8) * kUnitRoundoff; }
 
-// What underflow may add to an element of D, in a sum of d products.
+// The magnitude that underflow may add to an element of D in a sum of d products.
 double underflow(std::size_t d) { return 2 * (real(d) + 2) * kSmallest; }
 
-// ||V^-1 D V^-1|| of a Cholesky factor at most: the root of the sum of ((min(j, k) + 8) u)^2, which is d^4 u^2 / 6.
+// An upper bound of ||V^-1 D V^-1|| for a Cholesky factor: the root of the sum of ((min(j, k) + 8) u)^2, which is d^4
+// u^2 / 6.
 double scaled_cholesky_distance(std::size_t d, double least) {
   return cholesky_distance(std::vector<double>(d, 1.0)) + real(d) * underflow(d) / least / least;
 }
@@ -36,8 +37,8 @@ double scaled_cholesky_distance(std::size_t d, double least) {
 // The inverse of an upper-triangular F: F^-1 = Y (I - R)^-1.
 struct Inverse {
   Matrix y;
-  double norm = 0;    // ||V F^-1||_2 at most; infinity or NaN where R may be too large
-  double growth = 0;  // ||(I - R)^-1||_2 at most
+  double norm = 0;    // upper bound of ||V F^-1||_2; infinity or NaN where R may be too large
+  double growth = 0;  // upper bound of ||(I - R)^-1||_2
 };
 
 Inverse inverse_of(const Matrix& f, const std::vector<double>& scale, double& flops) {
@@ -61,8 +62,8 @@ Inverse inverse_of(const Matrix& f, const std::vector<double>& scale, double& fl
   return out;
 }
 
-// ||F2 V^2 F1^-1|| at most, from V^2 Y in place of Y. The product is computed up to (d + 3) u |F2| |V^2 Y|, 3 of these
-// for V^2.
+// An upper bound of ||F2 V^2 F1^-1||, from V^2 Y in place of Y. The error of the product is at most (d + 3) u |F2| |V^2
+// Y|; the 3 is for V^2.
 double transport_norm(const Factor& b, const Inverse& inverse, double& flops) {
   const double computed = linalg::product_norm(b.f, b.shape, inverse.y, flops);
   const double added = rounding(b.d) * linalg::frobenius_norm(b.f) * linalg::frobenius_norm(inverse.y);
@@ -84,10 +85,10 @@ double measured_distance(Factor& a, const std::vector<double>& scale) {
   return kMargin * (e.scaled + e.scaled_error) + symmetric_part * real(a.d);
 }
 
-// ||D||_* of a covariance at most; 0 for rows.
+// An upper bound of ||D||_* of a covariance; 0 for rows.
 double nuclear_distance(const FactorFacts& a) { return a.row_error > 0 ? 0 : std::sqrt(real(a.d)) * a.distance; }
 
-// (tr S)^(1/2) and ||F|| at most.
+// An upper bound of both (tr S)^(1/2) and ||F||.
 double root_of_trace(const FactorFacts& a) {
   return std::sqrt(a.trace + nuclear_distance(a) + a.rounded) + a.row_error + a.qr_error;
 }
@@ -95,7 +96,7 @@ double root_of_trace(const FactorFacts& a) {
 }  // namespace
 
 std::vector<double> column_norms(const Matrix& f) {
-  constexpr double kLarge = 0x1p400;  // squares of the roots of the smallest numbers do not underflow then
+  constexpr double kLarge = 0x1p400;  // keeps the squares of the roots of the smallest numbers from underflow
   std::vector<double> out(f.cols());
   for (std::size_t i = 0; i < f.rows(); ++i) {
     for (std::size_t j = i; j < f.cols(); ++j) out[j] += (f(i, j) * kLarge) * (f(i, j) * kLarge);
@@ -123,10 +124,10 @@ double first_order(Factor& a, const Factor& b, double enough) {
   Inverse inverse = inverse_of(a.f, scale, a.flops);
   double out = kNoFirstOrder;
   const auto improve = [&](double bound) {
-    out = std::min(out, bound);  // nor a NaN
+    out = std::min(out, bound);  // NaN does not replace `out`
     return out <= enough;
   };
-  // V = I, at first without the product.
+  // V = I, first without the product.
   const double crude = kMargin * inverse.growth * linalg::frobenius_norm(b.f) * linalg::frobenius_norm(inverse.y);
   if (improve(a.distance * crude)) return out;
   const double norm = transport_norm(b, inverse, a.flops);
@@ -149,9 +150,10 @@ double first_order(Factor& a, const Factor& b, double enough) {
 }
 
 double rows_error(std::size_t n, std::size_t d, double norm, double second_mean) {
-  // ||rows|| before the second pass, each element rounded by u.
+  // ||rows|| before the second pass, where each element is rounded by u.
   const double before = norm + std::sqrt(real(n)) * second_mean;
-  // After it: a difference, a quotient, the root in it, and the reflection's sums of n terms.
+  // The rounding after the second pass: a difference, a quotient and the root in it, and the reflection's sums of n
+  // terms.
   double out = kUnitRoundoff * (before + (real(n) + 12) * norm) + real(n) * real(d) * 0x1p-1060;
   if (n > d) out += kUnitRoundoff * (real(n) + 4) * before;
   return kMargin * out;

@@ -21,7 +21,7 @@ namespace {
 using linalg::Matrix;
 using linalg::Shape;
 
-// The largest |x|; NaN or infinity where there is one.
+// The largest |x|, or NaN or infinity where an element is NaN or infinity.
 template <class T>
 double largest_magnitude(const T* x, std::size_t count) {
   double largest = 0;
@@ -36,8 +36,9 @@ double largest_magnitude(const T* x, std::size_t count) {
 
 double norm(const std::vector<double>& x) { return std::sqrt(std::inner_product(x.begin(), x.end(), x.begin(), 0.0)); }
 
-// A pivot below d u of its own diagonal element has been lost in rounding: the factor would hold noise whose square
-// root enters T. (The ratio does not change when features are scaled, so a diagonal matrix of any condition passes.)
+// A pivot below d u times its own diagonal element is lost in rounding: the factor would contain noise, and the square
+// root of the noise would enter T. (The ratio does not change when features are scaled, so a diagonal matrix of any
+// condition passes.)
 std::optional<Matrix> definite_factor(const ScaledCovariance& s) {
   Matrix f = s.upper_triangle();
   bool is_definite = linalg::cholesky(f);
@@ -50,14 +51,15 @@ std::optional<Matrix> definite_factor(const ScaledCovariance& s) {
 
 double cholesky_flops(std::size_t d) { return real(d) * real(d) * real(d) / 3; }
 
-// ||Sigma - F^T F||_F from 64 evenly spaced rows of it (all rows for d <= 64): each is computed exactly as the whole
-// would be, and their errors are alike. All rows would cost a sixth of a product.
+// Estimates ||Sigma - F^T F||_F from 64 evenly spaced rows of the difference (from all rows for d <= 64). Each row is
+// computed exactly as in the whole matrix, and the errors of the rows are similar. All rows would cost a sixth of a
+// product.
 double sample_residual(const ScaledCovariance& s, Factor& factor) {
   const std::size_t d = s.d;
   const Matrix& f = factor.f;
   const std::size_t sampled = std::min<std::size_t>(d, 64);
   const auto index = [&](std::size_t r) { return (2 * r + 1) * d / (2 * sampled); };
-  Matrix columns(d, sampled);  // of F
+  Matrix columns(d, sampled);  // the sampled columns of F
   for (std::size_t k = 0; k < d; ++k) {
     for (std::size_t r = 0; r < sampled; ++r) columns(k, r) = f(k, index(r));
   }
@@ -68,7 +70,7 @@ double sample_residual(const ScaledCovariance& s, Factor& factor) {
     const std::size_t width = std::min(linalg::kStripRows, d - begin);
     Matrix e(sampled, width);
     for (std::size_t r = 0; r < sampled; ++r) s.copy(index(r), 1, begin, width, e.row(r), width);
-    // F is upper triangular: its columns of this strip end at row begin + width.
+    // F is upper triangular: the columns of this strip end at row begin + width.
     linalg::gemm(linalg::Transpose::kYes, linalg::Transpose::kNo, static_cast<int>(sampled), static_cast<int>(width),
                  static_cast<int>(begin + width), -1.0, columns.data(), static_cast<int>(sampled), f.data() + begin,
                  static_cast<int>(d), 1.0, e.data(), static_cast<int>(width));
@@ -80,13 +82,13 @@ double sample_residual(const ScaledCovariance& s, Factor& factor) {
   return std::sqrt(sum * real(d) / real(sampled));
 }
 
-// Can every element, with the two diagonal elements of its row and column, be those of a positive semi-definite matrix
-// rounded to float32? That matrix has a_ij^2 <= a_ii a_jj; rounding moved an element s by 2^-24 |s| at most, or by half
-// the spacing of subnormal numbers. Necessary, not sufficient.
+// True if every element and the two diagonal elements of its row and column can be elements of a positive semi-definite
+// matrix A rounded to float32. A has a_ij^2 <= a_ii a_jj, and rounding moves an element s by at most 2^-24 |s|, or by
+// half the spacing of subnormal numbers. This condition is necessary but not sufficient.
 bool may_be_float32(const ScaledCovariance& s) {
   const std::size_t d = s.d;
   const auto error = [](double x) { return std::max(0x1p-24 * std::abs(x), 0x1p-150); };
-  std::vector<double> diagonal(d);  // the largest that rounds to the one given; squares of float32 fit into float64
+  std::vector<double> diagonal(d);  // largest numbers that round to the given ones; squares fit into float64
   for (std::size_t i = 0; i < d; ++i) {
     const double x = s.sigma[i * d + i];
     if (x < 0) return false;
@@ -104,8 +106,7 @@ bool may_be_float32(const ScaledCovariance& s) {
   return true;
 }
 
-// The factor of a covariance that is indefinite, where rounding to float32 is not excluded as the reason; throws where
-// it is.
+// Factors an indefinite covariance. Throws where rounding to float32 is excluded as the reason for the indefiniteness.
 void factor_rounded(const ScaledCovariance& s, Factor& factor) {
   const std::size_t d = s.d;
   if (!may_be_float32(s)) throw_indefinite(s);
@@ -113,12 +114,12 @@ void factor_rounded(const ScaledCovariance& s, Factor& factor) {
   s.copy(0, d, 0, d, vectors.data(), d);
   const double norm = linalg::frobenius_norm(vectors);
   const std::vector<double> values = linalg::symmetric_eigenvectors(vectors);
-  // ||E||_F for the rounding E of the elements; the last term is that of subnormal float32 numbers. No eigenvalue of a
-  // positive semi-definite matrix falls below -||E||_F by it (Weyl).
+  // ||E||_F for the rounding E of the elements. The last term is for subnormal float32 numbers. Rounding moves no
+  // eigenvalue of a positive semi-definite matrix below -||E||_F (Weyl).
   const double rounding = 0x1.001p-24 * norm + real(d) * scaled(0x1p-150, -2 * s.exponent);
   const double noise = std::max(0.0, -values.front());
   if (noise > rounding) throw_indefinite(s, values);
-  // What lies within the noise of zero is noise itself, on either side.
+  // Eigenvalues within the noise around zero, positive or negative, are noise themselves.
   const auto first = static_cast<std::size_t>(std::upper_bound(values.begin(), values.end(), noise) - values.begin());
   double left_out = 0;
   double squares = 0;
@@ -132,15 +133,15 @@ void factor_rounded(const ScaledCovariance& s, Factor& factor) {
   }
   factor.rank = d - first;
   factor.residual = std::sqrt(squares) / factor.trace;
-  // In the nuclear norm, with the eigensolver's backward error of d u ||Sigma||_F. That of the part left out covers the
-  // positive semi-definite part of Sigma itself.
+  // A bound in the nuclear norm, with the eigensolver's backward error of d u ||Sigma||_F. The norm of the part that is
+  // left out covers the positive semi-definite part of Sigma itself.
   factor.rounded = std::sqrt(real(d)) * (rounding + real(d) * kUnitRoundoff * norm) + left_out;
   factor.distance = 0;
   factor.flops += 9 * real(d) * real(d) * real(d);
 }
 
-// Replaces X (n x d), n > d, in `out.f` by its triangular factor R. ||X^T X - R^T R|| is measured by way of the Gram
-// matrix in float64, which is off by n u |X|^T |X|.
+// Replaces X (n x d), n > d, in `out.f` by its triangular factor R. ||X^T X - R^T R|| is measured with the Gram matrix
+// in float64, whose error is n u |X|^T |X|.
 void take_triangle(Factor& out) {
   const double n = real(out.f.rows());
   const double d = real(out.d);
@@ -201,10 +202,10 @@ void check_residual(const ScaledCovariance& s, Factor& factor) {
   const auto norms = linalg::residual(s.elements(), factor.f, factor.shape, {}, factor.flops);
   factor.residual = norms.frobenius / factor.trace;
   factor.distance = 1.01 * (norms.frobenius + norms.error);
-  // Of the symmetric part, where the given matrix is not symmetric.
+  // Where the given matrix is not symmetric, the rounding of the symmetric part.
   if (!s.is_symmetric) factor.distance += 1.01 * kUnitRoundoff * s.trace;
-  // The largest |element| of a positive semi-definite rest is on its diagonal, where the factorisation stopped at
-  // d u max_diagonal. Cholesky's own backward error is of the same order.
+  // If the residual is positive semi-definite, its largest |element| is on the diagonal, where the factorisation
+  // stopped at d u max_diagonal. Cholesky's own backward error is of the same order.
   if (norms.largest > 4 * real(s.d) * kUnitRoundoff * s.max_diagonal) {
     factor_rounded(s, factor);
   }
@@ -213,7 +214,8 @@ void check_residual(const ScaledCovariance& s, Factor& factor) {
 std::vector<Factor> factor_covariances(const std::vector<Covariance>& covariances) {
   const auto checked = check_covariances(covariances);
   std::vector<Factor> out(checked.size());
-  // Side by side; with one alone, or for the residual, the threads share its strips.
+  // The covariances are factored in parallel. For a single covariance, and for the residual, the threads share the
+  // strips.
   parallel_for(out.size(), [&](std::size_t i) { out[i] = factor_checked(checked[i]); });
   for (std::size_t i = 0; i < out.size(); ++i) check_residual(checked[i], out[i]);
   return out;
@@ -232,8 +234,9 @@ Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const std::strin
   if (largest > 0) out.exponent = std::ilogb(largest);
   linalg::scale_in_place(out.f.data(), n * d, -out.exponent);
 
-  // Two passes: the mean of what is left after a first mean was taken off is the rounding error of the first.
-  std::vector<double> mean(d);  // that of the second pass, in the end
+  // Two passes: after the first mean is subtracted, the mean of the differences is the rounding error of the first
+  // mean.
+  std::vector<double> mean(d);  // in the end the mean of the second pass
   for (int pass = 0; pass < 2; ++pass) {
     std::fill(mean.begin(), mean.end(), 0.0);
     for (std::size_t i = 0; i < n; ++i) {
@@ -258,9 +261,10 @@ Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const std::strin
   out.rank = std::min(n - 1, d);
   out.row_error = rows_error(n, d, std::sqrt(out.trace), norm(mean) / divisor);
   if (n <= d) {
-    // The rows sum to zero, and so M would have a singular value that is zero, which is what costs most. A Householder
-    // reflection takes the vector of ones to the last axis: the last row becomes that sum and is left out. With
-    // v = (1/sqrt n, ..., 1/sqrt n, 1 + 1/sqrt n) the others lose (x_n + sum / sqrt n) / (sqrt n + 1).
+    // The rows sum to zero, so M would have a singular value of zero, which is the most costly case. A Householder
+    // reflection takes the vector of ones to the last axis. The last row becomes the sum of the rows, which is zero,
+    // and is left out. With v = (1/sqrt n, ..., 1/sqrt n, 1 + 1/sqrt n) the other rows lose (x_n + sum / sqrt n) /
+    // (sqrt n + 1).
     const double root = std::sqrt(real(n));
     std::vector<double> shift(d);
     for (std::size_t i = 0; i < n; ++i) {
@@ -271,7 +275,7 @@ Factor factor_rows(const T* rows, std::size_t n, std::size_t d, const std::strin
     for (std::size_t i = 0; i < n - 1; ++i) {
       for (std::size_t j = 0; j < d; ++j) out.f(i, j) -= shift[j];
     }
-  } else {  // no thin side: a triangle of d rows stands for the n
+  } else {  // the side is not thin: a triangle of d rows replaces the n rows
     take_triangle(out);
   }
   return out;

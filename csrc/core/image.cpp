@@ -14,13 +14,13 @@
 #include "core/multiversion.hpp"
 #include "core/parallel.hpp"
 
-// The loops over a row are FASTFID_CLONES (AVX2 doubles the speed on large images, AVX-512 adds little): every output
-// value is its own sum in ascending order of taps.
+// The loops over a row are FASTFID_CLONES (AVX2 doubles the speed on large images, AVX-512 adds little). Every output
+// value is a sum of its own in ascending order of taps.
 
 namespace fastfid::image {
 namespace {
 
-// Four floats in one register: R, G, B of a pixel and one lane that nobody reads.
+// Four floats in one register: R, G and B of a pixel, and one lane that is never read.
 using Float4 = float __attribute__((vector_size(16)));
 
 struct NamedFilter {
@@ -54,8 +54,9 @@ Taps identity_taps(std::ptrdiff_t n) {
   return taps;
 }
 
-// Brings the weights of each output pixel, a window of `room` weights from first[o] on, to the longest length that
-// remains once the zeros at the end of each are cut. Windows that would end beyond the input begin earlier, on zeros.
+// The weights of each output pixel are a window of `room` weights from first[o] on. Cuts the zeros at the end of the
+// windows and gives all windows the longest length that remains. A window that would end beyond the input begins
+// earlier, with zeros.
 template <class Real>
 Taps compact(std::ptrdiff_t in, std::ptrdiff_t room, const std::vector<std::ptrdiff_t>& first,
              const std::vector<Real>& weights) {
@@ -78,15 +79,15 @@ Taps compact(std::ptrdiff_t in, std::ptrdiff_t room, const std::vector<std::ptrd
   return table;
 }
 
-// Two neighbours at most. Positions and weights in float32, as torch and TensorFlow compute them; both repeat the last
-// pixel beyond the edge, which here becomes one tap of weight 1.
+// At most two neighbours. Positions and weights are in float32, as torch and TensorFlow compute them. Both repeat the
+// last pixel beyond the edge; here the last pixel becomes one tap of weight 1.
 Taps linear_taps(std::ptrdiff_t in, std::ptrdiff_t out, bool half_pixel) {
   const float scale = static_cast<float>(in) / static_cast<float>(out);
   std::vector<std::ptrdiff_t> first(out);
   std::vector<float> weights(2 * out);
   for (std::ptrdiff_t o = 0; o < out; ++o) {
-    // torch's kernels for processors with FMA, all of the last decade's, round this product and sum once: seen by
-    // feeding torch 2.13 noise, where rounding twice is 1e-2 grey levels off at 5000 pixels.
+    // torch's kernels for processors with FMA round this product and sum once; all processors of the last decade have
+    // FMA. Noise images show this with torch 2.13: rounding twice is off by 1e-2 grey levels at 5000 pixels.
     const float position = half_pixel ? std::max(std::fma(scale, static_cast<float>(o) + 0.5F, -0.5F), 0.0F)
                                       : scale * static_cast<float>(o);
     first[o] = std::min(static_cast<std::ptrdiff_t>(position), in - 1);
@@ -108,9 +109,9 @@ double cubic(double x) {
   return 0.0;
 }
 
-// Antialiased: the kernel is stretched by in / out when shrinking, cut at the edges and normalised. `Real` is the type
-// in which the peer computes: float for torch, double for Pillow. The places where a double slips into torch's float
-// arithmetic (the literals 0.5) are kept.
+// The antialiased filters: the kernel is stretched by in / out when shrinking, cut at the edges and normalised. `Real`
+// is the type in which the peer computes: float for torch, double for Pillow. The places where a double slips into
+// torch's float arithmetic (the literals 0.5) are kept.
 template <class Real>
 Taps stretched_taps(std::ptrdiff_t in, std::ptrdiff_t out, double (*kernel)(double), Real radius) {
   const Real scale = static_cast<Real>(in) / static_cast<Real>(out);
@@ -204,9 +205,9 @@ FASTFID_CLONES void add_four(const float* const* rows, const float* weights, std
   continue_sum(rows, weights, begin, end, out);
 }
 
-// Vertical pass: out[i] = sum_k weights[k] * rows[k][i], 0 <= i < n, taps >= 1. Four taps per sweep, what is left over
-// in the first, so that the running sum is loaded and stored once for four rows; in tiles, so that it stays in the L1
-// cache.
+// Vertical pass: out[i] = sum_k weights[k] * rows[k][i], 0 <= i < n, taps >= 1. Each sweep adds four taps, so that the
+// running sum is loaded and stored once for four rows; the first sweep adds the taps that are left over. The loop runs
+// in tiles, so that the running sum stays in the L1 cache.
 template <class T>
 void sum_rows(const T* const* rows, const float* weights, std::ptrdiff_t taps, std::ptrdiff_t n, float* out) {
   constexpr std::ptrdiff_t kTile = 4096;
@@ -226,9 +227,9 @@ Float4 load4(const float* p) {
 
 void store4(float* p, Float4 value) { std::memcpy(p, &value, sizeof value); }
 
-// Horizontal pass: out[4 * o + c] = sum_k weights * row[3 * (first[o] + k) + c] for c < 3. The fourth lane is rubbish,
-// so `row` must be readable for one float beyond its 3 * taps.in. One 128-bit register per pixel needs no gather and no
-// more than the baseline instructions; four pixels at once hide the latency of the additions.
+// Horizontal pass: out[4 * o + c] = sum_k weights * row[3 * (first[o] + k) + c] for c < 3. The fourth lane has no
+// meaning, but `row` must be readable for one float beyond its 3 * taps.in floats. One 128-bit register per pixel needs
+// no gather and only the baseline instructions. Four pixels at once hide the latency of the additions.
 void sum_pixels(const float* row, const Taps& table, float* out) {
   const std::ptrdiff_t taps = table.taps;
   const auto sum_one = [&](std::ptrdiff_t o) {
@@ -308,29 +309,29 @@ bool has_adjacent_pixels(const View<T>& image) {
          reinterpret_cast<std::uintptr_t>(image.data) % alignof(T) == 0;
 }
 
-// Copies one row of `image` to `out`, its pixels adjacent.
+// Copies one row of `image` to `out`, with adjacent pixels.
 template <class T>
 void pack_row(const View<T>& image, std::ptrdiff_t y, T* out) {
   const auto* const row = reinterpret_cast<const std::byte*>(image.data) + y * image.stride_y;
   for (std::ptrdiff_t x = 0; x < image.width; ++x, out += 3) {
-    const auto* const pixel = row + x * image.stride_x;  // one beyond the last may have no address
-    // memcpy: a float at an odd address is legal in NumPy.
+    const auto* const pixel = row + x * image.stride_x;  // a pixel beyond the last may have no address
+    // memcpy, because NumPy allows a float at an odd address.
     for (int c = 0; c < 3; ++c) std::memcpy(out + c, pixel + c * image.stride_c, sizeof(T));
   }
 }
 
-// Makes output rows [begin, end) of a resize, one at a time, and hands each to finish(y, pixels of four floats).
+// Makes output rows [begin, end) of a resize, one at a time, and calls finish(y, pixels of four floats) for each row.
 template <class T, class Finish>
 void resample_rows(const View<T>& image, const Taps& vertical, const Taps& horizontal, std::ptrdiff_t begin,
                    std::ptrdiff_t end, const Finish& finish) {
   const std::ptrdiff_t n = 3 * image.width;
-  std::vector<float> row(n + 1);  // one more: see sum_pixels
+  std::vector<float> row(n + 1);  // one more float: see sum_pixels
   std::vector<float> pixels(4 * horizontal.out);
   std::vector<const T*> rows(vertical.taps);
-  // Rows that cannot be read in place are copied once each, the one for y to slot y modulo taps.
+  // Rows that cannot be read in place are copied once; row y is copied to slot y modulo taps.
   const bool packs = !has_adjacent_pixels(image);
   std::vector<T> slots(packs ? vertical.taps * n : 0);
-  std::ptrdiff_t next = 0;  // the first row not yet copied; first[] never falls
+  std::ptrdiff_t next = 0;  // the first row that is not yet copied; first[] is in ascending order
   const auto* const base = reinterpret_cast<const std::byte*>(image.data);
   for (std::ptrdiff_t y = begin; y < end; ++y) {
     const std::ptrdiff_t first = vertical.first[y];
@@ -352,8 +353,8 @@ void resample_rows(const View<T>& image, const Taps& vertical, const Taps& horiz
   }
 }
 
-// Output rows per task, so that a task is about a millisecond of work on one core, some fifty times what waking a
-// thread costs. Depends on the shapes alone.
+// Output rows per task. A task is about a millisecond of work on one core, which is some fifty times the cost of waking
+// a thread. The number depends only on the shapes.
 std::ptrdiff_t rows_per_task(const Taps& vertical, const Taps& horizontal) {
   constexpr double kSumsPerTask = 4e6;
   const double sums_per_row = 3.0 * static_cast<double>(vertical.taps) * static_cast<double>(horizontal.in) +
@@ -440,8 +441,8 @@ std::ptrdiff_t check_images(std::span<const View<std::uint8_t>> images, const In
 
 void preprocess(std::span<const View<std::uint8_t>> images, const InputSpec& spec, float* out) {
   check_images(images, spec);
-  // A folder has few different sides, a batch fewer: each table is made once per call, which costs 1 % of a resize.
-  std::map<std::pair<std::ptrdiff_t, std::ptrdiff_t>, Taps> tables;  // by side of the picture and of the input
+  // A batch has few different side lengths. Each table is made once per call, which costs 1 % of a resize.
+  std::map<std::pair<std::ptrdiff_t, std::ptrdiff_t>, Taps> tables;  // by the sides of the picture and of the input
   const auto target = [&](std::ptrdiff_t side, std::ptrdiff_t of_input) { return spec.resizes() ? of_input : side; };
   const auto table = [&](std::ptrdiff_t from, std::ptrdiff_t to) -> const Taps& {
     const auto found = tables.find({from, to});
@@ -455,7 +456,7 @@ void preprocess(std::span<const View<std::uint8_t>> images, const InputSpec& spe
     return table(image.width, target(image.width, spec.width));
   };
   std::vector<Task> tasks;
-  std::vector<std::pair<const Taps*, const Taps*>> taps;  // of each picture; nodes of a map stay where they are
+  std::vector<std::pair<const Taps*, const Taps*>> taps;  // for each picture; nodes of a map are never moved
   for (std::size_t i = 0; i < images.size(); ++i) {
     taps.emplace_back(&vertical_of(images[i]), &horizontal_of(images[i]));
     append_tasks(i, *taps[i].first, *taps[i].second, tasks);

@@ -25,7 +25,7 @@ void Matrix::Free::operator()(double* p) const { std::free(p); }
 
 void scale_in_place(double* x, std::size_t n, int e) {
   if (e == 0) return;
-  // 2^e itself may not be representable: two steps.
+  // 2^e itself may not be representable, so the scaling takes two steps.
   const double first = std::scalbn(1.0, e / 2);
   const double second = std::scalbn(1.0, e - e / 2);
   for (std::size_t i = 0; i < n; ++i) x[i] = x[i] * first * second;

@@ -12,7 +12,7 @@
 namespace fastfid {
 namespace {
 
-constexpr int kPrefetchRows = 4;   // how far ahead the input is asked for
+constexpr int kPrefetchRows = 4;   // how many rows ahead the input is prefetched
 constexpr int kMaxDims = 1 << 20;  // d^2 float64 stay below 2^43 bytes: no size computation overflows
 constexpr int kMaxGroups = 1024;
 
@@ -29,7 +29,8 @@ int checked_groups(std::int64_t groups, const char* name) {
 
 }  // namespace
 
-// Not a multiple of a large power of two: the rows of the packed block would compete for the same cache sets.
+// Not a multiple of a large power of two, because then the rows of the packed block would compete for the same cache
+// sets.
 std::size_t MomentsAccumulator::packed_row() const { return (static_cast<std::size_t>(d_) + 7) / 8 * 8 + 8; }
 
 void MomentsAccumulator::reserve_fold(Workspace& workspace, bool with_scatter) {
@@ -76,7 +77,7 @@ void MomentsAccumulator::fold(const RowsView& rows, Workspace& workspace, bool w
   const double fraction = n_b / (n_a + n_b);
   const Element type = element(rows.dtype);
 
-  // Column sums run down the rows in order.
+  // Column sums add the rows in order.
   for_each_task(d_, divide_up(d_, kStripe), [&](std::size_t stripe) {
     const int column = static_cast<int>(stripe) * kStripe;
     const int width = std::min(kStripe, d_ - column);
@@ -88,7 +89,7 @@ void MomentsAccumulator::fold(const RowsView& rows, Workspace& workspace, bool w
     const auto stripe_of = [&](int r) {
       const auto i = static_cast<std::size_t>(r);
       const std::byte* const from = stripe_of_row(rows, type.size, i, column, width, scratch);
-      // A stripe of a row is too short for the hardware's prefetcher: measured, it costs 2 % without this.
+      // A stripe of a row is too short for the hardware's prefetcher: without this prefetch 2 % are lost (measured).
       if (from != scratch.data()) {
         const std::size_t ahead = std::min(i + kPrefetchRows, rows.n - 1);
         const std::byte* const later = stripe_of_row(rows, type.size, ahead, column, width, scratch);
@@ -170,7 +171,7 @@ std::int64_t Moments::n() const {
 }
 
 int Moments::group_of(std::uint64_t index, int groups) {
-  // splitmix64 (Steele, Lea & Flood, 2014): independent of any period in the order of the rows.
+  // splitmix64 (Steele, Lea & Flood, 2014), which is independent of any period in the order of the rows.
   std::uint64_t x = (index + 1) * 0x9e3779b97f4a7c15u;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
@@ -184,7 +185,7 @@ void Moments::expect_room(std::int64_t rows, const char* what) const {
 }
 
 void Moments::update(const RowsView& rows) {
-  // Before the lock: the check reads the argument only.
+  // The check comes before the lock, because it only reads the argument.
   check_reach(rows, static_cast<std::size_t>(d_), "x");
   const std::size_t bad = first_nonfinite_row(rows, d_);
   FASTFID_EXPECT(bad == rows.n, NumericalError, "x: row ", bad, " of ", rows.n,
@@ -299,7 +300,7 @@ void Moments::covariance(std::int64_t ddof, double* out) const {
   FASTFID_EXPECT(ddof >= 0, InvalidArgument, "ddof: expected >= 0, got ", ddof);
   FASTFID_EXPECT(n_ > ddof, InvalidArgument, "covariance: expected n > ddof = ", ddof, " rows, got n = ", n_);
   const MomentsAccumulator sum = total(true);
-  // |s_ij| <= sqrt(s_ii s_jj): where the diagonal is finite, everything is.
+  // |s_ij| <= sqrt(s_ii s_jj): where the diagonal is finite, all elements are finite.
   for (int j = 0; j < d_; ++j) {
     FASTFID_EXPECT(std::isfinite(sum.scatter.diagonal(j)), NumericalError, "covariance: the variance of feature ", j,
                    " overflows float64");
@@ -378,7 +379,7 @@ MomentsStateView MomentsState::view() const {
 
 namespace {
 
-// What the constructor from a state goes by: numbers that have been checked.
+// The checked numbers of a state, for the constructor from a state.
 struct StateCounts {
   std::size_t accumulators = 0;
   std::vector<std::int64_t> folded;
@@ -396,7 +397,7 @@ void check_table(const MomentsStateView::Table& table, std::size_t rows, std::si
                  ": expected shape (", rows, ", ", columns, "), got (", table.rows, ", ", table.columns, ")");
 }
 
-// A copy, which stays what was checked whoever writes to the original.
+// Checks a copy of the counts, which does not change when another thread writes to the original.
 std::vector<std::int64_t> checked_copy(std::span<const std::int64_t> counts, std::size_t expected, const char* name) {
   FASTFID_EXPECT(counts.size() == expected, InvalidArgument, name, ": expected shape (", expected, ",), got (",
                  counts.size(), ",)");
@@ -413,7 +414,7 @@ std::int64_t checked_sum(const std::vector<std::int64_t>& counts, const char* na
   return sum;
 }
 
-// d and groups have been checked. All but the values of the arrays is, after this.
+// d and groups must have been checked. This function checks everything else except the values of the arrays.
 StateCounts checked_counts(const MomentsStateView& state) {
   FASTFID_EXPECT(state.n >= 0 && state.n <= kMaxRows, InvalidArgument, "state['n']: expected 0 to 2^62, got ", state.n);
   const bool thin = state.n <= state.d;

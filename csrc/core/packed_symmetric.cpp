@@ -36,9 +36,9 @@ void PackedSymmetric::allocate() {
 }
 
 void PackedSymmetric::add_gram(const double* z, int k, int ldz) {
-  // Two triangles and two halves of the square, 4 equal tasks. Measured at d = 2048 on one core, against dsyrk on the
-  // whole matrix: these 0.96; tiles of 512 x 512 0.89 and of 256 x 256 0.86, since OpenBLAS packs both operands anew
-  // for every tile, and a small dsyrk runs at 0.79.
+  // Two triangles and two halves of the square make 4 equal tasks. Speed measured at d = 2048 on one core, relative to
+  // dsyrk on the whole matrix: 0.96 for these tasks, 0.89 for tiles of 512 x 512 and 0.86 for tiles of 256 x 256. Tiles
+  // are slower because OpenBLAS packs both operands again for every tile, and a small dsyrk runs at 0.79.
   using linalg::Transpose;
   using linalg::Triangle;
   const int h = half();
@@ -60,7 +60,7 @@ void PackedSymmetric::add_gram(const double* z, int k, int ldz) {
 }
 
 void PackedSymmetric::add(const PackedSymmetric& other, double weight, const double* delta) {
-  // A row of the rectangle is the left part of row `row` of S, then, in the first rows, the right part of row h + row.
+  // A row of the rectangle is the left part of row `row` of S. In the first rows the right part of row h + row follows.
   const int h = half();
   const int e = d_ - h;
   const auto length = static_cast<std::size_t>(row_length());
@@ -85,7 +85,8 @@ void PackedSymmetric::expand(double divisor, double* out) const {
   const auto d = static_cast<std::size_t>(d_);
   const auto length = static_cast<std::size_t>(row_length());
   const int chunks = divide_up(d_, kMirrorTile);
-  // What a row of the rectangle holds are pieces of rows of S: its lower triangle, but of S[h:d, h:d] the upper one.
+  // A row of the rectangle holds pieces of rows of S: of the upper triangle for S[h:d, h:d], and of the lower triangle
+  // for the rest.
   for_each_task(d_, chunks, [&](std::size_t chunk) {
     const int begin = static_cast<int>(chunk) * kMirrorTile;
     for (int row = begin; row < std::min(begin + kMirrorTile, d_); ++row) {
@@ -96,7 +97,7 @@ void PackedSymmetric::expand(double divisor, double* out) const {
       divide(in + row + kGap, divisor, static_cast<std::size_t>(e - row), out + first * d + first);
     }
   });
-  // Then the other triangle.
+  // Then the other triangle is filled.
   const auto half_d = static_cast<std::size_t>(h);
   for_each_task(d_, chunks, [&](std::size_t chunk) {
     const std::size_t begin = (static_cast<std::size_t>(chunks) - 1 - chunk) * kMirrorTile;  // the longest first

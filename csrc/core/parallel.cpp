@@ -25,8 +25,9 @@ namespace {
 
 constexpr long kMaxThreads = 4096;
 
-// The integer that an environment variable begins with, where it is a number of threads; what follows is what may: the
-// end, or the comma of a list of numbers for nested regions. 0: it is not set, or something else.
+// The number of threads with which the value of an environment variable begins. The number must be followed by the end,
+// or by the comma of a list of numbers for nested regions. Returns 0 where the variable is not set or has another
+// value.
 int threads_in(const char* variable) {
   const char* text = std::getenv(variable);
   if (text == nullptr || *text == '\0') return 0;
@@ -52,27 +53,27 @@ ThreadsChoice choose_default() {
     return {n, "FASTFID_NUM_THREADS"};
   }
   const int processes = std::max(1, threads_in("LOCAL_WORLD_SIZE"));
-  // torchrun sets 1 for each of its processes, whatever the machine has: nobody has asked for it.
+  // torchrun sets 1 for each of its processes on every machine. This 1 is not a choice of the user.
   if (const int n = threads_in("OMP_NUM_THREADS"); n > 1 || (n == 1 && processes == 1)) return {n, "OMP_NUM_THREADS"};
   return {std::max(1, cpus() / processes), processes > 1 ? "the CPUs / LOCAL_WORLD_SIZE" : "the CPUs"};
 }
 
-// Read once: the default of a process does not change.
+// The default is read once, so it does not change during the life of a process.
 const ThreadsChoice& default_choice() {
   static const ThreadsChoice choice = choose_default();
   return choice;
 }
 
-std::atomic<int> g_num_threads{0};  // 0: not asked for, use the default
+std::atomic<int> g_num_threads{0};  // 0: not set; the default is used
 
-// One parallel_for call: tasks are taken from `next` by whoever is free.
+// One parallel_for call. Every free thread takes tasks from `next`.
 struct Region {
   Region(std::size_t n, const std::function<void(std::size_t)>& f) : count(n), body(&f) {}
 
   std::size_t count;
   const std::function<void(std::size_t)>* body;
   std::atomic<std::size_t> next{0};
-  std::atomic<std::size_t> running{0};  // helpers inside; changes under the mutex
+  std::atomic<std::size_t> running{0};  // helpers that work in the region; changes under the mutex
   std::mutex mutex;
   std::condition_variable done;
   std::exception_ptr error;
@@ -91,8 +92,8 @@ struct Region {
 };
 
 // Polls for a moment before a thread goes to sleep. Regions of one computation follow each other within microseconds,
-// and waking a thread takes 20 to 50, or milliseconds where it is put behind a busy process. Not longer: a thread that
-// spins takes a core from that process.
+// and waking a thread takes 20 to 50, or milliseconds where it is put behind a busy process. The polling is short,
+// because a thread that spins takes a core from the busy process.
 template <class Condition>
 void poll(const Condition& is_met) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(50);
@@ -111,7 +112,7 @@ class Pool {
     region.work();
     if (!shared) return;
     {
-      // Nobody may enter from here on: tickets still in the queue are void.
+      // From here on no thread may enter the region: tickets that are still in the queue are void.
       const std::lock_guard lock(shared->mutex);
       shared->region = nullptr;
     }
@@ -137,8 +138,8 @@ class Pool {
     Ticket(Ticket&& other) noexcept : region(other.region) {}
   };
 
-  // Asks up to `helpers` workers in, starting those that are missing. Where threads or memory run out it makes do with
-  // what there is, down to none: the caller does the work in any case.
+  // Invites up to `helpers` workers, and starts the workers that are missing. Where threads or memory run out, fewer
+  // workers are invited, or none: the calling thread does the work in any case.
   std::shared_ptr<Ticket> invite(Region& region, int helpers) {
     std::shared_ptr<Ticket> ticket;
     try {
@@ -153,7 +154,7 @@ class Pool {
         queue_.push_back(ticket);
         ++queued_;
       }
-    } catch (const std::bad_alloc&) {  // no ticket, or fewer of them in the queue
+    } catch (const std::bad_alloc&) {  // no ticket, or fewer tickets in the queue
     }
     wake_.notify_all();
     return ticket;
@@ -195,7 +196,7 @@ class Pool {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::shared_ptr<Ticket>> queue_;
-  std::atomic<std::size_t> queued_{0};  // queue_.size(), for a look without the lock
+  std::atomic<std::size_t> queued_{0};  // queue_.size(), readable without the lock
   std::vector<std::thread> workers_;
   bool stop_ = false;
 };
@@ -203,9 +204,9 @@ class Pool {
 std::atomic<Pool*> g_pool{nullptr};
 
 // The pool lives as long as the process: joining threads in a static destructor can deadlock when the interpreter has
-// already torn them down. After fork() the child has none of the parent's threads, so it forgets the parent's pool and
-// starts one of its own when it needs it; the handler itself must not fail, so it allocates nothing.
-// Null if there is no memory even for an empty one.
+// already torn them down. After fork() the child has none of the parent's threads, so the child forgets the parent's
+// pool and starts its own pool when it needs one. The fork handler must not fail, so it allocates nothing.
+// Returns null if there is no memory even for an empty pool.
 Pool* pool() {
   static std::once_flag once;
   static bool survives_fork = false;
@@ -238,7 +239,8 @@ int cgroup_quota(const std::string& membership, const std::string& mount) {
     const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
     const bool is_v2 = controllers == ",,";
     if (!is_v2 && controllers.find(",cpu,") == std::string::npos) continue;
-    // In a container the path may be the host's and not exist here; the walk still ends at the container's own group.
+    // In a container the path may be a path of the host that does not exist here. The loop still ends at the
+    // container's own group.
     for (std::string path = line.substr(second + 1);; path.erase(path.rfind('/'))) {
       std::string quota;
       double period = 0;
@@ -280,7 +282,7 @@ void parallel_for(std::size_t count, const std::function<void(std::size_t)>& bod
     for (std::size_t i = 0; i < count; ++i) body(i);
     return;
   }
-  // Nested regions run in the thread that opened them: the outer one already fills the machine.
+  // Nested regions run in the thread that opened them, because the outer region already uses all threads.
   const std::function<void(std::size_t)> guarded = [&](std::size_t i) {
     const bool outer = t_inside;
     t_inside = true;

@@ -27,7 +27,7 @@ PolarCertificate polar_certificate(PolarOperations& device, double tol) {
   if (!std::isfinite(out.estimate)) return out;
 
   // ||X||_2 <= 2. Rounding of Y and of the factorisation moves an eigenvalue by less than 0.1 for any n here:
-  // m u ||X||_F^2 + n u tr(3.9 I - Y) < 1e-7 at 4096. Near convergence ||Y||_2 <= 1 + ||Y - I||_F is proof enough.
+  // m u ||X||_F^2 + n u tr(3.9 I - Y) < 1e-7 at 4096. Near convergence ||Y||_2 <= 1 + ||Y - I||_F suffices as a proof.
   const double off = s.norm_y * s.norm_y - 2 * s.trace_y + real(n);  // ||Y - I||_F^2
   out.is_norm_proven = off < 2.9 * 2.9 || device.is_norm_below_two();
   if (out.is_norm_proven) {
@@ -45,8 +45,9 @@ PolarCertificate polar_certificate(PolarOperations& device, double tol) {
       shift *= 10;
       continue;
     }
-    // The inequality is exact for W C in place of M. Substitution has ||M - W C||_F <= n u ||W||_F ||C||_F; where the
-    // difference was measured instead, that is the rounding of W C. In the nuclear norm it counts sqrt(n) times.
+    // The inequality is exact for W C in place of M. Substitution has ||M - W C||_F <= n u ||W||_F ||C||_F. Where the
+    // difference was measured instead, n u ||W||_F ||C||_F bounds the rounding of W C. In the nuclear norm the
+    // difference counts sqrt(n) times.
     const double upper = (trial.norm_c * trial.norm_c + trial.norm_w * trial.norm_w) / 2 * (1 + 4 * (rows_u + cols_u)) +
                          1.01 * std::sqrt(real(n)) * cols_u * trial.norm_c * trial.norm_w +
                          1.01 * std::sqrt(real(n)) * trial.residual;
@@ -80,14 +81,14 @@ PolarRoute polar_route(PolarOperations& device, double tol, Bracket& bracket) {
       const Bracket norms = norm_bracket(proof.norm_m, device.cols());
       bracket.intersect(norms.lower, norms.upper);
     }
-    // A stage counts only if its norm is proven; the iteration cannot recover from one that is not.
+    // A stage counts only if its norm is proven. The iteration cannot recover from a norm that is not proven.
     if (!proof.is_norm_proven) break;
     out.is_certified = true;
     out.value = proof.estimate;
     const double width = bracket.upper - bracket.lower;
     bracket.intersect(proof.lower, proof.upper);
     if (bracket.is_within(tol)) break;
-    // Further stages follow only while they pay.
+    // Further stages follow only while they narrow the bracket enough.
     if (!is_first_stage && bracket.upper - bracket.lower > width / 2) break;
   }
   return out;

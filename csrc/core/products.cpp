@@ -13,7 +13,7 @@
 namespace fastfid::linalg {
 namespace {
 
-// Copies what is right of the diagonal in rows `i` to its mirror image.
+// Copies the elements right of the diagonal in rows `i` to their mirror images.
 void mirror_strip(Matrix& c, Range i) {
   for_each_square({i.begin, i.end(), i.begin, c.cols()}, [&](const Square& s) {
     if (s.column < s.row) return;
@@ -30,7 +30,7 @@ double multiply_nt(const Matrix& a, Shape shape_a, const Matrix& b, Shape shape_
   const std::size_t n = b.rows();
   const std::size_t k = a.cols();
   c.reshape(m, n);
-  // Narrower blocks where that skips more zeros.
+  // Blocks are narrower where this skips more zeros.
   const auto list = blocks(m, n, shape_b == Shape::kUpper ? 512 : kStripColumns);
   // The first column that can be non-zero in the rows from `begin`.
   const auto start = [&](const Block& block) {

@@ -14,7 +14,7 @@
 namespace fastfid {
 namespace {
 
-constexpr int kTile = 256;  // 512 KiB of scratch a task, and 36 tasks at d = 2048
+constexpr int kTile = 256;  // 512 KiB of scratch memory for each task, and 36 tasks at d = 2048
 
 }  // namespace
 

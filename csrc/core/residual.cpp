@@ -10,16 +10,16 @@
 namespace fastfid::linalg {
 namespace {
 
-// F = high + low, as residual() needs it.
+// F = high + low, the split that residual() needs.
 struct Split {
   Matrix high;
   Matrix low;
-  double low_norm = 0;    // ||low||_F at most
-  double scaled_low = 0;  // ||low V^-1||_F at most
+  double low_norm = 0;    // upper bound of ||low||_F
+  double scaled_low = 0;  // upper bound of ||low V^-1||_F
 };
 
-// The powers of two of which the elements of a column's part `high` are multiples: of 2 b bits and the carry of r sums,
-// products have 53.
+// For each column, the power of two of which the elements of `high` are multiples. The elements have b bits, such that
+// a product of 2 b bits and the carry of r sums fit into 53 bits.
 std::vector<double> quanta(const Matrix& f, Shape shape) {
   const std::size_t r = f.rows();
   const std::size_t n = f.cols();
@@ -66,7 +66,7 @@ Split split(const Matrix& f, Shape shape, const std::vector<double>& scale) {
   return out;
 }
 
-// Of the lower triangle of one strip of E, counted with its mirror image.
+// Norms of the lower triangle of one strip of E, with the mirror image included.
 struct ResidualPartial {
   double squares = 0;
   double scaled = 0;
@@ -74,7 +74,7 @@ struct ResidualPartial {
   double flops = 0;
 };
 
-// Rows `i` of E = S - F^T F, columns up to the diagonal.
+// Rows `i` of E = S - F^T F, with the columns up to the diagonal.
 Matrix residual_strip(const FillElements& fill, const Matrix& f, const Split& parts, Shape shape, Range i,
                       double& flops) {
   const int n = dim(f.cols());
@@ -87,7 +87,7 @@ Matrix residual_strip(const FillElements& fill, const Matrix& f, const Split& pa
          right.data(), n, beta, out.data(), dim(i.end()));
     flops += product_flops(i.size, i.end(), depth);
   };
-  // Apart from S: added to it inside of the product, the sums would not be exact.
+  // The product is computed apart from S: added to S inside the product, the sums would not be exact.
   multiply(1.0, parts.high, parts.high, 0.0, product);
   for (std::size_t k = 0; k < i.size * i.end(); ++k) e.data()[k] -= product.data()[k];
   multiply(-1.0, parts.high, parts.low, 1.0, e);
@@ -132,7 +132,7 @@ ResidualNorms residual(const FillElements& fill, const Matrix& f, Shape shape, c
   const double size = static_cast<double>(n);
   const double count = 2 * static_cast<double>(f.rows()) + 4;
   const double rounding = 1.01 * count * 0x1p-53;
-  // Each of the products and sums may underflow by half of the smallest number.
+  // Each product and each sum may lose half of the smallest number by underflow.
   const double underflow = size * count * 0x1p-1074;
   out.error = rounding * (out.frobenius + 4 * parts.low_norm * frobenius_norm(f)) + underflow;
   if (scale.empty()) return out;

@@ -8,7 +8,7 @@
 namespace fastfid {
 namespace {
 
-// One element type: how its bits say NaN or infinity (all exponent bits set), and its value.
+// One element type: the test for NaN or infinity by its bits (all exponent bits set), and the value.
 struct Float64 {
   using Bits = std::uint64_t;
   static constexpr Bits kExponent = 0x7ff0000000000000;
@@ -68,7 +68,8 @@ template <class Type>
   return bad != 0;
 }
 
-// The loops above over one element type, compiled for several instruction sets (which templates cannot be).
+// The loops above over one element type, compiled for several instruction sets. Templates cannot be compiled for
+// several.
 #define FASTFID_ELEMENT(TYPE)                                                                                  \
   FASTFID_CLONES void convert_##TYPE(const std::byte* row, int n, double* out) { convert<TYPE>(row, n, out); } \
   FASTFID_CLONES void add_shifted_##TYPE(const std::byte* row, const double* shift, int n, double* sum) {      \

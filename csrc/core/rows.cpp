@@ -51,12 +51,12 @@ void RowBuffer::append(const RowsView& rows) {
     const bool is_plain = rows.dtype == stored && rows.column_stride == sizeof(T) &&
                           rows.row_stride == static_cast<std::ptrdiff_t>(d * sizeof(T)) &&
                           reinterpret_cast<std::uintptr_t>(rows.data) % alignof(T) == 0;
-    if (is_plain) {  // without the zeroes that resize() would write first
+    if (is_plain) {  // avoids the zeros that resize() would write first
       const auto* const from = reinterpret_cast<const T*>(rows.data);
       storage.insert(storage.end(), from, from + rows.n * d);
       return;
     }
-    storage.resize(after);  // the last that can fail
+    storage.resize(after);  // the last step that can fail
     StripeBytes scratch;
     std::array<double, kStripe> converted;
     for (std::size_t i = 0; i < rows.n; ++i) {
@@ -66,7 +66,7 @@ void RowBuffer::append(const RowsView& rows) {
         if (rows.dtype == stored) {
           std::memcpy(out + column, from, static_cast<std::size_t>(n) * type.size);
         } else {
-          type.convert(from, n, converted.data());  // exact, and so is the way back to float32 for the shorter types
+          type.convert(from, n, converted.data());  // exact; so is the conversion back to float32
           std::copy_n(converted.data(), n, out + column);
         }
       });

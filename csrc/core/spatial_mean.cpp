@@ -10,7 +10,7 @@
 namespace fastfid {
 namespace {
 
-// Eight sums side by side, so that the compiler may use vectors without reordering anything.
+// Eight sums side by side, so that the compiler can use vectors without a change of order.
 double sum(const float* values, std::size_t count) {
   constexpr std::size_t kLanes = 8;
   std::array<double, kLanes> lanes{};
@@ -29,7 +29,8 @@ double sum(const float* values, std::size_t count) {
 void spatial_mean(const float* map, std::size_t planes, std::size_t area, float* out) {
   FASTFID_EXPECT(area >= 1, InvalidArgument, "map: expected h and w of at least 1");
   checked_mul(checked_mul(planes, area, "map: its number of bytes"), sizeof(float), "map: its number of bytes");
-  // A task of 64 Ki values takes some 20 us: long beside the cost of handing it out, short beside a batch.
+  // A task of 64 Ki values takes some 20 us, which is long against the cost of starting a task and short against a
+  // batch.
   constexpr std::size_t kTaskValues = 1 << 16;
   const std::size_t planes_per_task = std::max<std::size_t>(1, kTaskValues / area);
   const std::size_t tasks = (planes + planes_per_task - 1) / planes_per_task;

@@ -1,4 +1,5 @@
-// Compiled with fused multiply-adds where the processor has them: like those of BLAS, the bits depend on the processor.
+// Compiled with fused multiply-adds where the processor has them. The bits of the results therefore depend on the
+// processor, as the bits of BLAS do.
 #include "core/tiles.hpp"
 
 #include <algorithm>
@@ -12,8 +13,8 @@ namespace {
 
 constexpr std::size_t kPair = 2 * kVectors;  // columns of [V W]
 
-// A register, and the blocks of sums that fill the registers with what they are made of: kRows rows of kGroup registers
-// for the band, kPanelRows of kPanelGroup for panels.
+// A register, and the sizes of the blocks of sums that, with their operands, fill the registers: kRows rows of kGroup
+// registers for the band, and kPanelRows rows of kPanelGroup registers for panels.
 struct Any {
   using Vector = double __attribute__((vector_size(16), may_alias));
   static constexpr std::size_t kGroup = 2;
@@ -71,10 +72,10 @@ template <class Set, std::size_t R, std::size_t Group, std::size_t Width, std::s
   }
 }
 
-constexpr std::size_t kRows = 6;  // of `out` at once
+constexpr std::size_t kRows = 6;  // rows of `out` at once
 static_assert(kEdge % kRows == 0 && kEdge % kVectors == 0);
 
-// Column by column. What is outside the matrix or above the diagonal is zero.
+// Copies column by column. Elements outside the matrix or above the diagonal become zero.
 void load(const Strip& s, std::size_t row, std::size_t col, std::size_t n_cols, double* tile) {
   const std::size_t end = std::min(row + kEdge, s.m);
   for (std::size_t j = 0; j < n_cols; ++j) {
@@ -98,8 +99,8 @@ void store(const Strip& s, std::size_t row, std::size_t col, std::size_t n_cols,
   }
 }
 
-// tile += left right^T for n_rows rows (or some more) and n_cols columns; above the diagonal only what lies in a block
-// with what is below it.
+// tile += left right^T for n_rows rows (or some more) and n_cols columns. Above the diagonal, only elements that share
+// a block with elements below the diagonal are computed.
 template <class Set>
 [[gnu::always_inline]] inline void update_tile(const Update& u, std::size_t row, std::size_t n_rows, std::size_t col,
                                                std::size_t n_cols, double* tile) {
@@ -127,7 +128,7 @@ template <class Set>
   std::fill(mirrored, mirrored + mirrored_rows(s) * kVectors, 0.0);
   for (std::size_t col = 0; col < s.end; col += kEdge) {
     for (std::size_t row = std::max(col, s.begin); row < s.end; row += kEdge) {
-      const std::size_t n_rows = std::min(kEdge, s.m - row);  // further ones are zeros
+      const std::size_t n_rows = std::min(kEdge, s.m - row);  // further rows are zeros
       const std::size_t n_cols = std::min(kEdge, s.m - col);
       load(s, row, col, kEdge, tile);
       if (u.left != nullptr) {
@@ -216,7 +217,8 @@ FASTFID_TILES(Avx512, __attribute__((target("avx512f"))))
 #endif
 #undef FASTFID_TILES
 
-// FASTFID_SIMD=avx512, avx2 or none asks for less than the processor has: so each set can be tested on one machine.
+// FASTFID_SIMD=avx512, avx2 or none can select less than the processor has, so that each set can be tested on one
+// machine.
 const Functions& choose() {
   const char* const variable = std::getenv("FASTFID_SIMD");
   const std::string asked = variable == nullptr ? "" : variable;

@@ -22,9 +22,10 @@ namespace {
 using linalg::Matrix;
 using linalg::Shape;
 
-constexpr std::size_t kLeastParallel = 256;  // d from which a second thread brings more than it costs
+constexpr std::size_t kLeastParallel = 256;  // the d from which a second thread saves more time than it costs
 
-// x 2^e, no larger and no smaller where the result is so small that it is rounded.
+// x 2^e. Where the result is so small that it is rounded, scaled_down() returns no larger number and scaled_up() no
+// smaller number than x 2^e.
 double scaled_down(double x, int e) {
   const double y = scaled(x, e);
   return scaled(y, -e) > x ? std::nextafter(y, 0.0) : y;
@@ -36,17 +37,18 @@ double scaled_up(double x, int e) {
 
 // Nuclear norm from the eigenvalues of G = M^T M. With ||computed G - G||_F and LAPACK's backward error together below
 // eta = (m + n) u ||M||_F^2 (the product's share is proven; the eigensolver's is LAPACK's documented p(n) u ||G|| with
-// p(n) = n), sum (computed - true eigenvalue)^2 <= eta^2 by Hoffman and Wielandt, and so, over the eigenvalues above
-// 2 eta, |sum of changes of the roots| <= 0.6 eta sqrt(sum 1/lambda) by Cauchy and Schwarz.
+// p(n) = n), sum (computed - true eigenvalue)^2 <= eta^2 by Hoffman and Wielandt. Hence, over the eigenvalues above
+// 2 eta, |sum of changes of the roots| <= 0.6 eta sqrt(sum 1/lambda) by the Cauchy-Schwarz inequality.
 struct EigenRoute {
   double value = 0;
   double lower = 0;
   double upper = 0;
-  bool is_resolved = false;  // few eigenvalues in the noise, where a root has half of its digits wrong
+  bool is_resolved = false;  // few eigenvalues are in the noise, where half of the digits of a root are wrong
   std::vector<double> singular_values;
 };
 
-// Relative error of the value above which the singular values of M are taken instead, which cost five times as much.
+// If the relative error of the value is larger than this, the singular values of M are computed instead, at five times
+// the cost.
 constexpr double kEigenError = 1e-9;
 
 EigenRoute eigen_route(const Matrix& m, double norm_m, Matrix& g, double& flops) {
@@ -57,8 +59,8 @@ EigenRoute eigen_route(const Matrix& m, double norm_m, Matrix& g, double& flops)
   flops += 4.0 / 3.0 * n * n * n;
   const double largest = std::max(0.0, out.singular_values.back());
   const double eta = (real(m.rows()) + n) * kUnitRoundoff * norm_m * norm_m;
-  // What rounding may do to a small eigenvalue, and through the roots to the value: an estimate, not a bound (at
-  // n = 2000 the smallest were off by 0.03 u ||G||, the largest by 65).
+  // The effect of rounding on a small eigenvalue, and through the roots on the value. This is an estimate, not a bound
+  // (at n = 2000 the smallest eigenvalues were off by 0.03 u ||G||, the largest by 65 u ||G||).
   const double noise = std::sqrt(std::max(n, real(m.rows()))) * kUnitRoundoff * largest;
   double error = 0;
   double reciprocals = 0;
@@ -83,27 +85,27 @@ EigenRoute eigen_route(const Matrix& m, double norm_m, Matrix& g, double& flops)
   return out;
 }
 
-// Forming M: |M - F1 F2^T| <= d u |F1| |F2^T|, times sqrt(n) in the nuclear norm.
+// The error of forming M: |M - F1 F2^T| <= d u |F1| |F2^T|, times sqrt(n) in the nuclear norm.
 double forming_error(const FactorFacts& a, const FactorFacts& b, std::size_t n) {
   return 1.01 * std::sqrt(real(n)) * real(a.d) * kUnitRoundoff * std::sqrt(a.trace * b.trace);
 }
 
-// For each side, what rounding of the factors may do to T without being worth a narrower bound: little beside the rest
-// of the bracket of the nuclear norm of M, n columns, and no more than a tolerance leaves.
+// For each side, the effect of the factor's rounding on T that needs no narrower bound. It is small against the rest of
+// the bracket of the nuclear norm of M (n columns), and no larger than the tolerance allows.
 double enough_factor_error(const FactorFacts& a, const FactorFacts& b, std::size_t n, const Bracket& bracket,
                            std::optional<double> tol) {
   const TraceError rest =
       factor_error(a, b, a.has_first_order() ? 0 : kNoFirstOrder, b.has_first_order() ? 0 : kNoFirstOrder);
   const double width = bracket.upper - bracket.lower + 2 * forming_error(a, b, n) + rest.below + rest.above;
-  // Both sides together widen the bracket by three times this: see factor_error().
+  // Both sides together widen the bracket by three times this result: see factor_error().
   return tol ? std::clamp((*tol * bracket.upper - width) / 3, 0.0, width / 4) : width / 4;
 }
 
 constexpr char kSingular[] = "the covariances' product is singular to working precision";
 constexpr char kTooNarrow[] = "the bracket asked for is narrower than the other routes give";
 
-// Singular values of M, for what no other route settles. Backward stable: ||M - computed||_F <= (m + n) u ||M||_F
-// (LAPACK's documented bound), times sqrt(n) in the nuclear norm.
+// The singular values of M, where no other route succeeds. The method is backward stable: ||M - computed||_F <= (m + n)
+// u ||M||_F (LAPACK's documented bound), times sqrt(n) in the nuclear norm.
 void last_resort(Matrix m, double norm_m, const char* why, TraceResult& out, Bracket& bracket, double& flops) {
   const double n = real(m.cols());
   const double slack = std::sqrt(n) * (real(m.rows()) + n) * kUnitRoundoff * norm_m;
@@ -116,7 +118,7 @@ void last_resort(Matrix m, double norm_m, const char* why, TraceResult& out, Bra
   out.note = message("the singular values of M were needed: ", why);
 }
 
-// T <= ||F1||_F ||F2||_F, proven before any iteration and all but attained for identical covariances.
+// T <= ||F1||_F ||F2||_F. This bound is proven before any iteration; identical covariances nearly attain it.
 double factor_bound(const FactorFacts& a, const FactorFacts& b) {
   return std::sqrt((a.trace + a.rounded) * (b.trace + b.rounded)) * (1 + 8 * real(a.d) * kUnitRoundoff);
 }
@@ -132,10 +134,10 @@ void expect_same_dimension(std::size_t d1, std::size_t d2) {
 
 void add_note(TraceResult& out, const std::string& note) { out.note += (out.note.empty() ? "" : "; ") + note; }
 
-// Relative to the upper bound. What Newton-Schulz is asked for by default is no wide bracket.
+// A width relative to the upper bound. A bracket within the default tolerance of Newton-Schulz is not wide.
 constexpr double kPolarTol = 1e-6;
 
-// Says why a bracket is wide that is so because of the factors.
+// Adds a note where the bracket is wide because of the factors.
 void note_factors(const FactorFacts& a, const FactorFacts& b, const TraceError& error, double upper, TraceResult& out) {
   if ((a.is_singular && a.rounded == 0) || (b.is_singular && b.rounded == 0)) {
     add_note(out, message("a covariance is singular (rank ", out.rank, " of ", a.d, ")"));
@@ -156,13 +158,14 @@ void note_factors(const FactorFacts& a, const FactorFacts& b, const TraceError& 
   }
 }
 
-// From the nuclear norm of M, n columns, to T: rounding in M, the factors, and the scale.
+// From the nuclear norm of M (n columns) to T: adds the rounding in M and the error of the factors, and applies the
+// scale.
 void finish(const FactorFacts& a, const FactorFacts& b, const TraceError& error, std::size_t n, Bracket bracket,
             double flops, std::optional<double> tol, TraceResult& out) {
   const double formed = forming_error(a, b, n);
   bracket.lower = std::max(0.0, bracket.lower - formed - error.below);
   bracket.upper = std::min(bracket.upper + formed + error.above, trace_bound(a, b));
-  // Above it, an estimate is rounding, as of identical sides.
+  // An estimate above this bound is due to rounding, for example for identical sides.
   if (!a.is_singular && !b.is_singular) out.value = std::min(out.value, factor_bound(a, b));
   note_factors(a, b, error, bracket.upper, out);
   if (tol && !bracket.is_within(*tol)) {
@@ -199,18 +202,18 @@ double frobenius_norm(const linalg::Band& band) {
   return std::sqrt(sum);
 }
 
-// T by the rational route from the Cholesky factor of S1 and from S2; nothing where it does not settle the matter. What
-// it spent is added to `factor.flops` in either case.
+// T by the rational route from the Cholesky factor of S1 and from S2; empty where the route does not succeed. The flops
+// of the route are added to `factor.flops` in either case.
 std::optional<TraceResult> rational_route(const ScaledCovariance& a, const CovarianceNorms& norms_a, Factor& factor,
                                           const ScaledCovariance& b, const CovarianceNorms& norms_b,
                                           bool needs_singular_values) {
   const double d = real(a.d);
-  // Backward error of the products in the Frobenius norm: |computed Q - F K| <= d u |F| |K|, which F^T and the sum's
-  // two halves take into G, where ||F||_2^2 = ||S1||_2 and 2 ||K||_F^2 <= ||S2||_F^2; and the sums of 2 d products, 2 d
-  // u
-  // (|Q| |F^T| + |F| |Q^T|).
+  // The backward error of the products in the Frobenius norm. First, |computed Q - F K| <= d u |F| |K|. The product
+  // with F^T and the two halves of the sum carry this error into G, where ||F||_2^2 = ||S1||_2 and 2 ||K||_F^2 <=
+  // ||S2||_F^2. Second, the sums of 2 d products have the error 2 d u (|Q| |F^T| + |F| |Q^T|).
   const double first = 1.01 * d * kUnitRoundoff * std::sqrt(2 * a.trace * norms_a.spectral) * norms_b.frobenius;
-  // lambda_min(G) <= lambda_min(F F^T) ||S2||_2, and no pivot is below lambda_min(F^T F): then it cannot be resolved.
+  // lambda_min(G) <= lambda_min(F F^T) ||S2||_2, and no pivot is below lambda_min(F^T F). Where this bound is too
+  // small, G cannot be resolved.
   double least_pivot = kInfinity;
   for (std::size_t i = 0; i < a.d; ++i) least_pivot = std::min(least_pivot, factor.f(i, i) * factor.f(i, i));
   if (least_pivot * norms_b.frobenius <= 2 * first) return std::nullopt;
@@ -218,15 +221,16 @@ std::optional<TraceResult> rational_route(const ScaledCovariance& a, const Covar
   linalg::Band band = linalg::reduce_to_band(product.g);
   factor.flops += product.flops + 4.0 / 3.0 * d * d * d;
   const double products = first + 1.01 * d * kUnitRoundoff * 4 * std::sqrt(a.trace) * product.norm_q;
-  // Reduction to a band: LAPACK's form p(d) u ||G|| with p(d) = d. Band: an estimate, of the size of (width + 1) u
-  // sqrt(2 width + 1), what a factorisation L D L^T commits, doubled; what was measured is a sixtieth of it.
+  // The reduction to a band: LAPACK's form p(d) u ||G|| with p(d) = d. The band: an estimate, which is twice (width +
+  // 1) u sqrt(2 width + 1), the size of the error of a factorisation L D L^T. The measured error is a sixtieth of the
+  // estimate.
   const double width = real(band.width);
   const double norm_g = frobenius_norm(band);
   const double eta = products + kUnitRoundoff * (d + 2 * (width + 1) * std::sqrt(2 * width + 1)) * norm_g;
   const BandRoot root = root_trace(band, 2 * eta);
   if (!(root.is_resolved && std::isfinite(eta))) return std::nullopt;
   factor.flops += 3 * d * width * width * real(root::kPoleCount);
-  // As in eigen_route. And ||M||_F^2 = tr G, whose error is at most sqrt(d) eta.
+  // As in eigen_route. In addition, ||M||_F^2 = tr G, whose error is at most sqrt(d) eta.
   const double slack =
       0.6 * eta * std::sqrt(root.reciprocals) + (2 * d * kUnitRoundoff + 2 * root::kError) * root.value;
   Bracket bracket{std::max(0.0, root.value - slack), root.value + slack};
@@ -235,9 +239,9 @@ std::optional<TraceResult> rational_route(const ScaledCovariance& a, const Covar
   const double trace_error = std::sqrt(d) * eta + d * kUnitRoundoff * trace_g;
   bracket.intersect(std::sqrt(std::max(0.0, trace_g - trace_error)), std::sqrt(d * (trace_g + trace_error)));
   bracket.upper = std::min(bracket.upper, factor_bound(factor, facts_of(b)));
-  // S2 is exact, so there is L1 of core/factor.hpp alone. With V = I it is at most ||X|| ||D1||, and ||X|| =
+  // S2 is exact, so only L1 of core/factor.hpp is needed. With V = I, L1 is at most ||X|| ||D1||, and ||X|| =
   // ||G^(1/4) (F1 F1^T)^-1 G^(1/4)|| <= ||S2||_2 ||G^(-1/2)||, since G <= ||S2||_2 F1 F1^T. No eigenvalue of G is below
-  // half of that of B, which is 2 eta at least.
+  // half of the corresponding eigenvalue of B, which is at least 2 eta.
   const double from_factor = 1.01 * factor.distance * norms_b.spectral * std::sqrt(2 * root.reciprocals);
   bracket.lower = std::max(0.0, bracket.lower - from_factor);
   bracket.upper = std::min(bracket.upper + from_factor / 2, trace_bound(factor, facts_of(b)));
@@ -268,7 +272,7 @@ CovarianceTrace trace_sqrt_product(const Covariance& a, const Covariance& b, Tra
   std::array<bool, 2> is_factored{};
   if (method == TraceMethod::kAuto && !tol && a.d >= linalg::kMinBandSize && checked[0].trace > 0 &&
       checked[1].trace > 0) {
-    // The side with the smaller tr S / ||S||_F is factored: the bracket is narrower then.
+    // The side with the smaller tr S / ||S||_F is factored, because this gives the narrower bracket.
     const std::array<CovarianceNorms, 2> sizes = {norms(checked[0]), norms(checked[1])};
     const auto spread = [&](std::size_t i) { return checked[i].trace / sizes[i].frobenius; };
     const std::size_t i = spread(0) <= spread(1) ? 0 : 1;
@@ -304,7 +308,7 @@ TraceResult trace_sqrt_product(Factor a, Factor b, TraceMethod method, std::opti
   TraceResult out = begin(a, b, method == TraceMethod::kNewtonSchulz ? "newton-schulz" : "eigen");
   if (a.trace == 0 || b.trace == 0) return out;
 
-  // M tall: the Gram matrix is formed on the smaller side.
+  // M becomes tall, so that the Gram matrix is formed on the smaller side.
   if (a.f.rows() < b.f.rows()) std::swap(a, b);
   Matrix m;
   double flops = linalg::multiply_nt(a.f, a.shape, b.f, b.shape, m);

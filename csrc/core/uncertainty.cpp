@@ -16,7 +16,7 @@
 namespace fastfid {
 namespace {
 
-// Rows of `a` times powers of the eigenvalues.
+// Multiplies the rows of `a` by powers of the eigenvalues.
 void scale_rows(linalg::Matrix& a, const std::vector<double>& eigenvalues, double power) {
   for (std::size_t i = 0; i < a.rows(); ++i) {
     const double factor = std::pow(eigenvalues[i], power);
@@ -25,12 +25,12 @@ void scale_rows(linalg::Matrix& a, const std::vector<double>& eigenvalues, doubl
 }
 
 struct SideError {
-  double value = 0;   // standard error of the distance from one side
-  double groups = 0;  // that hold samples
+  double value = 0;   // standard error of the distance due to one side
+  double groups = 0;  // groups that hold samples
 };
 
-// From the groups' means of the influence function, with the transport map `a` away from this side, whose mean is `mu`
-// and the other's `other`.
+// The error of one side, from the means of the influence function over the groups. `a` is the transport map away from
+// this side, `mu` the mean of this side and `other` the mean of the other side.
 SideError side_error(const Moments& moments, const std::vector<double>& mu, const std::vector<double>& other,
                      const linalg::Matrix& a, const char* name) {
   const std::size_t d = mu.size();
@@ -64,7 +64,7 @@ SideError side_error(const Moments& moments, const std::vector<double>& mu, cons
                  influence.size());
   double center = 0;
   for (std::size_t k = 0; k < influence.size(); ++k) center += counts[k] * influence[k] / n;
-  double largest = 0;  // taken out, so that no square leaves the range of float64
+  double largest = 0;  // divided out, so that no square leaves the range of float64
   for (const double x : influence) largest = std::max(largest, std::abs(x - center));
   if (largest == 0) return out;
   double sum = 0;
@@ -76,7 +76,7 @@ SideError side_error(const Moments& moments, const std::vector<double>& mu, cons
   return out;
 }
 
-// One side: its moments, and from them its mean and covariance.
+// One side: the moments, and their mean and covariance.
 struct Side {
   const Moments& moments;
   const char* name;
@@ -95,7 +95,7 @@ Side read_side(const Moments& moments, const char* name) {
   return side;
 }
 
-// The Cholesky factors of both covariances; a singular one is an error.
+// The Cholesky factors of both covariances. Throws for a singular covariance.
 std::vector<Factor> regular_factors(const Side& a, const Side& b) {
   const std::size_t d = a.mu.size();
   auto factors = factor_covariances({{a.sigma.data(), d, "sigma1"}, {b.sigma.data(), d, "sigma2"}});
@@ -107,8 +107,8 @@ std::vector<Factor> regular_factors(const Side& a, const Side& b) {
   return factors;
 }
 
-// The symmetric A with A Sigma1 A = Sigma2 and its inverse: away from each side. Sigma_i = 4^e_i F_i^T F_i,
-// M = F1 F2^T, and the rows of Q are the eigenvectors of M^T M.
+// The symmetric A with A Sigma1 A = Sigma2, and the inverse of A: the transport maps away from each side. Sigma_i =
+// 4^e_i F_i^T F_i, M = F1 F2^T, and the rows of Q are the eigenvectors of M^T M.
 class Transport {
  public:
   explicit Transport(std::vector<Factor> factors) : factors_(std::move(factors)) {
@@ -121,7 +121,7 @@ class Transport {
                    "the product of the covariances is singular to working precision: no influence function");
   }
 
-  // It goes with Sigma2 / |M|.
+  // A scales with Sigma2 / |M|.
   linalg::Matrix from_first() const {
     linalg::Matrix z;
     linalg::multiply(q_, factors_[1].f, z);
@@ -137,7 +137,7 @@ class Transport {
   }
 
  private:
-  // Z^T D Z 2^exponent, D the eigenvalues to twice this power.
+  // Z^T D Z 2^exponent, where D is the eigenvalues to the power 2 `power`.
   linalg::Matrix map(linalg::Matrix z, double power, int exponent) const {
     linalg::Matrix out;
     scale_rows(z, eigenvalues_, power);

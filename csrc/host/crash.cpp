@@ -17,9 +17,9 @@ namespace {
 constexpr std::array kSignals{SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 std::array<struct sigaction, kSignals.size()> g_previous;
 
-// What each thread is at. Not a thread-local variable: the first look at one may allocate, which a signal handler must
-// not, and the TLS model that never does (initial-exec) leaves no room for the CUDA runtime's own 8 KiB, so that the
-// extension could not be imported. A thread that finds no free slot is not reported.
+// The image that each thread is decoding. This is not a thread-local variable: the first access to one may allocate,
+// which a signal handler must not do. The TLS model that never allocates (initial-exec) leaves no room for the CUDA
+// runtime's own 8 KiB, so that the extension could not be imported. A thread that finds no free slot is not reported.
 struct Slot {
   std::atomic<bool> is_taken = false;
   std::atomic<pthread_t> thread;
@@ -28,7 +28,7 @@ struct Slot {
 static_assert(std::atomic<pthread_t>::is_always_lock_free && std::atomic<const char*>::is_always_lock_free);
 std::array<Slot, 256> g_slots;
 
-// This thread's slot, from its first image to its end, and the name that the slot points to.
+// The slot of this thread, from its first image to the end of the thread, and the name that the slot points to.
 class Reporter {
  public:
   Reporter() {
@@ -49,7 +49,7 @@ class Reporter {
 
   void set(std::string name) {
     if (slot_ == nullptr) return;
-    slot_->image = nullptr;  // never half a name
+    slot_->image = nullptr;  // the handler never sees half a name
     name_ = std::move(name);
     if (!name_.empty()) slot_->image = name_.c_str();
   }
@@ -59,7 +59,7 @@ class Reporter {
   std::string name_;
 };
 
-// Of the calling thread; null where it is at none.
+// The image of the calling thread; null where the thread is decoding no image.
 const char* current_image() {
   const pthread_t self = pthread_self();
   for (const Slot& slot : g_slots) {
@@ -71,8 +71,8 @@ const char* current_image() {
 
 void say(const char* text) { [[maybe_unused]] const auto written = write(STDERR_FILENO, text, std::strlen(text)); }
 
-// Control characters, those of UTF-8 included, as \xNN: a name in an archive must neither drive the terminal nor write
-// a line of its own. The rest as it is.
+// Writes the name, with control characters, including those of UTF-8, as \xNN. A name in an archive must neither
+// control the terminal nor begin a new line. All other characters are written unchanged.
 void say_name(const char* name) {
   constexpr const char* kDigits = "0123456789abcdef";
   std::array<char, 512> out;
@@ -103,8 +103,8 @@ void say_name(const char* name) {
   flush();
 }
 
-// Runs in the thread that the signal is for, on whatever state it left: only async-signal-safe calls (POSIX.1-2017,
-// section 2.4.3).
+// Runs in the thread that received the signal, in any state of the process. Calls only async-signal-safe functions
+// (POSIX.1-2017, section 2.4.3).
 void on_crash(int number, siginfo_t* info, void*) {
   const int saved = errno;
   if (const char* const image = current_image(); image != nullptr) {
@@ -121,7 +121,8 @@ void on_crash(int number, siginfo_t* info, void*) {
   for (std::size_t i = 0; i < kSignals.size(); ++i) {
     if (kSignals[i] == number) sigaction(number, &g_previous[i], nullptr);
   }
-  // An instruction that failed is run, and fails, again when this returns; a signal that was sent is sent again.
+  // When this handler returns, an instruction that failed is executed again and fails again. A signal that was sent
+  // must be sent again.
   if (info->si_code <= 0) raise(number);
   errno = saved;
 }

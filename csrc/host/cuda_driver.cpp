@@ -11,7 +11,7 @@
 namespace fastfid {
 namespace {
 
-// Null where there is no driver. The handle stays open: the driver does not survive being unloaded.
+// Null where there is no driver. The handle stays open, because the driver must not be unloaded.
 void* driver_library() {
   static void* const library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   return library;
@@ -29,23 +29,23 @@ Function* driver_function(const char* symbol) {
 void* current_cuda_context() noexcept {
   static auto* const get = driver_function<int(void**)>("cuCtxGetCurrent");
   void* context = nullptr;
-  // It fails before cuInit(): there is no context then.
+  // The call fails before cuInit(); then there is no context.
   return get != nullptr && get(&context) == 0 ? context : nullptr;
 }
 
 void set_current_cuda_context(void* context) noexcept {
   static auto* const set = driver_function<int(void*)>("cuCtxSetCurrent");
-  if (set != nullptr) set(context);  // an error is one of earlier work: there is nobody to tell
+  if (set != nullptr) set(context);  // an error here comes from earlier work and cannot be reported
 }
 
 void* primary_cuda_context(int device) {
   static std::mutex mutex;
-  static auto* const retained = new std::map<int, void*>;  // never destroyed: the driver may be gone before
+  static auto* const retained = new std::map<int, void*>;  // never destroyed: the driver may be unloaded earlier
   const std::lock_guard lock(mutex);
   if (const auto found = retained->find(device); found != retained->end()) return found->second;
   const auto get = driver_function<int(int*, int)>("cuDeviceGet");
   const auto retain = driver_function<int(void**, int)>("cuDevicePrimaryCtxRetain");
-  const CudaDriver driver = cuda_driver();  // initialises it
+  const CudaDriver driver = cuda_driver();  // initialises the driver
   FASTFID_EXPECT(driver.devices > 0 && get != nullptr && retain != nullptr, BackendUnavailable,
                  "no CUDA device: ", driver.devices > 0 ? "libcuda.so.1 is not an NVIDIA driver" : driver.reason);
   int handle = 0;
