@@ -15,8 +15,9 @@ constexpr std::size_t kMaxBlocks = 1 << 16;
 __device__ __forceinline__ double as_double(float value) { return static_cast<double>(value); }
 __device__ __forceinline__ double as_double(std::uint16_t half) { return static_cast<double>(half_to_float(half)); }
 
-// One warp a plane: neighbouring lanes read neighbouring values, so every access is one of whole sectors. The map is
-// read once and the sums are a few per value: the kernel is bound by memory, and small beside the network.
+// One warp for each plane. Neighbouring lanes read neighbouring values, so every access reads whole sectors. The map is
+// read once, with a few additions per value: the kernel is bound by memory, and its time is small against the
+// network's.
 template <class T>
 __global__ void __launch_bounds__(kWarp* kWarpsPerBlock)
     spatial_mean_kernel(const T* map, std::uint64_t planes, std::uint64_t area, float* out) {

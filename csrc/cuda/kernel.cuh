@@ -70,8 +70,7 @@ __device__ __forceinline__ void copy_async_wait() {
 }
 
 // C += A B in float64 on the tensor cores, computed by the whole warp: A (16, 8), B (8, 8), C (16, 8). With g = lane /
-// 4 and
-// t = lane % 4 the lane holds
+// 4 and t = lane % 4 the lane holds
 //   a[i + 2 k] = A[g + 8 i][t + 4 k],   b[k] = B[t + 4 k][g],   c[j + 2 i] = C[g + 8 i][2 t + j],   i, j, k in {0, 1}
 // (PTX ISA 9.7.14.5, mma.m16n8k8 and mma.m8n8k4 with .f64). Hopper has this instruction. Other devices use four m8n8k4
 // on the same fragments.

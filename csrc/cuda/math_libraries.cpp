@@ -32,8 +32,8 @@ using Syrk = int(Handle, Fill, Operation, int, int, const T*, const T*, int, con
 class Library {
  public:
   Library(const char* name, const char* package, const std::vector<std::string>& folders) {
-#ifndef FASTFID_CUDA_EMULATION  // there the folder's stand-in is wanted, whatever a torch for CUDA has loaded
-    // One that the process has already, torch's say, before a second copy of it.
+#ifndef FASTFID_CUDA_EMULATION  // the emulation needs the folder's stand-in, even where torch has loaded the library
+    // A library that the process has loaded already, for example torch's, comes before a second copy.
     path_ = name;
     handle_ = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
     if (handle_ != nullptr) return;
@@ -43,7 +43,7 @@ class Library {
       handle_ = dlopen(path_.c_str(), RTLD_NOW | RTLD_LOCAL);
       if (handle_ != nullptr) return;
       reason_ = dlerror();
-      // A file that is there but cannot be loaded is the better explanation than its absence elsewhere.
+      // A file that exists but cannot be loaded explains more than its absence elsewhere.
       if (reason_.find("cannot open shared object file") == std::string::npos || reason_.find(path_) != 0) break;
     }
     path_ = name;
@@ -63,7 +63,7 @@ class Library {
   }
 
  private:
-  void* handle_ = nullptr;  // stays open: handles of the library live in the pool until the process ends
+  void* handle_ = nullptr;  // stays open: the pool keeps handles of the library until the process ends
   std::string path_;
   std::string reason_;
 };
@@ -110,7 +110,7 @@ struct Functions {
   int (*dpotrf)(Handle, Fill, int, double*, int, double*, int, int*);
 };
 
-std::mutex mutex;  // of everything below
+std::mutex mutex;  // guards everything below
 std::vector<std::string> library_folders;
 std::unique_ptr<const Functions> loaded;
 
@@ -130,7 +130,7 @@ int dim(std::size_t n) {
   return static_cast<int>(n);
 }
 
-// See the header: what the bounds rely on.
+// The bounds rely on this check; see the header.
 void expect_plain_float64() {
   constexpr const char* kVariable = "CUBLAS_EMULATE_DOUBLE_PRECISION";
   const char* const value = std::getenv(kVariable);
@@ -170,7 +170,8 @@ struct MathLibraries::Handles {
 
 namespace {
 
-// Idle handles by device. They hold device memory, so it is never destroyed: the driver may be gone before.
+// Idle handles by device. The handles hold device memory. The pool is never destroyed, because the driver may be
+// unloaded earlier.
 template <class Handles>
 std::multimap<int, std::unique_ptr<Handles>>& pool() {
   static auto* const idle = new std::multimap<int, std::unique_ptr<Handles>>;
@@ -217,7 +218,7 @@ void MathLibraries::gram_upper(const float* a, std::size_t m, std::size_t n, flo
         "cublasSsyrk");
 }
 
-// C^T = B^T A^T, of which the libraries see C, B and A.
+// C^T = B^T A^T. The libraries see the transposes of C, B and A.
 void MathLibraries::multiply(const double* a, const double* b, std::size_t m, std::size_t n, std::size_t k, double* c) {
   check(handles_->functions->dgemm(handles_->blas, kNone, kNone, dim(n), dim(m), dim(k), &kOne, b, dim(n), a, dim(k),
                                    &kZero, c, dim(n)),
@@ -244,7 +245,8 @@ void MathLibraries::multiply_nt(const double* a, const double* b, std::size_t m,
         "cublasDgemm");
 }
 
-// R is seen as the lower triangle R^T: C^T = R A^T takes its transpose, C^T = R^T A^T takes it as it is.
+// The libraries see R as the lower triangle R^T. C^T = R A^T needs the transpose of what they see; C^T = R^T A^T needs
+// no transpose.
 void MathLibraries::multiply_by_upper_transposed(const double* a, const double* r, std::size_t m, std::size_t n,
                                                  double* c) {
   check(handles_->functions->dtrmm(handles_->blas, kSideLeft, kFillLower, kTransposed, kNonUnit, dim(n), dim(m), &kOne,

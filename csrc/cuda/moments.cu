@@ -39,7 +39,7 @@ int checked_device(int device) {
 
 unsigned blocks_for(int elements) { return (static_cast<unsigned>(elements) + kThreads - 1) / kThreads; }
 
-// Calls f with a null pointer of the element type.
+// Calls f with a null pointer to the element type.
 template <class F>
 void with_type(DType dtype, F&& f) {
   switch (dtype) {
@@ -102,7 +102,7 @@ DeviceMoments::~DeviceMoments() {
   try {
     last_.wait_on(own_.get());
   } catch (const DeviceError&) {
-    // The device is broken or the process ends: nobody can use the memory any more.
+    // The device is broken or the process ends: no code can use the memory any more.
   }
 }
 
@@ -126,8 +126,8 @@ void DeviceMoments::begin(Stream stream) {
 
 void DeviceMoments::end(Stream stream) { last_.record(stream); }
 
-// Everything is allocated before anything is kept, and zeroed on our own stream, which begin() then orders before the
-// caller's.
+// All memory is allocated before any of it is kept. The memory is zeroed on the object's own stream, and begin() then
+// orders this stream before the caller's stream.
 void DeviceMoments::allocate(bool with_sums) {
   const bool with_buffer = buffer_.is_empty();
   with_sums = with_sums && scatter_.is_empty();
@@ -191,8 +191,8 @@ void DeviceMoments::fold(const T* rows, std::int64_t row_stride, std::int64_t co
   const int rows_at_once = arithmetic_ == Arithmetic::kFloat64 ? block_rows_ : kFloat32Rows * copies;
   for (std::int64_t first = 0; first < count; first += rows_at_once) {
     const auto n = static_cast<int>(std::min<std::int64_t>(count - first, rows_at_once));
-    // The same share whatever n is: the bits of a partial block do not matter, those of a whole one may not depend on
-    // it.
+    // The share of a copy does not depend on n: the bits of a partial block do not matter, and the bits of a whole
+    // block must not depend on n.
     const int rows_per_copy = std::min(rows_at_once, block_rows_) / copies;
     const auto start = arithmetic_ == Arithmetic::kFloat64 ? launch_accumulate<T, kernels::Float64>
                                                            : launch_accumulate<T, kernels::Float32>;
@@ -207,7 +207,7 @@ void DeviceMoments::fold_buffer(Stream stream) {
   for (; pending_ - done >= block_rows_; done += block_rows_) {
     fold(buffer_.data() + done * length, length, block_rows_, folded_ + done, {scatter_.data(), sums_.data()}, stream);
   }
-  // At most block_rows_ - 1 rows are left: they do not overlap their new place.
+  // At most block_rows_ - 1 rows are left, which do not overlap their new place.
   if (done > 0 && pending_ > done) {
     copy_on_device(buffer_.data(), buffer_.data() + done * length,
                    static_cast<std::size_t>((pending_ - done) * length) * sizeof(float), stream);
@@ -288,12 +288,12 @@ void DeviceMoments::merge(DeviceMoments& other) {
   other.last_.wait_on(own);
   DeviceRows rows{other.buffer_.data(), DType::kFloat32, other.pending_, static_cast<std::int64_t>(row_length()), 1};
   DeviceArray<float> copy;
-  if (is_self && rows.n > 0) {  // adding them moves them about in the buffer
+  if (is_self && rows.n > 0) {  // adding the rows moves them within the buffer
     copy = DeviceArray<float>(static_cast<std::size_t>(rows.n) * row_length(), own);
     copy_on_device(copy.data(), rows.data, copy.size() * sizeof(float), own);
     rows.data = copy.data();
   }
-  // Whatever fails: both objects' later work comes after what was launched before.
+  // After any failure, the later work of both objects comes after the work that was launched before.
   const auto end_both = [&] {
     end(own);
     other.end(own);
@@ -314,10 +314,10 @@ void DeviceMoments::add_sums(const DeviceMoments& other, Stream stream) {
   const auto panels = static_cast<unsigned>(2 * squares);
   const auto length = static_cast<int>(row_length());
   const auto n = static_cast<double>(other.folded_);
-  if (folded_ == 0) {  // S and s are zeros, about any shift
+  if (folded_ == 0) {  // S and s are zero about any shift
     copy_on_device(shift_.data(), other.shift_.data(), shift_.size() * sizeof(float), stream);
   }
-  // First what reads the other's s, which may be this object's.
+  // The kernels that read the other's s come first, because it may be this object's s.
   launch(kernels::add_scatter, dim3(panels, panels, copies), dim3(kThreads), 0, stream, other.scatter_.data(),
          other.sums_.data(), other.shift_.data(), n, shift_.data(), scatter_.data());
   launch(kernels::add_sums, dim3(blocks_for(length), copies), dim3(kThreads), 0, stream, other.sums_.data(),
@@ -449,7 +449,7 @@ void DeviceMoments::load_sums(const Moments& moments) {
     shift[j] = static_cast<float>(mean[j]);
     sums[j] = n * (mean[j] - shift[j]);
   }
-  // The lower triangle is all that is read of S.
+  // Only the lower triangle of S is read.
   std::vector<double> scatter(tiles_of(squares_of(d_)) * kernels::kTileSize);
   for (int row = 0; row < d_; ++row) {
     for (int column = 0; column <= row; ++column) {
@@ -464,7 +464,7 @@ void DeviceMoments::load_sums(const Moments& moments) {
   const Stream own = own_.get();
   begin(own);
   copy_to_device(shift_.data(), shift.data(), shift.size() * sizeof(float), own);
-  copy_to_device(sums_.data(), sums.data(), sums.size() * sizeof(double), own);  // of copy 0; the others are zeros
+  copy_to_device(sums_.data(), sums.data(), sums.size() * sizeof(double), own);  // copy 0; the others are zero
   copy_to_device(scatter_.data(), scatter.data(), scatter.size() * sizeof(double), own);
   end(own);
   synchronize(own);

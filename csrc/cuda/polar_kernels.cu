@@ -8,7 +8,7 @@
 namespace fastfid::cuda {
 namespace {
 
-// 32 bits: a division of 64 takes ten times as long. The caller keeps every matrix below 2^31 elements.
+// 32 bits, because a division of 64 bits takes ten times as long. The caller keeps every matrix below 2^31 elements.
 using Index = unsigned;
 
 // --- Triangles -----------------------------------------------------------------------------------------------------
@@ -20,7 +20,7 @@ constexpr unsigned kTileStride = kTile + 1;  // in shared memory: no bank confli
 template <class T>
 constexpr std::size_t kTileBytes = kTile * kTileStride * sizeof(T);
 
-// The first row and column of a block's tile. Tiles below the diagonal have nothing to do.
+// The first row and column of a block's tile. Blocks of tiles below the diagonal do nothing.
 struct Place {
   Index i0;
   Index j0;
@@ -28,7 +28,7 @@ struct Place {
 
 __device__ Place tile_place() { return {blockIdx.y * kTile, blockIdx.x * kTile}; }
 
-// c = value(i, j) at (i, j) and (j, i).
+// Sets c to value(i, j) at (i, j) and (j, i).
 template <class T, class Value>
 __global__ void both_triangles(Index n, Value value, T* c) {
   const Place place = tile_place();
@@ -52,7 +52,7 @@ __global__ void both_triangles(Index n, Value value, T* c) {
   }
 }
 
-// out(i, j, s(i, j), s(j, i)) for every j >= i.
+// Calls out(i, j, s(i, j), s(j, i)) for every j >= i.
 template <class Out>
 __global__ void symmetric_pairs(Index n, const double* s, Out out) {
   const Place place = tile_place();
@@ -160,13 +160,13 @@ struct Convert {
 
 // --- Sums ----------------------------------------------------------------------------------------------------------
 
-// Two kernels: blocks that each add a fixed set of elements in a fixed order, then one block for the rest. How many
-// depends on the number of elements, not on the device.
+// A sum takes two kernels. In the first kernel each block adds a fixed set of elements in a fixed order; in the second
+// kernel one block adds the results. The number of blocks depends on the number of elements, not on the device.
 constexpr unsigned kMostBlocks = 512;
 constexpr unsigned kLeastPerThread = 8;
 constexpr unsigned kMostTerms = 5;
 
-// Combines all threads' values, K of them each, in a tree; the first thread has the result.
+// Combines the values of all threads, K values each, in a tree. The first thread has the result.
 template <unsigned K, class Terms>
 __device__ void combine_block(double (&value)[K]) {
   double* const shared = reinterpret_cast<double*>(shared_memory());  // (K, kThreads)
@@ -180,7 +180,7 @@ __device__ void combine_block(double (&value)[K]) {
       }
     }
   }
-  for (unsigned k = 0; k < K; ++k) value[k] = shared[k * kThreads];  // of use to the first thread alone
+  for (unsigned k = 0; k < K; ++k) value[k] = shared[k * kThreads];  // used by the first thread only
 }
 
 template <class Terms>
@@ -207,7 +207,7 @@ __global__ void total_sums(Terms terms, const double* partial, unsigned blocks) 
   if (threadIdx.x == 0) terms.store(value);
 }
 
-// fmax drops a NaN; a maximum here keeps it.
+// fmax drops a NaN; this maximum keeps it.
 __device__ double larger(double a, double b) { return a != a || a > b ? a : b; }
 
 struct Added {
@@ -222,7 +222,7 @@ struct Norm : Added {
   __device__ void store(const double* value) const { *norm = sqrt(value[0]); }
 };
 
-// Of a symmetric matrix given by its upper triangle.
+// The sum for a symmetric matrix that is given by its upper triangle.
 template <class T>
 struct FirstScale : Added {
   static constexpr unsigned kCount = 1;
@@ -275,7 +275,7 @@ struct MeasureTrial : Added {
   const double* m;
   const double* wc;
   PolarScalars* scalars;
-  // The n^2 elements of C are among the first of the m n of the others, m >= n.
+  // C has n^2 elements, and the other matrices have m n elements, m >= n. The first n^2 indices serve C too.
   __device__ void add(Index at, double* value) const {
     if (at < n * n && at % n >= at / n) value[0] += c[at] * c[at];
     value[1] += w[at] * w[at];
@@ -301,7 +301,7 @@ struct Facts {
     const double here = s[at];
     if (i == j) value[0] += here;
     value[1] = larger(value[1], fabs(here));
-    // Neighbouring threads read neighbouring columns of the mirror image: slow, but in the L2 cache and once.
+    // Neighbouring threads read different rows of the mirror image: slow, but from the L2 cache and only once.
     if (j > i) value[2] = larger(value[2], fabs(here - s[j * n + i]));
   }
   __device__ void store(const double* value) const { *facts = {value[0], value[1], value[2]}; }
@@ -331,12 +331,13 @@ struct CheckFactor : Added {
 
 // --- Column by column ----------------------------------------------------------------------------------------------
 
-// A block of (kTile, kTileRows) threads has kTile columns; neighbouring threads read neighbouring columns.
+// A block of (kTile, kTileRows) threads handles kTile columns; neighbouring threads read neighbouring columns.
 constexpr std::size_t kColumnBytes = kTileRows * kTile * sizeof(double);
 
 __device__ Index own_column() { return blockIdx.x * kTile + threadIdx.x; }
 
-// The sum of value(i), i < n, for the column of each thread; all threads of the block call it. The order is fixed.
+// The sum of value(i), i < n, for the column of each thread. All threads of the block must call it. The order of the
+// sum is fixed.
 template <class Value>
 __device__ double column_sum(Index n, bool has_column, Value value) {
   double* const shared = reinterpret_cast<double*>(shared_memory());  // (kTileRows, kTile)
@@ -348,7 +349,7 @@ __device__ double column_sum(Index n, bool has_column, Value value) {
   __syncthreads();
   double total = 0;
   for (unsigned r = 0; r < kTileRows; ++r) total += shared[r * kTile + threadIdx.x];
-  __syncthreads();  // all have read it before the next sum overwrites it
+  __syncthreads();  // all threads have read it before the next sum overwrites it
   return total;
 }
 
@@ -357,7 +358,7 @@ __global__ void centre_columns(const float* x, Index stride, Index n, Index d, d
   const bool has_column = j < d;
   const auto element = [&](Index i) { return static_cast<double>(x[i * stride + j]); };
   const double first = column_sum(n, has_column, element) / n;
-  // The mean of what is left is the rounding error of the first.
+  // The mean of the differences is the rounding error of the first mean.
   const double rest = column_sum(n, has_column, [&](Index i) { return element(i) - first; }) / n;
   if (!has_column) return;
   for (Index i = threadIdx.y; i < n; i += kTileRows) f[i * d + j] = element(i) - first - rest;

@@ -16,9 +16,10 @@ constexpr unsigned kThreads = 256;
 constexpr unsigned kBlocksPerMultiprocessor = 5;  // at most 48 registers; with 40 the compiler spills
 constexpr unsigned kWord = 16;                    // bytes of a 128-bit load or store
 
-// Input pixels of a segment, where one output pixel does not need more: 24 KiB of sums.
+// Input pixels of a segment, unless one output pixel needs more: 24 KiB of sums.
 constexpr std::ptrdiff_t kSpan = 2048;
-// What every device of compute capability 8.0 and newer gives a block, less what it keeps for itself.
+// The shared memory that every device of compute capability 8.0 and newer gives a block, minus the part that the device
+// reserves.
 constexpr std::size_t kMostSharedBytes = 96 << 10;
 
 constexpr std::size_t round_up(std::size_t x, std::size_t step) { return (x + step - 1) / step * step; }
@@ -35,8 +36,8 @@ struct Channels {
   float blue;
 };
 
-// Everything a block needs to know. Shared memory: sums (planes, sum_pitch) float, output (3, out_pitch) T, then two
-// buffers, or one, of (group, planes) staged rows of stage_pitch bytes.
+// All parameters of a block. Shared memory: sums (planes, sum_pitch) float, output (3, out_pitch) T, then two buffers,
+// or one, of (group, planes) staged rows of stage_pitch bytes.
 template <class T>
 struct Job {
   const std::uint8_t* images;
@@ -49,7 +50,7 @@ struct Job {
   AxisTable horizontal;
   const std::int32_t* segments;
   unsigned segment_count;
-  unsigned height;  // of the output
+  unsigned height;  // height of the output
   unsigned width;
   unsigned sum_pitch;    // floats
   unsigned out_pitch;    // elements
@@ -70,7 +71,7 @@ __device__ float of_channel(const Channels& values, unsigned channel) {
   return channel == 0 ? values.red : channel == 1 ? values.green : values.blue;
 }
 
-// Exact: 2^23 + byte has the byte as its last bits.
+// Exact, because the last bits of 2^23 + byte are the byte.
 __device__ float byte_to_float(unsigned byte) { return __uint_as_float(0x4b000000U | byte) - 8388608.0F; }
 
 __device__ unsigned misalignment(const void* address) {
@@ -85,10 +86,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) resample(J
   const unsigned y = blockIdx.x / job.segment_count;
   const unsigned segment = blockIdx.x % job.segment_count;
   const unsigned x0 = static_cast<unsigned>(job.segments[segment]);
-  const unsigned count = static_cast<unsigned>(job.segments[segment + 1]) - x0;  // of output pixels
+  const unsigned count = static_cast<unsigned>(job.segments[segment + 1]) - x0;  // number of output pixels
   const unsigned in0 = static_cast<unsigned>(job.horizontal.first[x0]);
   const unsigned in1 = static_cast<unsigned>(job.horizontal.first[x0 + count - 1]) + job.horizontal.taps;
-  const unsigned length = (in1 - in0) * kChannels;  // bytes of a staged row that count
+  const unsigned length = (in1 - in0) * kChannels;  // number of bytes of a staged row that are used
 
   float* const sums = reinterpret_cast<float*>(shared_memory());
   T* const finished = reinterpret_cast<T*>(sums + kPlanes * job.sum_pitch);
@@ -103,8 +104,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) resample(J
     return corner + static_cast<std::ptrdiff_t>(tap) * job.stride_y + static_cast<std::ptrdiff_t>(plane) * job.stride_c;
   };
 
-  // Copies the rows of taps [tap, tap + group) as whole aligned words: the first and last ones bring neighbouring bytes
-  // along. Only words that would reach beyond the images go byte by byte.
+  // Copies the rows of taps [tap, tap + group) as whole aligned words. The first and last words include neighbouring
+  // bytes. Only words that would reach beyond the images are copied byte by byte.
   const unsigned words = job.stage_pitch / kWord;
   const auto stage_rows = [&](unsigned tap, std::uint8_t* buffer) {
     const unsigned rows = std::min(job.group, job.vertical.taps - tap) * kPlanes;
@@ -158,7 +159,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) resample(J
         const float b = __fmul_rn(weight, byte_to_float(bytes >> 8 & 0xff));
         const float c = __fmul_rn(weight, byte_to_float(bytes >> 16 & 0xff));
         const float d = __fmul_rn(weight, byte_to_float(bytes >> 24));
-        // 0 + the first product is that product, or 0 for -0: only where an offset is 0 can the sign of a zero show.
+        // 0 + the first product is this product, or 0 where the product is -0. The sign of a zero is visible only where
+        // an offset is 0.
         sum = make_float4(__fadd_rn(sum.x, a), __fadd_rn(sum.y, b), __fadd_rn(sum.z, c), __fadd_rn(sum.w, d));
       }
       *place = sum;
@@ -166,7 +168,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) resample(J
     __syncthreads();
   }
 
-  // Horizontal sums, limits, scale. An element goes where it has the place in its 128-bit word that it has in `out`.
+  // Horizontal sums, limits, scale. An element is stored at the position within a 128-bit word that it has in `out`.
   T* const out = job.out + (static_cast<std::size_t>(blockIdx.y) * 3 * job.height + y) * job.width + x0;
   const std::size_t out_plane = static_cast<std::size_t>(job.height) * job.width;
   const auto phase = [&](unsigned channel) {
@@ -222,7 +224,7 @@ Layout layout(std::size_t span, std::size_t longest, std::size_t taps, std::size
   Layout out{};
   out.sum_pitch = static_cast<unsigned>(round_up(length, 4));
   out.out_pitch = static_cast<unsigned>(round_up(longest + per_word - 1, per_word));
-  // 15 bytes before the row, 3 up to a whole quad, and the second word that a quad reads.
+  // 15 bytes before the row, 3 bytes up to a whole quad, and 4 bytes for the second word that a quad reads.
   out.stage_pitch = static_cast<unsigned>(round_up(length + 15 + 3 + 4, kWord));
   for (std::size_t group = std::min<std::size_t>(taps, 4); group >= 1; --group) {
     const std::size_t buffers = taps > group ? 2 : 1;
@@ -278,7 +280,7 @@ const Preprocessor::Table& Preprocessor::table(std::ptrdiff_t from, std::ptrdiff
   upload(out.first, taps.first);
   upload(out.weights, taps.weights);
   upload(out.segments, segments);
-  synchronize(own_.get());  // from now on any stream may read them, and the sources may go
+  synchronize(own_.get());  // from now on any stream may read the tables, and the sources may be freed
   return tables_.emplace(std::pair{from, to}, std::move(out)).first->second;
 }
 
@@ -293,7 +295,7 @@ void Preprocessor::run_as(const ImageBatch& images, T* out, Stream stream) {
                               static_cast<std::size_t>(vertical.taps), planes, sizeof(T));
   FASTFID_EXPECT(shape.bytes <= kMostSharedBytes, InvalidArgument, "images: a width of ", images.width,
                  " pixels is more than the GPU kernel can resize; preprocess them on the CPU");
-  // The extent of the batch, for any signs of the strides.
+  // The address range of the batch, for strides of any sign.
   const std::uint8_t* begin = images.data;
   const std::uint8_t* end = images.data + images.width * (images.is_interleaved ? 3 : 1);
   const auto extend = [&](std::ptrdiff_t count, std::ptrdiff_t stride) {
@@ -304,7 +306,7 @@ void Preprocessor::run_as(const ImageBatch& images, T* out, Stream stream) {
   if (!images.is_interleaved) extend(3, images.stride_c);
 
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  constexpr std::ptrdiff_t kMostImages = 65535;  // of a grid
+  constexpr std::ptrdiff_t kMostImages = 65535;  // largest size of a grid
   for (std::ptrdiff_t first = 0; first < images.n; first += kMostImages) {
     const std::ptrdiff_t n = std::min(kMostImages, images.n - first);
     const Job<T> job{

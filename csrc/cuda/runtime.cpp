@@ -14,13 +14,13 @@ namespace {
 
 constexpr int kMinimumMajor = 8;  // cp.async and float64 tensor cores
 
-// What the pool of a device keeps of freed memory. CUDA's default is to give all of it back whenever a stream is
-// synchronised, and to map it anew at the next allocation, which takes longer than the kernels between. A trace at
-// d = 2048 needs 0.3 GiB.
+// The freed memory that the pool of a device keeps. By default CUDA returns all freed memory whenever a stream is
+// synchronised, and maps memory again at the next allocation, which takes longer than the kernels in between. A trace
+// at d = 2048 needs 0.3 GiB.
 constexpr std::uint64_t kKeptBytes = std::uint64_t{1} << 30;
 
-// Our own pool of the device: the default one belongs to everybody, and its settings are not ours to change. It is
-// never destroyed: the driver may be gone before us.
+// This library's own pool of the device. The default pool is shared with all other code in the process, so this library
+// must not change its settings. The pool is never destroyed, because the driver may be unloaded earlier.
 cudaMemPool_t memory_pool(int device) {
   static std::mutex mutex;
   static auto* const pools = new std::map<int, cudaMemPool_t>;
@@ -28,7 +28,7 @@ cudaMemPool_t memory_pool(int device) {
   const auto found = pools->find(device);
   if (found != pools->end()) return found->second;
   cudaMemPoolProps properties{};
-  properties.allocType = cudaMemAllocationTypePinned;  // the only kind there is; it is device memory
+  properties.allocType = cudaMemAllocationTypePinned;  // the only kind that exists; it is device memory
   properties.handleTypes = cudaMemHandleTypeNone;
   properties.location.type = cudaMemLocationTypeDevice;
   properties.location.id = device;
@@ -44,7 +44,7 @@ cudaMemPool_t memory_pool(int device) {
 
 void check(cudaError_t code, const char* call) {
   if (code == cudaSuccess) return;
-  cudaGetLastError();  // an error that is no broken device must not be reported again by the next call
+  cudaGetLastError();  // unless the device is broken, the next call must not report this error again
   // "cudaFunction(arguments)" -> "cudaFunction"
   const std::string name(call, std::strcspn(call, "("));
   throw DeviceError(message(name, " failed: ", cudaGetErrorName(code), " (", cudaGetErrorString(code), ")"));
@@ -79,7 +79,7 @@ void expect_device(int device) {
 
 DeviceProperties device_properties(int device) {
   expect_device(device);
-  // Asking CUDA takes up to a millisecond, and a call of ours may ask every time.
+  // Asking CUDA takes up to a millisecond, and a function of this library may ask at every call.
   static std::mutex mutex;
   static auto* const known = new std::map<int, DeviceProperties>;
   const std::lock_guard lock(mutex);
@@ -125,7 +125,7 @@ void DeviceBytes::reset() noexcept {
     const DeviceGuard guard(stream_.device);
     cudaFreeAsync(data_, stream_.handle);
   } catch (const std::exception&) {
-    // An error here is one of earlier work, or the end of the process: there is nobody to tell.
+    // An error here comes from earlier work or from the end of the process, and cannot be reported.
   }
   data_ = nullptr;
   bytes_ = 0;
@@ -156,7 +156,7 @@ Event::~Event() {
 }
 
 void Event::record(Stream stream) {
-  const DeviceGuard guard(device_);  // the default streams mean those of the current device
+  const DeviceGuard guard(device_);  // the default streams are those of the current device
   FASTFID_CUDA_CHECK(cudaEventRecord(event_, stream.handle));
 }
 
@@ -186,7 +186,7 @@ double Event::elapsed_ms(const Event& start) const {
 
 Graph::Graph(Stream stream, const std::function<void()>& work) : stream_(stream) {
   const DeviceGuard guard(stream.device);
-  // Other threads may allocate and wait meanwhile, a training loop, say.
+  // Other threads, for example a training loop, may allocate and wait during the capture.
   FASTFID_CUDA_CHECK(cudaStreamBeginCapture(stream.handle, cudaStreamCaptureModeThreadLocal));
   cudaGraph_t graph = nullptr;
   try {
@@ -204,7 +204,7 @@ Graph::Graph(Stream stream, const std::function<void()>& work) : stream_(stream)
 }
 
 Graph::~Graph() {
-  // One that is running is freed when it is done.
+  // CUDA frees a running graph when it is done.
   if (executable_ != nullptr) cudaGraphExecDestroy(executable_);
 }
 
