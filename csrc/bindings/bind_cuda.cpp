@@ -1,4 +1,5 @@
-// What runs on a CUDA device; where it was not built, names that say so.
+// The functions and classes that run on a CUDA device. In builds without CUDA, their names exist and report that CUDA
+// was not built.
 #include <pybind11/pybind11.h>
 
 #include <memory>
@@ -27,10 +28,10 @@ namespace {
 constexpr char kDeviceMomentsDoc[] =
     R"(Number, mean and covariance of a stream of feature rows that are on a CUDA device.
 
-What `Moments` does on the CPU, without the rows ever visiting the host. Sums are in float64; the result is
-the same, bit for bit, however the rows were split into calls of `update` and whichever streams they came on; parts that
-are merged agree with one pass to rounding. While n <= d the rows themselves are kept. On the device: 4 max(d, 2048) d
-bytes, then 4 d^2 more.
+The counterpart of `Moments` on a device: the rows are never copied to the host. Sums are in float64. The result is the
+same, bit for bit, for every split of the rows into calls of `update` and for any streams. Merged objects agree with one
+pass to rounding. While n <= d the rows themselves are kept. Memory on the device: 4 max(d, 2048) d bytes, then 4 d^2
+bytes more.
 
 Parameters
 ----------
@@ -42,7 +43,7 @@ device : int, optional
 Raises
 ------
 ValueError
-    If d is none of these.
+    If d is out of range.
 BackendUnavailable
     If fastfid was built without CUDA, or there is no such device.
 
@@ -70,7 +71,7 @@ Arithmetic parse_arithmetic(const std::string& name) {
 void bind_device_moments(py::module_& module) {
   py::options options;
   options.disable_function_signatures();
-  // Of this module alone: the tests load an emulation of it beside.
+  // Local to this module, because the tests load an emulation of the class beside it.
   py::class_<TensorMoments>(module, "DeviceMoments", py::module_local(), kDeviceMomentsDoc)
       .def(py::init([](int d, int device) { return std::make_unique<TensorMoments>(d, device, Arithmetic::kFloat64); }),
            py::arg("d"), py::kw_only(), py::arg("device") = 0)
@@ -87,8 +88,8 @@ void bind_device_moments(py::module_& module) {
 Parameters
 ----------
 x : tensor
-    (n, d), float32, float16 or bfloat16, on the object's device, any strides; from torch, CuPy, JAX or whatever speaks
-    DLPack. Not modified; kept until the device has read it.
+    (n, d), float32, float16 or bfloat16, on the object's device, any strides; from torch, CuPy, JAX or another
+    library with DLPack. Not modified; kept until the device has read it.
 stream : int, optional
     The CUDA stream to work on (cudaStream_t as a number). Default: the current stream of torch or CuPy for their
     tensors, the legacy default stream for others.
@@ -96,27 +97,27 @@ stream : int, optional
 Raises
 ------
 TypeError
-    If x is no such tensor.
+    If x is not such a tensor.
 ValueError
-    If it has another number of features, or is elsewhere.
+    If x has another number of features, or is on another device.
 DeviceError
-    If the device's memory is exhausted; nothing has been added then.
+    If the device's memory is exhausted; then no row has been added.
 
 Notes
 -----
-A NaN or an infinity cannot be seen without waiting: the next call that returns numbers raises NumericalError.
+A NaN or an infinity cannot be seen without waiting. The next call that returns numbers raises NumericalError.
 )")
       .def(
           "merge",
           [](TensorMoments& self, TensorMoments& other) {
-            // Launches only, as in update; both objects are kept alive by the caller.
+            // Safe: the call only launches work, as update does, and the caller keeps both objects alive.
             const WithoutGil guard;
             self.get().merge(other.get());
           },
           py::arg("other"),
-          R"(Add everything that `other` has seen, after what this object has. The host does not wait for the device.
+          R"(Add all rows that `other` has seen, after the rows of this object. The host does not wait for the device.
 
-While the sum is <= d the rows are appended.
+While the sum of both n is <= d, the rows are appended.
 
 Parameters
 ----------
@@ -128,31 +129,31 @@ Raises
 ValueError
     If d or the devices differ, or there would be more than 2^62 rows in all.
 DeviceError
-    If the device's memory is exhausted; nothing has been added then.
+    If the device's memory is exhausted; then no row has been added.
 )")
       .def(
           "to_host",
           [](TensorMoments& self) {
             std::unique_ptr<Moments> moments;
             {
-              // Waits for the device. The object has its own lock; no Python object is touched.
+              // Safe: the call waits for the device, the object has its own lock, and no Python object is touched.
               const WithoutGil guard;
               moments = self.get().to_host();
             }
             self.give_back();
             return moments;
           },
-          R"(Wait for the device and return the same moments on the CPU.
+          R"(Wait for the device and return these moments on the CPU.
 
 Returns
 -------
 Moments
-    A new object: with the rows while n <= d, else with n, mean and scatter.
+    A new object, with the rows while n <= d, and otherwise with n, mean and scatter.
 
 Raises
 ------
 NumericalError
-    If a row had NaN or infinity; the message names it. `reset` starts anew.
+    If a row had NaN or infinity; the message names the row. `reset` starts anew.
 )")
       .def(
           "state",
@@ -170,12 +171,12 @@ NumericalError
 Returns
 -------
 dict
-    As of :meth:`Moments.state`: `Moments.from_state` goes on from it on the CPU.
+    A dict like that of :meth:`Moments.state`. `Moments.from_state` continues from it on the CPU.
 
 Raises
 ------
 NumericalError
-    If a row had NaN or infinity; the message names it.
+    If a row had NaN or infinity; the message names the row.
 )")
       .def_static(
           "from_state",
@@ -184,22 +185,23 @@ NumericalError
             return without_gil([&] { return std::make_unique<TensorMoments>(*moments, device); });
           },
           py::arg("state"), py::kw_only(), py::arg("device") = 0,
-          R"(Make an object on a device from what `state`, or that of a `Moments`, returned. Waits for the device.
+          R"(Make an object on a device from the state of a `DeviceMoments` or of a `Moments`. Waits for the device.
 
-While n <= d, it goes on bit for bit. Beyond that numbers agree with those of an uninterrupted stream to rounding (1e-12
-of the largest), their last bits need not.
+While n <= d, the object continues bit for bit. For n > d, numbers agree with those of an uninterrupted stream to
+rounding (1e-12 of the largest); the last bits may differ.
 
 Parameters
 ----------
 state : dict
-    As `state` returns it, without groups. Its rows, if it has them, are float32.
+    As `state` returns it, without groups. Rows in the state must be float32.
 device : int, optional
     Number of the CUDA device.
 
 Raises
 ------
 TypeError, ValueError, NumericalError
-    As `Moments.from_state` does. ValueError too for groups, for float64 rows while n <= d, and for a mean beyond float32.
+    As `Moments.from_state` raises them. Also ValueError for groups, for float64 rows while n <= d, and for a mean
+    beyond float32.
 BackendUnavailable
     If fastfid was built without CUDA, or there is no such device.
 DeviceError
@@ -229,12 +231,12 @@ DeviceError
       .def_property_readonly(
           "_arithmetic",
           [](TensorMoments& self) { return self.get().arithmetic() == Arithmetic::kFloat64 ? "float64" : "float32"; },
-          "How products are summed: 'float64' or 'float32'.");
+          "The arithmetic of the sums: 'float64' or 'float32'.");
 }
 
 #else
 
-// There are none, but the class is there, to ask whether something is one.
+// This build makes no such objects, but the class exists for isinstance().
 class DeviceMoments {};
 
 void bind_device_moments(py::module_& module) {
@@ -255,7 +257,7 @@ TensorMoments::~TensorMoments() {
     try {
       event.synchronize();
     } catch (const DeviceError&) {
-      // The device is broken: it reads nothing any more.
+      // The device is broken and reads no memory any more.
     }
   }
 }
@@ -273,12 +275,12 @@ void TensorMoments::update(const py::object& x, std::optional<std::uintptr_t> st
   cuda::Event read(moments_->device());
   std::exception_ptr failure;
   {
-    // Launches only; the object has its own lock, which is never held while the GIL is taken.
+    // Safe: the call only launches work. The object has its own lock, which is never held while the GIL is taken.
     const WithoutGil guard;
     try {
       moments_->update(rows, on);
     } catch (...) {
-      failure = std::current_exception();  // what was launched before it may be reading the tensor
+      failure = std::current_exception();  // work that was launched before the failure may be reading the tensor
     }
     read.record(on);
   }
@@ -289,7 +291,8 @@ void TensorMoments::update(const py::object& x, std::optional<std::uintptr_t> st
 
 void TensorMoments::give_back() {
   while (!in_flight_.empty() && in_flight_.front().first.is_done()) {
-    // Out of the queue before it is dropped: its deleter may be Python, which may hand the GIL to another update.
+    // The tensor leaves the queue before it is dropped: its deleter may be Python code, which may give the GIL to
+    // another update.
     const auto done = std::move(in_flight_.front());
     in_flight_.pop_front();
   }

@@ -71,8 +71,8 @@ void run(cuda::Preprocessor& self, py::handle images, py::handle out, bool chann
   FASTFID_EXPECT(to.shape == expected && to.is_contiguous(), InvalidArgument, "out: expected a contiguous tensor (",
                  batch.n, ", 3, ", height, ", ", width, "), got ", to.describe());
   const cuda::Stream on{self.device(), reinterpret_cast<CUstream_st*>(stream)};
-  // Safe: `from` and `to` keep the memory alive until the kernel is on the stream, what comes later is the caller's
-  // business; no Python object is touched.
+  // Safe: `from` and `to` keep the memory alive until the kernel is on the stream; after that the caller is
+  // responsible. No Python object is touched.
   const WithoutGil guard;
   if (is_half) {
     self.run(batch, static_cast<std::uint16_t*>(to.data), on);
@@ -84,9 +84,9 @@ void run(cuda::Preprocessor& self, py::handle images, py::handle out, bool chann
 }  // namespace
 
 void bind_cuda_image(py::module_& module) {
-  // Known to this module alone: the tests load another, with the same class on the emulation.
+  // Local to this module, because the tests load another module, with this class on the emulation.
   py::class_<cuda::Preprocessor>(module, "CudaPreprocessor", py::module_local(), R"(
-`preprocess` on a CUDA device: float32 results are those of the CPU, bit for bit.
+`preprocess` on a CUDA device. Float32 results have the bits of the CPU's results.
 
 Parameters
 ----------
@@ -97,36 +97,36 @@ device : int
 Raises
 ------
 BackendUnavailable
-    There is no such device.
+    If there is no such device.
 )")
       .def(py::init<image::InputSpec, int>(), py::arg("spec"), py::arg("device"))
       .def("run", &run, py::arg("images"), py::arg("out"), py::kw_only(), py::arg("channels_last"), py::arg("stream"),
            py::arg("start") = py::none(),
-           R"(Enqueue the network's input for images. Waits only when a side length is new to this object.
+           R"(Enqueue the network's input for images. The host waits only when a side length is new to this object.
 
 Parameters
 ----------
 images : uint8 tensor (n, h, w, 3), or (n, 3, h, w) with channels_last=False
-    On the object's device, through DLPack; the pixels of a row side by side, in either memory order. Not modified. Its
-    memory must stay until the stream has read it.
+    On the object's device, through DLPack. The pixels of a row must be adjacent, in either memory order. Not modified.
+    The memory must stay valid until the stream has read it.
 out : float32 or float16 tensor (m, 3, H, W)
-    Contiguous, on the same device; H, W: the size in the spec, or the images'. Filled.
+    Contiguous, on the object's device; receives the result. H, W: the size in the spec, or the size of the images.
 channels_last : bool
-    Which axis of `images` the channels are.
+    True if the channels are the last axis of `images`, False if they are the second.
 stream : int
     cudaStream_t as a number.
 start : int, optional
-    Take m images from this one on. Default: all images, m = n.
+    The index of the first of the m images. Default: all images, m = n.
 
 Raises
 ------
 TypeError
-    Another dtype or rank.
+    For another dtype or rank.
 ValueError
-    Another shape, order or device; too few images; a side of 0 or above 1048576, one that the kernel cannot hold (above
-    some 400,000), one that is too small for the network.
+    For another shape, order or device; for too few images; for a side of 0 or above 1048576, a side that the kernel
+    cannot hold (above some 400,000), or a side that is too small for the network.
 DeviceError
-    A CUDA call failed.
+    If a CUDA call failed.
 )")
       .def(
           "output_size",

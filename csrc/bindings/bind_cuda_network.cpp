@@ -1,4 +1,5 @@
-// What the network needs of a CUDA device beside ONNX Runtime: a stream, buffers at fixed addresses, the spatial mean.
+// The parts of a CUDA device that the network needs in addition to ONNX Runtime: a stream, buffers at fixed addresses,
+// and the spatial mean.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -23,8 +24,8 @@ namespace py = pybind11;
 namespace fastfid::bindings {
 namespace {
 
-// A stream of its own and the events that tie it to others, whose handles come as numbers (0 and 1: the legacy default
-// stream).
+// A stream of its own, and events that order it with other streams. The handles of other streams are numbers (0 and 1:
+// the legacy default stream).
 class CudaStream {
  public:
   explicit CudaStream(int device) : device_(checked(device)), stream_(device), joint_(device) {}
@@ -33,12 +34,12 @@ class CudaStream {
   int device() const { return device_; }
   std::uintptr_t handle() const { return reinterpret_cast<std::uintptr_t>(get().handle); }
 
-  // What is given to this stream from now on waits for what `other` has been given so far.
+  // Later work on this stream waits for all work that was enqueued on `other` so far.
   void wait_for(std::uintptr_t other) {
     joint_.record({device_, reinterpret_cast<CUstream_st*>(other)});
     joint_.wait_on(get());
   }
-  // The same the other way round.
+  // Later work on `other` waits for all work that was enqueued on this stream so far.
   void hold(std::uintptr_t other) {
     joint_.record(get());
     joint_.wait_on({device_, reinterpret_cast<CUstream_st*>(other)});
@@ -52,10 +53,10 @@ class CudaStream {
 
   int device_;
   cuda::OwnedStream stream_;
-  cuda::Event joint_;  // a wait refers to the record before it, so one event serves all
+  cuda::Event joint_;  // a wait refers to the last record before the wait, so one event is enough
 };
 
-// An array in device memory, C-contiguous, used in the order of one stream. A view (rows) shares the memory.
+// An array in device memory, C-contiguous, used in the order of one stream. A view of some rows shares the memory.
 class CudaArray {
  public:
   CudaArray(std::vector<std::int64_t> shape, const py::dtype& dtype, std::shared_ptr<CudaStream> stream)
@@ -97,10 +98,11 @@ class CudaArray {
         InvalidArgument, "source: expected a C-contiguous array of ", text(dtype_), " ",
         text(py::tuple(py::cast(shape_))), ", got ", describe(source));
     const void* const from = source.data();
-    // Safe without the GIL: `source` is a reference of the caller's, and what is read is not Python's.
+    // Safe without the GIL: the caller holds a reference to `source`, and the memory that is read does not belong to
+    // Python.
     const WithoutGil guard;
     cuda::copy_to_device(data_, from, bytes_, stream_->get());
-    // Pageable memory is read before the copy returns; page-locked memory may be read later.
+    // Pageable memory is read before the copy returns. Page-locked memory may be read later, hence the wait.
     cuda::synchronize(stream_->get());
   }
 
@@ -114,7 +116,7 @@ class CudaArray {
     py::array out(dtype_, shape_);
     void* const to = out.mutable_data();
     {
-      // Safe without the GIL: `out` is not yet known to anyone else.
+      // Safe without the GIL: no other thread knows `out` yet.
       const WithoutGil guard;
       cuda::copy_to_host(to, data_, bytes_, stream_->get());
       cuda::synchronize(stream_->get());
@@ -123,7 +125,7 @@ class CudaArray {
   }
 
   py::capsule dlpack(const py::object& consumer) const {
-    // None stands for the legacy default stream, -1 for a consumer that orders the work itself.
+    // None means the legacy default stream; -1 means a consumer that orders the work itself.
     const auto handle = consumer.is_none() ? std::int64_t{1} : consumer.cast<std::int64_t>();
     if (handle >= 0 && static_cast<std::uintptr_t>(handle) != stream_->handle()) {
       stream_->hold(static_cast<std::uintptr_t>(handle));
@@ -146,7 +148,7 @@ class CudaArray {
     owner->managed.deleter = [](dlpack::ManagedTensor* managed) {
       auto* const exported = static_cast<Export*>(managed->context);
       try {
-        // The consumer may have asked for work on it that is not done yet; on our stream the memory is used anew.
+        // The consumer's unfinished work may still use the memory, which is reused on this object's stream.
         if (exported->consumer >= 0) exported->stream->wait_for(static_cast<std::uintptr_t>(exported->consumer));
       } catch (const std::exception&) {
         // The device is broken or the process ends.
@@ -154,7 +156,7 @@ class CudaArray {
       delete exported;
     };
     py::capsule capsule(&owner->managed, "dltensor", [](PyObject* unused) {
-      // A consumer renames the capsule and deletes the tensor itself.
+      // A consumer renames the capsule and deletes the tensor itself; then there is nothing to do here.
       if (!PyCapsule_IsValid(unused, "dltensor")) return;
       auto* const managed = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(unused, "dltensor"));
       managed->deleter(managed);
@@ -166,9 +168,9 @@ class CudaArray {
  private:
   struct Export {
     dlpack::ManagedTensor managed{};
-    std::int64_t consumer = -1;  // the stream on which it is used
+    std::int64_t consumer = -1;  // the stream on which the consumer uses the memory
     std::vector<std::int64_t> shape;
-    std::shared_ptr<CudaStream> stream;  // outlives the memory, which is freed on it
+    std::shared_ptr<CudaStream> stream;  // outlives the memory, which is freed on this stream
     std::shared_ptr<cuda::DeviceBytes> memory;
   };
 
@@ -176,7 +178,7 @@ class CudaArray {
     return {array.shape(), array.shape() + array.ndim()};
   }
 
-  // Before the memory: it is freed on this stream.
+  // Declared before the memory, which is freed on this stream.
   std::shared_ptr<CudaStream> stream_;
   std::shared_ptr<cuda::DeviceBytes> memory_;
   std::vector<std::int64_t> shape_;
@@ -185,7 +187,7 @@ class CudaArray {
   std::size_t bytes_ = 0;
 };
 
-// A recording on a stream, which it keeps alive.
+// A recording on a stream. The recording keeps the stream alive.
 class CudaGraph {
  public:
   CudaGraph(std::shared_ptr<CudaStream> stream, const py::function& work)
@@ -216,19 +218,19 @@ void spatial_mean_cuda(const CudaArray& map, const CudaArray& out) {
 }  // namespace
 
 void bind_cuda_network(py::module_& module) {
-  py::class_<CudaStream, std::shared_ptr<CudaStream>>(
-      module, "CudaStream", "A CUDA stream of its own on one device. Nothing here but synchronize() waits.")
+  py::class_<CudaStream, std::shared_ptr<CudaStream>>(module, "CudaStream",
+                                                      "A new CUDA stream on one device. Only synchronize() waits.")
       .def(py::init<int>(), py::arg("device"))
       .def_property_readonly("device", &CudaStream::device)
       .def_property_readonly("handle", &CudaStream::handle, "The cudaStream_t, as a number.")
       .def("wait_for", &CudaStream::wait_for, py::arg("other"),
-           "From now on this stream waits for what the stream `other`, of the same device, has been given so far.")
+           "Later work on this stream waits for all work so far on the stream `other` of this device.")
       .def("hold", &CudaStream::hold, py::arg("other"),
-           "From now on the stream `other` waits for what this one has been given so far.")
+           "Later work on the stream `other` waits for all work so far on this stream.")
       .def(
           "synchronize", [](const CudaStream& self) { cuda::synchronize(self.get()); },
-          // Safe without the GIL: it waits for the device and touches nothing of Python's.
-          py::call_guard<WithoutGil>(), "Waits until everything has been done.");
+          // Safe without the GIL: the call waits for the device and touches no Python object.
+          py::call_guard<WithoutGil>(), "Waits until all work on the stream is done.");
 
   py::class_<CudaArray>(module, "CudaArray",
                         "A C-contiguous array in device memory, not initialised, used in the order of one CudaStream. "
@@ -242,7 +244,7 @@ void bind_cuda_network(py::module_& module) {
       .def_property_readonly("stream", &CudaArray::stream)
       .def_property_readonly(
           "data", [](const CudaArray& self) { return reinterpret_cast<std::uintptr_t>(self.data()); },
-          "Address of the first element; valid as long as the array or a view of it.")
+          "Address of the first element; valid as long as the array or a view of it exists.")
       .def_property_readonly("nbytes", &CudaArray::bytes)
       .def("rows", &CudaArray::rows, py::arg("start"), py::arg("stop"), "A view of the rows start to stop - 1.")
       .def("fill_bytes", &CudaArray::fill, py::arg("value"), "Sets every byte; does not wait.")
@@ -250,20 +252,21 @@ void bind_cuda_network(py::module_& module) {
            "Copies a NumPy array of this shape and dtype; waits.")
       .def("copy_on_device", &CudaArray::copy_on_device, py::arg("source"),
            "Copies a CudaArray of this shape, dtype and stream; does not wait.")
-      .def("numpy", &CudaArray::numpy, "A copy as a NumPy array; waits for everything before it in the stream.")
+      .def("numpy", &CudaArray::numpy, "A copy as a NumPy array; waits for all earlier work in the stream.")
       .def("__dlpack__",
            [](const CudaArray& self, const py::kwargs& keywords) {
-             // max_version, dl_device and copy ask for what is the case: an unversioned capsule, no copy, this device.
+             // max_version, dl_device and copy are ignored: the result is always an unversioned capsule on this device,
+             // without a copy.
              return self.dlpack(keywords.contains("stream") ? py::object(keywords["stream"]) : py::none());
            })
       .def("__dlpack_device__",
            [](const CudaArray& self) { return py::make_tuple(dlpack::kCuda, self.stream()->device()); });
 
   py::class_<CudaGraph>(module, "CudaGraph",
-                        "What `work()` gives to a CudaStream from this thread, recorded: nothing of it is done. Arrays "
-                        "that it reads and writes must live as long as it is launched.")
+                        "A recording of the work that `work()` enqueues on a CudaStream from this thread; the work is "
+                        "not executed. Arrays that it reads and writes must live as long as it is launched.")
       .def(py::init<std::shared_ptr<CudaStream>, const py::function&>(), py::arg("stream"), py::arg("work"))
-      .def("launch", &CudaGraph::launch, "Gives all of it to the stream; does not wait.");
+      .def("launch", &CudaGraph::launch, "Enqueues the recorded work on the stream; does not wait.");
 
   module.def("cuda_spatial_mean", &spatial_mean_cuda, py::arg("map"), py::arg("out"),
              "spatial_mean on the device: `map`, CudaArray float32 or float16 (n, c, h, w), into `out`, CudaArray "

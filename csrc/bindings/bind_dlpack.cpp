@@ -1,4 +1,4 @@
-// DLPack import, and a function that shows what came.
+// DLPack import, and a function that describes the imported tensor.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -27,11 +27,12 @@ constexpr char kUsedVersionedName[] = "used_dltensor_versioned";
 constexpr std::uint32_t kMajor = 1;
 constexpr std::uint32_t kMinor = 1;
 
-// Calls __dlpack__ with a version, and again without one where the producer is older than that argument.
+// Calls __dlpack__ with a version, and again without a version where the producer does not know this argument.
 py::object call_dlpack(py::handle object, dlpack::Device device, std::optional<std::uintptr_t> stream) {
 #ifdef FASTFID_WITH_CUDA
-  // torch exports no tensor of another device than the current one. That is the driver's current context, which all
-  // copies of the CUDA runtime in a process share: what is set through ours is what torch sees.
+  // torch exports only tensors of the current device. The current device is the driver's current context, which all
+  // copies of the CUDA runtime in a process share. A device that is set through this library's copy is therefore the
+  // device that torch sees.
   std::optional<cuda::DeviceGuard> guard;
   if (stream && device.id >= 0 && device.id < cuda::device_count()) guard.emplace(device.id);
 #else
@@ -70,7 +71,7 @@ void ImportedTensor::release() noexcept {
 }
 
 std::uintptr_t callers_stream(py::handle tensor, int device) {
-  // Never imported here: who has made a tensor has imported its library.
+  // The library is never imported here: code that made a tensor has imported the tensor's library.
   const py::dict modules = attribute(py::module_::import("sys"), "modules");
   if (modules.contains("torch")) {
     const py::object torch = modules["torch"];
@@ -115,14 +116,14 @@ ImportedTensor import_tensor(py::handle object, const char* argument, std::optio
                  ": expected a tensor on a CUDA device or the CPU, got one on ", dlpack::device_name(device));
   FASTFID_EXPECT(is_cuda ? stream.has_value() : true, InvalidArgument, argument,
                  ": a tensor on a CUDA device needs a stream");
-  // 0 is ambiguous in the protocol and not allowed; it is the legacy default stream, whose number is 1.
+  // 0 is ambiguous in the protocol and not allowed. Here 0 means the legacy default stream, whose number is 1.
   if (stream == std::uintptr_t{0}) stream = std::uintptr_t{1};
   const py::object result = call_dlpack(object, device, is_cuda ? stream : std::nullopt);
   PyObject* const capsule = result.ptr();
 
   ImportedTensor out;
   const dlpack::Tensor* tensor = nullptr;
-  // The tensor is ours from the moment on in which the capsule is renamed: its own destructor does nothing then.
+  // Renaming the capsule transfers the ownership of the tensor: after that the capsule's destructor does nothing.
   if (PyCapsule_IsValid(capsule, kVersionedName)) {
     auto* const managed = static_cast<dlpack::ManagedTensorVersioned*>(PyCapsule_GetPointer(capsule, kVersionedName));
     FASTFID_EXPECT(managed->version.major == kMajor, InvalidArgument, argument, ": expected DLPack ", kMajor,
@@ -160,9 +161,10 @@ void bind_dlpack(py::module_& module) {
         return info;
       },
       py::arg("tensor"), py::kw_only(), py::arg("stream") = py::none(),
-      "What DLPack says of a tensor: device_type and device_id, dtype, shape, strides (in elements), is_contiguous, "
+      "DLPack's description of a tensor: device_type and device_id, dtype, shape, strides (in elements), "
+      "is_contiguous, "
       "data "
-      "(the address, valid as long as the tensor), description.");
+      "(the address, valid as long as the tensor exists), description.");
 }
 
 }  // namespace fastfid::bindings

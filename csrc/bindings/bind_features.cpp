@@ -23,7 +23,7 @@ py::array_t<float> spatial_mean_numpy(const py::object& object) {
   const auto planes = static_cast<std::size_t>(out.size());
   float* const means = out.mutable_data();
   {
-    // Safe without the GIL: `map` is a reference of ours, and `out` is not yet known to anyone else.
+    // Safe without the GIL: this frame holds a reference to `map`, and no other thread knows `out` yet.
     const WithoutGil guard;
     spatial_mean(data, planes, area, means);
   }

@@ -39,7 +39,7 @@ image::View<T> view_of(const py::handle& object, const std::string& name, const 
           array.strides(2)};
 }
 
-// The array that the caller wants the result in.
+// The caller's array for the result.
 py::array expect_place(const py::object& place, const std::vector<py::ssize_t>& shape) {
   constexpr const char* kExpected = "out: expected a writeable, C-contiguous float32 array of the result's shape, got ";
   if (!py::isinstance<py::array_t<float, py::array::c_style>>(place)) {
@@ -53,8 +53,8 @@ py::array expect_place(const py::object& place, const std::vector<py::ssize_t>& 
 }
 
 py::array preprocess(const py::sequence& images, const image::InputSpec& asked, const py::object& place) {
-  const image::InputSpec spec = asked;  // the object may go, or run other code, while the GIL is away
-  // The references, not `images`, keep the pixels alive: another thread may empty the list meanwhile.
+  const image::InputSpec spec = asked;  // a copy: without the GIL, the object may be destroyed or changed
+  // The references, not `images`, keep the pixels alive, because another thread may empty the list in the meantime.
   std::vector<py::object> references;
   std::vector<image::View<std::uint8_t>> views;
   const py::ssize_t count = call_python(PySequence_Size, images.ptr());
@@ -63,16 +63,16 @@ py::array preprocess(const py::sequence& images, const image::InputSpec& asked, 
     references.push_back(object_from_python(PySequence_GetItem, images.ptr(), i));
     views.push_back(view_of<std::uint8_t>(references.back(), message("images[", i, "]"), "a uint8 array (h, w, 3)"));
   }
-  image::check_images(views, spec);  // before memory for the result is asked for
+  image::check_images(views, spec);  // before memory for the result is allocated
   const auto height = spec.resizes() ? spec.height : views[0].height;
   const auto width = spec.resizes() ? spec.width : views[0].width;
   const std::vector<py::ssize_t> shape = {static_cast<py::ssize_t>(views.size()), 3, height, width};
   py::array out = place.is_none() ? py::array(py::array_t<float>(shape)) : expect_place(place, shape);
   auto* const data = static_cast<float*>(out.mutable_data());
   {
-    // Safe without the GIL: `references` and `out` keep every array, and so its memory, alive, and `out` is not yet
-    // known to anyone else or given by the caller to be written to. A thread that writes into an image meanwhile spoils
-    // that image's values and nothing else.
+    // Safe without the GIL: `references` and `out` keep every array and its memory alive. Either no other thread knows
+    // `out` yet, or the caller passed `out` to be written to. A thread that writes into an image in the meantime spoils
+    // only the values of this image.
     const WithoutGil guard;
     image::preprocess(views, spec, data);
   }
@@ -100,7 +100,7 @@ py::array_t<float> resize_as(const py::object& object, py::ssize_t height, py::s
   py::array_t<float> out({height, width, py::ssize_t{3}});
   float* const data = out.mutable_data();
   {
-    // Safe without the GIL: the caller's reference keeps `object` alive, and `out` is not yet known to anyone else.
+    // Safe without the GIL: the caller's reference keeps `object` alive, and no other thread knows `out` yet.
     const WithoutGil guard;
     image::resize(view, height, width, filter, clip, data);
   }
@@ -129,9 +129,9 @@ How a network's input is made from a uint8 image: a resize, then `grey / divisor
 Parameters
 ----------
 name : str
-    The protocol, for messages.
+    The name of the protocol, for messages.
 size : (int, int) or None
-    Height and width of the input; None: images keep their size, which is one for all images of a batch.
+    Height and width of the input. None: images keep their size, and all images of a batch must have one size.
 least : int
     The smallest side that the network takes, where images keep their size.
 filter : str
@@ -139,12 +139,12 @@ filter : str
 clip : bool
     Limit grey levels to [0, 255] after the resize.
 divisor, factor, offset : three floats
-    Of red, green and blue; in float32.
+    For red, green and blue; in float32.
 
 Raises
 ------
 ValueError
-    An unknown filter, a side of 0 or above 1048576, a divisor of 0, a number that is not finite.
+    For an unknown filter, a side of 0 or above 1048576, a divisor of 0, or a number that is not finite.
 )")
       .def(py::init(&make_spec), py::kw_only(), py::arg("name"), py::arg("size"), py::arg("least") = 1,
            py::arg("filter") = "bilinear", py::arg("clip") = false, py::arg("divisor"), py::arg("factor"),
@@ -163,22 +163,22 @@ Parameters
 images : sequence of uint8 array (h, w, 3)
     RGB; any strides, sizes may differ. Also one array (n, h, w, 3). Never modified.
 spec : InputSpec
-    How; `fastfid.protocols` has those in use for the FID.
+    The preprocessing. `fastfid.protocols` has the specs that are used for the FID.
 out : float32 array (n, 3, H, W), optional
-    C-contiguous; where the result goes.
+    C-contiguous; receives the result.
 
 Returns
 -------
 float32 array (n, 3, H, W)
-    H, W: the size in `spec`, or the images' common size. `out` where it is given.
+    H, W: the size in `spec`, or the common size of the images. The array is `out` where `out` is given.
 
 Raises
 ------
 TypeError
-    An image is not a uint8 array of three axes, or `out` is not of its kind.
+    If an image is not a uint8 array of three axes, or `out` is not a C-contiguous float32 array.
 ValueError
-    `out` of another shape or read-only; no images, a last axis that is not 3, a side of 0 or above 1048576; where images
-    keep their size, sizes that differ or are too small for the network.
+    If `out` has another shape or is read-only. Also for no images, a last axis that is not 3, or a side of 0 or above
+    1048576, and, where images keep their size, for sizes that differ or are too small for the network.
 )");
   module.def("resize", &resize, py::arg("image"), py::arg("height"), py::arg("width"), py::arg("filter"), py::kw_only(),
              py::arg("clip") = false,
@@ -204,24 +204,24 @@ float32 array (height, width, 3)
 Raises
 ------
 TypeError
-    `image` is not a uint8 or float32 array of three axes.
+    If `image` is not a uint8 or float32 array of three axes.
 ValueError
-    An unknown filter, a last axis that is not 3, a side of 0 or above 1048576.
+    For an unknown filter, a last axis that is not 3, or a side of 0 or above 1048576.
 )");
   module.def("resize_taps", &resize_taps, py::arg("n_in"), py::arg("n_out"), py::arg("filter"),
-             R"(Weights with which `resize` makes n_out pixels from n_in, along one axis.
+             R"(The weights with which `resize` makes n_out pixels from n_in pixels along one axis.
 
 Returns
 -------
 first : int32 array (n_out,)
-    Where the input pixels of each output pixel begin.
+    The first input pixel of each output pixel.
 weights : float32 array (n_out, taps)
-    Their weights.
+    The weights of the input pixels.
 
 Raises
 ------
 ValueError
-    An unknown filter, or a length that is not 1 to 1048576.
+    For an unknown filter, or a length that is not 1 to 1048576.
 )");
 }
 

@@ -25,7 +25,7 @@ py::tuple kernel_sums_numpy(const py::object& x_object, const py::object& y_obje
   const auto n_x = static_cast<std::size_t>(x.shape(0));
   const auto n_y = static_cast<std::size_t>(y.shape(0));
   const auto d = static_cast<std::size_t>(x.shape(1));
-  // Safe without the GIL: `x` and `y` are references of ours.
+  // Safe without the GIL: this frame holds references to `x` and `y`.
   KernelSums sums = without_gil([&] { return kernel_sums(x_data, n_x, y_data, n_y, d); });
   return py::make_tuple(to_numpy(std::move(sums.of_x), {x.shape(0)}), to_numpy(std::move(sums.of_y), {y.shape(0)}));
 }
@@ -35,7 +35,7 @@ py::array kernel_sums_within_numpy(const py::object& object) {
   const float* const data = x.data();
   const auto n = static_cast<std::size_t>(x.shape(0));
   const auto d = static_cast<std::size_t>(x.shape(1));
-  // Safe without the GIL: `x` is a reference of ours.
+  // Safe without the GIL: this frame holds a reference to `x`.
   std::vector<double> sums = without_gil([&] { return kernel_sums_within(data, n, d); });
   return to_numpy(std::move(sums), {x.shape(0)});
 }
@@ -45,12 +45,12 @@ py::array kernel_sums_within_numpy(const py::object& object) {
 void bind_kernel_sums(py::module_& module) {
   module.def(
       "kernel_sums", &kernel_sums_numpy, py::arg("x"), py::arg("y"),
-      "Sums of k(a, b) = (a . b / d + 1)^3 over pairs of a row of x (n_x, d) and one of y (n_y, d), both float32:\n"
-      "for each row of x over all of y, and for each row of y over all of x; float64 (n_x,) and (n_y,).\n\n"
+      "Sums of k(a, b) = (a . b / d + 1)^3 over pairs of a row of x (n_x, d) and a row of y (n_y, d), both float32:\n"
+      "for each row of x over all rows of y, and for each row of y over all rows of x; float64 (n_x,) and (n_y,).\n\n"
       "Raises TypeError unless both are C-contiguous float32 with two axes, ValueError where d differs or is 0.");
   module.def(
       "kernel_sums_within", &kernel_sums_within_numpy, py::arg("x"),
-      "For each row of x (n, d), float32, the sum of k(a, b) = (a . b / d + 1)^3 over all others; float64 (n,).\n\n"
+      "For each row of x (n, d), float32, the sum of k(a, b) = (a . b / d + 1)^3 over all other rows; float64 (n,).\n\n"
       "Raises TypeError unless x is C-contiguous float32 with two axes, ValueError where d is 0.");
 }
 

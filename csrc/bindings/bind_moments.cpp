@@ -18,10 +18,10 @@ namespace py = pybind11;
 namespace fastfid::bindings {
 namespace {
 
-// Every call below releases the GIL before it computes or waits for the object's lock. That is safe: the core touches
-// no Python object, the arrays it reads and writes are kept alive by references on the caller's stack, and the lock is
-// given back before the GIL is taken again. (An array that another thread writes to meanwhile gives arbitrary numbers,
-// as in NumPy.)
+// Every call below releases the GIL before it computes or waits for the object's lock. Safe: the core touches no Python
+// object, references on the caller's stack keep the arrays alive that the core reads and writes, and the lock is
+// released before the GIL is taken again. (If another thread writes to an array in the meantime, the numbers are
+// arbitrary, as in NumPy.)
 
 py::array rows_to_numpy(RowBuffer rows, py::ssize_t d) {
   const auto n = static_cast<py::ssize_t>(rows.n());
@@ -46,7 +46,7 @@ py::dict state_to_dict(MomentsState state) {
   return out;
 }
 
-// A state as Python gives it: a view of its arrays, and what keeps them alive.
+// A state that Python gives: a view of the arrays, and the references that keep the arrays alive.
 class ForeignState {
  public:
   explicit ForeignState(const py::handle& state) : state_(state) {
@@ -110,11 +110,11 @@ void bind_moments(py::module_& module) {
   py::class_<Moments>(module, "Moments",
                       R"(Number, mean and covariance of a stream of feature rows, in one pass and mergeable.
 
-Sums are in float64 whatever the input. The result is the same, bit for bit, however the rows were split into calls of
-`update` and whatever the number of threads; parts that are merged agree with one pass to rounding. Memory does not grow
+Sums are in float64 for every dtype of the rows. The result is the same, bit for bit, for every split of the rows into
+calls of `update` and for every number of threads. Merged objects agree with one pass to rounding. Memory does not grow
 with the number of rows: while n <= d the rows themselves are kept (`rows`), then 4 d^2 bytes (17 MB at d = 2048).
-An object may be used from several threads. After a fork, an object that another thread was using at that moment must
-not be used in the child: its lock stays taken there.
+An object may be used from several threads. After a fork, the child must not use an object that another thread was using
+at the moment of the fork: in the child the lock of the object stays taken.
 
 Parameters
 ----------
@@ -164,11 +164,11 @@ x : numpy.ndarray
 Raises
 ------
 TypeError
-    If x is no NumPy array of such a dtype with two dimensions, or has a mask.
+    If x is not a NumPy array of such a dtype with two dimensions, or if x has a mask.
 ValueError
     If x has another number of features, or there would be more than 2^62 rows in all.
 NumericalError
-    If a value is NaN or infinite; the message names its row. No row of the call has been added then.
+    If a value is NaN or infinite; the message names the row. Then no row of the call has been added.
 
 Examples
 --------
@@ -181,7 +181,8 @@ Moments(d=3, n=5)
 )")
       .def(
           "merge", [](Moments& self, const Moments& other) { without_gil([&] { self.merge(other); }); },
-          py::arg("other"), R"(Add everything that `other` has seen. While the sum is <= d the rows are concatenated.
+          py::arg("other"),
+          R"(Add all rows that `other` has seen. While the sum of both n is <= d, the rows are concatenated.
 
 Parameters
 ----------
@@ -225,7 +226,7 @@ Raises
 ValueError
     If there are no rows.
 NumericalError
-    If it overflows.
+    If the mean overflows.
 )")
       .def(
           "covariance",
@@ -247,7 +248,7 @@ Raises
 ValueError
     If ddof < 0 or n <= ddof.
 NumericalError
-    If it overflows.
+    If the covariance overflows.
 )")
       .def_property_readonly(
           "rows",
@@ -257,8 +258,8 @@ NumericalError
             if (n > self.d()) return py::none();
             return rows_to_numpy(std::move(rows), self.d());
           },
-          "The rows in the order of their arrival while n <= d, (n, d), a new array, float32 or, if any float64 was "
-          "given, float64. None once n > d.")
+          "The rows in the order of their arrival while n <= d: a new array (n, d), float64 if any row was float64, "
+          "else float32. None once n > d.")
       .def(
           "group_moments",
           [](const Moments& self, int k) {
@@ -279,7 +280,7 @@ k : int
 Returns
 -------
 n : int
-    Rows of the group; the groups' sizes are random, about n / groups.
+    Number of rows of the group. The sizes of the groups are random, about n / groups.
 mean : numpy.ndarray
     float64 (d,); zeros for an empty group.
 scatter : numpy.ndarray
@@ -295,18 +296,18 @@ Notes
 For a statistic whose influence function has the mean i_k over group k and i over all rows, var = sum_k n_k (i_k - i)^2
 / (K - 1) estimates the variance of the influence of one row without bias, and sqrt(var / n) is the standard error.
 )")
-      .def("state", &state_of, R"(Everything the object consists of, as a dict of integers and new NumPy arrays.
+      .def("state", &state_of, R"(All data of the object, as a dict of integers and new NumPy arrays.
 
 Returns
 -------
 dict
-    ``d``, ``groups``, ``n``; ``rows`` (n, d) while n <= d, else none; and, with K = max(1, groups) while n > d, else 0:
+    ``d``, ``groups``, ``n``; ``rows`` (n, d) while n <= d, else no rows. K is max(1, groups) for n > d, else 0:
     ``counts`` and ``pending_counts`` int64 (K,), ``pending`` (sum of pending_counts, d), ``shift`` and ``shifted_mean``
     float64 (K, d), ``scatter`` float64 (K, d (d + 1) / 2), the lower triangles by rows.
 )")
       .def_static(
           "from_state", [](const py::object& state) { return moments_from_state(state); }, py::arg("state"),
-          R"(Make an object from what `state` returned, bit for bit.
+          R"(Make an object from a state, bit for bit.
 
 Parameters
 ----------

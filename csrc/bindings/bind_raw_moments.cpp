@@ -26,7 +26,7 @@ void bind_raw_moments(py::module_& module) {
         double* const sum_data = sum_array.mutable_data();  // ValueError where the array is read-only
         double* const cross_data = cross_array.mutable_data();
         const auto n = static_cast<std::size_t>(rows.shape(0));
-        // The core touches no Python object, and the arrays are held by this frame.
+        // Safe: the core touches no Python object, and this frame holds references to the arrays.
         const WithoutGil guard;
         add_raw_moments(data, n, static_cast<int>(d), sum_data, cross_data);
       },

@@ -26,7 +26,7 @@ void bind_runtime(py::module_& module) {
         info["cuda"] = FASTFID_CUDA_STATUS;
         return info;
       },
-      R"(Facts of the build: compiler, flags, BLAS, CUDA (compiler and architectures, or why it was not built).
+      R"(Facts about the build: compiler, flags, BLAS, CUDA (compiler and architectures, or why it was not built).
 
 Examples
 --------
@@ -34,27 +34,29 @@ Examples
 >>> {"blas", "compiler", "cuda"} <= set(fastfid.build_info())
 True
 )");
-  module.def("num_threads", &num_threads, "Threads that the core uses.");
-  module.def("threads_source", [] { return threads_choice().source; }, "What decides the number of threads, in words.");
+  module.def("num_threads", &num_threads, "The number of threads that the core uses.");
+  module.def(
+      "threads_source", [] { return threads_choice().source; }, "The setting that determines the number of threads.");
   module.def("cgroup_quota", &cgroup_quota, py::arg("membership"), py::arg("mount"),
              "CPUs that the control groups listed in the file `membership` allow, or 0 for no limit.");
   module.def("set_num_threads", &set_num_threads, py::arg("n"),
              "Sets the number of threads of the core for the whole process; 0 restores the default.");
-  module.def("set_current_image", &set_current_image, py::arg("name"),
-             "Remembers the name (bytes or str) of the image that this thread is at, for report_crashes; empty: none.");
+  module.def(
+      "set_current_image", &set_current_image, py::arg("name"),
+      "Remembers the name (bytes or str) of the image that this thread decodes, for report_crashes; empty: none.");
   module.def("report_crashes", &report_crashes,
-             "From now on a fatal signal in a thread that is at an image writes a line with its name to stderr first.");
+             "After this call, a fatal signal in a thread that decodes an image first writes the name to stderr.");
   module.def(
       "current_cuda_context", [] { return reinterpret_cast<std::uintptr_t>(current_cuda_context()); },
-      "The CUDA context that is current in this thread, as a number; 0: none, or no driver.");
+      "The CUDA context that is current in this thread, as a number; 0 without a context or a driver.");
   module.def(
       "set_current_cuda_context",
       [](std::uintptr_t context) { set_current_cuda_context(reinterpret_cast<void*>(context)); }, py::arg("context"),
-      "Makes current in this thread what current_cuda_context() returned; without a driver, nothing.");
+      "Makes a context from current_cuda_context() current in this thread; no effect without a driver.");
   module.def(
       "cuda_driver",
       [] {
-        // Initialising the driver can take seconds and touches no Python object.
+        // Safe: initialising the driver can take seconds and touches no Python object.
         CudaDriver driver;
         {
           const WithoutGil guard;
@@ -64,9 +66,9 @@ True
       },
       "(number of CUDA devices the driver reports, reason why there are none).");
   module.def("cuda_device_name", &cuda_device_name, py::arg("device"),
-             // Safe without the GIL: it asks the driver and touches nothing of Python's.
+             // Safe without the GIL: the call asks the driver and touches no Python object.
              py::call_guard<WithoutGil>(),
-             "What the driver calls the CUDA device of that number; empty where there is none.");
+             "The driver's name of the CUDA device with this number; empty where there is no such device.");
 }
 
 }  // namespace fastfid::bindings

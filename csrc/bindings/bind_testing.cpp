@@ -1,4 +1,4 @@
-// The submodule _testing: the pieces that a proof rests on, for the tests and for tools.
+// The submodule _testing: the functions on which a proof rests, for the tests and for tools.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -68,7 +68,7 @@ void bind_testing(py::module_& module) {
   testing.def("factor", &factor, py::arg("sigma"),
               "(F, exponent): sigma is 4^exponent F^T F, up to `factor_residual`.");
   testing.def("polar_certificate", &certificate, py::arg("m"), py::arg("x"), py::arg("tol") = 0.0,
-              "(lower, upper, is_norm_proven): what X proves about the nuclear norm of M.");
+              "(lower, upper, is_norm_proven): the bounds that X proves for the nuclear norm of M.");
   testing.def("polar_table", &polar_table, "(guard, stages): the polynomials of the polar iteration.");
   testing.def("root_table", &root_table,
               "(lower end, error, linear, poles, weights): the rational approximation of the square root.");

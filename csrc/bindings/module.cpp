@@ -23,7 +23,7 @@ Examples
 no covariance
 )";
   py::register_exception<fastfid::DeviceError>(module, "DeviceError", PyExc_RuntimeError).doc() = R"(
-A call of CUDA or of the linear algebra library failed; the message says which.
+A call of CUDA or of the linear algebra library failed. The message names the call.
 
 Examples
 --------
@@ -32,7 +32,7 @@ Examples
 True
 )";
   py::register_exception<fastfid::BackendUnavailable>(module, "BackendUnavailable", PyExc_RuntimeError).doc() = R"(
-The backend was not built, or there is no such device. Nothing runs on another device instead.
+The backend was not built, or there is no such device. No other device is used instead.
 
 Examples
 --------
