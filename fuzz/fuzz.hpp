@@ -1,7 +1,8 @@
-// What the fuzz targets share: numbers at the edges, memory of exactly the size that is declared, checks that abort.
+// The common code of the fuzz targets: numbers at the edges, memory of exactly the declared size, and checks that
+// abort.
 //
-// Each target is a libFuzzer harness of one entry point that takes foreign bytes or counts. Its input is the seed of a
-// call, not a file format: the harness draws the call from it. tools/fuzz_core.sh builds and runs them.
+// Each target is a libFuzzer harness of one entry point that takes foreign bytes or counts. The input is not a file
+// format: the harness draws the arguments of a call from the input. tools/fuzz_core.sh builds and runs the targets.
 #pragma once
 
 #include <fuzzer/FuzzedDataProvider.h>
@@ -19,14 +20,14 @@ namespace fuzz {
 
 using Provider = FuzzedDataProvider;
 
-// Ends the run, so that libFuzzer keeps the input.
+// Ends the run unless `condition` holds, so that libFuzzer keeps the input.
 inline void require(bool condition, const std::string& what) {
   if (condition) return;
   std::fprintf(stderr, "fuzz: %s\n", what.c_str());
   std::abort();
 }
 
-// A count as a hostile caller would choose it: small, at an edge, near one, or any.
+// A count that a hostile caller might choose: small, at an edge, near an edge, or any number.
 inline std::int64_t number(Provider& in) {
   constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
   constexpr std::array<std::int64_t, 12> kEdges{0,
@@ -55,8 +56,8 @@ inline std::int64_t number(Provider& in) {
   }
 }
 
-// `size` bytes drawn from the input, repeated where it ends. Neither more nor less memory: AddressSanitizer sees the
-// byte before and the byte after.
+// `size` bytes drawn from the input, repeated where the input ends. The memory has exactly this size, so that
+// AddressSanitizer sees an access to the byte before or after it.
 inline std::vector<std::byte> bytes(Provider& in, std::size_t size) {
   const std::vector<std::uint8_t> drawn = in.ConsumeBytes<std::uint8_t>(size < 256 ? size : 256);
   std::vector<std::byte> out(size);
@@ -64,7 +65,7 @@ inline std::vector<std::byte> bytes(Provider& in, std::size_t size) {
   return out;
 }
 
-// Where the elements of a strided array lie, in exact arithmetic.
+// The positions of the elements of a strided array, in exact arithmetic.
 struct ExactReach {
   __int128 low = 0;
   __int128 high = 0;

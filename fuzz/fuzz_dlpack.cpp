@@ -1,4 +1,5 @@
-// dlpack::view(): whatever a tensor says of itself, it is read or refused, and what is read has an address.
+// dlpack::view(): every description of a tensor is either accepted or refused, and every element of an accepted tensor
+// has an address.
 #include <cstdint>
 #include <vector>
 
@@ -12,7 +13,7 @@ namespace {
 
 constexpr __int128 kMax = std::numeric_limits<std::int64_t>::max();
 
-// What may be believed, in exact arithmetic.
+// True if the description is possible, in exact arithmetic.
 bool is_possible(const dlpack::Tensor& tensor) {
   if (tensor.ndim < 0 || tensor.ndim > dlpack::kMaxAxes || (tensor.ndim > 0 && tensor.shape == nullptr)) return false;
   const __int128 size = (tensor.dtype.bits * tensor.dtype.lanes + 7) / 8;
@@ -45,9 +46,9 @@ bool is_possible(const dlpack::Tensor& tensor) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t length) {
   fuzz::Provider in(data, length);
-  const bool is_plain = in.ConsumeBool();  // a number of axes that may be
+  const bool is_plain = in.ConsumeBool();  // true: a possible number of axes
   const auto axes = in.ConsumeIntegralInRange<std::int32_t>(0, is_plain ? 4 : dlpack::kMaxAxes + 2);
-  // Of exactly that many elements.
+  // The arrays have exactly as many elements as there are axes.
   std::vector<std::int64_t> shape(static_cast<std::size_t>(axes));
   std::vector<std::int64_t> strides(static_cast<std::size_t>(axes));
   for (auto* values : {&shape, &strides}) {

@@ -1,5 +1,5 @@
-// image::preprocess(), resize() and make_taps(): images of any size and strides give the bits of the same pixels side
-// by side, or are refused.
+// image::preprocess(), resize() and make_taps(): images of any size and strides give the bits that their pixels give
+// side by side, or are refused.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -23,9 +23,9 @@ template <class T>
 struct Picture {
   image::View<T> view{};
   std::vector<std::byte> memory;
-  std::vector<T> plain;  // the same pixels side by side
+  std::vector<T> plain;  // the pixels of the image side by side
   bool is_possible = true;
-  bool is_small = true;  // enough to be computed here
+  bool is_small = true;  // small enough to be computed here
 
   image::View<T> beside() const {
     constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));

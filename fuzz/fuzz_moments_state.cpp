@@ -1,4 +1,4 @@
-// Moments(MomentsStateView): a true state, of which some parts have been exchanged, is taken bit for bit or refused.
+// Moments(MomentsStateView): a valid state with some parts replaced is either accepted bit for bit or refused.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -24,7 +24,7 @@ RowsView view_of(const std::vector<float>& values, std::size_t n, std::size_t d)
           static_cast<std::ptrdiff_t>(d * sizeof(float)), sizeof(float)};
 }
 
-// What a view of a state refers to; each of exactly the size that it has.
+// The memory that a view of a state refers to. Each part has exactly its declared size.
 struct Parts {
   MomentsState original;
   std::vector<std::int64_t> counts;
@@ -71,7 +71,7 @@ void exchange_counts(fuzz::Provider& in, std::span<const std::int64_t>& counts, 
   counts = storage;
 }
 
-// Counts whose sum is the same in 64 bits that wrap.
+// Replaces the counts by counts with an equal sum in 64-bit arithmetic that wraps.
 void wrap_counts(fuzz::Provider& in, std::span<const std::int64_t>& counts, std::vector<std::int64_t>& storage) {
   storage.assign(counts.begin(), counts.end());
   for (int i = 0; i < 4 && !storage.empty(); ++i) {
@@ -88,7 +88,7 @@ void exchange_rows(fuzz::Provider& in, MomentsStateView::Rows& rows, std::vector
   storage.assign(n * columns, static_cast<float>(in.ConsumeBool() ? 1 : value(in)));
   storage.shrink_to_fit();
   rows = {view_of(storage, n, columns), columns};
-  if (in.ConsumeIntegralInRange(0, 7) == 0) rows.view.row_stride = fuzz::number(in);  // believed where n < 2 only
+  if (in.ConsumeIntegralInRange(0, 7) == 0) rows.view.row_stride = fuzz::number(in);  // accepted only where n < 2
   if (rows.view.n > 1 && rows.view.row_stride != static_cast<std::ptrdiff_t>(columns * sizeof(float))) rows.view.n = 1;
 }
 
@@ -133,7 +133,7 @@ void exchange(fuzz::Provider& in, Parts& parts) {
   }
 }
 
-// The most that fits: all counts of a true state, n with them, near 2^62.
+// The largest numbers that fit: raises all counts of a valid state, and n with them, to near 2^62.
 void raise_counts(fuzz::Provider& in, Parts& parts) {
   parts.counts.assign(parts.view.counts.begin(), parts.view.counts.end());
   if (parts.counts.empty()) return;

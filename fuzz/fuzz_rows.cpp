@@ -1,4 +1,4 @@
-// Moments::update() with rows of any strides: the bits of the same rows side by side, or the same refusal.
+// Moments::update() with rows of any strides gives the bits, or the refusal, that the rows give side by side.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -18,7 +18,7 @@ constexpr std::size_t kMaxBytes = 1 << 16;
 
 std::size_t size_of(DType dtype) { return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2; }
 
-// The state after these updates, or the message of the one that was refused.
+// The state after the updates, or the message of the update that was refused.
 struct Outcome {
   MomentsState state;
   std::string refusal;
@@ -84,7 +84,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t leng
   }
   if (!reach.fits()) {
     try {
-      Moments(d, groups).update(rows);  // without memory: nothing may be read
+      Moments(d, groups).update(rows);  // without memory: no row may be read
       fuzz::require(false, "accepted rows without an address");
     } catch (const InvalidArgument&) {
     }

@@ -1,10 +1,11 @@
-"""Coverage-guided fuzzing of everything that reads foreign bytes: ``python fuzz/readers.py TARGET --minutes 15``.
+"""Coverage-guided fuzzing of all code that reads foreign bytes: ``python fuzz/readers.py TARGET --minutes 15``.
 
 Needs atheris (``pip install atheris``). ``python fuzz/readers.py --replay`` runs the committed corpus through every
-target without it; the tests do that too. A finding is written to ``fuzz/crashes/``: make a test of it.
+target without atheris; the tests replay the corpus too. A finding is written to ``fuzz/crashes/`` and should become a
+test.
 
-A reader may raise ValueError, TypeError, OSError, MemoryError and fastfid's own classes, and its message must name the
-file. Whatever else leaves it, and every crash, hang or gigabyte of memory, is a finding.
+A reader may raise ValueError, TypeError, OSError, MemoryError and fastfid's own classes, and the message must name the
+file. Every other exception, and every crash, hang or gigabyte of memory, is a finding.
 """
 
 import argparse
@@ -42,7 +43,7 @@ def file_of(data: bytes, suffix: str) -> Iterator[str]:
 
 
 def expected(error: BaseException, name: str) -> bool:
-    """Whether a reader may end with this error; ours, and MemoryError, must name the file."""
+    """Whether a reader may end with this error; every error except OSError must name the file."""
     from fastfid import NumericalError, WeightsError
 
     if isinstance(error, OSError):
@@ -53,7 +54,7 @@ def expected(error: BaseException, name: str) -> bool:
 
 
 def read(data: bytes, suffix: str) -> None:
-    """Open the bytes as a source and decode every image of it."""
+    """Open the bytes as a source and decode every image of the source."""
     from fastfid.sources import is_statistics_file, open_source
 
     with file_of(data, suffix) as path:
@@ -84,7 +85,7 @@ def statistics(data: bytes) -> None:
 
 
 def picture(data: bytes) -> None:
-    """Decode the bytes as a picture, in every way there is."""
+    """Decode the bytes as a picture in every supported way."""
     from fastfid.errors import ImageError
     from fastfid.sources.picture import Decoder
 
@@ -113,7 +114,7 @@ def weights(data: bytes) -> None:
 
 
 def _value(take: Callable[[int], bytes], kind: int, like: Any) -> Any:
-    """Return something in the place of one entry of a state."""
+    """Return a replacement for one entry of a state."""
     number = int.from_bytes(take(8), "little", signed=True)
     if kind == 0:
         return number
@@ -134,7 +135,7 @@ def _value(take: Callable[[int], bytes], kind: int, like: Any) -> Any:
 
 
 def state_dict(data: bytes) -> None:
-    """Load a state that was true before the bytes changed some of its entries."""
+    """Load a valid state in which the bytes have changed some entries."""
     from fastfid import FID, Moments
 
     stream = io.BytesIO(data)
@@ -183,7 +184,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def seeds(target: str) -> dict[str, bytes]:
-    """Return small inputs that are sound, by name; the corpus begins with them."""
+    """Return small valid inputs by name; the corpus begins with them."""
     image = Image.fromarray(np.arange(8 * 9 * 3, dtype=np.uint8).reshape(8, 9, 3))
 
     def encoded(form: str, mode: str = "RGB", **options: Any) -> bytes:
@@ -265,7 +266,7 @@ def inputs(target: str) -> Iterator[tuple[str, bytes]]:
 
 
 def replay(target: str) -> int:
-    """Run the seeds and the corpus once; return how many there were."""
+    """Run the seeds and the corpus once; return the number of inputs."""
     count = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -276,7 +277,7 @@ def replay(target: str) -> int:
 
 
 def fuzz(target: str, minutes: float) -> int:
-    """Fuzz in a process of its own, and print what came of it; return its exit code."""
+    """Fuzz in a new process, and print the outcome; return the exit code of the process."""
     corpus = Path(tempfile.mkdtemp(prefix=f"fuzz-{target}-"))
     for name, data in inputs(target):
         (corpus / name).write_bytes(data)
@@ -303,17 +304,17 @@ def inside(target: str, arguments: list[str]) -> None:
 
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import fastfid.features.weights
-    import fastfid.fid  # noqa: F401 - and the sources with it
+    import fastfid.fid  # noqa: F401 - imports the sources too
 
     Image.init()
-    atheris.instrument_all()  # also zipfile, tarfile, pickletools, NumPy and Pillow, which read what we hand on
+    atheris.instrument_all()  # also zipfile, tarfile, pickletools, NumPy and Pillow, which read the bytes
     warnings.simplefilter("ignore")
     atheris.Setup([sys.argv[0], *arguments], TARGETS[target])
     atheris.Fuzz()
 
 
 def main() -> int:
-    """Return 0; 1 where there is a finding."""
+    """Return 0, or 1 where there is a finding."""
     if sys.argv[1:2] == ["--inside"]:
         inside(sys.argv[2], sys.argv[3:])
         return 0

@@ -1,10 +1,10 @@
-// The Python class DeviceMoments and the distance on the emulation. Exceptions are translated, and Moments and the
-// results are known to Python, by fastfid._core, which must have been imported.
+// The Python class DeviceMoments and the distance on the emulation. fastfid._core must have been imported: it
+// translates exceptions, and makes Moments and the results known to Python.
 #include "bindings/bindings.hpp"
 
 #include <pybind11/pybind11.h>
 
-extern "C" int emulated_current_device();  // runtime.cpp
+extern "C" int emulated_current_device();  // defined in runtime.cpp
 
 PYBIND11_MODULE(_emulated, module) {
   fastfid::bindings::bind_cuda(module);

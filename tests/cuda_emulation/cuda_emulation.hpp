@@ -1,13 +1,13 @@
 // CUDA's kernel language in plain C++, for tests: the logic of a kernel runs on the CPU, thread by thread.
 //
 // Blocks run one after another. The threads of a block are fibers of one operating-system thread; a fiber runs until it
-// waits (barrier, warp collective) and the next one goes on, in an order that the test chooses: forwards, backwards, or
-// shuffled. A missing barrier hence shows as a result that depends on the order, or is made of the poison that shared
-// memory starts with. Asynchronous copies happen when they are waited for, not before, so that a missing wait shows
-// too. A barrier that not all threads reach stops the test.
+// waits (at a barrier or a warp collective). Then the next fiber continues, in an order that the test chooses:
+// forwards, backwards, or shuffled. A missing barrier therefore gives a result that depends on the order, or that
+// contains the poison with which shared memory is initialised. Asynchronous copies happen only when they are waited
+// for, so that a missing wait is visible too. A barrier that not all threads reach stops the test.
 //
-// What this cannot show: anything about speed, the memory model between blocks, misaligned vector accesses that the
-// host forgives (128-bit ones are checked), and mistakes in the PTX text itself.
+// The emulation cannot show: speed, the memory model between blocks, misaligned vector accesses that the host permits
+// (128-bit accesses are checked), and mistakes in the PTX text itself.
 #pragma once
 
 #include <setjmp.h>
@@ -73,15 +73,15 @@ enum class Order { kForwards, kBackwards, kShuffled };
 }
 
 struct Fiber {
-  ucontext_t context{};  // where it begins
-  jmp_buf place;         // where it waits
+  ucontext_t context{};  // where the fiber begins
+  jmp_buf place;         // where the fiber waits
   bool has_begun = false;
   dim3 thread;
   unsigned linear = 0;
   bool is_done = false;
   std::uint64_t barriers = 0;       // block barriers passed or waited at
-  std::uint64_t collectives = 0;    // warp collectives likewise
-  std::uint64_t exchanged[2] = {};  // what a shuffle puts out, by parity of the collective
+  std::uint64_t collectives = 0;    // warp collectives passed or waited at
+  std::uint64_t exchanged[2] = {};  // the value that the thread gives to a shuffle, by parity of the collective
   double* c = nullptr;              // operands of a matrix product
   const double* a = nullptr;
   const double* b = nullptr;
@@ -90,7 +90,7 @@ struct Fiber {
     const void* from;
   };
   std::vector<Copy> open;                 // copies not yet committed
-  std::vector<std::vector<Copy>> groups;  // committed, the oldest first
+  std::vector<std::vector<Copy>> groups;  // committed copies, the oldest group first
 };
 
 struct Block {
@@ -109,10 +109,10 @@ struct Block {
 
 inline Block* the_block = nullptr;
 inline Order the_order = Order::kForwards;
-inline int launches_before_failure = -1;  // -1: none fails
+inline int launches_before_failure = -1;  // -1: no launch fails
 
-// Fibers change places by _setjmp and _longjmp, which unlike swapcontext() call no kernel; only the first step into a
-// fiber needs setcontext().
+// Fibers are switched by _setjmp and _longjmp, which, unlike swapcontext(), make no system call. Only the first switch
+// to a fiber needs setcontext().
 inline void yield() {
   if (_setjmp(the_block->current->place) == 0) _longjmp(the_block->scheduler, 1);
 }
@@ -150,7 +150,7 @@ inline unsigned warp_size() {
   return left < 32 ? left : 32;
 }
 
-// Waits for the whole warp; `last` runs once, in the lane that comes last.
+// Waits for the whole warp. `last` runs once, in the lane that arrives last.
 template <class F>
 void warp_collective(F&& last) {
   Block& block = *the_block;
@@ -168,7 +168,7 @@ inline void run_block(Block& block, std::mt19937& random) {
   the_block = &block;
   const auto threads = block.fibers.size();
   constexpr std::size_t kStack = 64 << 10;
-  // Never destroyed: daemon threads run on them while the interpreter ends.
+  // Never destroyed, because daemon threads run on the stacks while the interpreter ends.
   static auto& stacks = *new std::vector<std::byte>;
   if (stacks.size() < threads * kStack) stacks.resize(threads * kStack);
   for (std::size_t i = 0; i < threads; ++i) {
@@ -260,7 +260,7 @@ T shuffle(T value, unsigned from) {
   const unsigned slot = self.collectives & 1;
   std::memcpy(&self.exchanged[slot], &value, sizeof value);
   warp_collective([] {});
-  // A lane can be at most one collective ahead, and that one uses the other slot.
+  // A lane can be at most one collective ahead, and the next collective uses the other slot.
   T out;
   std::memcpy(&out, &lane_fiber(from < warp_size() ? from : lane()).exchanged[slot], sizeof out);
   return out;
@@ -296,7 +296,7 @@ inline unsigned long long atomicMin(unsigned long long* address, unsigned long l
 
 inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
 inline float __uint_as_float(unsigned value) { return std::bit_cast<float>(value); }
-// Rounded one by one, never fused: as the CUDA intrinsics.
+// Each operation is rounded and never fused, as by the CUDA intrinsics.
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
@@ -345,9 +345,9 @@ void copy_async_wait() {
   while (fiber.groups.size() > kPending) ::emulation::finish_oldest_group(fiber);
 }
 
-// One product of the documented fragment layout of mma.m8n8k4 (.f64), for the whole warp: A (8, 4) has its element
-// (row, column) in lane 4 row + column; B (4, 8) its element (row, column) in lane 4 column + row; C (8, 8) its element
-// (row, column) in lane 4 row + column / 2, register column % 2.
+// One product of the documented fragment layout of mma.m8n8k4 (.f64), for the whole warp: element (row, column) of A
+// (8, 4) is in lane 4 row + column. Element (row, column) of B (4, 8) is in lane 4 column + row. Element (row, column)
+// of C (8, 8) is in lane 4 row + column / 2, register column % 2.
 inline void mma_8x8x4(double* const (&c)[32], const double (&a)[32], const double (&b)[32]) {
   for (unsigned row = 0; row < 8; ++row) {
     for (unsigned column = 0; column < 8; ++column) {

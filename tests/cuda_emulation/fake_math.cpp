@@ -1,8 +1,8 @@
-// The functions of cuBLAS and cuSOLVER that csrc/cuda/math_libraries.cpp looks up, on host memory, by OpenBLAS: what
-// row-major code makes of two column-major libraries (transposes, triangles, leading dimensions, the order of the
-// arguments) can be wrong without a GPU noticing, and is compared with the CPU here.
+// The functions of cuBLAS and cuSOLVER that csrc/cuda/math_libraries.cpp looks up, on host memory, by OpenBLAS.
+// Row-major code can use two column-major libraries wrongly (transposes, triangles, leading dimensions, the order of
+// the arguments). These functions make the calls comparable with the CPU without a GPU.
 //
-// Prototypes are those of cublas_api.h 13.0 and cusolverDn.h 12.0. One file is built, under both names.
+// Prototypes follow cublas_api.h 13.0 and cusolverDn.h 12.0. One file is built under both names.
 #include <cstddef>
 #include <cstring>
 
@@ -22,12 +22,12 @@ namespace {
 constexpr int kInvalidValue = 7;
 constexpr int kColMajor = 102;
 int handles = 0;
-double solve_error = 0;             // relative error that every element of a triangular solve gets
-int failing_factorisations = 0;     // that many Cholesky factorisations report failure
-int (*current_device)() = nullptr;  // asked in every call
-int device_of_handles = -1;         // the current one when the last handle was made
+double solve_error = 0;             // relative error that is added to every element of a triangular solve
+int failing_factorisations = 0;     // the number of next Cholesky factorisations that report failure
+int (*current_device)() = nullptr;  // called in every function
+int device_of_handles = -1;         // the current device when the last handle was made
 
-// As NVIDIA's libraries would launch on another device than the handle's.
+// True where NVIDIA's libraries would launch on another device than the device of the handle.
 bool is_elsewhere() { return current_device == nullptr || current_device() != device_of_handles; }
 
 int trans(int op) { return op == 0 ? 111 : 112; }
@@ -57,13 +57,13 @@ int syrk(F f, int fill, int op, int n, int k, const T* alpha, const T* a, int ld
 
 extern "C" {
 
-// For tests: what a library could do wrong.
+// For tests: makes solves inexact and factorisations fail.
 void spoil(double relative_error_of_solves, int factorisations_that_fail) {
   solve_error = relative_error_of_solves;
   failing_factorisations = factorisations_that_fail;
 }
 
-// For tests: who knows the current device of the thread.
+// For tests: sets the function that returns the current device of the thread.
 void ask_for_device(int (*function)()) { current_device = function; }
 
 int cublasCreate_v2(void** handle) {

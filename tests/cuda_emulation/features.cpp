@@ -1,4 +1,4 @@
-// csrc/cuda/features.cu on the CPU: what tests/test_cuda_network.py calls.
+// csrc/cuda/features.cu on the CPU, for tests/test_cuda_network.py.
 #include "cuda/features.hpp"
 
 #include "cuda_emulation.hpp"

@@ -1,4 +1,4 @@
-// csrc/cuda/moments.cu, emulated, as a C library for tests/test_cuda_moments.py. Errors come back as text.
+// csrc/cuda/moments.cu, emulated, as a C library for tests/test_cuda_moments.py. Errors are returned as text.
 #include <algorithm>
 #include <cstring>
 
@@ -28,21 +28,21 @@ extern "C" {
 
 void emulation_order(int order) { emulation::the_order = static_cast<emulation::Order>(order); }
 
-// The launch after that many fails, and all after it; -1: none does.
+// The first `launches` launches succeed, and all later launches fail. -1: no launch fails.
 void emulation_fail_after(int launches) { emulation::launches_before_failure = launches; }
 
 DeviceMoments* moments_new(int d, int is_float32, int block_rows) {
   using fastfid::cuda::Arithmetic;
   return new DeviceMoments(d, 0, is_float32 != 0 ? Arithmetic::kFloat32 : Arithmetic::kFloat64, block_rows);
 }
-// From a state of `self`, which is of the same arithmetic.
+// Makes an object from the state of `self`, with the arithmetic of `self`.
 DeviceMoments* moments_reload(DeviceMoments* self, int block_rows) {
   const fastfid::Moments host(self->to_host()->state());
   return new DeviceMoments(host, 0, self->arithmetic(), block_rows);
 }
 void moments_delete(DeviceMoments* self) { delete self; }
 
-// dtype: 0 float16, 1 bfloat16, 2 float32, 3 float64, as fastfid::DType
+// dtype: 0 float16, 1 bfloat16, 2 float32, 3 float64, as in fastfid::DType
 int moments_update(DeviceMoments* self, const void* data, int dtype, long n, long row_stride, long column_stride,
                    char* error) {
   return guarded(error, [&] {
@@ -60,7 +60,7 @@ int moments_covariance(DeviceMoments* self, long ddof, double* covariance, doubl
 int moments_expect_finite(DeviceMoments* self, char* error) {
   return guarded(error, [&] { self->expect_finite(); });
 }
-// What Moments on the host makes of it; rows, (n, d), only if n <= d.
+// Covariance and mean of to_host(); rows, (n, d), only if n <= d.
 int moments_to_host(DeviceMoments* self, double* covariance, double* mean, float* rows, char* error) {
   return guarded(error, [&] {
     const auto host = self->to_host();
@@ -72,7 +72,8 @@ int moments_to_host(DeviceMoments* self, double* covariance, double* mean, float
   });
 }
 
-// The schedule: tiles as (row, column) pairs, 4 a block, -1 where there is none; then the panels whose columns it sums.
+// The schedule: for each block 4 tiles as (row, column) pairs, with -1 for a missing tile; then the panels whose
+// columns the block sums.
 int work_count(int squares) { return kernels::work_count(squares); }
 void work_tiles(int index, int squares, int* tiles, int* panels) {
   const kernels::Work work = kernels::work_of(index, squares);

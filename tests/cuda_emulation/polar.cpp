@@ -31,7 +31,7 @@ struct Outcome {
   char method[1024], note[1024], error[1024];
 };
 
-// Sides are covariances (d, d) or, where n > 0, feature rows (n, d). tol < 0: none.
+// Sides are covariances (d, d) or, where n > 0, feature rows (n, d). tol < 0: no tolerance.
 void trace_sqrt_product(const double* first, int n1, const double* second, int n2, int d, int is_on_device, double tol,
                         int late, Outcome* out) {
   try {
@@ -59,7 +59,7 @@ void trace_sqrt_product(const double* first, int n1, const double* second, int n
   }
 }
 
-// out: value, lower, upper, mean_term, trace1, trace2; the Gaussians as above.
+// out: value, lower, upper, mean_term, trace1, trace2; sides as in trace_sqrt_product().
 void frechet_distance(const double* mu1, const double* first, int n1, const double* mu2, const double* second, int n2,
                       int d, double* out) {
   const auto side = [&](const double* mu, const double* data, int n) {
@@ -93,7 +93,7 @@ double first_scale(const double* y2, int n) {
   return scalars.scale;
 }
 
-// norm_y, norm_h, <Y, H>, tr Y, tr H, shift.
+// out: norm_y, norm_h, <Y, H>, tr Y, tr H, shift.
 void measure(const double* y, const double* h, int n, double norm_m, double* out) {
   std::vector<double> work(cuda::sum_workspace());
   cuda::PolarScalars s;
@@ -103,7 +103,7 @@ void measure(const double* y, const double* h, int n, double norm_m, double* out
   std::copy_n(std::vector{m.norm_y, m.norm_h, m.inner_yh, m.trace_y, m.trace_h, s.shift}.data(), 6, out);
 }
 
-// norm_c, norm_w, residual.
+// out: norm_c, norm_w, residual.
 void measure_trial(const double* c, int n, const double* w, const double* m, const double* wc, int rows, double* out) {
   std::vector<double> work(cuda::sum_workspace());
   cuda::PolarScalars s;
@@ -116,7 +116,7 @@ void centre_rows(const float* x, int stride, int n, int d, double* f, double* me
 }
 void reflect_rows(double* f, int n, int d, double divisor) { cuda::reflect_rows(f, n, d, divisor, {}); }
 
-// trace, largest, asymmetry.
+// out: trace, largest, asymmetry.
 void symmetric_facts(const double* s, int n, double* out) {
   std::vector<double> work(cuda::sum_workspace());
   cuda::SymmetricFacts facts;

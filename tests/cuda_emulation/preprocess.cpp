@@ -22,7 +22,7 @@ void preprocess(const char* name, const long* size, const char* filter, int clip
                 const std::uint8_t* images, const long* shape, const long* strides, int is_interleaved, void* out,
                 int is_half, char* error) {
   try {
-    static std::map<std::string, std::unique_ptr<cuda::Preprocessor>> made;  // so that tables are used again
+    static std::map<std::string, std::unique_ptr<cuda::Preprocessor>> made;  // kept, so that tables are reused
     auto& preprocessor = made[name];
     if (!preprocessor) {
       image::InputSpec spec{name, size[0], size[1], size[2], image::filter_by_name(filter), clips != 0, {}, {}, {}};

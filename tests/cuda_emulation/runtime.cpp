@@ -1,5 +1,5 @@
-// csrc/cuda/runtime.hpp without a device: memory is the host's, streams are done at once. Fresh memory is poisoned,
-// with kGuard bytes more on either side: a write that strays there stops the test, a read shows as NaN.
+// csrc/cuda/runtime.hpp without a device: memory is host memory, and work on a stream is done at once. Fresh memory is
+// poisoned, with kGuard more bytes on either side. A write into these bytes stops the test, and a read gives NaN.
 #include "cuda/runtime.hpp"
 
 #include <cstdio>
@@ -14,7 +14,7 @@ namespace {
 int devices = 1;
 }  // namespace
 
-// For tests: that many devices, of which all are this machine's memory.
+// For tests: sets the number of devices. The memory of all devices is this machine's memory.
 extern "C" __attribute__((visibility("default"))) void emulated_devices(int count) { devices = count; }
 
 int device_count() noexcept { return devices; }
@@ -25,10 +25,10 @@ void expect_device(int device) {
 DeviceProperties device_properties(int) { return {"emulated", 9, 0, 132, std::size_t{50} << 20}; }
 
 namespace {
-thread_local int current_device = -1;  // no device: what needs one has to say so
+thread_local int current_device = -1;  // no device: code that needs a device must set it
 }  // namespace
 
-// For tests: what the libraries would find.
+// For tests: the current device that the libraries would find.
 extern "C" __attribute__((visibility("default"))) int emulated_current_device() { return current_device; }
 
 DeviceGuard::DeviceGuard(int device) : former_(static_cast<std::uintptr_t>(current_device)) { current_device = device; }
@@ -70,7 +70,7 @@ void Event::wait_on(Stream) const {}
 namespace {
 bool are_streams_slow = false;
 }  // namespace
-// For tests: from now on nothing seems to be done, or everything.
+// For tests: from now on, no work (slow) or all work on the streams seems to be done.
 extern "C" __attribute__((visibility("default"))) void emulated_slow_streams(int slow) { are_streams_slow = slow != 0; }
 bool Event::is_done() const { return !are_streams_slow; }
 void Event::synchronize() const {}
