@@ -23,7 +23,8 @@ inline std::string describe(pybind11::handle object) {
   return message("an array of ", text(attribute(object, "dtype")), " ", text(attribute(object, "shape")));
 }
 
-// `object` as an integer, by its __index__. Throws TypeError for what has none, ValueError for one beyond 64 bits.
+// `object` as an integer, by its __index__. Throws TypeError for an object without __index__, and ValueError for an
+// integer beyond 64 bits.
 inline std::int64_t as_integer(pybind11::handle object, const std::string& argument) {
   namespace py = pybind11;
   PyObject* const index = call_python(PyNumber_Index, object.ptr());
@@ -39,7 +40,7 @@ inline std::int64_t as_integer(pybind11::handle object, const std::string& argum
   return value;
 }
 
-// Throws TypeError for a numpy.ma.MaskedArray, the NumPy array with a mask: it would be dropped in silence.
+// Throws TypeError for a numpy.ma.MaskedArray, because its mask would be dropped in silence.
 inline void expect_unmasked(pybind11::handle object, const std::string& argument) {
   namespace py = pybind11;
   if (py::isinstance<py::array>(object) && has_attribute(object, "mask")) {
@@ -48,8 +49,8 @@ inline void expect_unmasked(pybind11::handle object, const std::string& argument
   }
 }
 
-// The argument as a NumPy array of `rank` dimensions, whatever its dtype and strides. Nothing is converted: a list or a
-// tensor raises TypeError, as does another rank.
+// The argument as a NumPy array of `rank` dimensions, with any dtype and strides. Nothing is converted: throws
+// TypeError for a list, a tensor or another rank.
 inline pybind11::array as_array(pybind11::handle object, const std::string& argument, pybind11::ssize_t rank) {
   namespace py = pybind11;
   if (!py::isinstance<py::array>(object)) {
@@ -65,9 +66,9 @@ inline pybind11::array as_array(pybind11::handle object, const std::string& argu
   return array;
 }
 
-// Rows (n, any) of float16, bfloat16, float32 or float64 in native byte order, any strides, and their number of
-// columns; the view lives as long as the array. bfloat16 is ml_dtypes' dtype, known by its name. Throws TypeError for
-// another dtype or rank.
+// Rows (n, any) of float16, bfloat16, float32 or float64 in native byte order, any strides, and the number of columns.
+// The view is valid as long as the array exists. bfloat16 is the dtype of ml_dtypes, recognised by its name. Throws
+// TypeError for another dtype or rank.
 inline MomentsStateView::Rows as_any_rows(pybind11::handle object, const std::string& argument) {
   namespace py = pybind11;
   const py::array array = as_array(object, argument, 2);
@@ -96,7 +97,7 @@ inline MomentsStateView::Rows as_any_rows(pybind11::handle object, const std::st
   return {rows, static_cast<std::size_t>(array.shape(1))};
 }
 
-// The same of d columns; throws ValueError for another number.
+// The rows of as_any_rows() with d columns. Throws ValueError for another number of columns.
 inline RowsView as_rows(pybind11::handle object, const std::string& argument, int d) {
   const auto [view, columns] = as_any_rows(object, argument);
   FASTFID_EXPECT(columns == static_cast<std::size_t>(d), InvalidArgument, argument, ": expected shape (n, ", d,
@@ -104,7 +105,7 @@ inline RowsView as_rows(pybind11::handle object, const std::string& argument, in
   return view;
 }
 
-// A C-contiguous, aligned, native array of exactly this dtype and rank; else TypeError.
+// A C-contiguous, aligned, native array of exactly this dtype and rank. Throws TypeError for any other object.
 template <class T>
 pybind11::array_t<T> as_contiguous(pybind11::handle object, const std::string& argument, pybind11::ssize_t rank) {
   namespace py = pybind11;

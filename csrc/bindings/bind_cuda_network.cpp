@@ -151,7 +151,7 @@ class CudaArray {
         // The consumer's unfinished work may still use the memory, which is reused on this object's stream.
         if (exported->consumer >= 0) exported->stream->wait_for(static_cast<std::uintptr_t>(exported->consumer));
       } catch (const std::exception&) {
-        // The device is broken or the process ends.
+        // The device is broken or the process ends: the memory is no longer used.
       }
       delete exported;
     };

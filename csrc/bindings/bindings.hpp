@@ -1,4 +1,4 @@
-// One declaration per topic; module.cpp calls them in order.
+// One function per topic; module.cpp calls the functions in order.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -48,11 +48,11 @@ class ImportedTensor : public dlpack::View {
 // requires grad.
 ImportedTensor import_tensor(pybind11::handle object, const char* argument, std::optional<std::uintptr_t> stream);
 
-// The stream on which the caller works with such a tensor: torch's or CuPy's current stream of the device, where the
-// tensor is one of theirs; for any other library, which has no such notion, the legacy default stream.
+// The stream on which the caller works with a tensor. For a tensor of torch or CuPy this is the library's current
+// stream of the device. Other libraries have no current stream; for their tensors this is the legacy default stream.
 std::uintptr_t callers_stream(pybind11::handle tensor, int device);
 
-// (type, id) as `__dlpack_device__` says; throws TypeError for an object that has none.
+// (type, id) from `__dlpack_device__`. Throws TypeError for an object without `__dlpack_device__`.
 dlpack::Device tensor_device(pybind11::handle object, const char* argument);
 
 }  // namespace fastfid::bindings

@@ -17,8 +17,8 @@ namespace {
 
 using linalg::Matrix;
 
-// Sums of squares and of magnitudes of n elements times factor^2 (which may itself not be representable), eight partial
-// sums each.
+// Sums of squares and of magnitudes of n elements times factor^2, with eight partial sums each. factor^2 itself may not
+// be representable.
 FASTFID_CLONES void row_norms(const double* row, std::size_t n, double factor, double& squares, double& magnitudes) {
   constexpr std::size_t kSums = 8;
   std::array<double, kSums> two{};

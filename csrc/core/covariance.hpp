@@ -36,7 +36,8 @@ struct ScaledCovariance {
   double first() const { return std::scalbn(1.0, -exponent - 1); }
   double second() const { return std::scalbn(1.0, -exponent); }
 
-  // Writes the elements of rows [row, row + n_rows) and columns [col, col + n_cols); `stride` is that of `out`.
+  // Writes the elements of rows [row, row + n_rows) and columns [col, col + n_cols) to `out`, whose rows are `stride`
+  // apart.
   void copy(std::size_t row, std::size_t n_rows, std::size_t col, std::size_t n_cols, double* out,
             std::size_t stride) const;
   linalg::FillElements elements() const;

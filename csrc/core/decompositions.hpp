@@ -30,7 +30,7 @@ double solve_right(const Matrix& r, Matrix& b);
 // products with reciprocals. n^3 / 3 flops.
 Matrix inverse_of_upper(const Matrix& r, double& flops);
 
-// Eigenvalues of symmetric A in ascending order; reads the upper triangle and overwrites A. Throws NumericalError where
+// Eigenvalues of symmetric A in ascending order. Reads the upper triangle and overwrites A. Throws NumericalError where
 // LAPACK does not converge.
 std::vector<double> symmetric_eigenvalues(Matrix& a);
 
@@ -38,7 +38,7 @@ std::vector<double> symmetric_eigenvalues(Matrix& a);
 // dsyevd on one thread.
 std::vector<double> symmetric_eigenvectors(Matrix& a);
 
-// Singular values of A in descending order; overwrites A. Throws NumericalError where LAPACK does not converge.
+// Singular values of A in descending order. Overwrites A. Throws NumericalError where LAPACK does not converge.
 std::vector<double> singular_values(Matrix& a);
 
 }  // namespace fastfid::linalg

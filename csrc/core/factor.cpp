@@ -28,8 +28,8 @@ double rounding(std::size_t d) { return kMargin * (real(d) + 8) * kUnitRoundoff;
 // The magnitude that underflow may add to an element of D in a sum of d products.
 double underflow(std::size_t d) { return 2 * (real(d) + 2) * kSmallest; }
 
-// An upper bound of ||V^-1 D V^-1|| for a Cholesky factor: the root of the sum of ((min(j, k) + 8) u)^2, which is d^4
-// u^2 / 6.
+// An upper bound of ||V^-1 D V^-1|| for a Cholesky factor: the root of the sum of ((min(j, k) + 8) u)^2. The sum is
+// about d^4 u^2 / 6.
 double scaled_cholesky_distance(std::size_t d, double least) {
   return cholesky_distance(std::vector<double>(d, 1.0)) + real(d) * underflow(d) / least / least;
 }
@@ -79,7 +79,7 @@ void scale_rows(Matrix& y, const std::vector<double>& scale) {
 // Measures D1; returns ||V^-1 D1 V^-1||.
 double measured_distance(Factor& a, const std::vector<double>& scale) {
   const linalg::ResidualNorms e = linalg::residual(a.elements, a.f, a.shape, scale, a.flops);
-  // The symmetric part of Sigma is rounded where it is not symmetric: |rounding| <= u v v^T.
+  // Where Sigma is not symmetric, its symmetric part is rounded: |rounding| <= u v v^T.
   const double symmetric_part = a.are_elements_exact ? 0 : kMargin * kUnitRoundoff;
   a.distance = std::min(a.distance, kMargin * (e.frobenius + e.error) + symmetric_part * a.trace);
   return kMargin * (e.scaled + e.scaled_error) + symmetric_part * real(a.d);

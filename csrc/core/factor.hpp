@@ -55,10 +55,10 @@ struct FactorFacts {
                          // F^T F||_F
   double row_error = 0;  // rows: bound on ||X' - X||_F for some X' with X'^T X' = S, where X is the rows minus their
                          // mean
-  double qr_error = 0;   // n > d rows: bound on ||X - Q F||_F for some orthogonal Q, F being a triangular factor of X
+  double qr_error = 0;   // rows, n > d: bound on ||X - Q F||_F for some orthogonal Q, with the triangular factor F of X
   double residual = 0;   // ||Sigma 4^-exponent - F^T F||_F / trace, measured; for a Cholesky factor from a sample
-  double rounded = 0;    // bound on ||F^T F - S'||_* for every S' that rounds to the given Sigma in float32 and for S,
-                         // where Sigma itself is indefinite by such rounding; else 0
+  double rounded = 0;    // where Sigma is indefinite by rounding to float32: bound on ||F^T F - S'||_* for S' = S and
+                         // for every S' that rounds to Sigma in float32; else 0
   bool is_singular = false;  // true where only the pivoted factorisation or the eigenvectors could factor the
                              // covariance
   std::size_t rank = 0;      // numerical rank of F
@@ -74,7 +74,7 @@ struct Factor : FactorFacts {
   // Reads Sigma 4^-exponent from the caller's memory, which must still exist. Empty for rows.
   linalg::FillElements elements{};
   bool are_elements_exact = true;  // true where Sigma is symmetric; else the symmetric part is rounded, by u |Sigma|
-  double scaled_distance = 0;      // n > d rows: `distance` with every column of F scaled to norm one
+  double scaled_distance = 0;      // rows, n > d: `distance` with every column of F scaled to norm one
 };
 
 // T of the given covariances is in [T' - below, T' + above], where T' is the T of the factors.

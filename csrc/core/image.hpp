@@ -62,7 +62,7 @@ struct View {
   std::ptrdiff_t stride_c;
 };
 
-// How a network's input is made from a picture.
+// The description of how a network's input is made from a picture.
 struct InputSpec {
   std::string name;           // the name of the protocol, for messages
   std::ptrdiff_t height = 0;  // the height of the input; 0: the picture keeps its size

@@ -131,7 +131,7 @@ class Moments {
   // Throws InvalidArgument, naming the part of the state, for a number outside its limits, for an array of another
   // shape, and for counts that contradict each other, n or the rows. Throws NumericalError for NaN or infinity. The
   // counts are read once, so that the counts that are used are the counts that were checked, even if another thread
-  // writes to them meanwhile.
+  // writes to the arrays during the call.
   explicit Moments(const MomentsStateView& state);
   explicit Moments(const MomentsState& state) : Moments(state.view()) {}
   Moments(const Moments& other);
@@ -150,8 +150,8 @@ class Moments {
 
   // (d,) mean. Throws InvalidArgument if n == 0.
   void mean(double* out) const;
-  // (d, d) symmetric covariance with divisor n - ddof. Throws InvalidArgument if ddof < 0 or n <= ddof, NumericalError
-  // if it overflows. Does not disturb later updates.
+  // (d, d) symmetric covariance with divisor n - ddof. Throws InvalidArgument if ddof < 0 or n <= ddof, and
+  // NumericalError if the covariance overflows. Does not disturb later updates.
   void covariance(std::int64_t ddof, double* out) const;
   // The rows seen so far if n <= d, and an empty buffer otherwise. `n` receives the number of rows seen.
   RowBuffer rows(std::int64_t& n) const;

@@ -10,7 +10,7 @@
 namespace fastfid {
 
 // A symmetric d x d matrix of which one triangle is stored, in the rectangular full packed format of LAPACK
-// (Gustavson, Wasniewski, Dongarra & Langou, ACM TOMS 37(2), 2010): two triangles of half the size fill one rectangle
+// (Gustavson, Wasniewski, Dongarra & Langou, ACM TOMS 37(2), 2010). Two triangles of half the size fill one rectangle
 // above the off-diagonal square, so that BLAS works in place on half the memory.
 //
 // With h = ceil(d / 2), row-major: the lower triangle of S[0:h, 0:h] on and below the diagonal, S[h:d, 0:h] below it,

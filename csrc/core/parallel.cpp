@@ -92,8 +92,8 @@ struct Region {
 };
 
 // Polls for a moment before a thread goes to sleep. Regions of one computation follow each other within microseconds,
-// and waking a thread takes 20 to 50, or milliseconds where it is put behind a busy process. The polling is short,
-// because a thread that spins takes a core from the busy process.
+// and waking a thread takes 20 to 50 microseconds, or milliseconds where the thread is queued behind a busy process.
+// The polling is short, because a thread that spins takes a core from the busy process.
 template <class Condition>
 void poll(const Condition& is_met) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(50);

@@ -15,7 +15,7 @@ namespace fastfid {
 // The number of threads of a parallel region, always >= 1, and the name of the setting that determines it. The first of
 // these settings that is present counts:
 //   set_num_threads;
-//   FASTFID_NUM_THREADS (throws InvalidArgument if it is no integer from 1 to 4096);
+//   FASTFID_NUM_THREADS (throws InvalidArgument if it is not an integer from 1 to 4096);
 //   OMP_NUM_THREADS, except for a 1 together with LOCAL_WORLD_SIZE > 1, which is torchrun's default and not a choice;
 //   min(CPU affinity, cgroup quota), divided by LOCAL_WORLD_SIZE, the processes that a launcher started on this
 //   machine.

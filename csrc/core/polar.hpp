@@ -90,12 +90,12 @@ class PolarOperations {
 };
 
 // The bounds of the nuclear norm of M that an approximate polar factor X of M proves.
-//   lower:  ||X||_2 <= 2 implies ||X (3 I - X^T X) / 2||_2 <= 1, so the trace of this matrix times M is at most the
-//   nuclear norm:
-//           lower = (3 tr H - <Y, H>) / 2 with Y = X^T X, H = X^T M. It counts only where ||X||_2 < 2 is proven: by
+//   lower:  ||X||_2 <= 2 implies ||X (3 I - X^T X) / 2||_2 <= 1, so the trace of this matrix times M is at most
+//           the nuclear norm:
+//           lower = (3 tr H - <Y, H>) / 2 with Y = X^T X, H = X^T M. It is used only where ||X||_2 < 2 is proven: by
 //           1 + ||Y - I||_F < 3.9, or by a Cholesky factorisation of 3.9 I - Y that succeeds.
 //   upper:  (||C||_F^2 + ||M C^-1||_F^2) / 2 for any nonsingular C; C is a Cholesky factor of the symmetric part of H
-//           plus mu I. Its gap is ||P^(-1/2) (P - |M|)||_F^2 / 2, P = C^T C: quadratic in the error of P.
+//           plus mu I. The gap is ||P^(-1/2) (P - |M|)||_F^2 / 2, P = C^T C: quadratic in the error of P.
 // The bounds include rounding: they hold for the computed M, and for any order of the sums in the products.
 // Cost: 1/2 + 1 + 1/6 + 1/2 products for square M, 1/6 more where ||Y - I||_F does not prove the norm, and 2/3 more for
 // each further mu.

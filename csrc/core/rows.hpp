@@ -61,7 +61,7 @@ class RowBuffer {
 // Throws InvalidArgument, naming the argument, unless every element has an address. Each row has `columns` elements.
 void check_reach(const RowsView& rows, std::size_t columns, const char* name);
 
-// Index of the first row with a NaN or an infinity in its d columns, or rows.n.
+// Index of the first row with a NaN or an infinity in its d columns; rows.n if there is no such row.
 std::size_t first_nonfinite_row(const RowsView& rows, int d);
 
 }  // namespace fastfid

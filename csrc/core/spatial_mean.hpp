@@ -1,4 +1,4 @@
-// From the network's last feature map to the feature vector.
+// Computes the feature vector from the network's last feature map.
 #pragma once
 
 #include <cstddef>

@@ -162,7 +162,7 @@ StandardError influence_standard_error(const Moments& a, const Moments& b) {
   const SideError first = side_error(a, side1.mu, side2.mu, transport.from_first(), side1.name);
   const SideError second = side_error(b, side2.mu, side1.mu, transport.from_second(), side2.name);
 
-  // Each side's variance has the relative variance 2 / (K - 1), and a root halves a relative error.
+  // The variance of each side has the relative variance 2 / (K - 1), and a square root halves a relative error.
   StandardError out;
   out.value = std::hypot(first.value, second.value);
   if (out.value > 0) {

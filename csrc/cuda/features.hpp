@@ -1,4 +1,5 @@
-// From the network's last feature map to the feature vector, on the device: core/spatial_mean.hpp for device memory.
+// Computes the feature vector from the network's last feature map on the device: core/spatial_mean.hpp for device
+// memory.
 #pragma once
 
 #include <cstddef>

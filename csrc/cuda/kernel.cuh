@@ -1,8 +1,8 @@
 // The language in which every kernel is written: CUDA's own names, launch(), and a few PTX instructions as functions.
 //
-// Kernels use of CUDA only what is here and what tests/cuda_emulation/cuda_emulation.hpp defines in plain C++
-// (threadIdx, blockIdx, gridDim, __syncthreads(), __shfl_*_sync, atomicMin, ...), so that tests run their whole logic,
-// fragment layouts and barriers included, on a machine without a GPU.
+// Of CUDA, kernels use only this file and the names that tests/cuda_emulation/cuda_emulation.hpp defines in plain C++
+// (threadIdx, blockIdx, gridDim, __syncthreads(), __shfl_*_sync, atomicMin, ...), so that tests run the whole logic of
+// the kernels, fragment layouts and barriers included, on a machine without a GPU.
 #pragma once
 
 #include <cstddef>

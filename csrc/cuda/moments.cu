@@ -233,7 +233,7 @@ void DeviceMoments::update(const DeviceRows& rows, Stream stream) {
   try {
     add(rows, stays_thin, stream);
   } catch (...) {
-    end(stream);  // reset() and the destructor wait for what was launched before the failure
+    end(stream);  // reset() and the destructor then wait for the work launched before the failure
     throw;
   }
   end(stream);

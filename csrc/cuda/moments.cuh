@@ -33,7 +33,7 @@ inline constexpr int kPanel = 64;  // edge of a tile
 inline constexpr int kTileSize = kPanel * kPanel;
 inline constexpr int kColumns = 4 * kPanel;  // columns of the panels of one thread block
 inline constexpr int kDepth = 16;            // rows of a step
-inline constexpr int kPitch = kColumns + 4;  // see above
+inline constexpr int kPitch = kColumns + 4;  // see the head of this file
 inline constexpr int kThreads = 512;
 inline constexpr int kWarpTile = 32;  // edge of a warp's part: each of 4 warps computes a quarter of a tile
 inline constexpr int kMaxCopies = 32;
@@ -182,7 +182,7 @@ struct Float64 {
   }
 };
 
-// Float32, for at most a few hundred rows: a warp's 32 x 32 part of a tile, 8 x 4 elements a lane.
+// Float32, for at most a few hundred rows: a warp's 32 x 32 part of a tile, 8 x 4 elements for each lane.
 struct Float32 {
   using Value = float;
 

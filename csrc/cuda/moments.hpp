@@ -136,7 +136,7 @@ class DeviceMoments {
   void end(Stream stream);
   void allocate(bool with_sums);
   void add(const DeviceRows& rows, bool stays_thin, Stream stream);  // update(), between begin() and end()
-  void add_sums(const DeviceMoments& other, Stream stream);          // of which other.folded_ > 0
+  void add_sums(const DeviceMoments& other, Stream stream);          // precondition: other.folded_ > 0
   void load_rows(const Moments& moments);                            // n <= d
   void load_sums(const Moments& moments);
   void append(const DeviceRows& rows, std::int64_t first, std::int64_t count, Stream stream);

@@ -16,12 +16,12 @@ namespace fastfid::cuda {
 // Scalars of the polar route. They are in device memory, and one copy brings all of them to the host.
 struct PolarScalars {
   PolarMeasures measures;
-  double scale = 1;  // of the first step
-  double shift = 0;  // of the first trial
+  double scale = 1;  // scale of the first step
+  double shift = 0;  // shift of the first trial
   double norm_c = 0;
   double norm_w = 0;
   double residual = 0;  // ||M - W C||_F
-  int failed = 0;       // of the last Cholesky factorisation
+  int failed = 0;       // not 0 where the last Cholesky factorisation failed
 };
 
 // The facts about a symmetric matrix before it is factored.
@@ -41,12 +41,12 @@ struct FactorCheck {
 // Elements of the workspace that the sums need.
 std::size_t sum_workspace();
 
-// The lower triangle of A (n x n) becomes the mirror image of the upper one.
+// The lower triangle of A (n x n) becomes the mirror image of the upper triangle.
 template <class T>
 void mirror_upper(T* a, std::size_t n, Stream stream);
 
-// Y := c0 I + c1 Y + c2 Y2 in both triangles, from the upper ones, with scaled_quintic(c, *scale) (device memory; null:
-// 1) in place of c.
+// Y := c0 I + c1 Y + c2 Y2 in both triangles, from the upper triangles. The coefficients are scaled_quintic(c, *scale);
+// `scale` is in device memory, and null means 1.
 template <class T>
 void polynomial(T* y, const T* y2, std::size_t n, const polar::Quintic& c, const double* scale, Stream stream);
 
