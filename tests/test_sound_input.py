@@ -534,6 +534,18 @@ def test_dims_and_protocol_come_from_the_statistics(tmp_path, weights):
         compute_fid(odd, tmp_path / "b")
 
 
+def test_a_refusal_names_no_option_that_does_not_help(tmp_path):
+    folder(tmp_path / "b", 5, 2)
+    meta = {"protocol": "224x224", "extractor": "another", "precision": "float32"}
+    other = Statistics(np.zeros(768), np.eye(768), 1000, meta, name="vit.npz")
+    grid = GridMeans(cells=16)  # 768 dims too; its protocol is its own, whatever --protocol says
+    adopted = pytest.warns(FastfidWarning, match="images are read with 768 dims, as")
+    with adopted, pytest.raises(ValueError, match=r"with protocol 224x224, this run with pytorch-fid: .* nothing \("):
+        compute_fid(other, tmp_path / "b", weights="never looked for")
+    with pytest.raises(ValueError, match=r"with protocol 224x224, this run with none: .* means nothing \(--force"):
+        compute_fid(other, tmp_path / "b", extractor=grid)
+
+
 def test_reprs_fit_one_line(weights):
     statistics = Statistics(np.zeros(3), np.eye(3), 10, {"protocol": "clean"}, name="x.npz")
     assert repr(statistics) == "Statistics(d=3, n=10, protocol='clean', name='x.npz')"

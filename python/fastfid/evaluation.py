@@ -29,6 +29,8 @@ from fastfid.options import (
     check_keywords,
     check_options,
 )
+from fastfid.precisions import PRECISIONS
+from fastfid.protocols import PROTOCOLS
 from fastfid.provenance import check_provenance, provenance_of
 from fastfid.reading import ImageSet, Reading, load_known, open_images
 from fastfid.statistics import Statistics, check_compatible
@@ -365,7 +367,8 @@ def _make_extractor_beside(
     dims, protocol = dims_and_protocol(dims, protocol, file)
     if file is not None:  # before weights are fetched in vain
         wanted = {"protocol": protocol, "precision": precision}
-        check_provenance(file.name, file.meta, "this run", wanted, force=force, is_run=True)
+        options = {"protocol": tuple(PROTOCOLS), "precision": tuple(PRECISIONS)}
+        check_provenance(file.name, file.meta, "this run", wanted, force=force, options=options)
     return make_extractor(dims, protocol, device, weights, precision)
 
 
@@ -373,7 +376,7 @@ def _check_extractor_beside(file: Statistics, extractor: FeatureExtractor, force
     """Raise ValueError unless the extractor's features can be compared with the other set's statistics."""
     if file.d != extractor.dims:
         raise ValueError(f"{file.name} has {file.d} dims, the extractor gives {extractor.dims}")
-    check_provenance(file.name, file.meta, "this run", provenance_of(extractor), force=force, is_run=True)
+    check_provenance(file.name, file.meta, "this run", provenance_of(extractor), force=force)
 
 
 @overload

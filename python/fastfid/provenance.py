@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,6 @@ __all__ = ["FORCE_HINT", "Assumption", "assumed_protocol", "check_provenance", "
 
 # What the refusal of different provenances adds where there is a way round it.
 FORCE_HINT = " (--force or force=True compares them all the same)"
-
-_OPTIONS = ("protocol", "precision")
 
 
 def provenance_of(extractor: Any) -> dict[str, Any]:
@@ -32,7 +30,7 @@ def check_provenance(
     *,
     force: bool = False,
     hint: str = FORCE_HINT,
-    is_run: bool = False,
+    options: Mapping[str, Container[Any]] | None = None,
 ) -> None:
     """Refuse two provenances that differ in dims, protocol, extractor or precision; the unsaid is not compared.
 
@@ -40,8 +38,9 @@ def check_provenance(
     ----------
     hint : str
         What the refusal adds.
-    is_run : bool
-        `b` is what images are about to be read with: the refusal names the option that reads them as `a` was.
+    options : dict of str to container, optional
+        `b` is what images are about to be read with, under options that take these values: the refusal names the one
+        that reads them as `a` was.
 
     Raises
     ------
@@ -53,7 +52,7 @@ def check_provenance(
     for key in ("dims", "protocol", "extractor", "precision"):
         ours, theirs = a.get(key), b.get(key)
         if ours is not None and theirs is not None and ours != theirs:
-            if is_run and key in _OPTIONS:
+            if options is not None and ours in options.get(key, ()):
                 hint = f"; --{key} {ours} or {key}={ours!r} reads the images alike{hint}"
             raise ValueError(
                 f"{name_a} was made with {key} {ours}, {name_b} with {theirs}: their distance means nothing{hint}"
