@@ -19,7 +19,7 @@ import fastfid
 from fastfid import _core
 from fastfid._checks import DIMS
 from fastfid.errors import BackendUnavailable, FastfidWarning, WeightsError
-from fastfid.features import inception, session
+from fastfid.features import session
 from fastfid.features.inception import InceptionV3
 from fastfid.features.inception_network import InceptionNetwork, fingerprint_input
 from fastfid.features.inception_torch import FIDInception, convolutions, load_weights
@@ -192,8 +192,8 @@ def test_another_precision_does_not_fall_back_to_the_cpu(monkeypatch):
 def test_what_decides_the_last_bits_on_a_device(monkeypatch):
     assert InceptionV3(64, device="cpu").runtime == ""
     monkeypatch.setattr(_core, "cuda_device_name", lambda device: {1: "NVIDIA H100"}.get(device, ""))
-    assert inception._runtime("cuda:1", "tensorrt") == "tensorrt on NVIDIA H100"
-    assert inception._runtime("cuda:0", "cuda") == "cuda on cuda:0"
+    assert session.runtime_on("cuda:1", CudaSettings(provider="tensorrt")) == "tensorrt on NVIDIA H100"
+    assert session.runtime_on("cuda:0", CudaSettings()) == "cuda on cuda:0"
 
 
 DRIVER = """

@@ -1,23 +1,20 @@
 """The FID Inception network as a feature extractor."""
 
 import os
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfid import _core
 from fastfid._checks import check_dims
 from fastfid.errors import BackendUnavailable
-from fastfid.extractor import FeatureExtractor
 from fastfid.features.cuda import CudaMemory, CudaNetwork
 from fastfid.features.inception_network import InceptionNetwork
+from fastfid.features.network import NetworkExtractor
 from fastfid.features.session import CudaSettings, choose_device
 from fastfid.features.weights import find_weights
-from fastfid.pipeline import extract, only_features
 from fastfid.precisions import check_precision
 from fastfid.protocols import SIDE, get_protocol
-from fastfid.sources import open_source
 
 __all__ = ["InceptionV3"]
 
@@ -36,14 +33,7 @@ def _memory_of(device: str) -> tuple[CudaMemory | None, str]:
         return None, str(error)
 
 
-def _runtime(device: str, provider: str) -> str:
-    """Return what chooses the kernels on a CUDA device: the provider, for the card; nothing on the CPU."""
-    if device == "cpu":
-        return ""
-    return f"{provider} on {_core.cuda_device_name(int(device.removeprefix('cuda:'))) or device}"
-
-
-class InceptionV3(FeatureExtractor):
+class InceptionV3(NetworkExtractor):
     """The Inception network that defines the FID, up to the features of one layer.
 
     Parameters
@@ -91,7 +81,7 @@ class InceptionV3(FeatureExtractor):
     ):
         dims = check_dims(dims)
         spec = get_protocol(protocol).input
-        self._arguments = {
+        arguments = {
             "dims": dims,
             "protocol": protocol,
             "precision": precision,
@@ -104,17 +94,13 @@ class InceptionV3(FeatureExtractor):
         memory, self._why_not_there = _memory_of(chosen)
         stream = memory.stream if memory is not None else None
         self._network = InceptionNetwork(dims, found, device, precision, stream, self._cuda_settings)
+        size = None if protocol == "none" else (SIDE, SIDE)
+        super().__init__(arguments, spec, size, self._network.device, self._cuda_settings)
         self.dims = dims
         self.protocol = protocol
-        self._spec = spec
-        self.input_shape = None if protocol == "none" else (3, SIDE, SIDE)
         self.precision = precision
         self.identity = found.identity
-        self.device = self._network.device
-        self.runtime = _runtime(self.device, self._cuda_settings.provider)
         self.batch_size = _CHUNK[self.device.partition(":")[0]]
-        # Single-threaded runs side by side: see Session.
-        self.concurrency = _core.num_threads() if self.device == "cpu" else 1
         self._there: CudaNetwork | None = None
         if memory is not None and self.device != "cpu":
             self._there = CudaNetwork(self._network, memory, spec, self.batch_size)
@@ -125,36 +111,6 @@ class InceptionV3(FeatureExtractor):
             f"InceptionV3(dims={self.dims}, protocol={self.protocol!r}, device={self.device!r},"
             f" precision={self.precision!r})"
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the session behind: it is made anew, from weights found anew. A subclass adds what it needs."""
-        return self._arguments
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
-
-    def __copy__(self) -> "InceptionV3":
-        """Return the object itself: nothing that it computes changes it. A subclass that does change is to say so."""
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "InceptionV3":
-        """Return the object itself."""
-        return self
-
-    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Turn one image, uint8 (h, w, 3) RGB, into the network's input (3, h', w') under the protocol."""
-        return self._preprocess(image, None)
-
-    def prepare_into(self, image: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
-        """Write the network's input for one image to `out`, of :attr:`input_shape`."""
-        self._preprocess(image, out[None])
-
-    def _preprocess(self, image: NDArray[np.uint8], out: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        try:
-            prepared: NDArray[np.float32] = _core.preprocess([image], self._spec, out)[0]
-        except ValueError as error:  # there is but one
-            raise ValueError(str(error).removeprefix("images[0]: ")) from None
-        return prepared
 
     def forward(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Return the features, float32 (n, dims), of network inputs (n, 3, h', w')."""
@@ -179,32 +135,3 @@ class InceptionV3(FeatureExtractor):
                 f"images: a tensor on {device} cannot be taken there: {self._why_not_there}. Pass images.cpu()"
             )
         return self._there
-
-    def __call__(self, images: Any, *, layout: Literal["nhwc", "nchw"] | None = None) -> NDArray[np.float32]:
-        """Return the features of images, in their order.
-
-        Parameters
-        ----------
-        images : array or tensor (n, h, w, 3) or (n, 3, h, w), or sequence of arrays (h, w, 3)
-            uint8, RGB; a sequence may mix sizes. Anything else that :func:`fastfid.sources.open_source` takes will do.
-        layout : {"nhwc", "nchw"}, optional
-            Axis order of an array whose shape leaves it open.
-
-        Returns
-        -------
-        numpy.ndarray
-            float32 (n, dims).
-
-        Raises
-        ------
-        TypeError
-            Not images, or not uint8.
-        ValueError
-            Another shape, a shape that leaves the axes open, or no images.
-        """
-        rows: list[NDArray[np.float32]] = []
-        source = open_source(images, layout=layout)
-        extract(source, self, only_features(lambda features: rows.append(features.copy())), mixed_sizes=True)
-        if not rows:
-            raise ValueError("images: expected at least one image, got none")
-        return np.concatenate(rows)

@@ -25,11 +25,14 @@ __all__ = [
     "CudaSettings",
     "Fixed",
     "Session",
+    "Tensor",
+    "UnusableGraph",
     "choose_device",
     "installed_remedy",
     "load_onnxruntime",
     "open_on",
     "runtime_facts",
+    "runtime_on",
 ]
 
 T = TypeVar("T")
@@ -181,6 +184,13 @@ class CudaSettings:
     options: Mapping[str, str] = field(default_factory=lambda: {"cudnn_conv_algo_search": "HEURISTIC"})
 
 
+def runtime_on(device: str, settings: CudaSettings) -> str:
+    """Return what chooses the kernels on a CUDA device: the provider, for the card; nothing on the CPU."""
+    if device == "cpu":
+        return ""
+    return f"{settings.provider} on {_core.cuda_device_name(int(device.removeprefix('cuda:'))) or device}"
+
+
 def open_on(device: str | int, opening: Callable[[str], T], *, only_cuda: bool) -> T:
     """Return what `opening` returns for the device that is meant, ``cpu`` or ``cuda:N``.
 
@@ -195,6 +205,48 @@ def open_on(device: str | int, opening: Callable[[str], T], *, only_cuda: bool) 
             raise
         warn(f"running on the CPU: {error}")
         return opening("cpu")
+
+
+# The session's option for the folder of tensors that lie outside the model.
+_FOLDER_OF_TENSORS = "session.model_external_initializers_file_folder_path"
+# ONNX Runtime's exceptions that no other device would cure.
+_OF_THE_GRAPH = ("InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel")
+
+
+def _reason(error: Exception) -> str:
+    """Return what ONNX Runtime says, without its number and the place in its source."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
+    return re.sub(r"^/\S+:\d+ .*?\) (?=[A-Z])", "", text)
+
+
+class UnusableGraph(ValueError):
+    """ONNX Runtime cannot make a graph of a model, whatever the device: it says why."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a graph, as the graph declares it.
+
+    Attributes
+    ----------
+    name : str
+    dtype : str
+        ONNX Runtime's, such as ``tensor(float)``.
+    shape : tuple of (int, str or None)
+        A name or None is a length that is open; empty: not even the number of axes is known.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype.removeprefix('tensor')} {self.lengths}"
+
+    @property
+    def lengths(self) -> str:
+        """The shape as text, such as ``(n, 3, 224, 224)``."""
+        return f"({', '.join('?' if length is None else str(length) for length in self.shape)})"
 
 
 class Session:
@@ -225,6 +277,8 @@ class Session:
     ------
     fastfid.BackendUnavailable
         ONNX Runtime cannot use the device.
+    UnusableGraph
+        `model` is damaged, needs what this ONNX Runtime lacks, or keeps tensors in files of their own.
     """
 
     def __init__(
@@ -250,6 +304,8 @@ class Session:
         # spins that would take the processor from those that decode and resize.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
+        # Files that the model names would be looked for in the working folder, and are in no hash of it.
+        options.add_session_config_entry(_FOLDER_OF_TENSORS, os.devnull)
         names, values = [], []
         for name, value in weights:
             names.append(name)
@@ -257,7 +313,12 @@ class Session:
         options.add_external_initializers(names, values)
         with _calling():
             if device == "cpu":
-                self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+                try:
+                    self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+                except MemoryError:
+                    raise
+                except Exception as error:
+                    raise UnusableGraph(_reason(error)) from error
             else:
                 self._session = self._open_on_cuda(model, options)
 
@@ -281,6 +342,8 @@ class Session:
             # Without its fallback: it would print to standard output and go on with the CPU, at any later run too.
             session = ort.InferenceSession(model, options, providers=[provider], enable_fallback=0)
         except Exception as error:
+            if type(error).__name__ in _OF_THE_GRAPH:
+                raise UnusableGraph(_reason(error)) from error
             raise BackendUnavailable(f"ONNX Runtime cannot open a session on {self.device}: {error}") from error
         finally:
             ort.set_default_logger_severity(2)  # its own default: warnings
@@ -307,6 +370,16 @@ class Session:
         if "_session" in self.__dict__:
             with _calling():
                 del self.__dict__["_session"]
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """The tensors that a run takes."""
+        return tuple(Tensor(x.name, x.type, tuple(x.shape)) for x in self._session.get_inputs())
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """The tensors that a run can give."""
+        return tuple(Tensor(x.name, x.type, tuple(x.shape)) for x in self._session.get_outputs())
 
     def run(self, output: str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         """Return one output of the graph for inputs on the host.
