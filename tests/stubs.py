@@ -127,6 +127,12 @@ class _FakeSession:
     def get_providers(self):
         return [self._runtime.provider or self._asked.provider]
 
+    def get_inputs(self):
+        return self._on_cpu.get_inputs()
+
+    def get_outputs(self):
+        return self._on_cpu.get_outputs()
+
     def get_provider_options(self):
         options = dict(self._asked.options)
         if self._runtime.stream is not None:

@@ -51,7 +51,8 @@ MAY_IMPORT = {
     "cli": CELLAR | {"evaluation", "features", "info", "demo", "metrics", "sources"},
     "compat": CELLAR | {"extractor", "metrics", "statistics", "sources", "features", "pipeline", "compat"},
     "__main__": {"cli"},
-    "__init__": {"_version", "_core", "errors", "evaluation", "extractor", "features", "fid", "metrics", "statistics"},
+    "__init__": {"evaluation", "extractor", "features", "fid", "metrics", "protocols", "statistics"}
+    | {"_version", "_core", "errors"},
     "_version": set(),
 }
 

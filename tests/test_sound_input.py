@@ -506,7 +506,7 @@ def test_an_extractor_that_is_none():
         lambda extractor: FID(extractor=extractor),
     ):
         with pytest.raises(
-            TypeError, match=r"extractor: expected a fastfid\.FeatureExtractor, got str 'dino\.onnx'; an"
+            TypeError, match=r"expected a fastfid\.FeatureExtractor, got str 'dino\.onnx'; fastfid\.OnnxExtractor"
         ):
             call("dino.onnx")
         with pytest.raises(TypeError, match="extractor: Bare lacks identity, protocol, precision, device, batch_size"):

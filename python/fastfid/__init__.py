@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from fastfid.evaluation import evaluate as evaluate
     from fastfid.extractor import FeatureExtractor as FeatureExtractor
     from fastfid.features.inception import InceptionV3 as InceptionV3
+    from fastfid.features.onnx_model import OnnxExtractor as OnnxExtractor
     from fastfid.fid import FID as FID
     from fastfid.metrics.fid import frechet_distance as frechet_distance
+    from fastfid.protocols import InputSpec as InputSpec
     from fastfid.statistics import Statistics as Statistics
 
 # Names are loaded when first used (PEP 562): `fastfid --help` and two .npz files do not pay for ONNX Runtime.
@@ -46,8 +48,10 @@ _HOME = {
     "FeatureExtractor": "extractor",
     "ImageError": "errors",
     "InceptionV3": "features.inception",
+    "InputSpec": "protocols",
     "Moments": "_core",
     "NumericalError": "errors",
+    "OnnxExtractor": "features.onnx_model",
     "SkippedImagesWarning": "errors",
     "Statistics": "statistics",
     "SuspiciousInputWarning": "errors",

@@ -61,7 +61,8 @@ def check_extractor(extractor: Any) -> None:
     kind = type(extractor).__name__
     if not isinstance(extractor, FeatureExtractor):
         got = f"{kind} {extractor!r}" if isinstance(extractor, str) else kind
-        how = "; an ONNX file needs a class of your own around it" if str(extractor).endswith(".onnx") else ""
+        is_file = str(extractor).endswith(".onnx")
+        how = "; fastfid.OnnxExtractor(path, fastfid.InputSpec(...)) opens an ONNX file" if is_file else ""
         raise TypeError(f"extractor: expected a fastfid.FeatureExtractor, got {got}{how}")
     missing = [name for name in _REQUIRED if not hasattr(extractor, name)]
     if missing:

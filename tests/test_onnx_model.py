@@ -1,0 +1,447 @@
+"""Any network in an ONNX file: its features in closed form, its identity, and what does not fit."""
+
+import copy
+import os
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+import scipy.linalg
+import torch
+from stubs import FakeRuntime, Tensor
+
+import fastfid
+from fastfid import _core
+from fastfid.errors import BackendUnavailable, FastfidWarning
+from fastfid.features import session
+from fastfid.features.onnx_model import OnnxExtractor
+from fastfid.protocols import InputSpec
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SPEC = InputSpec((12, 20), mean=MEAN, std=STD)
+
+MEANS = "{ y = ReduceMean <axes = [2, 3], keepdims = 0> (x) }"
+# Means and second moments of each channel: six features, of which no two are the same line.
+SIX = """{
+  first = ReduceMean <axes = [2, 3], keepdims = 0> (x)
+  square = Mul (x, x)
+  second = ReduceMean <axes = [2, 3], keepdims = 0> (square)
+  y = Concat <axis = 1> (first, second)
+}"""
+
+
+def write(folder, inputs="float[n, 3, 12, 20] x", outputs="float[n, 3] y", body=MEANS, name="network.onnx"):
+    """Write a network and return its path."""
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> g ({inputs}) => ({outputs}) {body}')
+    onnx.save(model, folder / name)
+    return folder / name
+
+
+def images(n, seed, size=(12, 20)):
+    return np.random.default_rng(seed).integers(0, 256, (n, *size, 3), dtype=np.uint8)
+
+
+def means_in_float64(pictures):
+    """The truth where nothing is resized."""
+    return (pictures.astype(np.float64).mean((1, 2)) / 255 - MEAN) / STD
+
+
+def opened(path, spec=SPEC, **options):
+    return OnnxExtractor(path, spec, **{"device": "cpu", **options})
+
+
+# ---------------------------------------------------------------------------------------------------------- features
+
+
+def test_features_have_their_closed_form(tmp_path):
+    pictures = images(7, 1)
+    extractor = opened(write(tmp_path))
+    features = extractor(pictures)
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, means_in_float64(pictures), rtol=0, atol=2e-6)  # values up to 2.6, in float32
+    assert (extractor.dims, dict(extractor.outputs), extractor.device) == (3, {"features": 3}, "cpu")
+    assert extractor.input_shape == (3, 12, 20)
+
+
+@pytest.mark.parametrize(("filter", "antialias"), [("bilinear", False), ("bilinear-antialias", True)])
+def test_images_are_resized_as_the_spec_says(tmp_path, filter, antialias):
+    pictures = images(3, 2, (50, 41))
+    spec = InputSpec((12, 20), mean=MEAN, std=STD, filter=filter)
+    got = opened(write(tmp_path, outputs="float[n, 6] y", body=SIX), spec)(pictures)
+    x = torch.from_numpy(pictures).permute(0, 3, 1, 2).double()
+    x = torch.nn.functional.interpolate(x, (12, 20), mode="bilinear", antialias=antialias, align_corners=False) / 255
+    x = (x - torch.tensor(MEAN).double()[:, None, None]) / torch.tensor(STD).double()[:, None, None]
+    expected = torch.cat([x.mean((2, 3)), (x * x).mean((2, 3))], 1).numpy()
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+
+
+def test_images_may_keep_their_size(tmp_path):
+    path = write(tmp_path, "float[n, 3, h, w] x")
+    spec = InputSpec(None, mean=MEAN, std=STD)
+    extractor = opened(path, spec)
+    assert extractor.input_shape is None
+    for size in ((5, 9), (40, 31)):
+        pictures = images(4, 3, size)
+        np.testing.assert_allclose(extractor(pictures), means_in_float64(pictures), rtol=0, atol=2e-6)
+    with pytest.raises(ValueError, match=r"protocol 'no resize .*' needs images of one size"):
+        fastfid.compute_statistics([images(1, 1)[0], images(1, 1, (9, 9))[0]], extractor=extractor)
+
+
+@pytest.mark.parametrize("outputs", ["float[n, 3] y", "float[n, d] y", "float[a, b] y"])
+@pytest.mark.parametrize("inputs", ["float[n, 3, 12, 20] x", "float[n, 3, h, w] x", "float[n, c, 12, w] x"])
+def test_open_lengths(tmp_path, inputs, outputs):
+    pictures = images(3, 4)
+    extractor = opened(write(tmp_path, inputs, outputs))
+    assert extractor.dims == 3
+    np.testing.assert_allclose(extractor(pictures), means_in_float64(pictures), rtol=0, atol=2e-6)
+
+
+@pytest.fixture
+def product(tmp_path):
+    """A matrix product over 720 pixels: its sums take another order for other numbers of rows, on some processors."""
+    path = write(tmp_path, outputs="float[n, 33] y", body="{ rows = Flatten (x)  y = MatMul (rows, w) }")
+    model = onnx.load(path)
+    weight = np.random.default_rng(0).normal(size=(720, 33)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    onnx.save(model, path)
+    return path, weight
+
+
+def test_batches_and_workers_change_no_bit(product):
+    path, weight = product
+    pictures = images(11, 5)
+    extractor = opened(path)
+    prepared = np.stack([extractor.prepare(picture) for picture in pictures])
+    whole = extractor.forward(prepared)
+    expected = prepared.reshape(11, -1).astype(np.float64) @ weight.astype(np.float64)
+    np.testing.assert_allclose(whole, expected, rtol=0, atol=1e-4)  # sums of 720 terms of order 1 in float32
+    for size in (1, 2, 3, 7):
+        parts = [extractor.forward(prepared[i : i + size]) for i in range(0, 11, size)]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+    np.testing.assert_array_equal(extractor(pictures), whole)
+    np.testing.assert_array_equal(extractor(iter([pictures[:4], pictures[4:5], pictures[5:]])), whole)
+    sets = [fastfid.compute_statistics(pictures, extractor=extractor, num_workers=n) for n in (0, 1, 3)]
+    for statistics in sets[1:]:
+        np.testing.assert_array_equal(statistics.rows, sets[0].rows)
+
+
+@pytest.mark.parametrize("fixed", [1, 4])
+def test_a_fixed_number_of_images(tmp_path, fixed):
+    pictures = images(7, 6)
+    extractor = opened(write(tmp_path, f"float[{fixed}, 3, 12, 20] x", f"float[{fixed}, 3] y"))
+    assert extractor.batch_size == fixed
+    np.testing.assert_array_equal(extractor(pictures), opened(write(tmp_path))(pictures))
+
+
+def test_one_output_of_several(tmp_path):
+    both = "{ y = ReduceMean <axes = [2, 3], keepdims = 0> (x)  z = ReduceMax <axes = [2, 3], keepdims = 0> (x) }"
+    path = write(tmp_path, outputs="float[n, 3] y, float[n, 3] z", body=both)
+    pictures = images(3, 7)
+    np.testing.assert_allclose(opened(path, output="y")(pictures), means_in_float64(pictures), rtol=0, atol=2e-6)
+    most = (pictures.max((1, 2)) / 255 - MEAN) / STD
+    np.testing.assert_allclose(opened(path, output="z")(pictures), most, rtol=0, atol=2e-6)
+    with pytest.raises(ValueError, match=r"has 2 outputs, name one by output=: y \(float\) \(n, 3\), z \(float\)"):
+        opened(path)
+
+
+# ----------------------------------------------------------------------------------------------------------- metrics
+
+
+def brute_force_fid(a, b):
+    difference = a.mean(0) - b.mean(0)
+    sa, sb = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    # The eigenvalues of a product of two covariances are those of a symmetric matrix: real and not negative.
+    root = np.sqrt(np.maximum(scipy.linalg.eigvals(sa @ sb).real, 0)).sum()
+    return difference @ difference + np.trace(sa) + np.trace(sb) - 2 * root
+
+
+def test_fid_and_kid_are_those_of_the_closed_form(tmp_path):
+    real, fake = images(60, 8), images(50, 9) // 2
+    extractor = opened(write(tmp_path))
+    a, b = means_in_float64(real), means_in_float64(fake)
+    assert fastfid.compute_fid(real, fake, extractor=extractor) == pytest.approx(brute_force_fid(a, b), rel=1e-5)
+    found = fastfid.evaluate(real, fake, metrics=("fid", "kid"), extractor=extractor)
+    assert found["fid"].value == pytest.approx(brute_force_fid(a, b), rel=1e-5)
+
+    def kernel(x, y):
+        return (x @ y.T / 3 + 1) ** 3
+
+    m, n = len(a), len(b)
+    same = (kernel(a, a).sum() - np.trace(kernel(a, a))) / (m * (m - 1))
+    same += (kernel(b, b).sum() - np.trace(kernel(b, b))) / (n * (n - 1))
+    assert found["kid"].value == pytest.approx(same - 2 * kernel(a, b).mean(), rel=1e-4)
+
+
+def test_in_a_training_loop(tmp_path):
+    real, fake = images(20, 10), images(24, 11) // 2
+    extractor = opened(write(tmp_path))
+    metric = fastfid.FID(extractor=extractor)
+    for part, is_real in ((real, True), (fake[:7], False), (fake[7:], False)):
+        metric.update(part, real=is_real)
+    assert metric.compute() == fastfid.compute_fid(real, fake, extractor=extractor)
+
+
+# ---------------------------------------------------------------------------------------------------------- identity
+
+
+def test_statistics_of_other_networks_and_specs_are_refused(tmp_path):
+    real, fake = images(20, 12), images(20, 13)
+    extractor = opened(write(tmp_path))
+    file = fastfid.compute_statistics(real, extractor=extractor).save(tmp_path / "real.npz")
+    expected = fastfid.compute_fid(real, fake, extractor=extractor)
+    assert fastfid.compute_fid(file, fake, extractor=extractor) == pytest.approx(expected, rel=1e-9)
+    other_bytes = opened(
+        write(tmp_path, outputs="float[n, 3] y", body=MEANS.replace("[2, 3]", "[3, 2]"), name="o.onnx")
+    )
+    with pytest.raises(ValueError, match=r"made with extractor onnx:y:\w{64}, this run with onnx:y:\w{64}"):
+        fastfid.compute_fid(file, fake, extractor=other_bytes)
+    named = opened(write(tmp_path), name="ours")
+    with pytest.raises(ValueError, match=r"this run with ours:y:"):
+        fastfid.compute_fid(file, fake, extractor=named)
+    other_spec = opened(write(tmp_path), InputSpec((12, 20), mean=MEAN))
+    with pytest.raises(ValueError, match=r"with protocol 12x20 .* std 0\.229.*, this run with 12x20 .* std 1\.0"):
+        fastfid.compute_fid(file, fake, extractor=other_spec)
+
+
+def test_the_identity_is_that_of_the_bytes(tmp_path):
+    a = opened(write(tmp_path))
+    (tmp_path / "elsewhere.onnx").write_bytes((tmp_path / "network.onnx").read_bytes())
+    assert opened(tmp_path / "elsewhere.onnx").identity == a.identity
+    assert a.identity.startswith("onnx:y:")
+
+
+def test_equal_specs_have_one_word_and_others_another():
+    words = {
+        spec.protocol
+        for spec in (
+            SPEC,
+            InputSpec((20, 12), mean=MEAN, std=STD),
+            InputSpec((12, 20), mean=MEAN),
+            InputSpec((12, 20), std=STD),
+            InputSpec((12, 20), mean=MEAN, std=(0.229, 0.224, np.nextafter(0.225, 1))),
+            InputSpec((12, 20), mean=MEAN, std=STD, filter="bilinear"),
+            InputSpec((12, 20), mean=MEAN, std=STD, clip=True),
+            InputSpec(None, mean=MEAN, std=STD),
+        )
+    }
+    assert len(words) == 8
+    same = InputSpec(np.array([12, 20]), mean=list(MEAN), std=np.array(STD))
+    assert same == SPEC
+    assert same.protocol == SPEC.protocol
+    assert InputSpec(None, filter="bilinear", clip=True).protocol == InputSpec(None).protocol
+
+
+def test_copies_and_pickles(tmp_path):
+    path = write(tmp_path)
+    extractor = opened(path, name="ours")
+    assert copy.deepcopy(extractor) is extractor
+    pickled = pickle.dumps(extractor)
+    pictures = images(2, 14)
+    back = pickle.loads(pickled)
+    assert back.identity == extractor.identity
+    np.testing.assert_array_equal(back(pictures), extractor(pictures))
+    assert repr(back) == repr(extractor)
+    assert repr(back).startswith(f"OnnxExtractor({str(path)!r}, output='y', dims=3, protocol='12x20 ")
+    write(tmp_path, body=MEANS.replace("[2, 3]", "[3, 2]"))
+    with pytest.raises(ValueError, match=r"network\.onnx: has changed: it is ours:y:\w+ now, ours:y:\w+ was pickled"):
+        pickle.loads(pickled)
+
+
+# ------------------------------------------------------------------------------------------------------------ errors
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "body", "text"),
+    [
+        (
+            "float[n, 3, 12, 20] x, float[n] mask",
+            "float[n, 3] y",
+            MEANS,
+            r"expected one input, float32 \(n, 3, h, w\), got 2: x \(float\) \(n, 3, 12, 20\), mask \(float\) \(n\)",
+        ),
+        ("float16[n, 3, 12, 20] x", "float16[n, 3] y", MEANS, r"got x \(float16\) .* Export it in float32, or cast"),
+        ("uint8[n, 3, 12, 20] x", "uint8[n, 3, 12, 20] y", "{ y = Identity (x) }", r"got x \(uint8\)"),
+        ("float[n, 720] x", "float[n, 720] y", "{ y = Relu (x) }", r"got x \(float\) \(n, 720\)\. Export it with"),
+        ("float x", "float y", "{ y = Relu (x) }", "got x of unknown shape"),
+        ("float[n, 12, 20, 3] x", "float[n, 3] y", MEANS.replace("2, 3", "1, 2"), r"12, 20, 3\)\. Transpose in the"),
+        ("float[n, 1, 12, 20] x", "float[n, 1] y", MEANS, r"1, 12, 20\)\. Images have red, green and blue"),
+        (
+            "float[n, 3, 24, 20] x",
+            "float[n, 3] y",
+            MEANS,
+            r"takes 24 x 20 \(height x width\), and its InputSpec makes 12 x 20: give it that size",
+        ),
+        ("float[n, 3, h, 24] x", "float[n, 3] y", MEANS, r"takes \? x 24 .* makes 12 x 20"),
+        (
+            "float[n, 3, 12, 20] x",
+            "float[n, 3, 240] y",
+            "<int64[3] to = {0, 3, 240}> { y = Reshape (x, to) }",
+            r"expected the output y as one vector an image, \(n, d\), got \(n, 3, 240\)\. Take one token, or the mean",
+        ),
+        ("float[n, 3, 12, 20] x", "float[n, 3, 12, 20] y", "{ y = Relu (x) }", r"got \(n, 3, 12, 20\)\. Take one"),
+        ("float[n, 3, 12, 20] x", "float y", "{ y = ReduceMean <keepdims = 0> (x) }", r"\(n, d\), got \(\)"),
+        (
+            "float[n, 3, 12, 20] x",
+            "int64[n, 3] y",
+            "{ m = ReduceMean <axes = [2, 3], keepdims = 0> (x)  y = Cast <to = 7> (m) }",
+            r"expected the output as float32 \(n, d\), got y \(int64\) \(n, 3\)\. Cast in the graph",
+        ),
+        (
+            "float[n, 3, 12, 20] x",
+            "float[n, 3] y",
+            "{ m = ReduceMean <axes = [2, 3], keepdims = 0> (x)  z = Sub (m, m)  y = Div (z, z) }",
+            r"gives y that is not finite for a grey image: is this its InputSpec\?",
+        ),
+        (
+            "float[n, 3, h, w] x",
+            "float[n, 7] y",
+            "<int64[2] to = {-1, 7}> { y = Reshape (x, to) }",
+            r"cannot be run on inputs of shape \(1, 3, 12, 20\)",
+        ),
+        (
+            "float[n, 3, 12, 20] x",
+            "float[n, 3] y",
+            "{ y = Nonsense (x) }",
+            r"ONNX Runtime \S+ can run: .*Nonsense",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_said(tmp_path, inputs, outputs, body, text):
+    path = write(tmp_path, inputs, outputs, body)
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(path))}: .*{text}"):
+        opened(path)
+
+
+def test_a_fixed_size_needs_a_resize(tmp_path):
+    with pytest.raises(ValueError, match=r"takes 12 x 20 .*, and its InputSpec leaves images their size"):
+        opened(write(tmp_path), InputSpec(None))
+
+
+def test_an_output_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match=r"output: there is none called 'pooled'; it has y \(float\) \(n, 3\)"):
+        opened(write(tmp_path), output="pooled")
+
+
+@pytest.mark.parametrize("damage", [lambda model: model[:-9], lambda model: b"", lambda model: b"no model" * 9])
+def test_damaged_files(tmp_path, damage):
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(damage(write(tmp_path).read_bytes()))
+    with pytest.raises(ValueError, match=r"damaged\.onnx: expected a whole ONNX file, its tensors inside, that ONNX"):
+        opened(path)
+
+
+def test_tensors_beside_the_file_are_not_taken(product, monkeypatch):
+    """They would not be in the hash, and ONNX Runtime would look for them in the working folder."""
+    path, _ = product
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="tensors.bin", size_threshold=0)
+    for folder in (path.parent, Path("/")):
+        monkeypatch.chdir(folder)
+        with pytest.raises(ValueError, match=r"network\.onnx: expected a whole ONNX file, its tensors inside"):
+            opened(path)
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"missing\.onnx"):
+        opened(tmp_path / "missing.onnx")
+    with pytest.raises(IsADirectoryError):
+        opened(tmp_path)
+    os.mkfifo(tmp_path / "pipe.onnx")
+    with pytest.raises(ValueError, match=r"pipe\.onnx: is not a regular file"):
+        opened(tmp_path / "pipe.onnx")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"spec": (12, 20)}, TypeError, r"input: expected a fastfid\.InputSpec, got tuple"),
+        ({"name": ""}, ValueError, "name: expected printable letters, got ''"),
+        ({"name": "a\nb"}, ValueError, "name: expected printable letters"),
+        ({"device": "gpu"}, ValueError, "device: expected 'auto'"),
+        ({"precision": "half"}, ValueError, "precision: expected one of"),
+        ({"precision": "float16"}, ValueError, "precision: the CPU has 'float32' only"),
+    ],
+)
+def test_bad_arguments(tmp_path, options, error, text):
+    with pytest.raises(error, match=text):
+        opened(write(tmp_path), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"size": 224}, TypeError, r"size: expected \(height, width\) in pixels, or None; got 224"),
+        ({"size": (224.0, 224)}, TypeError, "size: expected"),
+        ({"size": (1, 2, 3)}, TypeError, "size: expected"),
+        ({"size": (0, 224)}, ValueError, "size: expected 1 to 1048576"),
+        ({"mean": 0.5}, TypeError, "mean: expected three numbers, of red, green and blue; got 0.5"),
+        ({"mean": (0.5, 0.5)}, TypeError, "mean: expected three numbers"),
+        ({"std": "abc"}, TypeError, "std: expected three numbers"),
+        ({"std": (1, 0, 1)}, ValueError, "std: expected numbers other than 0"),
+        ({"std": (1, float("inf"), 1)}, ValueError, "std: expected finite numbers"),
+        ({"filter": "lanczos"}, ValueError, "filter: expected"),
+        ({"filter": 3}, TypeError, "filter, clip: expected"),
+        ({"clip": 1}, TypeError, "filter, clip: expected"),
+    ],
+)
+def test_bad_specs(options, error, text):
+    with pytest.raises(error, match=text):
+        InputSpec(**{"size": (12, 20), **options})
+
+
+# ----------------------------------------------------------------------------------------------------------- devices
+
+
+def test_on_a_cuda_device(tmp_path, monkeypatch, product):
+    """What ONNX Runtime is told there; runs of one size; images on the device come to the host."""
+    path, _ = product
+    pictures = images(5, 15)
+    expected = opened(path)(pictures)
+    runtime = FakeRuntime(monkeypatch)
+    extractor = OnnxExtractor(path, SPEC, device="cuda:1", precision="tf32")
+    (asked,) = runtime.asked
+    assert (asked.provider, asked.model) == ("CUDAExecutionProvider", path.read_bytes())
+    assert (asked.options["device_id"], asked.options["use_tf32"]) == ("1", "1")
+    assert (extractor.device, extractor.precision, extractor.concurrency) == ("cuda:1", "tf32", 1)
+    assert extractor.batch_size > 5
+    shapes = []
+    run = session.Session.run
+    monkeypatch.setattr(
+        session.Session, "run", lambda self, name, x: (shapes.append(x["x"].shape[0]), run(self, name, x))[1]
+    )
+    np.testing.assert_allclose(extractor(pictures), expected, rtol=0, atol=1e-4)
+    assert set(shapes) == {extractor.batch_size}
+    assert extractor.on_device("cuda:1") is None
+    with pytest.raises(AssertionError, match="was copied to the host"):
+        fastfid.compute_statistics(Tensor(pictures, device=1), extractor=extractor)
+
+
+def test_a_device_that_cannot_be_used(tmp_path, monkeypatch):
+    path = write(tmp_path)
+    expected = opened(path).identity
+    runtime = FakeRuntime(monkeypatch)
+    runtime.failure = NotImplementedError("no cuDNN")
+    with pytest.raises(BackendUnavailable, match="cannot run the network on cuda:0: no cuDNN"):
+        OnnxExtractor(path, SPEC, device="cuda:0")
+    with pytest.raises(BackendUnavailable, match="no cuDNN"):
+        OnnxExtractor(path, SPEC, precision="tf32")
+    with pytest.raises(ValueError, match="a file's network runs in 'float32' or 'tf32', got 'float16'"):
+        OnnxExtractor(path, SPEC, precision="float16")
+    with pytest.warns(FastfidWarning, match=r"running on the CPU: .* no cuDNN"):
+        extractor = OnnxExtractor(path, SPEC)
+    assert (extractor.device, extractor.identity) == ("cpu", expected)
+    monkeypatch.setattr(_core, "cuda_driver", lambda: (0, "no driver"))
+    with pytest.raises(BackendUnavailable, match="there is no CUDA device"):
+        OnnxExtractor(path, SPEC, device="cuda")
+
+
+def test_a_damaged_file_is_no_missing_device(tmp_path, monkeypatch):
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(b"no model")
+    FakeRuntime(monkeypatch)
+    for device in ("auto", "cuda:0"):
+        with pytest.raises(ValueError, match=r"damaged\.onnx: expected a whole ONNX file"):
+            OnnxExtractor(path, SPEC, device=device)
