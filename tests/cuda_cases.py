@@ -127,7 +127,7 @@ class ImagesCase:
         return images if self.layout == "nhwc" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
-RESIZING = [name for name in PROTOCOLS if name != "none"]
+RESIZING = [name for name, row in PROTOCOLS.items() if row.filter is not None]
 # One pixel, thin, smaller, the network's own side, larger, many taps (bicubic: 17 rows of 1000), two segments of a row.
 IMAGE_SIZES = ((1, 1), (1, 37), (32, 32), (299, 299), (298, 301), (1000, 513), (3, 3000))
 EMULATED_IMAGES = [

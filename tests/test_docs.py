@@ -9,6 +9,7 @@ import pytest
 from stubs import GridMeans
 
 from fastfid import compute_fid
+from fastfid.protocols import PROTOCOLS
 from fastfid.sources.picture import FORMATS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +37,11 @@ def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_the_page_of_the_protocols_has_every_one():
+    listed = re.findall(r"^\| `([\w-]+)`", (ROOT / "docs" / "protocols.md").read_text(), re.MULTILINE)
+    assert listed == list(PROTOCOLS)
 
 
 def test_the_formats_of_pictures_are_listed():

@@ -19,9 +19,7 @@ from fastfid.options import Dims, PrecisionName, ProtocolName
 from fastfid.precisions import PRECISIONS
 from fastfid.protocols import PROTOCOLS, SIDE, input_spec
 
-RESIZING = [name for name in PROTOCOLS if name != "none"]
-# Grey levels per unit of the network's input.
-GREY = {"pytorch-fid": 127.5, "tensorflow": 128, "clean": 128, "torchmetrics": 128, "none": 127.5}
+RESIZING = [name for name, row in PROTOCOLS.items() if row.filter is not None]
 TOLERANCE = 1e-3  # grey levels; measured: below 1e-4 up to 4000 x 3000
 
 SIZES = [  # (height, width)
@@ -93,7 +91,8 @@ def deviation(image, protocol):
     theirs = peer(image, protocol)
     assert ours.shape == (1, *theirs.shape)
     assert ours.dtype == np.float32
-    return GREY[protocol] * np.abs(ours[0].astype(np.float64) - theirs).max()
+    grey_levels = PROTOCOLS[protocol].divisor / PROTOCOLS[protocol].factor  # per unit of the network's input
+    return grey_levels * np.abs(ours[0].astype(np.float64) - theirs).max()
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
@@ -142,10 +141,10 @@ def test_none_refuses_what_it_cannot_stack_or_the_network_cannot_take():
 def test_the_bits_are_those_of_the_stated_sums(protocol):
     """Vertical sums, then horizontal ones, each in float32 in ascending order: whatever the machine's instructions."""
     image = noise(411, 173)
-    filters = {"pytorch-fid": "bilinear", "tensorflow": "bilinear-tf1", "torchmetrics": "bilinear-antialias"}
+    row = PROTOCOLS[protocol]
     x = image.astype(np.float32)
     for axis in (0, 1):
-        first, weights = _core.resize_taps(image.shape[axis], 299, filters.get(protocol, "bicubic-antialias"))
+        first, weights = _core.resize_taps(image.shape[axis], 299, row.filter)
         shape = [1, 1, 1]
         shape[axis] = 299
         total = None
@@ -154,9 +153,9 @@ def test_the_bits_are_those_of_the_stated_sums(protocol):
             total = term if total is None else total + term
         x = total
     assert x.dtype == np.float32
-    if protocol == "clean":
+    if row.clip:
         x = x.clip(0, 255)
-    scaled = x / np.float32(255) * np.float32(2) - 1 if protocol == "pytorch-fid" else (x - 128) / 128
+    scaled = x / np.float32(row.divisor) * np.float32(row.factor) - 1
     np.testing.assert_array_equal(preprocess([image], protocol)[0], scaled.transpose(2, 0, 1))
 
 
@@ -442,7 +441,8 @@ def test_each_channel_has_its_scale_and_sides_may_differ(filter, clip):
 def test_a_spec_says_the_size_of_the_input():
     assert spec().output_size(7, 9) == (20, 30)
     assert spec(size=None).output_size(7, 9) == (7, 9)
-    assert [row.input.output_size(80, 90) for row in PROTOCOLS.values()] == [(SIDE, SIDE)] * 4 + [(80, 90)]
+    for name, row in PROTOCOLS.items():
+        assert row.input.output_size(80, 90) == ((SIDE, SIDE) if name in RESIZING else (80, 90))
     images = [noise(12, 13)]
     np.testing.assert_array_equal(
         _core.preprocess(images, spec(size=None, divisor=(1.0,) * 3))[0], images[0].transpose(2, 0, 1)

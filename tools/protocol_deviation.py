@@ -17,9 +17,8 @@ from benchmarks.harness import Config
 from benchmarks.images import photograph
 from benchmarks.stage_resize import peer_inputs
 from fastfid import _core
-from fastfid.protocols import input_spec
+from fastfid.protocols import PROTOCOLS
 
-GREY_LEVELS = {"pytorch-fid": 127.5, "tensorflow": 128, "clean": 128, "torchmetrics": 128}  # per unit of the input
 SIZES = (
     *((1, 1), (1, 2), (2, 1), (3, 5), (17, 401), (32, 32), (75, 76), (256, 256), (299, 299), (298, 300), (299, 600)),
     *((375, 500), (512, 512), (767, 1023), (1080, 1920), (1, 4000), (4000, 1), (3000, 4000)),
@@ -58,9 +57,11 @@ def main() -> int:
     worst: dict[str, dict[str, float]] = {}
     for kind, picture in pictures():
         row = worst.setdefault(kind, dict.fromkeys(peers, 0.0))
-        for protocol, (_, peer_input) in peers.items():
-            difference = _core.preprocess([picture], input_spec(protocol))[0].astype(np.float64) - peer_input(picture)
-            row[protocol] = max(row[protocol], GREY_LEVELS[protocol] * float(np.abs(difference).max()))
+        for name, (_, peer_input) in peers.items():
+            protocol = PROTOCOLS[name]
+            difference = _core.preprocess([picture], protocol.input)[0].astype(np.float64) - peer_input(picture)
+            grey_levels = protocol.divisor / protocol.factor  # per unit of the input
+            row[name] = max(row[name], grey_levels * float(np.abs(difference).max()))
     print("| pictures | " + " | ".join(f"`{protocol}` ({name})" for protocol, (name, _) in peers.items()) + " |")
     print("|---" * (len(peers) + 1) + "|")
     for kind, row in worst.items():

@@ -1,7 +1,7 @@
 """How a uint8 image becomes a network's input: the named protocols of the FID, and a spec for any other network.
 
-There are five protocols in use under the name FID: one table, of words for people and numbers for the core. Two
-statistics made under different protocols, or different specs, do not belong together. The arithmetic is in
+The protocols in use under the name FID are one table, of words for people and numbers for the core. Two statistics
+made under different protocols, or different specs, do not belong together. The arithmetic is in
 ``csrc/core/image.cpp`` and ``csrc/cuda/preprocess.cu``, which are handed the numbers as a ``_core.InputSpec``.
 """
 
@@ -34,6 +34,8 @@ class Protocol:
         The map from grey level 0..255 to the network's input.
     same_numbers_as : str
         The tools that give the same FID.
+    in_help : str
+        What ``--help`` puts behind the name; empty: nothing.
     filter : str or None
         The resampling's filter in the core; None: images keep their size.
     divisor, factor : float
@@ -46,20 +48,25 @@ class Protocol:
     resize: str
     scale: str
     same_numbers_as: str
+    in_help: str
     filter: str | None
     divisor: float
     factor: float
     clip: bool = False
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the network's input; None: those of the images."""
+        return (SIDE, SIDE) if self.filter is not None else None
 
     @cached_property
     def input(self) -> "_core.InputSpec":
         """The numbers, as the core takes them."""
         from fastfid import _core
 
-        size = (SIDE, SIDE) if self.filter is not None else None
         return _core.InputSpec(
             name=self.name,
-            size=size,
+            size=self.size,
             least=LEAST_SIDE,
             filter=self.filter or "bilinear",
             clip=self.clip,
@@ -77,6 +84,7 @@ PROTOCOLS: dict[str, Protocol] = {
             "bilinear, half-pixel centres, no antialias",
             "2 x / 255 - 1",
             "pytorch-fid; clean-fid mode legacy_pytorch",
+            "default",
             filter="bilinear",
             divisor=255.0,
             factor=2.0,
@@ -86,6 +94,7 @@ PROTOCOLS: dict[str, Protocol] = {
             "TensorFlow 1 bilinear, asymmetric (source position x * in / out), no antialias",
             "(x - 128) / 128",
             "TTUR; torch-fidelity; ADM; torchmetrics < 1.8 or antialias=False; clean-fid mode legacy_tensorflow",
+            "TTUR, torch-fidelity, ADM",
             filter="bilinear-tf1",
             divisor=128.0,
             factor=1.0,
@@ -95,6 +104,7 @@ PROTOCOLS: dict[str, Protocol] = {
             "bicubic (a = -1/2), antialiased, float32, clipped to 0..255, not rounded",
             "(x - 128) / 128",
             "clean-fid mode clean",
+            "clean-fid",
             filter="bicubic-antialias",
             divisor=128.0,
             factor=1.0,
@@ -105,6 +115,7 @@ PROTOCOLS: dict[str, Protocol] = {
             "bilinear, half-pixel centres, antialiased",
             "(x - 128) / 128",
             "torchmetrics >= 1.8",
+            ">= 1.8",
             filter="bilinear-antialias",
             divisor=128.0,
             factor=1.0,
@@ -114,6 +125,7 @@ PROTOCOLS: dict[str, Protocol] = {
             "none: the images keep their common size, at least 75 pixels a side",
             "2 x / 255 - 1",
             "jax-fid",
+            "",
             filter=None,
             divisor=255.0,
             factor=2.0,

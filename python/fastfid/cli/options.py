@@ -171,6 +171,11 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
     _add_image_options(parser)
 
 
+def _protocol_in_help(name: str) -> str:
+    words = PROTOCOLS[name].in_help
+    return f"{name} ({words})" if words else name
+
+
 def _add_network_options(parser: argparse.ArgumentParser) -> None:
     """Options of everything that runs the network."""
     add = parser.add_argument_group("network").add_argument
@@ -179,8 +184,7 @@ def _add_network_options(parser: argparse.ArgumentParser) -> None:
         "--protocol",
         type=_one_of(*PROTOCOLS),
         metavar="NAME",
-        help="how images are resized, which changes the number: pytorch-fid (default), "
-        "tensorflow (TTUR, torch-fidelity, ADM), clean (clean-fid), torchmetrics (>= 1.8), none",
+        help=f"how images are resized, which changes the number: {', '.join(map(_protocol_in_help, PROTOCOLS))}",
     )
     add("--device", type=_device, metavar="DEV", help="auto (default: CUDA if there is any), cpu, cuda or cuda:N")
     add(

@@ -14,7 +14,7 @@ from fastfid.features.network import NetworkExtractor
 from fastfid.features.session import CudaSettings, choose_device
 from fastfid.features.weights import find_weights
 from fastfid.precisions import check_precision
-from fastfid.protocols import SIDE, get_protocol
+from fastfid.protocols import get_protocol
 
 __all__ = ["InceptionV3"]
 
@@ -80,7 +80,7 @@ class InceptionV3(NetworkExtractor):
         weights: str | os.PathLike[str] | None = None,
     ):
         dims = check_dims(dims)
-        spec = get_protocol(protocol).input
+        row = get_protocol(protocol)
         arguments = {
             "dims": dims,
             "protocol": protocol,
@@ -94,8 +94,7 @@ class InceptionV3(NetworkExtractor):
         memory, self._why_not_there = _memory_of(chosen)
         stream = memory.stream if memory is not None else None
         self._network = InceptionNetwork(dims, found, device, precision, stream, self._cuda_settings)
-        size = None if protocol == "none" else (SIDE, SIDE)
-        super().__init__(arguments, spec, size, self._network.device, self._cuda_settings)
+        super().__init__(arguments, row.input, row.size, self._network.device, self._cuda_settings)
         self.dims = dims
         self.protocol = protocol
         self.precision = precision
@@ -103,7 +102,7 @@ class InceptionV3(NetworkExtractor):
         self.batch_size = _CHUNK[self.device.partition(":")[0]]
         self._there: CudaNetwork | None = None
         if memory is not None and self.device != "cpu":
-            self._there = CudaNetwork(self._network, memory, spec, self.batch_size)
+            self._there = CudaNetwork(self._network, memory, row.input, self.batch_size)
 
     def __repr__(self) -> str:
         """Return one line that tells networks apart."""
