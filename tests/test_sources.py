@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import inspect
 import io
 import lzma
 import os
@@ -18,11 +19,21 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from fastfid.cli.options import PARSERS, fid_options
 from fastfid.errors import ImageError, SuspiciousInputWarning
+from fastfid.options import SourceOptions
 from fastfid.sources import is_statistics_file, open_source
 from fastfid.sources.picture import IMAGE_EXTENSIONS, Decoder
 
 SEED = 20261122
+
+
+def test_every_option_of_a_source_is_everywhere():
+    """In the types of keywords, in open_source, and on the command line."""
+    named = list(SourceOptions.__annotations__)
+    assert [p.name for p in inspect.signature(open_source).parameters.values() if p.kind is p.KEYWORD_ONLY] == named
+    words = ["a", "b", "--value-range", "0", "1", "--key", "x", "--match", "y", "--num", "3", "--max-pixels", "9"]
+    assert set(named) - {"layout"} <= set(fid_options(PARSERS[""]().parse_args(words)))  # it has no flag
 
 
 def pictures(n=6, seed=SEED):

@@ -366,15 +366,20 @@ PARSERS: dict[str, Callable[[], Parser]] = {
 
 def fid_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the keywords of compute_fid and compute_statistics that the command line gives."""
-    names = ("dims", "protocol", "precision", "weights", "batch_size", "num_workers", "on_error", "max_errors", "cache")
-    images = ("recursive", "any_case", "match", "key", "num", "seed", "alpha", "exif")
-    return {
-        **{name: getattr(args, name) for name in (*names, *images)},
-        "device": args.device or "auto",
-        "progress": progress_mode(args),
-        **({"value_range": tuple(args.value_range)} if args.value_range else {}),
-        **({"max_pixels": args.max_pixels} if args.max_pixels else {}),
-    }
+    given = {name: getattr(args, name) for name in _reading_options() if name != "threads"}
+    options = {name: tuple(x) if isinstance(x, list) else x for name, x in given.items() if x is not None}
+    return {**options, "progress": progress_mode(args)}
+
+
+def _reading_options() -> Sequence[str]:
+    """Return the names of all options of the network and of the images."""
+    parser = Parser(add_help=False)
+    _add_source_options(parser)
+    return list(dict.fromkeys(action.dest for action in parser._actions))
+
+
+# Options of the network and of the images that leave the number as it is, or change it only with another of them.
+_WITHOUT_EFFECT = ("device", "threads", "num_workers", "batch_size", "seed", "max_pixels", "max_errors", "cache")
 
 
 def progress_mode(args: argparse.Namespace) -> Any:
@@ -386,10 +391,7 @@ def progress_mode(args: argparse.Namespace) -> Any:
 
 def superfluous(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str | None:
     """Name the options that would have changed the number, had there been images to read."""
-    names: Sequence[str] = (
-        *("dims", "protocol", "precision", "weights", "num", "recursive", "any_case", "match", "key", "value_range"),
-        *("alpha", "exif", "on_error"),
-    )
+    names = [name for name in _reading_options() if name not in _WITHOUT_EFFECT]
     given = [name for name in names if getattr(args, name) != parser.get_default(name)]
     if not given:
         return None

@@ -7,14 +7,25 @@ from collections import Counter
 from fastfid.errors import FastfidWarning, SuspiciousInputWarning
 from fastfid.sources.picture import IMAGE_EXTENSIONS
 
-__all__ = ["ARCHIVE_SUFFIXES", "TAR_SUFFIXES", "PassedOver", "is_called_picture"]
+__all__ = ["ARCHIVE_SUFFIXES", "FILE_SUFFIXES", "PassedOver", "is_called_picture", "kind_of_file"]
 
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-# Files that hold images but are no pictures.
-ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES, ".npz", ".npy")
+# Files that hold images but are no pictures: how each kind may end. Messages name the first two.
+FILE_SUFFIXES = {
+    "zip": (".zip",),
+    "tar": (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"),
+    "npz": (".npz",),
+    "npy": (".npy",),
+}
+ARCHIVE_SUFFIXES = tuple(suffix for suffixes in FILE_SUFFIXES.values() for suffix in suffixes)
 
 # A hostile archive may hold a million kinds or folders; a hundred are enough to name three.
 _MOST_NAMES = 100
+
+
+def kind_of_file(path: str) -> str | None:
+    """Return the key of `FILE_SUFFIXES` that the path's end, in upper or lower case, belongs to; None: none."""
+    lower = path.lower()
+    return next((kind for kind, suffixes in FILE_SUFFIXES.items() if lower.endswith(suffixes)), None)
 
 
 def is_called_picture(path: str) -> bool:

@@ -18,7 +18,7 @@ from fastfid.sources.base import ConcatenatedSource, ImageSource, SubsetSource
 from fastfid.sources.device import DeviceImages, device_of
 from fastfid.sources.folder import FilesSource, FolderSource
 from fastfid.sources.iterable import IterableSource, is_sequence
-from fastfid.sources.listing import ARCHIVE_SUFFIXES, TAR_SUFFIXES, PassedOver, is_called_picture
+from fastfid.sources.listing import FILE_SUFFIXES, PassedOver, is_called_picture, kind_of_file
 from fastfid.sources.picture import DEFAULT_MAX_PIXELS, Decoder
 
 __all__ = ["is_statistics_file", "open_source"]
@@ -132,8 +132,8 @@ def open_source(
         source = IterableSource(obj, decoder, layout, value_range, num)
     else:
         raise TypeError(
-            "expected a folder, a .zip, .tar, .npz or .npy file, a uint8 array or tensor, or an iterable or callable"
-            f" that gives images; got {type(obj).__name__}"
+            f"expected a folder, a {_suffixes(1)} file, a uint8 array or tensor, or an iterable or callable that gives"
+            f" images; got {type(obj).__name__}"
         )
     return source if num is None else SubsetSource(source, num, seed)
 
@@ -149,7 +149,7 @@ def _is_list_of_containers(obj: Any) -> bool:
 
 def _is_container(path: str) -> bool:
     """Whether a path that is there is a folder or an archive; what is called like a picture is not looked at."""
-    return path.lower().endswith(ARCHIVE_SUFFIXES) or (not is_called_picture(path) and os.path.isdir(path))
+    return kind_of_file(path) is not None or (not is_called_picture(path) and os.path.isdir(path))
 
 
 class _PathOpener:
@@ -167,9 +167,13 @@ class _PathOpener:
         self._decoder = decoder
         self._passed_over = passed_over
         self._recursive = recursive
-        self._key = key
-        self._layout = layout
-        self._value_range = value_range
+        # By kind of file, the keys of FILE_SUFFIXES.
+        self._openers: dict[str, Callable[[str], ImageSource]] = {
+            "zip": lambda path: ZipSource(path, decoder, passed_over),
+            "tar": lambda path: TarSource(path, decoder, passed_over),
+            "npz": lambda path: NpzSource(path, layout, value_range, decoder.max_pixels, key),
+            "npy": lambda path: NpySource(path, layout, value_range, decoder.max_pixels),
+        }
 
     def open(self, paths: Sequence[str], name: str) -> ImageSource:
         """Return one source, called `name`, of all that the paths stand for."""
@@ -215,16 +219,10 @@ class _PathOpener:
     def _open_one(self, path: str) -> ImageSource:
         if os.path.isdir(path):
             return FolderSource(path, self._decoder, self._passed_over, recursive=self._recursive)
-        lower = path.lower()
-        if lower.endswith(".zip"):
-            return ZipSource(path, self._decoder, self._passed_over)
-        if lower.endswith(TAR_SUFFIXES):
-            return TarSource(path, self._decoder, self._passed_over)
-        if lower.endswith(".npz"):
-            return NpzSource(path, self._layout, self._value_range, self._decoder.max_pixels, self._key)
-        if lower.endswith(".npy"):
-            return NpySource(path, self._layout, self._value_range, self._decoder.max_pixels)
-        raise ValueError(f"{path}: {_not_a_source(lower)}")
+        kind = kind_of_file(path)
+        if kind is None:
+            raise ValueError(f"{path}: {_not_a_source(path.lower())}")
+        return self._openers[kind](path)
 
 
 def _not_a_source(lower: str) -> str:
@@ -235,9 +233,15 @@ def _not_a_source(lower: str) -> str:
             ' covariance by numpy.savez("statistics.npz", mu=..., sigma=...)'
         )
     return (
-        "expected a folder, or a file that ends in .zip, .tar, .tar.gz, .npz or .npy; several pictures are named by a"
-        " glob in quotes, such as 'folder/*.png'"
+        f"expected a folder, or a file that ends in {_suffixes(2)}; several pictures are named by a glob in quotes,"
+        " such as 'folder/*.png'"
     )
+
+
+def _suffixes(most: int) -> str:
+    """Return what files of images end in, in words: at most so many suffixes of each kind."""
+    *first, last = (suffix for suffixes in FILE_SUFFIXES.values() for suffix in suffixes[:most])
+    return f"{', '.join(first)} or {last}"
 
 
 def _expand(path: str) -> list[str]:
