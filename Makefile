@@ -1,4 +1,4 @@
-# One command each, inside an environment made with: pip install ".[test,lint]"
+# One command each, inside an environment made with: pip install -e ".[test,lint]"
 # `make bench ARGS="--full"`, `make bench ARGS="--stage trace"`, `make figures ARGS=--check`.
 PYTHON ?= python
 CPP = csrc/*/*.?pp csrc/*/*.cu* tests/cuda_emulation/*.?pp fuzz/*.?pp
@@ -6,7 +6,7 @@ CPP = csrc/*/*.?pp csrc/*/*.cu* tests/cuda_emulation/*.?pp fuzz/*.?pp
 .PHONY: build test test-fast lint lint-examples format sanitize bench figures
 
 build:
-	$(PYTHON) -m pip install ".[test,lint]"
+	$(PYTHON) -m pip install -e ".[test,lint]"
 
 test:
 	$(PYTHON) -m pytest

@@ -276,7 +276,7 @@ def check_preprocess(run: Run, stream: Any) -> None:
         different = 0
         count = 0
         for images in (*noise, *photographs):
-            if protocol == "none" and min(images.shape[1:3]) < 75:
+            if PROTOCOLS[protocol].size is None and min(images.shape[1:3]) < 75:
                 continue
             expected = _core.preprocess(images, input_spec(protocol))
             for layout_last in (True, False):

@@ -31,7 +31,7 @@ def emulate(library, images, protocol, *, layout="nhwc", dtype=np.float32, skew=
     memory[start : start + stored.size] = stored.ravel()
     before = memory.copy()
     strides = (3 * h * w, 3 * w, 1) if layout == "nhwc" else (3 * h * w, w, h * w)
-    height, width = (h, w) if protocol == "none" else (299, 299)
+    height, width = PROTOCOLS[protocol].size or (h, w)
     # Poisoned, and with a margin that must stay as it is. The output begins at an odd element.
     out = np.full(n * 3 * height * width + 9, -77, dtype)
     error = ctypes.create_string_buffer(1024)
