@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastfid._version import __version__ as __version__
 
-# For type checkers, which do not run __getattr__ below. "X as X" is how they are told that a name is handed on.
+# These imports are for type checkers, which do not run __getattr__ below. "X as X" marks a name as re-exported.
 if TYPE_CHECKING:
     from fastfid._core import DeviceMoments as DeviceMoments
     from fastfid._core import Moments as Moments
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fastfid.protocols import InputSpec as InputSpec
     from fastfid.statistics import Statistics as Statistics
 
-# Names are loaded when first used (PEP 562): `fastfid --help` and two .npz files do not pay for ONNX Runtime.
+# Names are loaded on first use (PEP 562), so that `fastfid --help` and two .npz files do not load ONNX Runtime.
 _HOME = {
     "BackendUnavailable": "errors",
     "DeviceError": "errors",

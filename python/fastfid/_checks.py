@@ -1,4 +1,4 @@
-"""Checks of arguments that several functions take: what is expected, and the message that says so. Light to import."""
+"""Checks of arguments that several functions share, with their error messages. This module is fast to import."""
 
 import numbers
 import os
@@ -17,29 +17,29 @@ __all__ = [
     "expect_unmasked",
 ]
 
-# Widths of the four feature maps of the Inception network that serve as features, in the network's order.
+# Numbers of channels of the four feature maps of the Inception network, in the network's order.
 DIMS = (64, 192, 768, 2048)
 
 
 def check_dims(dims: Any) -> int:
-    """Return `dims` as an int; ValueError unless the Inception network has a layer of that width."""
+    """Return `dims` as an int. Raises ValueError unless the Inception network has a layer with `dims` features."""
     if not isinstance(dims, numbers.Integral) or dims not in DIMS:
         raise ValueError(f"dims: expected one of {', '.join(map(str, DIMS))}; got {dims!r}")
     return int(dims)
 
 
 def check_device(device: Any) -> str:
-    """Return the device's name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; it need not exist.
+    """Return the device's name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. The device need not exist.
 
     Parameters
     ----------
     device : str, int or torch.device
-        An integer N, as torch takes it, is ``cuda:N``.
+        An integer N means ``cuda:N``, as in torch.
 
     Raises
     ------
     ValueError
-        It is none of these.
+        `device` has another value.
     """
     name = device
     if isinstance(device, numbers.Integral) and not isinstance(device, bool):
@@ -54,10 +54,10 @@ def check_device(device: Any) -> str:
 
 
 def current_cuda_index(devices: int) -> int:
-    """Return which of so many CUDA devices "auto" and "cuda" mean.
+    """Return the index of the CUDA device that "auto" and "cuda" select. `devices` is the number of devices.
 
-    torch's current device, where the program uses torch on CUDA; else the process's own among those that torchrun, or
-    another launcher that sets LOCAL_RANK, has started on this machine; else the first.
+    If the program uses torch on CUDA, the index is torch's current device. Otherwise it is the environment variable
+    LOCAL_RANK, which torchrun and other launchers set, modulo `devices`. Without LOCAL_RANK it is 0.
     """
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
@@ -67,14 +67,14 @@ def current_cuda_index(devices: int) -> int:
 
 
 def check_real(real: Any) -> bool:
-    """Return `real` as a bool; TypeError unless it is one: any string would be true."""
+    """Return `real` as a bool. Raises TypeError for other types, because any non-empty string would be true."""
     if not isinstance(real, bool) and type(real).__name__ not in ("bool", "bool_"):  # NumPy's
         raise TypeError(f"real: expected True or False, got {real!r}")
     return bool(real)
 
 
 def check_on_error(on_error: Any, max_errors: int | None) -> None:
-    """Raise ValueError unless `on_error` is "raise" or "skip", and `max_errors` None or a count."""
+    """Raise ValueError unless `on_error` is "raise" or "skip" and `max_errors` is None or at least 0."""
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error: expected 'raise' or 'skip'; got {on_error!r}")
     if max_errors is not None:
@@ -88,12 +88,12 @@ def check_at_least(name: str, value: int, least: int) -> None:
 
 
 def expect_unmasked(value: Any, name: str) -> None:
-    """Refuse a ``numpy.ma.MaskedArray``, as the core does: what is behind the mask would count.
+    """Raise TypeError for a ``numpy.ma.MaskedArray``, as the core does: masked elements would be counted.
 
     Raises
     ------
     TypeError
-        It is one, whether or not its mask hides anything.
+        `value` is a masked array, whether or not its mask hides any element.
     """
     masked = sys.modules.get("numpy.ma")
     if masked is not None and isinstance(value, masked.MaskedArray):

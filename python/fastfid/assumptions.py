@@ -1,4 +1,4 @@
-"""What images are read with beside statistics, and what is assumed of statistics that do not say how they were made."""
+"""Defaults of dims and protocol beside statistics, and the protocol assumed for statistics that do not state one."""
 
 from typing import cast
 
@@ -14,12 +14,14 @@ __all__ = ["assume_protocols", "dims_and_protocol"]
 
 
 def dims_and_protocol(dims: int | None, protocol: str | None, file: Statistics | None) -> tuple[int, str]:
-    """Return what images are read with: what is given, else what the statistics of the other side say, else FID's own.
+    """Return the dims and the protocol with which images are read.
+
+    The given values are used first, then those of the statistics `file` of the other side, then the defaults of FID.
 
     Raises
     ------
     ValueError
-        The statistics have other dims than those given, or dims that no layer of the network has.
+        The statistics have other dims than the given `dims`, or dims that no layer of the network has.
     """
     if dims is not None:
         dims = check_dims(dims)
@@ -44,9 +46,9 @@ def dims_and_protocol(dims: int | None, protocol: str | None, file: Statistics |
 
 
 def assume_protocols(known: list[Statistics | None], used: str | None) -> list[str | None]:
-    """Return the protocol assumed for each side whose statistics do not say it, and say so.
+    """Return the protocol assumed for each side whose statistics do not state one, and warn about the assumption.
 
-    `used` is the protocol that images are read with; None: both sides are statistics.
+    `used` is the protocol with which images are read. None means that both sides are statistics.
     """
     stated = [used if side is None else side.meta.get("protocol") for side in known]
     if stated == [None, None]:
@@ -78,7 +80,7 @@ def assume_protocols(known: list[Statistics | None], used: str | None) -> list[s
 
 
 def _assumed_of_two(known: list[Statistics]) -> list[str | None]:
-    """Say that neither of two statistics says its protocol; return what they are taken for."""
+    """Warn that neither of two statistics states its protocol, and return the assumed protocols."""
     signs = [assumed_protocol(side.meta, side.name) for side in known]
     assumed: list[str | None] = [sign.protocol if sign else DEFAULT_PROTOCOL for sign in signs]
     a, b = known

@@ -15,7 +15,7 @@ __all__ = [
 
 
 class ImageError(ValueError):
-    """An image cannot be read; the message begins with its path.
+    """An image cannot be read. The message begins with the path of the image.
 
     Examples
     --------
@@ -35,7 +35,7 @@ class ImageError(ValueError):
 class WeightsError(RuntimeError):
     """The Inception weights are missing, cannot be fetched, or do not have the expected hash.
 
-    Its arguments are the sentence and, where there are some, the steps that mend it, one a line.
+    The first argument is the message. Further arguments, if any, are the steps that resolve the problem.
 
     Examples
     --------
@@ -48,12 +48,12 @@ class WeightsError(RuntimeError):
     """
 
     def __str__(self) -> str:
-        """Return the sentence and the steps, one a line."""
+        """Return the message and the steps, one per line."""
         return "\n".join(str(argument) for argument in self.args)
 
 
 class FastfidWarning(UserWarning):
-    """Something the user should know about the input; the number is what was asked for.
+    """A remark about the input. The result of the call is unchanged by it.
 
     Examples
     --------
@@ -66,7 +66,7 @@ class FastfidWarning(UserWarning):
 
 
 class SuspiciousInputWarning(FastfidWarning):
-    """The input is probably not what the user means; ``--quiet`` does not silence it.
+    """The input is probably a mistake. ``--quiet`` does not silence this warning.
 
     Examples
     --------
@@ -82,7 +82,7 @@ class SuspiciousInputWarning(FastfidWarning):
 
 
 class SkippedImagesWarning(FastfidWarning):
-    """Images that cannot be read were left out, as ``on_error="skip"`` asks.
+    """Unreadable images were left out because of ``on_error="skip"``.
 
     Examples
     --------

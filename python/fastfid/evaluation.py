@@ -1,4 +1,4 @@
-"""Two whole sets of images, or one: read once, fitted, compared."""
+"""Evaluation of whole sets of images: read each set once, fit its statistics, compare two sets."""
 
 import os
 import time
@@ -45,11 +45,11 @@ class EvaluatedSet:
     Attributes
     ----------
     name : str
-        What messages call the set.
+        Name of the set in messages.
     meta : dict
-        The provenance of its features.
+        Provenance of the features.
     n : int or None
-        Number of images; None where statistics do not say.
+        Number of images. None if the statistics do not state it.
     """
 
     name: str
@@ -58,29 +58,32 @@ class EvaluatedSet:
 
     @classmethod
     def of(cls, sample: Sample) -> "EvaluatedSet":
-        """Return what remains of a sample when its images are no longer needed."""
+        """Return the name, provenance and number of images of a sample, without its accumulated features."""
         return cls(sample.name, sample.meta, sample.n)
 
 
 @dataclass(frozen=True)
 class Evaluation(Mapping[str, Result]):
-    """What :func:`evaluate` has found: the metrics' results by name, and what was compared.
+    """The result of :func:`evaluate`: a mapping from metric names to results, with a description of the two sets.
 
     Attributes
     ----------
     results : dict of str to Result
-        By metric, in the order in which they were asked for.
+        Results by metric name, in the requested order.
     real, fake : EvaluatedSet
         Name, provenance and number of images of the two sets.
     dims : int
-        Features of an image.
-    assumed_protocol, skipped, cached : dict
-        For ``real`` and ``fake`` each: what statistics without a protocol are taken for; images left out; whether the
-        statistics came from the cache.
+        Number of features per image.
+    assumed_protocol : dict
+        For ``real`` and ``fake``: the protocol assumed for statistics that do not name one, else None.
+    skipped : dict
+        For ``real`` and ``fake``: the images that were left out.
+    cached : dict
+        For ``real`` and ``fake``: whether the statistics came from the cache.
     device : str or None
-        Where the network ran; None where no image was read.
+        Device on which the network ran. None if no image was read.
     seconds : dict
-        ``load``, ``features``, ``distance`` and ``total``.
+        Durations in seconds: ``load``, ``features``, ``distance`` and ``total``.
 
     Examples
     --------
@@ -113,7 +116,7 @@ class Evaluation(Mapping[str, Result]):
         return f"Evaluation({values}, real={self.real.name!r}, fake={self.fake.name!r})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all that is known, as plain JSON types: the object of ``--metrics ... --json`` (docs/json.md)."""
+        """Return the whole evaluation as plain JSON types: the object of ``--metrics ... --json`` (docs/json.md)."""
         sides = {"real": self.real, "fake": self.fake}
         return {
             "metrics": [{"metric": name, **result.to_dict()} for name, result in self.results.items()],
@@ -158,54 +161,61 @@ def compute_statistics(
     ----------
     source : path, array, tensor, iterable, Dataset, generator, list of paths or Statistics
         A folder, a zip or tar, a glob of pictures, an ``.npz`` with images under ``arr_0``, an ``.npy``, uint8 images
-        [n, h, w, 3] or [n, 3, h, w], or an iterable of images or batches; a list of folders or archives is their union.
-        Statistics, and ``.npz`` files of them, come back as they are: the network's keywords have no say then.
+        [n, h, w, 3] or [n, 3, h, w], or an iterable of images or batches. A list of folders or archives is their
+        union. Statistics, and ``.npz`` files of statistics, are returned unchanged; the keywords of the network are
+        ignored for them.
     dims : {64, 192, 768, 2048}, optional
-        Which layer's features. Default: 2048.
+        Layer of the network, given by its number of features. Default: 2048.
     protocol : str, optional
-        How images become 299 x 299 input; see :data:`fastfid.protocols.PROTOCOLS`. Default: "pytorch-fid".
+        Preprocessing of images to the 299 x 299 input; see :data:`fastfid.protocols.PROTOCOLS`. Default:
+        "pytorch-fid".
     device : str or int
-        "auto", "cpu", "cuda", "cuda:N" or N. "auto" is a CUDA device where there is one. "auto" and "cuda" mean torch's
-        current device, or the one of this process's LOCAL_RANK, or the first. One that does not exist is an error where
-        the network runs: statistics alone need none.
+        "auto", "cpu", "cuda", "cuda:N" or N. "auto" selects a CUDA device if one is available, else the CPU. "auto" and
+        "cuda" select torch's current device, else the device of this process's LOCAL_RANK, else the first device. A
+        device that does not exist raises an error when the network runs. Statistics alone need no device.
     precision : {"float32", "tf32", "float16"}
-        Arithmetic of the network; the CPU has "float32" only. "tf32" is what PyTorch does by default on a GPU.
-        Statistics of different precision are not compared; docs/precision.md says how far each is off.
+        Arithmetic of the network. The CPU supports "float32" only. "tf32" is PyTorch's default for convolutions on a
+        GPU. Statistics of different precisions are not compared; docs/precision.md lists the error of each precision.
     weights : path, optional
-        Inception weights to use instead of the cached or fetched ones.
+        Inception weights to use instead of the cached or fetched weights.
     extractor : FeatureExtractor, optional
-        Another network; then `dims`, `protocol`, `device`, `precision` and `weights` are its business.
+        Another network. The extractor then determines `dims`, `protocol`, `device`, `precision` and `weights`, and
+        these keywords are ignored.
     batch_size : int, optional
-        Accepted for pytorch-fid's sake. It never changes a number; on the CPU small batches are as fast as large ones
-        and take less memory, so the network chooses.
+        Accepted for compatibility with pytorch-fid. The batch size never changes the result. On the CPU, small batches
+        are as fast as large ones and take less memory, so the network chooses the batch size.
     num_workers : int, optional
         Threads that decode and resize. Default: min(8, available CPUs).
     on_error : {"raise", "skip"}
         What to do with an image that cannot be read.
     max_errors : int, optional
-        With "skip": fail once more images than this were skipped.
+        With ``on_error="skip"``: raise an error when more than this number of images have been skipped.
     progress : bool, "auto" or "lines"
-        Show a progress bar on stderr; "auto": on a terminal only; "lines": where stderr is no terminal, a line every 30
-        seconds.
+        Show a progress bar on stderr. "auto" shows the bar only if stderr is a terminal. "lines" prints a line every 30
+        seconds if stderr is not a terminal.
     cache : bool or "hashes"
-        Keep the statistics of folders and archives in the user's cache and take them from there the next time. Files
-        are known by path, size and times, or by their content. See :mod:`fastfid.cache`.
-    recursive, any_case : bool
-        Folders: enter sub-folders; take upper-case extensions too.
+        Store the statistics of folders and archives in the user's cache, and reuse stored statistics. True identifies
+        files by path, size and times; "hashes" identifies them by content. See :mod:`fastfid.cache`.
+    recursive : bool
+        Read the sub-folders of a folder too.
+    any_case : bool
+        Read files with upper-case extensions too.
     match : str
-        Folders and archives: take only pictures of such a name, as ``"*.input.png"``.
+        Read only the pictures of a folder or archive whose name matches this pattern, such as ``"*.input.png"``.
     key : str
-        The array of images in an ``.npz``. Default: ``arr_0``.
+        Name of the array of images in an ``.npz``. Default: ``arr_0``.
     layout : {"nhwc", "nchw"}
-        Axis order of arrays, where their shape leaves it open.
+        Axis order of arrays whose shape is ambiguous.
     value_range : (float, float)
-        Black and white of float arrays, as (0, 1) or (-1, 1). Without it float images are refused.
+        Values of black and white in float arrays, such as (0, 1) or (-1, 1). Without it, float images are refused.
     num, seed : int
-        Take a random subset of `num` images.
-    alpha, exif : bool
-        Composite transparent pictures on white; turn pictures as their EXIF orientation says.
+        Read a random subset of `num` images, drawn with this seed.
+    alpha : bool
+        Composite transparent pictures on white.
+    exif : bool
+        Rotate and flip pictures according to their EXIF orientation.
     max_pixels : int
-        Refuse pictures that declare more, before they are decoded. Default: 89 million.
+        Refuse pictures that declare more pixels, before decoding them. Default: 89 million.
 
     Returns
     -------
@@ -215,13 +225,13 @@ def compute_statistics(
     Raises
     ------
     ValueError
-        Nothing to read, fewer than two images, a bad argument.
+        There is nothing to read, there are fewer than two images, or an argument is invalid.
     TypeError
-        Images that are not uint8 (nor float with `value_range`); an extractor that is none.
+        Images are neither uint8 nor float with `value_range`, or `extractor` is not a FeatureExtractor.
     fastfid.ImageError
-        An image cannot be read; its path is in the message.
+        An image cannot be read. The message contains its path.
     MemoryError
-        There is not enough memory for an image; its path is in the message.
+        There is not enough memory for an image. The message contains its path.
     fastfid.WeightsError, fastfid.BackendUnavailable
         See :func:`make_extractor`.
 
@@ -270,17 +280,18 @@ def evaluate(
     force: bool = False,
     **options: Any,
 ) -> Evaluation:
-    """Return metrics of two sets of images, from one pass over each.
+    """Return metrics of two sets of images, from one pass over each set.
 
     Parameters
     ----------
     real, fake : path, array, tensor, iterable, Dataset, generator, list of paths or Statistics
-        See :func:`compute_statistics`, also for the other keywords. Statistics serve metrics that need no more.
+        See :func:`compute_statistics`, also for the other keywords. Statistics are accepted for metrics that need
+        nothing else.
     metrics : list of str or Metric
-        Names of docs/metrics.md, or metrics with options of their own, such as
+        Names of metrics listed in docs/metrics.md, or metric objects with options, such as
         ``FrechetInceptionDistance(tol=1e-9)``.
     force : bool
-        Compare statistics made under different protocols, networks or precisions all the same.
+        Compare statistics even if they were made under different protocols, networks or precisions.
 
     Returns
     -------
@@ -290,8 +301,8 @@ def evaluate(
     Raises
     ------
     ValueError
-        An unknown metric; a metric that needs images where statistics are given; and whatever :func:`compute_fid`
-        raises.
+        A metric is unknown, or a metric that needs images is given statistics. Also every ValueError that
+        :func:`compute_fid` raises. The other exceptions of :func:`compute_fid` are raised too.
 
     Examples
     --------
@@ -306,7 +317,7 @@ def evaluate(
     opened_at = time.time()
     if remark := mistakes.same_place(real, fake, recursive=options.get("recursive", False)):
         warn(remark, SuspiciousInputWarning)
-    # Whatever can be refused without the network is refused before it runs.
+    # Errors that can be detected without the network are raised before the network runs.
     sets = [ImageSet(load_known(source, options.get("key"))) for source in (real, fake)]
     for one, source in zip(sets, (real, fake), strict=True):
         one.source = open_images(source, options) if one.known is None else None
@@ -363,9 +374,9 @@ def _make_extractor_beside(
     precision: str,
     force: bool,
 ) -> FeatureExtractor:
-    """Return the Inception network for the images; what is not asked for is as in the other set's statistics."""
+    """Return the Inception network for the images. Defaults for dims and protocol are those of `file`, if given."""
     dims, protocol = dims_and_protocol(dims, protocol, file)
-    if file is not None:  # before weights are fetched in vain
+    if file is not None:  # raises before weights are fetched for nothing
         wanted = {"protocol": protocol, "precision": precision}
         options = {"protocol": tuple(PROTOCOLS), "precision": tuple(PRECISIONS)}
         check_provenance(file.name, file.meta, "this run", wanted, force=force, options=options)
@@ -373,7 +384,7 @@ def _make_extractor_beside(
 
 
 def _check_extractor_beside(file: Statistics, extractor: FeatureExtractor, force: bool) -> None:
-    """Raise ValueError unless the extractor's features can be compared with the other set's statistics."""
+    """Raise ValueError unless the extractor's features can be compared with the statistics `file` of the other set."""
     if file.d != extractor.dims:
         raise ValueError(f"{file.name} has {file.d} dims, the extractor gives {extractor.dims}")
     check_provenance(file.name, file.meta, "this run", provenance_of(extractor), force=force)
@@ -414,24 +425,31 @@ def compute_fid(
     Parameters
     ----------
     real, fake : path, array, tensor, iterable, Dataset, generator, list of paths or Statistics
-        See :func:`compute_statistics`, also for the other keywords. Two statistics need no network, and `dims` is
-        ignored then. With statistics on one side, `dims` and `protocol` are theirs unless others are given, which is
-        refused.
+        See :func:`compute_statistics`, also for the other keywords. Two statistics need no network, and `dims` is then
+        ignored. If one side is statistics, `dims` and `protocol` default to those of the statistics. Other `dims`
+        raise ValueError; another `protocol` raises ValueError unless `force` is set.
     force : bool
-        Compare statistics made under different protocols, networks or precisions all the same.
+        Compare statistics even if they were made under different protocols, networks or precisions.
     tol : float, optional
-        Tighten the numerical bounds of the trace term to this width, relative to it.
+        Tighten the numerical bounds of the trace term to this width, given as a fraction of the trace term.
     uncertainty : bool
-        Estimate the standard error of the FID from 10 groups of each side's images (200 MB a side at 2048 dims); it is
-        in the record. Statistics from a file know no groups, and for n <= d there is no such estimate.
+        Estimate the standard error of the FID from 10 groups of each side's images. The record contains the estimate.
+        It takes 200 MB a side at 2048 dims. Statistics from a file contain no groups, so there is no estimate for
+        them, nor for n <= d.
     return_info : bool
-        Return the whole record instead: ``fid``, ``numerical_lower`` and ``numerical_upper`` (of rounding, not of
-        sampling), ``n`` of each side, protocol, extractor, versions, seconds; see docs/json.md.
+        Return the whole record instead of the FID: ``fid``, ``numerical_lower`` and ``numerical_upper`` (bounds of the
+        rounding error, not of the sampling error), ``n`` of each side, protocol, extractor, versions, seconds; see
+        docs/json.md.
+
+    Returns
+    -------
+    float or dict
+        The FID, or the record with ``return_info=True``.
 
     Raises
     ------
     ValueError
-        The sides do not belong together, and whatever :func:`compute_statistics` raises.
+        The two sides cannot be compared with each other. The exceptions of :func:`compute_statistics` are raised too.
     fastfid.NumericalError
         A covariance is not positive semi-definite.
 

@@ -1,4 +1,4 @@
-"""The contract of a feature extractor: on the host, and on a CUDA device. A caller may bring one."""
+"""The interfaces of feature extractors, on the host and on a CUDA device. Users may implement their own."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,48 +12,48 @@ from fastfid.sources.device import DeviceImages
 
 __all__ = ["FEATURES", "DeviceBatch", "DeviceNetwork", "FeatureExtractor", "check_extractor", "outputs_of"]
 
-# The output that every extractor has: one feature vector an image.
+# The output that every extractor has: one feature vector per image.
 FEATURES = "features"
 
 
 class DeviceBatch(Protocol):
-    """Network inputs at a fixed place on a CUDA device, and the features that they give."""
+    """A buffer of network inputs at a fixed address on a CUDA device, and the outputs computed from it."""
 
     size: tuple[int, int]  # height and width of the inputs
 
     def fill(self, first: int, images: DeviceImages, start: int, count: int) -> None:
-        """Prepare `count` images, from `start` on, as the inputs from `first` on; do not wait."""
+        """Prepare images `start` to ``start + count - 1`` as the inputs from index `first` on, without waiting."""
 
     def run(self) -> Mapping[str, Any]:
-        """Ask for the outputs of all inputs; return their arrays on the device, float32 (batch_size, ...), by name."""
+        """Enqueue a run on all inputs; return the output arrays on the device, float32 (batch_size, ...), by name."""
 
 
 class DeviceNetwork(Protocol):
-    """A network on a CUDA device, for images that are there. Its work is done in the order in which it is asked for."""
+    """A network on a CUDA device, for images on that device. Enqueued work is executed in order."""
 
     batch_size: int  # images in every run
 
     @property
     def lock(self) -> AbstractContextManager[object]:
-        """Held while work is asked for: runs must not overlap."""
+        """The lock to hold while work is enqueued, because runs must not overlap."""
 
     def input_size(self, images: DeviceImages) -> tuple[int, int]:
-        """Return height and width of the inputs that `images` give."""
+        """Return height and width of the network inputs made from `images`."""
 
     def take_batch(self, size: tuple[int, int]) -> DeviceBatch:
-        """Return a batch of that input size that is not in use."""
+        """Return an unused batch with inputs of this height and width."""
 
     def give_back(self, batch: Any) -> None:
-        """Take back what :meth:`take_batch` returned, to hand it out again."""
+        """Return a batch of :meth:`take_batch`, so that it can be used again."""
 
     def new_rows(self, n: int) -> Any:
-        """Return an array on the device for the features of `n` images: float32 (n, dims), of undefined values."""
+        """Return an uninitialised array on the device for the features of `n` images: float32 (n, dims)."""
 
     def wait_for(self, stream: int) -> None:
-        """Let all that is asked for from now on wait for what the caller's stream has been given so far."""
+        """Make all work enqueued from now on wait for the work enqueued so far on the caller's stream."""
 
     def hold(self, stream: int | None) -> None:
-        """Let the caller's stream wait until all images asked for have been read; the host, where it is unknown."""
+        """Make the caller's stream wait until all enqueued images have been read; the host waits if it is None."""
 
 
 def check_extractor(extractor: Any) -> None:
@@ -73,7 +73,7 @@ def check_extractor(extractor: Any) -> None:
 
 
 def outputs_of(extractor: "FeatureExtractor") -> Mapping[str, int]:
-    """Return the outputs by name, and their lengths; TypeError or ValueError where the extractor's are none."""
+    """Return the lengths of the outputs by name; TypeError or ValueError if the extractor's `outputs` is invalid."""
     outputs = extractor.outputs
     if outputs is None:
         return {FEATURES: extractor.dims}
@@ -93,37 +93,39 @@ _REQUIRED = ("dims", "identity", "protocol", "precision", "device", "batch_size"
 
 
 class FeatureExtractor(ABC):
-    """Turns images into feature vectors, in two steps so that the pipeline can overlap them.
+    """Base class of networks that turn images into feature vectors.
+
+    The work has two steps, :meth:`prepare` and :meth:`forward`, so that the pipeline can run them at the same time.
 
     Attributes
     ----------
     dims : int
         Length of a feature vector.
     identity : str
-        Names the network and its weights; statistics of different identities do not belong together.
+        Name of the network and its weights. Statistics of different identities are not compared.
     protocol : str
         Name of the preprocessing protocol (see :mod:`fastfid.protocols`).
     precision : str
-        Arithmetic of the network, e.g. ``"float32"``; statistics of different precisions do not belong together.
+        Arithmetic of the network, such as ``"float32"``. Statistics of different precisions are not compared.
     device : str
-        Where the network runs: ``"cpu"`` or ``"cuda:N"``.
+        Device on which the network runs: ``"cpu"`` or ``"cuda:N"``.
     runtime : str
-        What runs it there, as far as the last bits of features depend on it: the statistics cache keeps statistics of
-        different runtimes apart. Default: empty.
+        Name of the runtime that executes the network, as far as the last bits of features depend on it. The statistics
+        cache keeps statistics of different runtimes apart. Default: empty.
     batch_size : int
-        Images that the pipeline hands to one :meth:`forward` call, or fewer. It never changes a number.
+        Largest number of images that the pipeline passes to one :meth:`forward` call. It never changes the result.
     concurrency : int
-        :meth:`forward` calls that the pipeline makes at once, in threads of its own. 1, the default: one after the
-        other, in the calling thread.
+        Number of :meth:`forward` calls that the pipeline runs at the same time, in threads of its own. Default: 1, one
+        call after the other in the calling thread.
     input_shape : tuple of int, optional
-        The shape of every :meth:`prepare` result, where it is one and they are float32: the pipeline then has them
-        written into the batch itself (:meth:`prepare_into`), which spares a copy. Default: None, not known.
+        Shape of every :meth:`prepare` result, if all results are float32 and have one shape. The pipeline then calls
+        :meth:`prepare_into` to write the results directly into the batch, which saves a copy. Default: None, unknown.
     mixed_sizes : bool
-        May the images of one source give inputs of different shapes? Then a batch is cut short where the shape changes;
-        otherwise it is an error.
+        True if the images of one source may give inputs of different shapes. A batch then ends where the shape
+        changes. With False, different shapes raise an error.
     outputs : dict of str to int, optional
-        The outputs by name, and the length of an image's vector in each; ``"features"`` among them, of `dims`. Default:
-        None, the features alone.
+        Length of the vector per image, for each output by name. It must contain ``"features"`` with length `dims`.
+        Default: None, the features alone.
 
     Examples
     --------
@@ -154,15 +156,15 @@ class FeatureExtractor(ABC):
 
     @abstractmethod
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[Any]:
-        """Turn one image, uint8 (h, w, 3) RGB, into the network's input for it (without a batch axis).
+        """Return the network's input for one image, uint8 (h, w, 3) RGB, without a batch axis.
 
-        Called from worker threads, several at once.
+        Several worker threads call this method at the same time.
         """
 
     def prepare_into(self, image: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
-        """Write what :meth:`prepare` returns to `out`, a C-contiguous array of :attr:`input_shape`."""
+        """Write the result of :meth:`prepare` to `out`, a C-contiguous array of shape :attr:`input_shape`."""
         prepared = self.prepare(image)
-        if prepared.shape != out.shape or prepared.dtype != out.dtype:  # assigned, it would be broadcast or cast
+        if prepared.shape != out.shape or prepared.dtype != out.dtype:  # the assignment would broadcast or cast
             raise ValueError(
                 f"{type(self).__name__}.prepare: expected {out.dtype} {out.shape}, its input_shape;"
                 f" got {prepared.dtype} {prepared.shape}"
@@ -176,20 +178,20 @@ class FeatureExtractor(ABC):
         Returns
         -------
         numpy.ndarray or dict of str to numpy.ndarray
-            The features, float32 (n, dims). With more outputs than one: each by its name in :attr:`outputs`, float32
-            (n, length).
+            The features, float32 (n, dims). An extractor with several outputs returns each under its name in
+            :attr:`outputs`, float32 (n, length).
         """
 
     def on_device(self, device: str) -> DeviceNetwork | None:
-        """Return what takes images that are on `device` (``cuda:N``) without the host.
+        """Return the network that takes images on `device` (``cuda:N``) without copying them to the host.
 
-        None, the default: the extractor knows the host only, and such images are copied to it.
+        The default returns None: the extractor supports the host only, and images on a device are copied to the host.
 
         Raises
         ------
         ValueError
-            The extractor runs elsewhere.
+            The extractor runs on another device.
         fastfid.BackendUnavailable
-            The extractor could take them, but something is missing.
+            The extractor supports images on a device, but a required component is missing.
         """
         return None

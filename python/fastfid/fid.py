@@ -28,7 +28,7 @@ __all__ = ["FID"]
 
 
 class FID:
-    """FID of two growing sets of images, in memory that does not grow with them.
+    """FID of two growing sets of images. The memory does not grow with the number of images.
 
     Parameters
     ----------
@@ -73,12 +73,12 @@ class FID:
         self._weights = weights
         self._extractor = extractor
         self._is_extractor_given = extractor is not None
-        self._adopted: dict[str, Any] = {}  # provenance of what came in by merge or load_state_dict
+        self._adopted: dict[str, Any] = {}  # provenance of the images added by merge or load_state_dict
         self._num_workers = num_workers
         self._moments = {real: FeatureMoments(self.dims) for real in (True, False)}
         self._censuses = {real: mistakes.Census(keeps_digests=False) for real in (True, False)}
-        self._feeds: dict[bool, DeviceFeed] = {}  # of tensors on a GPU
-        self._lock = threading.RLock()  # while the network or a feed is made
+        self._feeds: dict[bool, DeviceFeed] = {}  # for tensors on a GPU
+        self._lock = threading.RLock()  # held while the network or a feed is created
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{name}={self._count(real)}" for name, real in (("real", True), ("fake", False)))
@@ -90,7 +90,7 @@ class FID:
 
     @property
     def extractor(self) -> FeatureExtractor:
-        """The network; loaded when first asked for."""
+        """The network. The first access loads it."""
         with self._lock:
             if self._extractor is None:
                 extractor = make_extractor(self.dims, self.protocol, self._device, self._weights, self.precision)
@@ -108,26 +108,26 @@ class FID:
         images : array, tensor, path or iterable
             Any source (see :func:`compute_statistics`); most often a uint8 batch [n, h, w, 3] or [n, 3, h, w].
         real : bool
-            Which side.
+            True adds the images to the real side, False to the fake side.
         stream : CUDA stream or its handle, optional
-            For a tensor on a GPU: the stream on which it is used. Default: the current one of torch or CuPy.
+            For a tensor on a GPU: the stream on which the tensor is used. Default: the current stream of torch or CuPy.
         **options
             See :class:`SourceOptions`.
 
         Notes
         -----
-        A tensor on the GPU that the network runs on never visits the host, and the host does not wait for the GPU: its
-        work is asked for, on a stream of the network's own, which waits for what `stream` has been given so far.
-        `stream` waits until the images have been read, so that they may be overwritten or freed at once. A tensor of
-        another library than torch or CuPy, without `stream`, is waited for.
+        A tensor on the network's GPU is never copied to the host, and the host does not wait for the GPU. The work is
+        enqueued on a stream of the network, which first waits for all work enqueued on `stream` so far. In turn,
+        `stream` waits until the images have been read, so the images may be overwritten or freed immediately. For a
+        tensor of a library other than torch and CuPy, without `stream`, the host waits.
 
         Raises
         ------
         TypeError, ValueError, fastfid.ImageError
-            As in :func:`compute_statistics`. Images before the bad one are counted. ValueError also for a tensor on
-            another device than the network's, and for `stream` with images that are on none.
+            As in :func:`compute_statistics`. Images before the invalid image are counted. ValueError is also raised
+            for a tensor on a device other than the network's, and for `stream` with images that are not on a device.
         fastfid.BackendUnavailable
-            A tensor on a GPU, but fastfid was built without CUDA.
+            The images are a tensor on a GPU, but fastfid was built without CUDA.
         """
         real = check_real(real)
         source = open_source(images, **options)
@@ -147,7 +147,7 @@ class FID:
         )
 
     def _feed(self, real: bool, device: str) -> DeviceFeed | None:
-        """Return what takes tensors on `device` for one side; None: the extractor knows the host only."""
+        """Return the feed that takes tensors on `device` for one side; None if the extractor supports the host only."""
         with self._lock:
             network = self.extractor.on_device(device)
             if network is not None and real not in self._feeds:
@@ -156,51 +156,51 @@ class FID:
 
     @property
     def real(self) -> Statistics:
-        """The real side so far; ValueError with fewer than two images."""
+        """Statistics of the real images so far. Raises ValueError if there are fewer than two images."""
         return self._statistics(True)
 
     @property
     def fake(self) -> Statistics:
-        """The fake side so far; ValueError with fewer than two images."""
+        """Statistics of the fake images so far. Raises ValueError if there are fewer than two images."""
         return self._statistics(False)
 
     def _statistics(self, real: bool) -> Statistics:
         return Statistics.from_moments(self._total(real), self._provenance(), "real" if real else "fake")
 
     def _statistics_on(self, device: str, real: bool) -> AnyStatistics:
-        """Return one side as it is on `device`, where all of its images are there; else what comes to the host."""
+        """Return the statistics of one side: on `device` if all of its images are there, else on the host."""
         moments = self._accumulated(real).on_device(device)
         if moments is None:
             return self._statistics(real)
         return DeviceStatistics(moments, self._provenance(), "real" if real else "fake")
 
     def _total(self, real: bool) -> Moments:
-        """Return the moments of one side's images, those on a GPU included; waits for it."""
+        """Return the moments of one side on the host, including images on a GPU. Waits for the GPU."""
         return self._accumulated(real).total()
 
     def _accumulated(self, real: bool) -> FeatureMoments:
-        """Return the accumulator of one side, with all of its images in it."""
+        """Return the accumulator of one side, after adding the images that still wait in its feed."""
         if real in self._feeds:
             self._feeds[real].flush()
         return self._moments[real]
 
     def compute(self, *, tol: float | None = None, device: str = "cpu") -> float:
-        """Return the FID of the images so far; more may follow. Waits for a GPU that has images of it.
+        """Return the FID of the images so far. Waits for a GPU that holds images. More images may be added later.
 
         Parameters
         ----------
         tol : float, optional
-            Tighten the numerical bounds of the trace term to this width, relative to it.
+            Tighten the numerical bounds of the trace term to this width, given as a fraction of the trace term.
         device : str
-            Where the distance is taken: see :func:`frechet_distance`. A side whose images all came as tensors on that
-            device stays there, unless its covariance is singular for n > d.
+            Device on which the distance is computed; see :func:`frechet_distance`. The moments of a side whose images
+            were all tensors on this device stay there, unless the covariance is singular although n > d.
 
         Raises
         ------
         ValueError
             A side has fewer than two images.
         fastfid.BackendUnavailable
-            There is no such device.
+            The device does not exist.
         """
         for real, name in ((True, "real"), (False, "fake")):
             if remark := self._censuses[real].without_levels():
@@ -209,19 +209,24 @@ class FID:
         return distance(*sides, tol=tol, device=device).value
 
     def merge(self, other: "FID") -> None:
-        """Add what another FID (another process's shard, say) has seen; ValueError if it saw it otherwise.
+        """Add the images of another FID, such as the shard of another process.
 
-        Where memory runs out in the middle, one side may have been added and the other not.
+        If memory runs out during the merge, one side may have been added and the other not.
+
+        Raises
+        ------
+        ValueError
+            The other FID has other dims, another protocol, another network or another precision.
         """
         check_provenance("this FID", self._provenance(), "the other", other._provenance(), hint="")
-        # Copies: the other may be this one, or grow meanwhile.
+        # Merge copies: `other` may be `self`, and another thread may update `other` during the merge.
         seen = {real: FeatureMoments.from_state(other._accumulated(real).state()) for real in (True, False)}
         for real, moments in seen.items():
             self._moments[real].merge(moments)
         self._adopted = {**other._provenance(), **self._provenance()}
 
     def reset(self, *, real: bool = True, fake: bool = True) -> None:
-        """Forget the images of both sides, or of one."""
+        """Remove the images of both sides, or of one side."""
         for side, wanted in ((True, real), (False, fake)):
             if wanted:
                 self._feeds.pop(side, None)
@@ -233,7 +238,10 @@ class FID:
         return {"protocol": self.protocol, "precision": self.precision, "dims": self.dims, **known}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave a session of the network behind (it is loaded again when needed), but not what it was."""
+        """Return the state for pickling: without the loaded network, which is loaded again when needed.
+
+        The provenance of the network is kept.
+        """
         state = dict(self.__dict__)
         del state["_lock"]
         state["_moments"] = {real: self._accumulated(real) for real in (True, False)}
@@ -248,7 +256,7 @@ class FID:
         self._lock = threading.RLock()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that was accumulated, as arrays and plain values; :meth:`load_state_dict` takes it back."""
+        """Return the accumulated state as arrays and plain values, for :meth:`load_state_dict`."""
         return {
             "provenance": self._provenance(),
             "real": self._total(True).state(),
@@ -256,14 +264,14 @@ class FID:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Replace what was accumulated.
+        """Replace the accumulated state by one that :meth:`state_dict` returned.
 
         Raises
         ------
         TypeError
-            It, or a part of it, is no mapping, or an entry has another type.
+            `state` or a part of it is not a mapping, or an entry has a wrong type.
         ValueError
-            It is no such state, or was made with other dims, another protocol or another network.
+            `state` is not a valid state, or it was made with other dims, another protocol or another network.
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"state: expected a mapping, as state_dict() returns it, got {type(state).__name__}")
@@ -283,7 +291,7 @@ class FID:
             side = "real" if real else "fake"
             try:
                 moments[real] = FeatureMoments.from_state(dict(state[side]))
-            except (TypeError, ValueError) as error:  # NumericalError too
+            except (TypeError, ValueError) as error:  # includes NumericalError
                 raise type(error)(f"{side}: {error}") from None
             if moments[real].d != self.dims:
                 raise ValueError(f"state: holds features of {moments[real].d} dims, expected {self.dims}")

@@ -1,4 +1,4 @@
-"""The keywords of every function that reads images, and the checks of what they are given."""
+"""The keywords of every function that reads images, and the checks of their values."""
 
 import difflib
 import os
@@ -36,7 +36,7 @@ DEFAULT_PROTOCOL: Final = "pytorch-fid"
 
 
 class _NetworkOptions(TypedDict, total=False):
-    """Which network reads the images, and how it is fed."""
+    """The choice of the network, and how images are passed to it."""
 
     dims: Dims | None
     protocol: ProtocolName | None
@@ -53,30 +53,30 @@ class _NetworkOptions(TypedDict, total=False):
 
 
 class SourceOptions(TypedDict, total=False):
-    """How a source is read; every function that takes sources takes these keywords."""
+    """How a source is read. Every function that takes sources takes these keywords."""
 
     recursive: bool
-    """Search sub-folders too (pytorch-fid does not)."""
+    """Read sub-folders too (pytorch-fid does not)."""
     any_case: bool
-    """Take upper-case file extensions too (pytorch-fid does not)."""
+    """Read files with upper-case extensions too (pytorch-fid does not)."""
     match: str | None
-    """Take only pictures whose name this pattern matches, such as ``*.input.png``."""
+    """Read only pictures whose name matches this pattern, such as ``*.input.png``."""
     key: str | None
-    """The array of images in an ``.npz``. Default: ``arr_0``."""
+    """Name of the array of images in an ``.npz``. Default: ``arr_0``."""
     layout: Literal["nhwc", "nchw"] | None
-    """Axis order of arrays, where their shape leaves it open."""
+    """Axis order of arrays whose shape is ambiguous."""
     value_range: tuple[float, float] | None
-    """Black and white of float arrays, such as (0, 1) or (-1, 1). Without it float images are refused."""
+    """Values of black and white in float arrays, such as (0, 1) or (-1, 1). Without it, float images are refused."""
     num: int | None
     """Use a random subset of this many images."""
     seed: int
-    """Seed of that subset."""
+    """Seed of the random subset."""
     alpha: bool
-    """Composite transparent pictures on white; else the alpha channel is dropped, as the peers do."""
+    """Composite transparent pictures on white. Default: drop the alpha channel, as the other FID packages do."""
     exif: bool
-    """Turn pictures as their EXIF orientation says; else it is ignored, as the peers do."""
+    """Rotate and flip pictures according to their EXIF orientation. Default: ignore it, as the other packages do."""
     max_pixels: int
-    """Refuse pictures that declare more pixels, before they are decoded. Default: Pillow's, 89 million."""
+    """Refuse pictures that declare more pixels, before decoding them. Default: Pillow's limit, 89 million."""
 
 
 class EvaluateOptions(_NetworkOptions, SourceOptions, total=False):
@@ -104,7 +104,7 @@ def check_options(
     progress: ProgressMode,
     options: Mapping[str, Any],
 ) -> None:
-    """Refuse bad arguments before anything is read, also where statistics make them superfluous."""
+    """Raise an error for invalid arguments before anything is read, even if statistics make the arguments unused."""
     if batch_size is not None:
         check_at_least("batch_size", batch_size, 1)
     if num_workers is not None:
@@ -121,7 +121,7 @@ def check_options(
 
 
 def check_keywords(options: Mapping[str, Any]) -> None:
-    """Refuse keywords that say nothing of how a source is read, with what may be meant."""
+    """Raise TypeError for keywords that are not in :class:`SourceOptions`. The message suggests the intended name."""
     unknown = sorted(set(options) - set(SourceOptions.__annotations__))
     if not unknown:
         return

@@ -1,4 +1,4 @@
-"""The arithmetics that the network can run in: one table."""
+"""The table of precisions in which the network can run."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,18 @@ __all__ = ["PRECISIONS", "Precision", "check_precision", "check_precision_name"]
 
 @dataclass(frozen=True)
 class Precision:
-    """One arithmetic of the network.
+    """A precision of the network.
 
     Attributes
     ----------
     dtype : str
-        Of the image, the weights, what lies between layers, and the map. Sums are float32 in all of them.
+        Dtype of the image, the weights, the values between layers, and the feature map. Sums are always float32.
     use_tf32 : bool
-        ONNX Runtime's option of that name, which decides whether a convolution may run on tensor cores, whatever its
-        dtype. In float32 that is TF32: factors rounded to 10 bits of mantissa.
+        ONNX Runtime's option of this name. It decides whether a convolution of any dtype may run on tensor cores. For
+        float32, tensor cores use TF32: factors are rounded to 10 bits of mantissa.
     tolerance : float
-        Largest accepted difference between a session's features of the fixed input and the stored ones (float64
-        PyTorch). Features are of order 1; a missing or exchanged tensor moves them by 0.1 and more.
+        Largest accepted difference between a session's features of a fixed input and the stored features of float64
+        PyTorch. Features are of order 1. A missing or exchanged tensor changes them by 0.1 and more.
     """
 
     dtype: str
@@ -37,18 +37,18 @@ PRECISIONS = {
 
 
 def check_precision_name(precision: object) -> None:
-    """Raise ValueError unless `precision` is in `PRECISIONS`; no device need have it."""
+    """Raise ValueError unless `precision` is in `PRECISIONS`, whether or not a device supports it."""
     if not isinstance(precision, str) or precision not in PRECISIONS:
         raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}; got {precision!r}")
 
 
 def check_precision(precision: str, device: str) -> None:
-    """Refuse an unknown precision, and one that `device` ("cpu" or "cuda:N") does not have.
+    """Check that `precision` is known and that `device` ("cpu" or "cuda:N") supports it.
 
     Raises
     ------
     ValueError
-        It is not in `PRECISIONS`; or the device is the CPU, which has float32 only.
+        `precision` is not in `PRECISIONS`, or the device is the CPU, which supports float32 only.
     """
     check_precision_name(precision)
     if device == "cpu" and precision != "float32":

@@ -16,32 +16,32 @@ if TYPE_CHECKING:
 
 __all__ = ["PROTOCOLS", "SIDE", "InputSpec", "Protocol", "get_protocol", "input_spec"]
 
-SIDE = 299  # of the Inception network's input, in pixels
-LEAST_SIDE = 75  # with which the network's last map is 1 x 1
+SIDE = 299  # height and width of the Inception network's input, in pixels
+LEAST_SIDE = 75  # smallest height and width of the input, for which the network's last map is 1 x 1
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way from a uint8 image to the network's input.
+    """A preprocessing protocol, from a uint8 image to the network's input.
 
     Attributes
     ----------
     name : str
-        What ``--protocol`` and ``protocol=`` take.
+        Value of ``--protocol`` and ``protocol=``.
     resize : str
-        The resampling to 299 x 299, in words.
+        Description of the resampling to 299 x 299.
     scale : str
-        The map from grey level 0..255 to the network's input.
+        Formula from grey level 0..255 to the network's input.
     same_numbers_as : str
         The tools that give the same FID.
     in_help : str
         What ``--help`` puts behind the name; empty: nothing.
     filter : str or None
-        The resampling's filter in the core; None: images keep their size.
+        Name of the resampling filter in the core. None: images keep their size.
     divisor, factor : float
-        The input is ``grey / divisor * factor - 1``, in this order: the bits of the tools.
+        The input is ``grey / divisor * factor - 1``, evaluated in this order, so that the bits are those of the tools.
     clip : bool
-        Whether grey levels are limited to [0, 255] after the resampling.
+        Whether grey levels are clipped to [0, 255] after the resampling.
     """
 
     name: str
@@ -135,7 +135,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def get_protocol(name: str) -> Protocol:
-    """Return the protocol called `name`; ValueError lists the known ones.
+    """Return the protocol called `name`. Raises ValueError, which lists the known protocols, if there is none.
 
     >>> get_protocol("pytorch-fid").scale
     '2 x / 255 - 1'

@@ -1,4 +1,4 @@
-"""What statistics say of the network that made them: protocol, extractor, precision, dims."""
+"""The provenance of statistics: protocol, extractor, precision and dims of the network that made them."""
 
 import os
 import re
@@ -8,12 +8,12 @@ from typing import Any
 
 __all__ = ["FORCE_HINT", "Assumption", "assumed_protocol", "check_provenance", "provenance_of"]
 
-# What the refusal of different provenances adds where there is a way round it.
+# Appended to the error about different provenances where the comparison can be forced.
 FORCE_HINT = " (--force or force=True compares them all the same)"
 
 
 def provenance_of(extractor: Any) -> dict[str, Any]:
-    """Return what a statistics file says of the extractor that made it."""
+    """Return the provenance that a statistics file states about the extractor that made it."""
     return {
         "protocol": extractor.protocol,
         "extractor": extractor.identity,
@@ -32,7 +32,9 @@ def check_provenance(
     hint: str = FORCE_HINT,
     options: Mapping[str, Container[Any]] | None = None,
 ) -> None:
-    """Refuse two provenances that differ in dims, protocol, extractor or precision; the unsaid is not compared.
+    """Raise ValueError if two provenances differ in dims, protocol, extractor or precision.
+
+    A value that one of the provenances does not state is not compared.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ def check_provenance(
     Raises
     ------
     ValueError
-        They differ, and `force` is False; the message names both.
+        The provenances differ, and `force` is False. The message names both.
     """
     if force:
         return
@@ -61,13 +63,13 @@ def check_provenance(
 
 @dataclass(frozen=True)
 class Assumption:
-    """The protocol that statistics were probably made with, and the sign of it."""
+    """The protocol that statistics were probably made with, and the evidence for it."""
 
     protocol: str
     sign: str
 
 
-# What clean-fid calls its files: name, mode, split and resolution.
+# clean-fid's file names consist of name, mode, split and resolution.
 _CLEANFID_MODES = {"clean": "clean", "legacy_tensorflow": "tensorflow", "legacy_pytorch": "pytorch-fid"}
 _CLEANFID_NAME = re.compile(rf"_({'|'.join(_CLEANFID_MODES)})_[a-z0-9]+_(\d+|na)\.npz$")
 # The files that TTUR's authors offer.
@@ -77,7 +79,7 @@ _TTUR_NAMES = tuple(
 
 
 def assumed_protocol(meta: Mapping[str, Any], name: str) -> Assumption | None:
-    """Return the protocol of statistics that do not say it, where there is a sign of it; else None.
+    """Return the probable protocol of statistics that do not state one; None if there is no evidence.
 
     >>> assumed_protocol({}, "ffhq_clean_trainval70k_1024.npz").protocol
     'clean'

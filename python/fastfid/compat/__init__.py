@@ -1,1 +1,1 @@
-"""The names, signatures and results of other FID packages, on this engine: pytorch_fid, torchmetrics, cleanfid."""
+"""Drop-in replacements for pytorch_fid, torchmetrics and cleanfid: their names, signatures and results, by fastfid."""

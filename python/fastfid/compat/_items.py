@@ -1,4 +1,4 @@
-"""A list of images as a source, for callers who bring the list."""
+"""A list of images as a source, for functions that are given a list of files."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ __all__ = ["ItemSource", "file_items"]
 
 
 class ItemSource(ImageSource):
-    """Images in the order given."""
+    """The images of a list, in its order."""
 
     def __init__(self, name: str, items: Sequence[ImageItem]):
         self.name = name
@@ -26,6 +26,6 @@ class ItemSource(ImageSource):
 
 
 def file_items(files: Sequence[str | os.PathLike[str]]) -> list[ImageItem]:
-    """Return picture files as images, decoded as the peers decode them."""
+    """Return picture files as images, decoded as the other packages decode them."""
     decoder = Decoder()
     return [FileItem(os.fspath(file), decoder) for file in files]

@@ -1,4 +1,4 @@
-"""PyTorch, where a caller's own objects need it."""
+"""Import of PyTorch where objects passed by the user need it."""
 
 from types import ModuleType
 
@@ -6,7 +6,7 @@ __all__ = ["require_torch"]
 
 
 def require_torch(what: str) -> ModuleType:
-    """Return the module ``torch``; ImportError says that `what` needs it, and how to install it."""
+    """Return the module ``torch``. ImportError states that `what` needs PyTorch, and how to install it."""
     try:
         import torch
     except ImportError:

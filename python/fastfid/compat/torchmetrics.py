@@ -1,8 +1,8 @@
-"""``torchmetrics.image.fid.FrechetInceptionDistance`` on this engine.
+"""``torchmetrics.image.fid.FrechetInceptionDistance``, implemented by fastfid.
 
 Replace ``from torchmetrics.image.fid import FrechetInceptionDistance`` by
-``from fastfid.compat.torchmetrics import FrechetInceptionDistance``. The class is a ``torchmetrics.Metric``, so that
-MetricCollection and Lightning's logging take it. It needs PyTorch and torchmetrics, and not torch-fidelity.
+``from fastfid.compat.torchmetrics import FrechetInceptionDistance``. The class is a ``torchmetrics.Metric``, so it
+works with MetricCollection and Lightning's logging. It needs PyTorch and torchmetrics, but not torch-fidelity.
 """
 
 import os
@@ -48,9 +48,9 @@ __all__ = ["FrechetInceptionDistance"]
 
 
 class _Inception(nn.Module):
-    """The Inception network as a module: uint8 images [n, 3, h, w] to features [n, dims]; loaded at the first call.
+    """The Inception network as a module: uint8 images [n, 3, h, w] to features [n, dims]. The first call loads it.
 
-    It runs in float32 by ONNX Runtime, and in float64 (after ``set_dtype``) by the torch definition of the network.
+    ONNX Runtime runs the network in float32. After ``set_dtype(torch.float64)``, PyTorch runs it in float64.
     """
 
     def __init__(self, dims: int, protocol: str, weights: str | os.PathLike[str] | None):
@@ -61,14 +61,14 @@ class _Inception(nn.Module):
         self.dtype = torch.float32
         self._engine: FeatureExtractor | None = None
         self.census = Census(keeps_digests=False)
-        # In a list, so that it is not a sub-module: it is neither moved nor saved with the metric.
+        # In a list, so that the network is not a sub-module: PyTorch neither moves nor saves it with the metric.
         self._float64_network: list[nn.Module] = []
 
     def _load_from_state_dict(self, *args: Any) -> None:
-        """Take none of the weights that torchmetrics' metric saves in a checkpoint: ours have a file of their own."""
+        """Ignore the network weights in checkpoints of torchmetrics' metric: fastfid reads the weights from a file."""
 
     def extra_repr(self) -> str:
-        """Tell networks apart; FeatureShare compares these texts."""
+        """Return a text that differs between networks; torchmetrics' FeatureShare compares these texts."""
         return f"dims={self.num_features}, protocol={self.protocol}, weights={self.weights}"
 
     def train(self, mode: bool = True) -> Self:
@@ -90,7 +90,7 @@ class _Inception(nn.Module):
         if isinstance(source, DeviceImages):
             try:
                 network = engine.on_device(source.device)
-            except BackendUnavailable:  # fastfid was built without its CUDA part: by way of the host
+            except BackendUnavailable:  # fastfid was built without its CUDA part: copy the images to the host
                 network = None
             if network is not None:
                 features = features_on_device(network, source, callers_stream(images))
@@ -120,7 +120,7 @@ class _Inception(nn.Module):
         return maps.mean(dim=(2, 3))  # type: ignore[no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what is made again at the next call; a session cannot be pickled."""
+        """Return the state without the networks: sessions cannot be pickled, and the next call makes new ones."""
         return {**vars(self), "_engine": None, "_float64_network": []}
 
 
@@ -130,32 +130,32 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
     Parameters
     ----------
     feature : {64, 192, 768, 2048} or torch.nn.Module
-        A layer of the Inception network, or a network of your own that turns images into features (n, d). Its
-        ``num_features`` says d; without it a random image is tried.
+        A layer of the Inception network, or a module that turns images into features (n, d). The attribute
+        ``num_features`` of a module gives d. Without this attribute, the module is called with a random image.
     reset_real_features : bool
-        False: :meth:`reset` keeps what was seen of the real side.
+        False: :meth:`reset` keeps the accumulated features of the real side.
     normalize : bool
-        False: images are uint8. True: images are float in [0, 1]; for the Inception network ``x * 255`` is cut off to
-        whole grey levels (not rounded), as torchmetrics does; a network of your own gets the images as they are.
+        False: images are uint8. True: images are float in [0, 1]. For the Inception network, ``x * 255`` is truncated
+        to whole grey levels, not rounded, as in torchmetrics. A module passed as `feature` gets the images unchanged.
     input_img_size : tuple of int
-        (channels, height, width) of that random image.
+        (channels, height, width) of the random image for a module without ``num_features``.
     feature_extractor_weights_path : path, optional
-        Inception weights to use instead of the cached or fetched ones.
+        Inception weights to use instead of the cached or fetched weights.
     antialias : bool
-        Resize to 299 x 299 with antialias, as torchmetrics 1.8 and later do (protocol ``torchmetrics``); False:
-        without, as torchmetrics up to 1.7 and torch-fidelity do (protocol ``tensorflow``).
+        True: resize to 299 x 299 with antialias, as torchmetrics 1.8 and later (protocol ``torchmetrics``). False:
+        resize without antialias, as torchmetrics up to 1.7 and torch-fidelity (protocol ``tensorflow``).
     **kwargs
         Keywords of ``torchmetrics.Metric``.
 
     Raises
     ------
     ValueError, TypeError
-        A bad argument.
+        An argument is invalid.
 
     Notes
     -----
-    The states ``{real,fake}_features_{sum,cov_sum,num_samples}`` are raw sums in float64 and int64 whatever the dtype
-    of the metric; :meth:`compute` centres them. The weights are looked for at the first update.
+    The states ``{real,fake}_features_{sum,cov_sum,num_samples}`` are raw sums in float64 and counts in int64, whatever
+    the dtype of the metric. :meth:`compute` centres the sums. The first update looks for the weights.
 
     Examples
     --------
@@ -200,7 +200,7 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
         self.normalize = normalize
         self.reset_real_features = reset_real_features
         self.used_custom_model = isinstance(feature, nn.Module)
-        # A process that has seen no batch yet must be able to compute too.
+        # compute() must also work in a process that has not seen a batch.
         self.orig_dtype = torch.float32
         if isinstance(feature, nn.Module):
             self.inception = feature
@@ -241,16 +241,16 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
         Parameters
         ----------
         imgs : torch.Tensor, shape (n, 3, h, w)
-            uint8, or float in [0, 1] with ``normalize=True``; whatever a network of your own takes.
+            uint8, or float in [0, 1] with ``normalize=True``. A module passed as `feature` may take other images.
         real : bool
-            Which side.
+            True adds the images to the real side, False to the fake side.
 
         Raises
         ------
         ValueError
-            Images of another dtype, shape or range.
+            The images have another dtype, shape or range.
         fastfid.NumericalError
-            A feature is NaN or infinite; nothing of the batch is added then.
+            A feature is NaN or infinite. No image of the batch is added.
         """
         if self.normalize and not self.used_custom_model:
             imgs = _to_uint8(imgs)
@@ -266,7 +266,7 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
         setattr(self, f"{side}_features_num_samples", getattr(self, f"{side}_features_num_samples") + imgs.shape[0])
 
     def compute(self) -> Tensor:
-        """Return the FID of all that was added: a 0-d tensor of the features' dtype.
+        """Return the FID of all images added so far, as a 0-d tensor of the features' dtype.
 
         Raises
         ------
@@ -281,7 +281,7 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
         try:
             value = frechet_distance(*sides)
         except NumericalError:
-            # More samples than dimensions, and yet singular: images that repeat, a generator that has collapsed.
+            # The covariance is singular despite more samples than dimensions: images repeat, or a collapsed generator.
             value = frechet_distance(*(self._statistics(side, singular=True) for side in ("real", "fake")))
         return torch.tensor(value, dtype=self.orig_dtype, device=self.real_features_sum.device)
 
@@ -293,9 +293,9 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
         return _centre(total, cross, n, singular, side)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Add a batch and return the value of that batch alone; if it has none, nothing is added or lost."""
+        """Add a batch and return the value of this batch alone. If this raises, the states are left unchanged."""
         before = {name: state.clone() for name, state in self.metric_state.items()}
-        keep, self.reset_real_features = self.reset_real_features, True  # else the real side would count twice
+        keep, self.reset_real_features = self.reset_real_features, True  # else the real side would be counted twice
         try:
             return super().forward(*args, **kwargs)
         except Exception:
@@ -306,7 +306,7 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
             self.reset_real_features = keep
 
     def reset(self) -> None:
-        """Forget all that was added, the real side only if ``reset_real_features``."""
+        """Remove all images; those of the real side only if ``reset_real_features`` is True."""
         real = {name: state for name, state in self.metric_state.items() if name.startswith("real")}
         super().reset()
         if not self.reset_real_features:
@@ -314,13 +314,13 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
                 setattr(self, name, state)
 
     def merge_state(self, incoming_state: "Mapping[str, Any] | FrechetInceptionDistance") -> None:
-        """Add what another metric has seen, given as the metric or as its states by name."""
+        """Add the images of another metric, given as the metric or as its states by name."""
         super().merge_state(incoming_state)
         self._computed = None
         self._update_count += getattr(incoming_state, "update_count", 1)
 
     def set_dtype(self, dst_type: str | torch.dtype) -> Self:
-        """Choose the dtype of the result; float64 runs the Inception network in float64 too. The sums stay float64."""
+        """Set the dtype of the result. With float64, the Inception network runs in float64 too. Sums stay float64."""
         dtype = getattr(torch, dst_type.rpartition(".")[2]) if isinstance(dst_type, str) else dst_type
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise ValueError(f"dst_type: expected a floating-point dtype, got {dst_type!r}")
@@ -332,12 +332,12 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
         return self
 
     def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
-        """Plot one value or several (default: the current one); needs matplotlib."""
+        """Plot one value or several values (default: the current value). Needs matplotlib."""
         return self._plot(val, ax)
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
-        # Updates add in place; what the caller loaded from must not change.
+        # Updates add in place, so the loaded tensors are copied: the state dict of the caller must not change.
         for name, state in self.metric_state.items():
             setattr(self, name, state.clone())
 
@@ -345,10 +345,11 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
 def _centre(total: NDArray[np.float64], cross: NDArray[np.float64], n: int, singular: bool, name: str) -> Statistics:
     """Return the statistics of n samples with sum `total` and sum of outer products `cross`.
 
-    Centring raw sums cancels: the covariance is off by up to ``eps tr(cross) (n + 3) / (n - 1)`` (n + 3 roundings of
-    terms that add up to cross), which makes a singular covariance indefinite. Where it must be singular (n <= d) or is
-    said to be, its eigenvalues within that bound of zero are rounding: they are set to zero, and for n <= d all but the
-    largest n - 1. Such a side is handed on as n rows with that mean and covariance, whose distance is exact.
+    Centring raw sums causes cancellation. The error of the covariance is up to ``eps tr(cross) (n + 3) / (n - 1)``
+    (n + 3 roundings of terms that add up to `cross`), which can make a singular covariance indefinite. If n <= d, or if
+    `singular` is set, eigenvalues below zero by no more than this bound are rounding errors and are set to zero. For
+    n <= d, all but the largest n - 1 eigenvalues are set to zero. The result for n <= d also contains n rows with this
+    mean and covariance, whose distance is exact.
     """
     mu = total / n
     sigma = (cross - n * np.outer(mu, mu)) / (n - 1)
@@ -362,16 +363,16 @@ def _centre(total: NDArray[np.float64], cross: NDArray[np.float64], n: int, sing
     if not thin:
         return Statistics(mu, (vectors * values.clip(min=0)) @ vectors.T, n, name=name)
     values, vectors = values[-(n - 1) :].clip(min=0), vectors[:, -(n - 1) :]
-    # Orthonormal columns orthogonal to (1, ..., 1): the rows get mean mu.
+    # The columns are orthonormal and orthogonal to (1, ..., 1), so that the rows have the mean mu.
     basis = np.linalg.qr(np.column_stack([np.ones(n), np.eye(n, n - 1)]))[0][:, 1:]
     rows = mu + np.sqrt(n - 1) * (basis * np.sqrt(values)) @ vectors.T
     return Statistics(mu, (vectors * values) @ vectors.T, n, rows=rows, name=name)
 
 
 def _to_uint8(images: Tensor) -> Tensor:
-    """Turn float images in [0, 1] into grey levels as torchmetrics does: cut off, where other parts of fastfid round.
+    """Convert float images in [0, 1] to uint8 by truncation, as torchmetrics does. Other parts of fastfid round.
 
-    What would wrap around is refused.
+    Values outside [0, 1], which would wrap around, raise ValueError.
     """
     if not isinstance(images, Tensor):
         raise TypeError(f"imgs: expected a torch.Tensor, got {type(images).__name__}")
@@ -385,7 +386,7 @@ def _to_uint8(images: Tensor) -> Tensor:
 
 
 def _add_raw_moments(features: Tensor, total: Tensor, cross: Tensor) -> None:
-    """Add the rows of `features` to `total` and their outer products to `cross`, in place; all float64."""
+    """Add the rows of `features` to `total` and their outer products to `cross`, in place. All are float64."""
     if features.ndim != 2 or features.shape[1] != len(total):
         raise ValueError(f"features: expected shape (n, {len(total)}), got {tuple(features.shape)}")
     if features.device.type == "cpu" and total.device.type == "cpu":

@@ -1,4 +1,4 @@
-"""What is computed of two sets of images: one file a metric, and one row in the table."""
+"""Metrics of two sets of images. Each metric has one module and one row in the table `METRICS`."""
 
 import importlib
 from collections.abc import Iterable
@@ -18,13 +18,13 @@ class Row:
     Attributes
     ----------
     name : str
-        The word of ``--metrics`` and ``metrics=``.
+        Name of the metric in ``--metrics`` and ``metrics=``.
     label : str
-        What stands before the value on the command line.
+        Text before the value in the output of the command line.
     title : str
-        The metric in words, with its source.
+        Full name of the metric, with its source.
     home : str
-        Module and class, which are loaded when the metric is asked for.
+        Module and class, as ``module:class``. They are loaded when the metric is used.
     """
 
     name: str
@@ -68,14 +68,14 @@ def _check_metric(metric: object) -> None:
 
 
 def make_metrics(names: "Iterable[str | Metric]") -> "dict[str, Metric]":
-    """Return the metrics of these names, in their order; metrics with options of their own pass as they are.
+    """Return the metrics of these names, by name and in the given order. Metric objects are returned unchanged.
 
     Raises
     ------
     ValueError
-        A name is unknown or comes twice, or there is none.
+        A name is unknown or given twice, or no name is given.
     TypeError
-        Something is neither a name nor a metric.
+        An element is neither a name nor a metric.
     """
     if isinstance(names, str):
         raise ValueError(f"metrics: expected a list of names, such as ({names!r},); got {names!r}")

@@ -1,4 +1,4 @@
-"""The contracts of a metric: it accumulates outputs of a network, set by set, and compares two sets."""
+"""The interfaces of a metric: it accumulates the outputs of a network for each set and compares two sets."""
 
 import dataclasses
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ __all__ = ["Accumulator", "Metric", "Result", "Sample", "beside_statistics", "ta
 
 
 class Accumulator(Protocol):
-    """What a metric keeps of one set of images, in one pass over them."""
+    """The data that a metric accumulates for one set of images, in one pass over the images."""
 
     @property
     def n(self) -> int:
@@ -24,17 +24,17 @@ class Accumulator(Protocol):
     def update(self, outputs: Mapping[str, Any]) -> None:
         """Add images: outputs of the extractor by name, float32 (m, length), as NumPy or ``_core.CudaArray`` arrays.
 
-        The arrays are the pipeline's and are overwritten afterwards.
+        The pipeline owns the arrays and overwrites them after the call.
         """
 
     def merge(self, other: Self) -> None:
-        """Add what `other` has seen, another part of the set; ValueError if the two do not belong together."""
+        """Add the images of `other`, another part of the set; ValueError if the two cannot be combined."""
 
     def reset(self) -> None:
-        """Forget all images."""
+        """Remove all images."""
 
     def state(self) -> dict[str, Any]:
-        """Return all that was accumulated, as integers and arrays, for :meth:`Metric.restored`."""
+        """Return the accumulated state as integers and arrays, for :meth:`Metric.restored`."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Sample:
     Attributes
     ----------
     name : str
-        What messages call the set: a path, or what its source calls itself.
+        Name of the set in messages: a path, or the name of its source.
     meta : dict
-        The provenance of its features.
+        Provenance of the features.
     seen : Accumulator or Statistics
-        What the metric has accumulated, or the statistics that were given instead of images.
+        The accumulator of the metric, or the statistics that were given instead of images.
     """
 
     name: str
@@ -57,24 +57,25 @@ class Sample:
 
     @property
     def n(self) -> int | None:
-        """Number of images; None where statistics do not say."""
+        """Number of images. None if the statistics do not state it."""
         n: int | None = self.seen.n
         return n
 
 
 @dataclass(frozen=True)
 class Result:
-    """A metric's value for two sets, and how far it can be trusted.
+    """A metric's value for two sets, with its numerical bounds and standard error.
 
     Attributes
     ----------
     value : float
     numerical_lower, numerical_upper : float or None
-        Bounds of what rounding can do to `value`; None where the metric has none. They say nothing of other samples.
+        Bounds of `value` under rounding errors; None if the metric has no bounds. They do not include sampling error.
     standard_error : float or None
-        Of `value`, if both sets were drawn again with the same n; None where it is unknown or was not asked for.
+        Standard error of `value` if both sets were drawn again with the same n. None if it is unknown or was not
+        requested.
     note : str
-        What there is to know about the value; mostly empty.
+        Remark about the value; usually empty.
     """
 
     value: float
@@ -92,14 +93,14 @@ class Result:
 
 
 class Metric(ABC):
-    """A number for two sets of images. A subclass is a frozen dataclass whose fields are the metric's options.
+    """Base class of metrics of two sets of images. A subclass is a frozen dataclass whose fields are its options.
 
     Attributes
     ----------
     name : str
-        The word of the command line, and the key in records.
+        Name of the metric on the command line and in records.
     needs : frozenset of str
-        The outputs of the extractor that it takes.
+        Names of the extractor's outputs that the metric uses.
     """
 
     name: ClassVar[str]
@@ -107,16 +108,16 @@ class Metric(ABC):
 
     @abstractmethod
     def accumulator(self, lengths: Mapping[str, int]) -> Accumulator:
-        """Return an empty accumulator for outputs of these lengths, which are the extractor's."""
+        """Return an empty accumulator. `lengths` are the lengths of the extractor's outputs by name."""
 
     @abstractmethod
     def restored(self, state: Mapping[str, Any]) -> Accumulator:
-        """Return an accumulator that continues from a :meth:`Accumulator.state`.
+        """Return an accumulator that continues from the result of :meth:`Accumulator.state`.
 
         Raises
         ------
         TypeError, ValueError
-            It is no such state. The message names the entry.
+            `state` is not a valid state. The message names the invalid entry.
         """
 
     @abstractmethod
@@ -126,18 +127,19 @@ class Metric(ABC):
         Raises
         ------
         ValueError
-            A set is too small, or the two do not fit together. The message names it.
+            A set is too small, or the two sets cannot be compared. The message names the set.
         """
 
     @property
     def is_of_statistics(self) -> bool:
-        """Whether :class:`Statistics` of the features hold all that the metric needs of a set: they may be cached."""
+        """Whether :class:`Statistics` of the features are all that the metric needs of a set; they may be cached."""
         return False
 
     def without_images(self) -> "Metric":
-        """Return the metric for a comparison in which one set is given as statistics, if it :attr:`is_of_statistics`.
+        """Return the metric for a comparison in which one set is given as statistics.
 
-        What it takes of images beyond their statistics is then of no use.
+        A metric that can be computed from statistics, but accumulates more, returns a copy that accumulates statistics
+        only. Any other metric returns itself.
         """
         return self
 
@@ -147,7 +149,7 @@ class Metric(ABC):
 
 
 def beside_statistics(metric: Metric, statistics: Statistics) -> Metric:
-    """Return the metric for a comparison with a set that is given as statistics.
+    """Return the variant of `metric` for a comparison in which one set is given as `statistics`.
 
     Raises
     ------
@@ -161,5 +163,5 @@ def beside_statistics(metric: Metric, statistics: Statistics) -> Metric:
 
 
 def takes_statistics(metric: Metric) -> bool:
-    """Whether statistics, which are those of the features, serve the metric."""
+    """Return whether the metric can be computed from statistics of the features."""
     return metric.is_of_statistics and set(metric.needs) == {FEATURES}

@@ -16,8 +16,9 @@ from fastfid.metrics.rows import FeatureRows
 
 __all__ = ["KernelInceptionDistance", "mean_over_subsets", "unbiased_mmd2"]
 
-# Rows that one call of the core compares with all others, with every thread: between calls Ctrl-C is heard, every few
-# seconds for 50,000 rows of 2048. A quarter of it took 30 % longer, all rows at once a tenth less.
+# Rows that one call of the core compares with all other rows, using all threads. Python handles Ctrl-C between calls:
+# every few seconds for 50,000 rows of 2048. A quarter of this size takes 30 % longer; one call for all rows takes a
+# tenth less time.
 _BLOCK = 1536
 
 
@@ -28,21 +29,21 @@ def unbiased_mmd2(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float
 
         sum_{i != j} k(x_i, x_j) / (m (m - 1)) + sum_{i != j} k(y_i, y_j) / (n (n - 1)) - 2 sum k(x_i, y_j) / (m n)
 
-    Its standard error is the jackknife's (Efron and Stein 1981): the value without each row in turn, from the sums that
-    the value needs anyway. The jackknife errs on the large side, by up to a factor 1.4 where both sets have one
-    distribution.
+    The standard error is the jackknife estimate (Efron and Stein 1981), from the values with one row left out at a
+    time. These values follow from sums that the MMD needs anyway. The jackknife overestimates the standard error: by a
+    factor of up to 1.4 if both sets have the same distribution.
 
     Parameters
     ----------
     x, y : ndarray of float32, shape (m, d) and (n, d)
-        C-contiguous, m and n at least 2.
+        C-contiguous, with m and n at least 2.
 
     Returns
     -------
     value : float
-        May be negative.
+        The value may be negative.
     standard_error : float or None
-        None where a set has fewer than 3 rows.
+        None if a set has fewer than 3 rows.
     """
     m, n = len(x), len(y)
     within_x, within_y = _sums_within(x), _sums_within(y)
@@ -54,7 +55,7 @@ def unbiased_mmd2(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float
         return value, None
     without_x = (total_x - 2 * within_x) / ((m - 1) * (m - 2)) - 2 * (total - across_x) / ((m - 1) * n)
     without_y = (total_y - 2 * within_y) / ((n - 1) * (n - 2)) - 2 * (total - across_y) / ((n - 1) * m)
-    with np.errstate(over="ignore", invalid="ignore"):  # said by who asks
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller reports it
         variance = without_x.var() * (m - 1) + without_y.var() * (n - 1)
     return value, math.sqrt(variance)
 
@@ -64,7 +65,7 @@ def _blocks(rows: NDArray[np.float32]) -> list[slice]:
 
 
 def _sums_across(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return ``_core.kernel_sums``, block by block."""
+    """Return the result of ``_core.kernel_sums``, computed block by block."""
     of_x, of_y = np.zeros(len(x)), np.empty(len(y))
     for block in _blocks(y):
         part, of_y[block] = _core.kernel_sums(x, y[block])
@@ -73,7 +74,7 @@ def _sums_across(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[NDArra
 
 
 def _sums_within(x: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return ``_core.kernel_sums_within``, block by block."""
+    """Return the result of ``_core.kernel_sums_within``, computed block by block."""
     sums = np.zeros(len(x))
     for block in _blocks(x):
         of_rest, of_block = _core.kernel_sums(x[block.stop :], x[block])
@@ -85,17 +86,18 @@ def _sums_within(x: NDArray[np.float32]) -> NDArray[np.float64]:
 def mean_over_subsets(
     x: NDArray[Any], y: NDArray[Any], num_subsets: int, subset_size: int, rng: np.random.RandomState
 ) -> float:
-    """Return the mean of the unbiased squared MMD over random subsets, drawn from `x` first.
+    """Return the mean of the unbiased squared MMD over random subsets. Each subset of `x` is drawn before that of `y`.
 
     Parameters
     ----------
     x, y : ndarray, shape (m, d) and (n, d)
-        Any float dtype; computed in float64.
+        Any float dtype. The kernel is computed in float64.
     num_subsets : int
+        Number of subsets of each side.
     subset_size : int
-        Rows of a subset, 2 to min(m, n).
+        Number of rows in a subset, from 2 to min(m, n).
     rng : numpy.random.RandomState
-        The generator that draws the subsets, one of each side by turns.
+        The generator that draws the subsets, alternately of `x` and `y`.
     """
     d = x.shape[1]
 
@@ -128,7 +130,7 @@ class KernelInceptionDistance(Metric):
         return FeatureRows.from_state(state)
 
     def result(self, real: Sample, fake: Sample) -> Result:
-        """Return the distance; ValueError with fewer than two images."""
+        """Return the distance. Raises ValueError if a set has fewer than two images."""
         for side in (real, fake):
             if side.seen.n < 2:
                 raise ValueError(f"{side.name}: the KID needs at least 2 images, got {side.seen.n}")

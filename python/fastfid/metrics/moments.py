@@ -14,21 +14,21 @@ __all__ = ["FeatureMoments"]
 
 
 class FeatureMoments:
-    """Number, mean and covariance of feature rows, wherever they are.
+    """Number, mean and covariance of feature rows on the host and on a CUDA device.
 
     Parameters
     ----------
     d : int
-        Features in a row.
+        Number of features in a row.
     groups : int
-        Groups of rows whose moments are kept apart, for the standard error; see :class:`Moments`.
+        Number of groups of rows with separate moments, for the standard error; see :class:`Moments`.
     output : str
-        The output of the extractor whose rows these are.
+        Name of the extractor's output.
 
     Notes
     -----
-    Rows on the host go to :class:`Moments`, rows on a CUDA device to :class:`DeviceMoments` there; :meth:`total` adds
-    the two.
+    Rows on the host are added to :class:`Moments`, rows on a CUDA device to :class:`DeviceMoments` on that device.
+    :meth:`total` merges the two.
     """
 
     def __init__(self, d: int, *, groups: int = 0, output: str = FEATURES):
@@ -43,7 +43,7 @@ class FeatureMoments:
         return self._on_host.n + (self._on_device.n if self._on_device is not None else 0)
 
     def update(self, outputs: Mapping[str, Any]) -> None:
-        """Add the rows of one output: a NumPy array (n, d), or a ``_core.CudaArray``, read in its stream's order."""
+        """Add the rows of one output: a NumPy array (n, d), or a ``_core.CudaArray``, which is read on its stream."""
         rows = outputs[self.output]
         if isinstance(rows, np.ndarray):
             self._on_host.update(rows)
@@ -55,11 +55,12 @@ class FeatureMoments:
         self._on_device.update(rows, stream=rows.stream.handle)
 
     def merge(self, other: "FeatureMoments") -> None:
-        """Add what `other` has seen; ValueError if its d or groups differ.
+        """Add the rows of `other`. Raises ValueError if d or groups differ.
 
-        Where both have rows on the same device, these stay there and nothing waits; else waits for the other's device.
+        If both have rows on the same device, the rows stay there and the host does not wait. Otherwise the host waits
+        for the device of `other`.
         """
-        # In place: an update may be running in another thread.
+        # Both accumulators are updated in place, because an update may be running in another thread.
         here, there = self._on_device, other._on_device
         if here is not None and there is not None and here.device == there.device:
             here.merge(there)
@@ -68,12 +69,12 @@ class FeatureMoments:
             self._on_host.merge(other.total())
 
     def reset(self) -> None:
-        """Forget all rows."""
+        """Remove all rows."""
         self._on_host.reset()
         self._on_device = None
 
     def total(self) -> Moments:
-        """Return the moments of all rows, for reading, on the host; waits for the device."""
+        """Return the moments of all rows on the host, for reading only. Waits for the device."""
         if self._on_device is None:
             return self._on_host
         total = Moments.from_state(self._on_host.state())
@@ -81,9 +82,9 @@ class FeatureMoments:
         return total
 
     def on_device(self, device: str) -> _core.DeviceMoments | None:
-        """Return the moments where they are, if all rows are on `device` (``cuda:N``, or ``cuda`` for any).
+        """Return the moments on the device if all rows are on `device` (``cuda:N``, or ``cuda`` for any), else None.
 
-        Later updates change them too.
+        Later updates change the returned object too.
         """
         moments = self._on_device
         if moments is None or self._on_host.n or device not in ("cuda", f"cuda:{moments.device}"):

@@ -1,4 +1,4 @@
-"""The accumulator of whole feature rows, for metrics that compare images one by one."""
+"""The accumulator of whole feature rows, for metrics that compare individual images."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -14,16 +14,16 @@ __all__ = ["FeatureRows"]
 
 
 class FeatureRows:
-    """All rows of one output of the extractor, float32, in the order in which they came.
+    """All rows of one output of the extractor, float32, in the order in which they were added.
 
-    They take 4 n d bytes, and twice that while :meth:`rows` joins them.
+    The rows take 4 n d bytes, and twice as much while :meth:`rows` concatenates them.
 
     Parameters
     ----------
     d : int
-        Features in a row.
+        Number of features in a row.
     output : str
-        The output of the extractor whose rows these are.
+        Name of the extractor's output.
     """
 
     def __init__(self, d: int, *, output: str = FEATURES):
@@ -43,9 +43,11 @@ class FeatureRows:
         Raises
         ------
         ValueError
-            Rows of another length.
+            The rows have another length.
+        TypeError
+            The rows are not float32.
         fastfid.NumericalError
-            A row has NaN or infinite values; nothing has been added then.
+            A row has NaN or infinite values. No row has been added.
         """
         rows = outputs[self.output]
         self._add(rows.copy() if isinstance(rows, np.ndarray) else rows.numpy())
@@ -69,11 +71,11 @@ class FeatureRows:
         return self._parts[0]
 
     def merge(self, other: Self) -> None:
-        """Append the rows of `other`; ValueError if they have another length."""
+        """Append the rows of `other`. Raises ValueError if they have another length."""
         self._add(other.rows().copy())
 
     def reset(self) -> None:
-        """Forget all rows."""
+        """Remove all rows."""
         self._parts = []
         self._n = 0
 
@@ -88,7 +90,7 @@ class FeatureRows:
         Raises
         ------
         TypeError, ValueError
-            An entry is missing, or is not what :meth:`state` returns.
+            An entry is missing or invalid.
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"state: expected a mapping, got {type(state).__name__}")

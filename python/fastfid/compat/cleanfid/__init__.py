@@ -1,5 +1,5 @@
-"""clean-fid's names on this engine: ``fid``, ``features``, ``resize`` and ``wrappers``.
+"""clean-fid's modules ``fid``, ``features``, ``resize`` and ``wrappers``, implemented by fastfid.
 
-Replace ``cleanfid`` by ``fastfid.compat.cleanfid`` in an import. Folders need no PyTorch; generators, feature
-extractors of your own and tensors do.
+Replace ``cleanfid`` by ``fastfid.compat.cleanfid`` in an import. Folders need no PyTorch. Generators, custom feature
+extractors and tensors need PyTorch.
 """

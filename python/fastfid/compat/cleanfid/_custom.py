@@ -1,4 +1,4 @@
-"""Statistics that a user keeps under a name."""
+"""Statistics that a user stores under a name."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ from fastfid.statistics import Statistics
 __all__ = ["make_custom_stats", "remove_custom_stats", "test_stats_exists"]
 
 
-# No test, but clean-fid's name.
+# This is not a test: the name is clean-fid's.
 def test_stats_exists(
     name: str,
     mode: str,
@@ -27,7 +27,7 @@ def test_stats_exists(
     *,
     stats_folder: PathLike | None = None,  # noqa: PT028
 ) -> bool:
-    """Say whether :func:`make_custom_stats` has made these statistics.
+    """Return whether statistics of :func:`make_custom_stats` with this name and mode exist.
 
     Examples
     --------
@@ -50,21 +50,21 @@ def make_custom_stats(
     *,
     stats_folder: PathLike | None = None,
 ) -> None:
-    """Keep the statistics of a folder under a name, for ``dataset_split="custom"``.
+    """Store the statistics of a folder under a name, for ``dataset_split="custom"``.
 
     Parameters
     ----------
     name : str
-        Upper and lower case count as the same.
+        Name of the statistics. Case is ignored.
     fdir, num, mode, model_name, num_workers, batch_size, device, verbose
         See :func:`get_folder_features` and :func:`compute_fid`.
     stats_folder : path, optional
-        Where to keep them; see :func:`fastfid.compat.cleanfid.features.stats_path`.
+        Folder of the statistics; see :func:`fastfid.compat.cleanfid.features.stats_path`.
 
     Raises
     ------
     FileExistsError
-        There are statistics of this name.
+        Statistics of this name exist.
     ValueError, fastfid.ImageError
         See :func:`get_folder_features`.
 
@@ -102,12 +102,12 @@ def make_custom_stats(
 def remove_custom_stats(
     name: str, mode: str = "clean", model_name: str = "inception_v3", *, stats_folder: PathLike | None = None
 ) -> None:
-    """Delete what :func:`make_custom_stats` made.
+    """Delete the statistics that :func:`make_custom_stats` stored under a name.
 
     Raises
     ------
     FileNotFoundError
-        There are no statistics of this name.
+        Statistics of this name do not exist.
 
     Examples
     --------

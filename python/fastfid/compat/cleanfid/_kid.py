@@ -24,12 +24,12 @@ def kernel_distance(
     ----------
     feats1, feats2 : ndarray, shape (n1, d) and (n2, d)
     num_subsets : int
-        Random subsets to average over.
+        Number of random subsets to average over.
     max_subset_size : int
-        Rows of a subset: at most this, n1 and n2.
+        Upper limit of the subset size. A subset has min(max_subset_size, n1, n2) rows.
     seed : int
-        Of the subsets. clean-fid draws them from NumPy's global generator, these same ones after
-        ``np.random.seed(seed)``.
+        Seed of the random subsets. clean-fid draws the subsets from NumPy's global generator, and draws these subsets
+        after ``np.random.seed(seed)``.
 
     Raises
     ------
@@ -71,12 +71,12 @@ def compute_kid(
     seed: int = 0,
     stats_folder: PathLike | None = None,
 ) -> float:
-    """Return the Kernel Inception Distance of two folders, or of a folder or generator against a reference.
+    """Return the Kernel Inception Distance of two sides, given as for :func:`compute_fid`.
 
     Parameters
     ----------
     seed : int
-        Of the random subsets; see :func:`kernel_distance`.
+        Seed of the random subsets; see :func:`kernel_distance`.
     fdir1, fdir2, gen, mode, num_workers, batch_size, device, dataset_name, dataset_res, dataset_split, num_gen, z_dim
         See :func:`compute_fid`.
     verbose, use_dataparallel, stats_folder

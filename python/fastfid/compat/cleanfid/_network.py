@@ -1,4 +1,4 @@
-"""A mode's resize and network as one extractor, and the caller's own network or functions in their place."""
+"""The resize and the network of a mode as one extractor. Functions of the user can replace either of them."""
 
 import os
 from collections.abc import Callable
@@ -24,7 +24,7 @@ Transform = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 class ModeNetwork(FeatureExtractor):
-    """A mode's resize and network, either of which may be the caller's own."""
+    """The resize and the network of a mode. Either may be a function of the user."""
 
     precision = "float32"
     mixed_sizes = True
@@ -42,12 +42,12 @@ class ModeNetwork(FeatureExtractor):
         self._transform = transform
         self._resize = resize or build_resizer(mode)
         self._torch_device = device
-        # A caller's functions need not be thread-safe.
+        # Functions of the user need not be thread-safe.
         self.has_callbacks = transform is not None or resize is not None
         self.batch_size = batch_size
 
     def meta(self) -> dict[str, Any]:
-        """Return the provenance of its features; nothing is known of a caller's own network or functions."""
+        """Return the provenance of the features; empty if the network or a function is the user's."""
         if self.has_callbacks or not isinstance(self._model, InceptionFeatures):
             return {}
         return provenance_of(self._model.engine)
@@ -67,7 +67,7 @@ class ModeNetwork(FeatureExtractor):
 
 
 def to_chw(image: NDArray[Any]) -> NDArray[np.float32]:
-    """Turn (h, w, 3) into float32 (3, h, w) as clean-fid does: uint8 goes through torchvision's ToTensor and back."""
+    """Return (h, w, 3) as float32 (3, h, w). As in clean-fid, uint8 values are divided by 255 and multiplied by 255."""
     planes = np.ascontiguousarray(image.transpose(2, 0, 1))
     if planes.dtype == np.uint8:
         return planes.astype(np.float32) / np.float32(255) * np.float32(255)
@@ -75,7 +75,7 @@ def to_chw(image: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def torch_device(device: Any) -> Any:
-    """Return the torch device meant: the default is CUDA where there is a device."""
+    """Return `device` as a torch device; None gives CUDA if a CUDA device is available, else the CPU."""
     torch = require_torch("device")
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"

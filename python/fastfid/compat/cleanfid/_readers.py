@@ -1,4 +1,4 @@
-"""From files, folders, zip files and generators to features."""
+"""Features of the images of files, folders, zip files and generators."""
 
 import contextlib
 import glob
@@ -71,7 +71,7 @@ class _ArrayItem(ImageItem):
             raise ImageError(str(error)) from error
         if len(data) != header.nbytes:
             raise ImageError(f"{self.name}: has {len(data)} bytes of data, its header declares {header.nbytes}")
-        image = np.frombuffer(bytearray(data), header.dtype)  # a caller's transform may write to it
+        image = np.frombuffer(bytearray(data), header.dtype)  # writable for custom transforms
         return image.reshape(shape, order="F" if header.fortran_order else "C")
 
 
@@ -85,7 +85,7 @@ def _list_files(fdir: str) -> list[str]:
         with zipfile.ZipFile(fdir) as archive:
             names = [name for name in archive.namelist() if os.path.splitext(name)[1][1:].lower() in EXTENSIONS]
     elif os.path.isdir(fdir):
-        # One pass, so that no file counts twice where file names do not tell upper case from lower.
+        # One pass, so that no file is counted twice on file systems that ignore case.
         found = glob.glob(os.path.join(glob.escape(fdir), "**", "*"), recursive=True)
         names = [name for name in found if os.path.splitext(name)[1][1:] in EXTENSIONS]
     else:
@@ -96,7 +96,7 @@ def _list_files(fdir: str) -> list[str]:
 
 
 def list_folder(fdir: str, verbose: bool) -> list[str]:
-    """Return the files of a folder or zip file, sorted, and print how many there are."""
+    """Return the files of a folder or zip file, sorted by name, and print their number if `verbose`."""
     files = _list_files(fdir)
     if verbose:
         print(f"Found {len(files)} images in the folder {fdir}")
@@ -116,9 +116,9 @@ def get_files_features(
     verbose: bool = True,
     custom_image_tranform: Transform | None = None,
 ) -> NDArray[np.float32]:
-    """Return the features (n, d) of files; of members of the zip file `fdir`, if it is one.
+    """Return the features (n, d) of files. If `fdir` is a zip file, the files are its members.
 
-    The parameters are those of :func:`compute_fid`; `model` is its ``custom_feat_extractor``.
+    The other parameters are those of :func:`compute_fid`; `model` is its ``custom_feat_extractor``.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def read(
     verbose: bool,
     consume: Callable[[NDArray[Any]], None],
 ) -> None:
-    """Hand the features of files, batch by batch, to `consume`; of members of the zip file `fdir`, if it is one."""
+    """Pass the features of files to `consume`, batch by batch. If `fdir` is a zip file, the files are its members."""
     workers = 0 if network.has_callbacks else num_workers
     name = os.fspath(fdir) if fdir is not None else "files"
     with contextlib.ExitStack() as stack:
@@ -187,17 +187,18 @@ def get_folder_features(
     Parameters
     ----------
     num : int, optional
-        Use the first `num` images only, in the order of their names or, with `shuffle`, in a random order.
+        Use only the first `num` images, in the order of their names or, with `shuffle`, in a random order.
     shuffle : bool
+        With `num`: put the images in a random order first.
     seed : int
-        Of that order.
+        Seed of the random order.
     fdir, model, num_workers, batch_size, device, mode, custom_fn_resize, description, verbose, custom_image_tranform
         See :func:`compute_fid`; `model` is its ``custom_feat_extractor``.
 
     Raises
     ------
     ValueError
-        There are no images, or there is no such folder.
+        The folder does not exist or has no images.
     fastfid.ImageError
         An image cannot be read.
 
@@ -247,19 +248,19 @@ def get_model_features(
     Parameters
     ----------
     G : callable
-        Takes z (batch_size, z_dim), standard normal from PyTorch's global generator, on `device`; returns images
-        (at least batch_size, 3, h, w) with values in [0, 255].
+        Takes z (batch_size, z_dim) on `device`, standard normal values from PyTorch's global generator. Returns at
+        least batch_size images (n, 3, h, w) with values in [0, 255].
     model : callable
         The feature extractor; see :func:`compute_fid`.
     return_z : bool
-        Return (features, z) instead.
+        True: return (features, z).
     mode, z_dim, num_gen, batch_size, device, desc, verbose, custom_image_tranform, custom_fn_resize
         See :func:`compute_fid`.
 
     Raises
     ------
     ValueError
-        The generator returns fewer images than asked for, or others than (n, 3, h, w).
+        The generator returns fewer than batch_size images, or images of another shape.
 
     Examples
     --------
@@ -283,7 +284,7 @@ def get_model_features(
                 raise ValueError(f"gen: expected images of shape ({batch_size}, 3, h, w), got {tuple(images.shape)}")
             if return_z:
                 latents.append(z)
-            if mode == "legacy_tensorflow":  # the network resizes by itself
+            if mode == "legacy_tensorflow":  # the network resizes the images itself
                 batches.append(get_batch_features(images[:batch_size].float(), model, device))
                 continue
             arrays = images[:batch_size].cpu().permute(0, 2, 3, 1).numpy()
@@ -293,12 +294,12 @@ def get_model_features(
 
 
 def draw_like_a_data_loader() -> None:
-    """Take from PyTorch's generator what clean-fid's DataLoader of fdir2 takes, so that z is the same for a seed."""
+    """Draw one number from PyTorch's generator, as clean-fid's DataLoader of fdir2 does: equal seeds give equal z."""
     torch = require_torch("a generator")
     torch.empty((), dtype=torch.int64).random_()
 
 
 def say(verbose: bool, text: str) -> None:
-    """Print one line, if asked to."""
+    """Print one line if `verbose`."""
     if verbose:
         print(text)

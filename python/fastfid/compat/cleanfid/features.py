@@ -31,8 +31,8 @@ BASE_URL = "https://www.cs.cmu.edu/~clean-fid/stats"
 class InceptionFeatures:
     """The Inception network of a mode, as a function of images (n, 3, h, w) with values in [0, 255].
 
-    Modes ``clean`` and ``legacy_pytorch`` expect resized images; ``legacy_tensorflow`` resizes by itself. The network
-    is loaded at the first call.
+    Modes ``clean`` and ``legacy_pytorch`` expect resized images. Mode ``legacy_tensorflow`` resizes the images itself.
+    The first call loads the network.
 
     Examples
     --------
@@ -49,14 +49,14 @@ class InceptionFeatures:
 
     @property
     def engine(self) -> "InceptionV3":
-        """The network itself."""
+        """The network. The first access loads it."""
         if self._engine is None:
             device = "auto" if self.device is None else self.device
             self._engine = make_extractor(2048, MODES[self.mode], device)
         return self._engine
 
     def __call__(self, x: "Tensor") -> "Tensor":
-        """Return the features (n, 2048) of a float tensor, on its device."""
+        """Return the features (n, 2048) of a float tensor, on the tensor's device."""
         torch = require_torch("calling the network")
         features: Tensor = torch.from_numpy(self.of_arrays(x.detach().float().cpu().numpy())).to(x.device)
         return features
@@ -81,14 +81,14 @@ def build_feature_extractor(mode: str, device: Any = None, use_dataparallel: boo
     ----------
     mode : {"clean", "legacy_pytorch", "legacy_tensorflow"}
     device : str or torch.device, optional
-        Default: CUDA where there is a device, else the CPU.
+        Default: CUDA if a CUDA device is available, else the CPU.
     use_dataparallel : bool
-        Accepted for clean-fid's sake.
+        Accepted for compatibility with clean-fid and ignored.
 
     Raises
     ------
     ValueError
-        Another mode.
+        `mode` has another value.
 
     Examples
     --------
@@ -107,9 +107,9 @@ def stats_path(
     model_name: str = "inception_v3",
     stats_folder: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Return where the statistics of this name are or would be.
+    """Return the path of the statistics of this name. The file need not exist.
 
-    In `stats_folder`, else in the folder that ``FASTFID_CLEANFID_STATS`` names, else in the user cache.
+    The folder is `stats_folder`, else the folder named by ``FASTFID_CLEANFID_STATS``, else a folder in the user cache.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def stats_path(
 
 
 def check_model(model_name: str) -> None:
-    """Raise ValueError unless it is the Inception network."""
+    """Raise ValueError unless `model_name` is "inception_v3"."""
     if model_name != "inception_v3":
         raise ValueError(
             f"The entered model name - {model_name} was not recognized. Only inception_v3 is built in; "
@@ -145,19 +145,20 @@ def get_reference_statistics(
     *,
     stats_folder: str | os.PathLike[str] | None = None,
 ) -> Any:
-    """Return reference statistics by name; those of clean-fid's server are fetched once.
+    """Return reference statistics by name. Statistics on clean-fid's server are fetched once.
 
     Parameters
     ----------
     name, res, mode, split : str
-        What they are called, e.g. "FFHQ", 1024, "clean", "trainval"; split "custom" for those of ``make_custom_stats``.
+        Name of the statistics, e.g. "FFHQ", 1024, "clean", "trainval". The split "custom" selects statistics of
+        ``make_custom_stats``.
     model_name : str
         "inception_v3".
     seed : int
-        Accepted for clean-fid's sake.
+        Accepted for compatibility with clean-fid and ignored.
     metric : {"FID", "KID"}
     stats_folder : path, optional
-        Folder to look in and to keep them in; see :func:`stats_path`.
+        Folder to search, and to store fetched statistics; see :func:`stats_path`.
 
     Returns
     -------
@@ -167,9 +168,9 @@ def get_reference_statistics(
     Raises
     ------
     FileNotFoundError
-        The file is not there and cannot be fetched; the message says where to put it.
+        The file does not exist and cannot be fetched. The message states where to put the file.
     ValueError
-        The file does not hold what it should.
+        The file is not a statistics file of this metric.
 
     Examples
     --------
@@ -192,7 +193,7 @@ def reference_statistics(
     split: str,
     stats_folder: str | os.PathLike[str] | None,
 ) -> Statistics:
-    """Return reference statistics for the FID with their provenance; see :func:`get_reference_statistics`."""
+    """Return reference statistics for the FID, with their provenance; see :func:`get_reference_statistics`."""
     return Statistics.load(_reference_path(name, res, mode, model_name, split, "FID", stats_folder))
 
 
@@ -205,7 +206,7 @@ def _reference_path(
     metric: str,
     stats_folder: str | os.PathLike[str] | None,
 ) -> Path:
-    """Return the file of reference statistics, fetched if need be."""
+    """Return the path of the file of reference statistics, and fetch the file if it does not exist."""
     custom = split == "custom"
     path = stats_path(name, mode, split, "na" if custom else res, metric, model_name, stats_folder)
     if path.exists():

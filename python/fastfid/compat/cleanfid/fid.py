@@ -1,8 +1,8 @@
 """``cleanfid.fid``: FID and KID of folders, zip files and generators.
 
-Numbers and printed lines are clean-fid's (0.1.35). What is better: the subsets of KID are seeded, zip files are read
-in the order of their names, statistics are kept in the user cache and not inside the package, and the default device
-is one that exists.
+Results and printed lines are those of clean-fid 0.1.35. There are four improvements. The subsets of KID are seeded. The
+files of a zip are read in the order of their names. Statistics are stored in the user cache and not inside the package.
+The default device is the CPU if there is no CUDA device.
 """
 
 import os
@@ -27,7 +27,7 @@ from fastfid.compat.cleanfid._readers import (
     say,
 )
 
-# With "as": names that people call by way of cleanfid.fid, too.
+# "X as X" marks names that scripts also use as cleanfid.fid.X.
 from fastfid.compat.cleanfid.features import build_feature_extractor as build_feature_extractor
 from fastfid.compat.cleanfid.features import check_model, reference_statistics
 from fastfid.compat.cleanfid.features import get_reference_statistics as get_reference_statistics
@@ -61,8 +61,8 @@ def frechet_distance(
 ) -> np.float64:
     """Return the squared Fréchet distance of two Gaussians.
 
-    The same as :func:`fastfid.compat.pytorch_fid.fid_score.calculate_frechet_distance`, with its parameters and
-    exceptions.
+    The parameters and exceptions are those of
+    :func:`fastfid.compat.pytorch_fid.fid_score.calculate_frechet_distance`.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def frechet_distance(
 
 
 def fid_from_feats(feats1: NDArray[Any], feats2: NDArray[Any]) -> np.float64:
-    """Return the FID of two sets of features, (n1, d) and (n2, d); exact also where n <= d.
+    """Return the FID of two sets of features, (n1, d) and (n2, d). The result is exact for n <= d too.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def compare_folders(
     custom_image_tranform: Transform | None = None,
     custom_fn_resize: Transform | None = None,
 ) -> np.float64:
-    """Return the FID of two folders or zip files; the parameters are those of :func:`compute_fid`.
+    """Return the FID of two folders or zip files. The parameters are those of :func:`compute_fid`.
 
     Examples
     --------
@@ -208,51 +208,52 @@ def compute_fid(
     *,
     stats_folder: PathLike | None = None,
 ) -> np.float64:
-    """Return the FID of two folders, or of a folder or generator against a reference.
+    """Return the FID of two sides: two folders, or a folder or generator against a folder or reference statistics.
 
     Parameters
     ----------
     fdir1, fdir2 : path, optional
-        Folders, searched with their sub-folders, or zip files. Without `fdir2`, the reference statistics called
-        `dataset_name`, `dataset_res` and `dataset_split` are the other side.
+        Folders, searched with their sub-folders, or zip files. Without `fdir2`, the other side is the reference
+        statistics named by `dataset_name`, `dataset_res` and `dataset_split`.
     gen : callable, optional
         A generator instead of `fdir1`; see :func:`get_model_features`.
     mode : {"clean", "legacy_pytorch", "legacy_tensorflow"}
-        How images become 299 x 299 input; the protocols ``clean``, ``pytorch-fid`` and ``tensorflow``.
+        Preprocessing to the 299 x 299 input: the protocols ``clean``, ``pytorch-fid`` and ``tensorflow``.
     model_name : str
         "inception_v3".
     num_workers : int, optional
         Threads that decode and resize. Default: min(8, available CPUs).
     batch_size : int
-        Images that the feature extractor or the generator is given at once.
+        Number of images in one call of the feature extractor or the generator.
     device : str or torch.device, optional
-        Default: CUDA where there is a device, else the CPU.
+        Default: CUDA if a CUDA device is available, else the CPU.
     dataset_name, dataset_res, dataset_split
         See :func:`fastfid.compat.cleanfid.features.get_reference_statistics`.
     num_gen, z_dim : int
-        Images to generate, and the length of the generator's input.
+        Number of images to generate, and length of the generator's input.
     custom_feat_extractor : callable, optional
-        A network of your own: takes a float tensor (n, 3, h, w) in [0, 255] on `device`, returns a tensor (n, d).
+        Another network: takes a float tensor (n, 3, h, w) in [0, 255] on `device` and returns a tensor (n, d).
     verbose : bool
-        Print what is computed, and progress on stderr.
+        Print a description of the computation, and show progress on stderr.
     custom_image_tranform : callable, optional
-        Applied to each image (h, w, 3) before the resize. (The spelling is clean-fid's.)
+        Function applied to each image (h, w, 3) before the resize. The spelling is clean-fid's.
     custom_fn_resize : callable, optional
-        The resize itself, (h, w, 3) to (h', w', 3). These two are called for one image after another, in order.
+        Function that resizes an image (h, w, 3) to (h', w', 3). `custom_image_tranform` and `custom_fn_resize` are
+        called for one image after another, in order.
     use_dataparallel : bool
-        Accepted for clean-fid's sake.
+        Accepted for compatibility with clean-fid and ignored.
     stats_folder : path, optional
-        Where reference statistics are; see :func:`fastfid.compat.cleanfid.features.stats_path`.
+        Folder of the reference statistics; see :func:`fastfid.compat.cleanfid.features.stats_path`.
 
     Raises
     ------
     ValueError
-        Nothing or too much is given; a folder has no images; a feature extractor of your own would be compared with
-        statistics of another network.
+        The combination of arguments is invalid, a folder has no images, or `custom_feat_extractor` would be compared
+        with statistics of the Inception network.
     fastfid.ImageError
         An image cannot be read.
     FileNotFoundError
-        There are no such reference statistics, and they cannot be fetched.
+        The reference statistics do not exist and cannot be fetched.
 
     Examples
     --------

@@ -14,27 +14,29 @@ __all__ = ["MODES", "build_resizer", "make_resizer"]
 
 Resizer = Callable[[NDArray[Any]], NDArray[Any]]
 
-# Mode -> the protocol of ours that gives its numbers.
+# From each mode to the fastfid protocol that gives the same results.
 MODES = {"clean": "clean", "legacy_pytorch": "pytorch-fid", "legacy_tensorflow": "tensorflow"}
 
 
 def build_resizer(mode: str) -> Resizer:
-    """Return the resize that a mode applies before the network.
+    """Return the function by which a mode resizes images before the network.
 
     Parameters
     ----------
     mode : {"clean", "legacy_pytorch", "legacy_tensorflow"}
-        Bicubic with antialias; bilinear without; none, as that network resizes by itself.
+        "clean" is bicubic with antialias, "legacy_pytorch" is bilinear without antialias. "legacy_tensorflow" returns
+        the image unchanged, because the network of this mode resizes images itself.
 
     Returns
     -------
     callable
-        Takes (h, w, 3) with values in [0, 255], uint8 or float, and returns float32 (299, 299, 3) in [0, 255].
+        Takes (h, w, 3) with values in [0, 255], uint8 or float, and returns float32 (299, 299, 3) in [0, 255], except
+        for "legacy_tensorflow".
 
     Raises
     ------
     ValueError
-        Another mode.
+        `mode` has another value.
 
     Examples
     --------
@@ -57,25 +59,25 @@ def check_mode(mode: str) -> None:
 
 
 def make_resizer(library: str, quantize_after: bool, filter: str, output_size: tuple[int, int]) -> Resizer:
-    """Return a function that resizes as a library does.
+    """Return a function that resizes images with the same result as a library.
 
     Parameters
     ----------
     library : {"PIL", "PyTorch"}
     quantize_after : bool
-        Cut the result off to uint8; else it stays float32.
+        True: convert the result to uint8. False: return float32.
     filter : str
-        "bicubic", "bilinear", "nearest", "lanczos" or "box" of PIL; "bilinear", "bicubic", "nearest" or "area" of
-        PyTorch, without antialias.
+        PIL: "bicubic", "bilinear", "nearest", "lanczos" or "box". PyTorch: "bilinear", "bicubic", "nearest" or "area",
+        without antialias.
     output_size : tuple of int
         (width, height) for PIL, (height, width) for PyTorch.
 
     Raises
     ------
     NotImplementedError
-        Another library.
+        `library` has another value.
     ValueError
-        Another filter.
+        `filter` has another value.
 
     Examples
     --------
@@ -136,7 +138,7 @@ def _torch_resizer(quantize_after: bool, filter: str, output_size: tuple[int, in
 
 
 def _native(image: NDArray[Any]) -> NDArray[Any]:
-    """Return uint8 and float32 as they are, any other dtype as float32."""
+    """Return arrays of uint8 and float32 unchanged, and arrays of any other dtype converted to float32."""
     return image if image.dtype in (np.uint8, np.float32) else image.astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""``cleanfid.wrappers``: FID of images that come one by one or in batches."""
+"""``cleanfid.wrappers``: FID of images that are added one by one or in batches."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +26,12 @@ class CleanFID:
     model_name : str
         "inception_v3".
     device : str or torch.device, optional
-        Default: CUDA where there is a device, else the CPU.
+        Default: CUDA if a CUDA device is available, else the CPU.
 
     Raises
     ------
     ValueError
-        Another mode or model.
+        `mode` or `model_name` has another value.
 
     Examples
     --------
@@ -60,7 +60,7 @@ class CleanFID:
         Raises
         ------
         ValueError
-            `x` is none of these.
+            `x` has another type or shape.
         """
         if hasattr(x, "convert"):
             images = [np.asarray(x.convert("RGB"))]
@@ -85,7 +85,7 @@ class CleanFID:
         self.gen_features.append(self.compute_features(x))
 
     def calculate_fid(self, verbose: bool = True) -> np.float64:
-        """Return the FID of the images so far; ValueError if a side has fewer than two."""
+        """Return the FID of the images so far. Raises ValueError if a side has fewer than two images."""
         sides = []
         for name, features in (("real", self.real_features), ("generated", self.gen_features)):
             if not features:
@@ -96,9 +96,9 @@ class CleanFID:
         return fid_from_feats(*sides)
 
     def reset_real_features(self) -> None:
-        """Forget the real images."""
+        """Remove the real images."""
         self.real_features = []
 
     def reset_gen_features(self) -> None:
-        """Forget the generated images."""
+        """Remove the generated images."""
         self.gen_features = []

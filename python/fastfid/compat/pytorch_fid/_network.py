@@ -1,4 +1,4 @@
-"""The PyTorch classes of ``pytorch_fid.inception``, around the one definition of the network."""
+"""The PyTorch classes of ``pytorch_fid.inception``, based on fastfid's definition of the network."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -14,7 +14,7 @@ from fastfid.protocols import SIDE
 
 __all__ = ["FIDInceptionA", "FIDInceptionC", "FIDInceptionE_1", "FIDInceptionE_2", "InceptionV3", "fid_inception_v3"]
 
-# torchvision's network has the same stages; its first two pools are modules of other names in other versions.
+# torchvision's network has the same stages. The names of its first two pooling modules depend on the version.
 _TORCHVISION_STAGES = (
     ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3"),
     ("Conv2d_3b_1x1", "Conv2d_4a_3x3"),
@@ -24,27 +24,27 @@ _TORCHVISION_STAGES = (
 
 
 class InceptionV3(nn.Module):
-    """Inception network that returns feature maps; differentiable, and in evaluation mode from the start.
+    """Inception network that returns feature maps. It is differentiable and starts in evaluation mode.
 
     Parameters
     ----------
     output_blocks : sequence of int
-        Which maps to return: 0 (64 channels), 1 (192), 2 (768) or 3 (2048, averaged to 1 x 1).
+        Maps to return: 0 (64 channels), 1 (192), 2 (768) or 3 (2048, averaged to 1 x 1).
     resize_input : bool
         Resize the input to 299 x 299 first, bilinearly without antialias.
     normalize_input : bool
         Scale the input from [0, 1] to [-1, 1] first.
     requires_grad : bool
-        Do the weights require gradients?
+        Whether the weights require gradients.
     use_fid_inception : bool
-        The weights and the structure of the FID; else torchvision's pretrained network.
+        True: the FID network and its weights. False: torchvision's pretrained network.
 
     Raises
     ------
     AssertionError
-        A block above 3 is asked for.
+        `output_blocks` contains a block above 3.
     fastfid.WeightsError
-        The weights are nowhere to be had.
+        The weights cannot be found or fetched.
 
     Examples
     --------
@@ -97,7 +97,7 @@ class InceptionV3(nn.Module):
 
 
 def fid_inception_v3() -> FIDInception:
-    """Return the network of the FID with its weights, up to the last feature map (the classifier is not part of it).
+    """Return the FID network with its weights, up to the last feature map, without the classifier.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def _fid_network(dims: int) -> FIDInception:
 
 
 def _torchvision_stages() -> list[nn.Sequential]:
-    import torchvision  # only for the caller who asked for its weights
+    import torchvision  # needed only for use_fid_inception=False
 
     network = torchvision.models.inception_v3(weights="DEFAULT", init_weights=False)
     stages = [nn.Sequential(*(getattr(network, name) for name in names)) for names in _TORCHVISION_STAGES]
@@ -126,7 +126,7 @@ def _torchvision_stages() -> list[nn.Sequential]:
 
 
 class FIDInceptionA(InceptionA):
-    """35 x 35 block whose average pool does not count padding.
+    """35 x 35 block whose average pool excludes the padding.
 
     Examples
     --------
@@ -137,7 +137,7 @@ class FIDInceptionA(InceptionA):
 
 
 class FIDInceptionC(InceptionC):
-    """17 x 17 block whose average pool does not count padding.
+    """17 x 17 block whose average pool excludes the padding.
 
     Examples
     --------
@@ -148,7 +148,7 @@ class FIDInceptionC(InceptionC):
 
 
 class FIDInceptionE_1(InceptionE):  # noqa: N801 - pytorch-fid's name
-    """First 8 x 8 block: its average pool does not count padding.
+    """First 8 x 8 block, whose average pool excludes the padding.
 
     Examples
     --------
@@ -162,7 +162,7 @@ class FIDInceptionE_1(InceptionE):  # noqa: N801 - pytorch-fid's name
 
 
 class FIDInceptionE_2(InceptionE):  # noqa: N801 - pytorch-fid's name
-    """Second 8 x 8 block: it pools the maximum.
+    """Second 8 x 8 block, which uses a maximum pool.
 
     Examples
     --------

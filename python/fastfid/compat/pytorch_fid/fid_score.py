@@ -1,8 +1,8 @@
 """``pytorch_fid.fid_score``: FID of folders and statistics files.
 
-Numbers, names, exceptions and printed lines are pytorch-fid's (0.3.0). What is better: two statistics files load no
-network, images of one folder may differ in size, a folder without images says so, and the square root of the
-covariances neither needs SciPy nor fails.
+Results, names, exceptions and printed lines are those of pytorch-fid 0.3.0. There are four improvements. Two statistics
+files load no network. Images of one folder may differ in size. A folder without images raises an error that names the
+folder. The square root of the covariances neither needs SciPy nor fails.
 """
 
 import importlib
@@ -48,7 +48,7 @@ __all__ = [
     "save_fid_stats",
 ]
 
-# Imported under another name (pytorch_fid.fid_score) it is this same module, so that a patch reaches every user of it.
+# An import under another name (pytorch_fid.fid_score) gives this module object, so that patches apply everywhere.
 if __name__ not in (_NAME := "fastfid.compat.pytorch_fid.fid_score", "__main__"):
     sys.modules[__name__] = importlib.import_module(_NAME)
 
@@ -81,7 +81,7 @@ parser.add_argument("path", type=str, nargs=2, help="Paths to the generated imag
 
 
 def __getattr__(name: str) -> Any:
-    if name == "InceptionV3":  # needs PyTorch; made when first asked for
+    if name == "InceptionV3":  # needs PyTorch, so it is defined on first use
         from fastfid.compat.pytorch_fid import inception
 
         return inception.InceptionV3
@@ -89,7 +89,7 @@ def __getattr__(name: str) -> Any:
 
 
 class ImagePathDataset:
-    """The images of some files as RGB pictures, for a ``torch.utils.data.DataLoader``.
+    """A dataset of image files as RGB pictures, for a ``torch.utils.data.DataLoader``.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class ImagePathDataset:
 
 
 class _Engine:
-    """Our network, where pytorch-fid passes a torch module around. Loaded when images are first read."""
+    """fastfid's network, in place of pytorch-fid's torch module. Reading the first images loads the network."""
 
     def __init__(self, dims: int, device: Any):
         self.dims = dims
@@ -132,7 +132,7 @@ class _Engine:
 
 
 class _CallersModel(FeatureExtractor):
-    """A caller's own model: images (n, 3, h, w) in [0, 1] to a list whose first element is a map (n, dims, h', w')."""
+    """A model of the user: images (n, 3, h, w) in [0, 1] to a list whose first element is a map (n, dims, h', w')."""
 
     identity = "caller's model"
     protocol = "none"
@@ -149,7 +149,7 @@ class _CallersModel(FeatureExtractor):
             model.eval()
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # torchvision's ToTensor: channels first, divided in float32.
+        # As torchvision's ToTensor: channels first, division by 255 in float32.
         return np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
 
     def forward(self, batch: NDArray[Any]) -> NDArray[Any]:
@@ -163,7 +163,7 @@ class _CallersModel(FeatureExtractor):
 
 
 class _Pair(tuple[NDArray[Any], NDArray[Any]]):
-    """(mu, sigma), and with them the statistics that they are part of: these keep the rows while n <= d."""
+    """The pair (mu, sigma) with the statistics that it comes from. The statistics contain the rows while n <= d."""
 
     statistics: Statistics
 
@@ -182,16 +182,16 @@ def get_activations(
     ----------
     files : sequence of paths
     model : callable
-        Takes float32 images (n, 3, h, w) in [0, 1] and returns a list whose first element is a map (n, dims, h', w'),
-        which is averaged over h' and w'. Put into evaluation mode if it can be.
+        Takes float32 images (n, 3, h, w) in [0, 1] and returns a list whose first element is a map (n, dims, h', w').
+        The map is averaged over h' and w'. If the model has a method ``eval``, the method is called first.
     batch_size : int
-        Images that the model is given at once; runs of equal size only.
+        Largest number of images in one call of the model. The images of one call have equal sizes.
     dims : int
-        Channels of the map.
+        Number of channels of the map.
     device : str or torch.device
-        Where the model is.
+        Device of the model.
     num_workers : int
-        Threads that decode; 0: the calling one.
+        Number of threads that decode images. 0 decodes in the calling thread.
 
     Returns
     -------
@@ -200,7 +200,7 @@ def get_activations(
     Raises
     ------
     ValueError
-        There are no files, or the model does not return `dims` channels.
+        `files` is empty, or the model does not return `dims` channels.
     fastfid.ImageError
         A file cannot be read.
 
@@ -255,9 +255,9 @@ def calculate_frechet_distance(
     ----------
     mu1, mu2 : array_like, shape (d,)
     sigma1, sigma2 : array_like, shape (d, d)
-        Covariances; singular ones need no repair here.
+        Covariances. Singular covariances are handled without modification.
     eps : float
-        Accepted for pytorch-fid's sake, which adds it to the diagonals where its matrix square root fails.
+        Ignored. pytorch-fid adds it to the diagonals if its matrix square root fails.
 
     Returns
     -------
@@ -268,7 +268,7 @@ def calculate_frechet_distance(
     AssertionError
         The shapes differ.
     ValueError
-        "Imaginary component ...": a matrix is not positive semi-definite. Or a value is not finite.
+        A matrix is not positive semi-definite ("Imaginary component ..."), or a value is not finite.
 
     Examples
     --------
@@ -287,7 +287,7 @@ def _check_shapes(means: Sequence[NDArray[Any]], covariances: Sequence[NDArray[A
 
 
 def distance(a: Statistics, b: Statistics) -> np.float64:
-    """Return the distance of two statistics, with pytorch-fid's exceptions and texts."""
+    """Return the distance of two statistics. Exceptions and their messages are pytorch-fid's."""
     _check_shapes((a.mu, b.mu), (a.sigma, b.sigma))
     try:
         return np.float64(frechet_distance(a, b))
@@ -299,7 +299,7 @@ def distance(a: Statistics, b: Statistics) -> np.float64:
 
 
 def _imaginary_component(product: NDArray[np.float64]) -> float:
-    """Return the largest imaginary part in the square root of a matrix, which is what pytorch-fid reports."""
+    """Return the largest imaginary part of the square root of a matrix, which pytorch-fid reports."""
     values, vectors = np.linalg.eig(product.astype(complex))
     root = np.linalg.lstsq(vectors.T, (vectors * np.sqrt(values)).T, rcond=None)[0].T
     return float(np.abs(root.imag).max())
@@ -315,7 +315,7 @@ def calculate_activation_statistics(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return mean (dims,) and covariance (dims, dims) of the features of image files, float64.
 
-    Parameters and exceptions are those of :func:`get_activations`; a single file is a ValueError too.
+    Parameters and exceptions are those of :func:`get_activations`. A single file raises ValueError too.
 
     Examples
     --------
@@ -327,7 +327,7 @@ def calculate_activation_statistics(
     moments = _core.Moments(dims)
     _read(files, model, batch_size, dims, device, num_workers, moments.update)
     meta = provenance_of(model.extractor) if isinstance(model, _Engine) else {}
-    name = os.fspath(files[0]) if len(files) == 1 else "files"  # one alone is an error, which names it
+    name = os.fspath(files[0]) if len(files) == 1 else "files"  # a single file raises an error that names the file
     statistics = Statistics.from_moments(moments, meta, name=name)
     pair = _Pair((statistics.mu, statistics.sigma))
     pair.statistics = statistics
@@ -337,12 +337,12 @@ def calculate_activation_statistics(
 def compute_statistics_of_path(
     path: str | os.PathLike[str], model: Any, batch_size: int, dims: int, device: Any, num_workers: int = 1
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return mean and covariance of the images of a folder, or those stored in an ``.npz``, as they are stored.
+    """Return mean and covariance of the images of a folder, or those stored in an ``.npz``, in their stored dtypes.
 
     Raises
     ------
     ValueError
-        The folder has no images of the known extensions, or one only; the file is no statistics file.
+        The folder has fewer than two images with known extensions, or the file is not a statistics file.
     fastfid.ImageError
         An image cannot be read.
 
@@ -364,7 +364,7 @@ def compute_statistics_of_path(
         file
         for extension in IMAGE_EXTENSIONS
         for file in Path(path).glob(f"*.{extension}")
-        if not file.name.startswith("._")  # what macOS puts beside each file on foreign disks
+        if not file.name.startswith("._")  # metadata files that macOS writes on other file systems
     )
     passed_over = sum(
         extension not in IMAGE_EXTENSIONS and extension.lower() in IMAGE_EXTENSIONS
@@ -398,9 +398,9 @@ def calculate_fid_given_paths(
     Raises
     ------
     RuntimeError
-        "Invalid path: ...", before any work.
+        A path does not exist ("Invalid path: ..."). Raised before any image is read.
     ValueError, fastfid.ImageError, fastfid.WeightsError
-        A side has no images, an image or the weights cannot be read.
+        A side has no images, or an image or the weights cannot be read.
 
     Examples
     --------
@@ -419,7 +419,7 @@ def calculate_fid_given_paths(
 
 
 def _statistics(pair: tuple[NDArray[Any], NDArray[Any]]) -> Statistics:
-    """Return the statistics behind a pair (mu, sigma), which a caller's own function may have made."""
+    """Return the statistics of a pair (mu, sigma). A function of the user may have made the pair."""
     return pair.statistics if isinstance(pair, _Pair) else Statistics(*pair)
 
 
@@ -429,7 +429,7 @@ def save_fid_stats(paths: Paths, batch_size: int, device: Any, dims: int, num_wo
     Raises
     ------
     RuntimeError
-        "Invalid path: ..." if there is no input, "Existing output file: ..." if there is an output.
+        The input does not exist ("Invalid path: ..."), or the output exists ("Existing output file: ...").
 
     Examples
     --------
@@ -450,7 +450,7 @@ def save_fid_stats(paths: Paths, batch_size: int, device: Any, dims: int, num_wo
 
 
 def main() -> None:
-    """Run ``python -m pytorch_fid``.
+    """Run the command line of ``python -m pytorch_fid``.
 
     Examples
     --------

@@ -1,6 +1,6 @@
 """``pytorch_fid.inception``: the Inception network as a PyTorch module.
 
-The classes need PyTorch and are made when first asked for, so that importing this module does not.
+The classes need PyTorch. They are defined on first use, so that importing this module does not need PyTorch.
 """
 
 import importlib
@@ -29,7 +29,7 @@ __all__ = [
     "fid_inception_v3",
 ]
 
-# Imported under another name (pytorch_fid.inception) it is this same module.
+# An import under another name (pytorch_fid.inception) gives this module object.
 if __name__ != (_NAME := "fastfid.compat.pytorch_fid.inception"):
     sys.modules[__name__] = importlib.import_module(_NAME)
 
