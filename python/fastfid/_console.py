@@ -1,4 +1,4 @@
-"""What is said on stderr beside results: one line at a time, with names from files made harmless, and warnings."""
+"""Messages and warnings on stderr: one line per message, with control characters in file names escaped."""
 
 import re
 import sys
@@ -8,11 +8,11 @@ import warnings
 __all__ = ["about", "escaped", "is_terminal", "remark", "say", "set_quiet", "show_warning", "warn"]
 
 _quiet = False
-_about = threading.local()  # .name: the picture that this thread decodes
+_about = threading.local()  # .name: name of the picture that this thread decodes
 
 
 def set_quiet(quiet: bool) -> None:
-    """Choose whether :func:`remark` is silent, as ``--quiet`` asks."""
+    """Set whether :func:`remark` prints nothing, for ``--quiet``."""
     global _quiet
     _quiet = quiet
 
@@ -20,29 +20,30 @@ def set_quiet(quiet: bool) -> None:
 def escaped(text: str) -> str:
     r"""Return `text` with its control characters as ``\xNN``.
 
-    A name in an archive must neither drive the terminal nor write a line of its own. csrc/host/crash.cpp does the same.
+    A name in an archive must neither control the terminal nor start a new line. csrc/host/crash.cpp escapes names in
+    the same way.
     """
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def say(text: str, *steps: str) -> None:
-    """Print one line on stderr: ``fastfid: text``. Each of `steps`, our own words, gets a line of its own after it."""
+    """Print ``fastfid: text`` as one line on stderr, then each of `steps` as a line. `steps` are not escaped."""
     lines = [f"fastfid: {escaped(text)}", *steps]
     try:
         print("\n".join(lines), file=sys.stderr, flush=True)
     except (OSError, ValueError, AttributeError):
-        # A stderr that is closed, full, or no file at all is no reason to lose the result.
+        # stderr is closed, full, or not a file. The result must not be lost for this reason.
         return
 
 
 def remark(text: str) -> None:
-    """Say something that ``--quiet`` silences."""
+    """Print a line that ``--quiet`` silences."""
     if not _quiet:
         say(text)
 
 
 def is_terminal(stream: object) -> bool:
-    """Whether `stream` is a terminal; False for None and for objects that stand in for a file."""
+    """Return whether `stream` is a terminal; False for None and for file-like objects without ``isatty``."""
     try:
         return bool(stream.isatty())  # type: ignore[attr-defined]
     except (AttributeError, OSError, ValueError):
@@ -52,7 +53,7 @@ def is_terminal(stream: object) -> bool:
 def warn(message: str | Warning, category: type[Warning] | None = None) -> None:
     """Issue a warning (default: a FastfidWarning) at the line outside of this package that called the package.
 
-    In a thread of this package's own there is no such line, and Python's own, where threads begin, is named.
+    In a thread started by this package, the warning names the line of Python's threading module that starts threads.
     """
     from fastfid.errors import FastfidWarning  # loads the core, which --help does not need
 
@@ -66,7 +67,7 @@ def warn(message: str | Warning, category: type[Warning] | None = None) -> None:
 
 
 class about:  # noqa: N801 - read as a verb: with about(name)
-    """Name the picture that the calling thread decodes; :func:`show_warning` puts the name before what Pillow says."""
+    """Set the name of the picture that the calling thread decodes. :func:`show_warning` puts it before warnings."""
 
     def __init__(self, name: str):
         self._name = name
@@ -79,7 +80,7 @@ class about:  # noqa: N801 - read as a verb: with about(name)
 
 
 def show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    """Say a warning as one line; stands in for ``warnings.showwarning`` on the command line."""
+    """Print a warning as one line. The command line uses this function as ``warnings.showwarning``."""
     from fastfid.errors import FastfidWarning
 
     name = None if issubclass(category, FastfidWarning) else getattr(_about, "name", None)

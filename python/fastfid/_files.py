@@ -1,4 +1,4 @@
-"""Files: regular ones only, the same when they are opened again, written whole or not at all; the cache's folder."""
+"""Helpers for files: opening regular files only, detecting changed files, atomic writing, and the cache's folder."""
 
 import contextlib
 import errno
@@ -20,7 +20,7 @@ __all__ = [
     "open_regular",
 ]
 
-# A disk, a quota or a limit that is full.
+# Errors of a full disk, an exhausted quota or a file size limit.
 _FULL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC)
 
 
@@ -30,9 +30,9 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     Raises
     ------
     OSError
-        It cannot be opened.
+        The file cannot be opened.
     ValueError
-        It is a device, a pipe or a socket, whatever it is called: a device may have no end.
+        The path is a device, a pipe or a socket. Reading a device may never end.
     """
     return open(_open_descriptor(path), "rb")
 
@@ -41,9 +41,9 @@ def _open_descriptor(path: str | os.PathLike[str]) -> int:
     """Return the descriptor of a regular file."""
     flags = os.O_RDONLY | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer would make it wait
+        descriptor = os.open(path, flags | os.O_NONBLOCK)  # without O_NONBLOCK, a pipe without a writer blocks
     except BlockingIOError:
-        # A regular file that another machine has leased: it is waited for. No pipe ends here.
+        # A regular file with a lease of another process: wait for it. Pipes do not raise this error.
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise
         descriptor = os.open(path, flags)
@@ -60,16 +60,16 @@ def _open_descriptor(path: str | os.PathLike[str]) -> int:
 
 
 class KnownFile:
-    """A regular file that is looked at now and read later, when it must be the same: of the same size and time.
+    """A regular file that is examined now and read later. Opening it checks that size and modification time are equal.
 
-    It is not kept open: a set may have more shards than a process may open files. Its inode is not compared, because
-    some network file systems give another one to the same file.
+    The file is not kept open, because a set may have more shards than the limit of open files. Inodes are not compared,
+    because some network file systems change the inode of a file.
 
     Attributes
     ----------
     path : str
     size : int
-        Bytes.
+        Size in bytes.
 
     Raises
     ------
@@ -90,12 +90,12 @@ class KnownFile:
         Raises
         ------
         OSError, ValueError
-            See :func:`open_regular`; or another file has its name now, or it was written to.
+            See :func:`open_regular`. ValueError is also raised if the file was replaced or written to.
         """
         return open(self._descriptor(), "rb")
 
     def open_until_dropped(self) -> BinaryIO:
-        """Open the file as :meth:`open` does, for as long as something refers to it."""
+        """Open the file as :meth:`open` does. The file is closed when the last reference to it is gone."""
         return cast(BinaryIO, _UntilDropped(self._descriptor(), "rb"))
 
     def _descriptor(self) -> int:
@@ -108,23 +108,23 @@ class KnownFile:
 
 
 class _UntilDropped(io.FileIO):
-    """Closed when nothing refers to it any more, which is no mistake here and hence no ResourceWarning."""
+    """A file that is closed when the last reference is gone. This is intended, so there is no ResourceWarning."""
 
     def __del__(self) -> None:
         self.close()
 
 
 class RandomAccessFile:
-    """A known file that several threads read at any place. Closed when nothing refers to it any more."""
+    """A known file that several threads read at any offset. It is closed when the last reference is gone."""
 
     def __init__(self, known: KnownFile):
         self._file = known.open_until_dropped()
         self._size = known.size
 
     def read(self, offset: int, nbytes: int) -> bytes:
-        """Read `nbytes` at `offset`; fewer where the file ends."""
+        """Read `nbytes` at `offset`, or fewer at the end of the file."""
         parts = []
-        nbytes = min(nbytes, self._size - offset)  # no memory for what cannot be there
+        nbytes = min(nbytes, self._size - offset)  # do not allocate memory beyond the end of the file
         while nbytes > 0 and (part := os.pread(self._file.fileno(), nbytes, offset)):
             parts.append(part)
             offset += len(part)
@@ -139,7 +139,7 @@ def npz_path(path: str | os.PathLike[str]) -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the folder of the cache: ``FASTFID_CACHE``, else below ``XDG_CACHE_HOME`` or the home folder.
+    """Return the folder of the cache: ``FASTFID_CACHE``, else a folder in ``XDG_CACHE_HOME`` or the home folder.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def cache_folder() -> Path:
 
 @contextlib.contextmanager
 def atomic_file(target: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `target`, which takes its name only when the block ends well."""
+    """Open a temporary file in the folder of `target`, and rename it to `target` if the block ends without an error."""
     descriptor, temporary = _temporary_beside(target)
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -167,7 +167,7 @@ def atomic_file(target: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
             os.fsync(stream.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it private
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes the file private
         if overwrite:
             os.replace(temporary, target)
         else:
@@ -181,7 +181,7 @@ def atomic_file(target: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
 
 
 def check_writable(target: Path) -> None:
-    """Raise OSError if no file can be made where `target` will be: before hours of work, not after."""
+    """Raise OSError if no file can be made in the folder of `target`. Called before hours of work, not after."""
     descriptor, temporary = _temporary_beside(target)
     os.close(descriptor)
     os.unlink(temporary)
@@ -189,14 +189,14 @@ def check_writable(target: Path) -> None:
 
 def _temporary_beside(target: Path) -> tuple[int, str]:
     try:
-        # Of the name only what leaves room for the rest: names have at most 255 bytes.
+        # The prefix has only 40 characters of the name, because names have at most 255 bytes.
         return tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".tmp")
     except OSError as error:  # the user knows the target, not the temporary file
         raise OSError(error.errno, error.strerror, str(target)) from error
 
 
 def _rename_new(temporary: str, target: Path) -> None:
-    """Rename, but never over a file that appeared meanwhile: link() fails if the name is taken."""
+    """Rename a file, but do not overwrite a file that appeared meanwhile: link() fails if the name exists."""
     try:
         os.link(temporary, target)
     except FileExistsError:

@@ -11,18 +11,18 @@ __all__ = ["Progress", "ProgressMode", "check_progress", "show_progress"]
 
 ProgressMode = bool | Literal["auto", "lines"]
 
-# Seconds between two lines.
+# Seconds between two progress lines.
 INTERVAL_S = 30.0
 
 
 class Progress(Protocol):
-    """What is told of each step."""
+    """An object that displays progress."""
 
     def update(self, n: int) -> object:
-        """Count `n` more."""
+        """Add `n` to the count."""
 
     def set_description(self, description: str) -> object:
-        """Say what is counted from now on."""
+        """Set the description of the counted items."""
 
     def __enter__(self) -> Self: ...
 
@@ -40,17 +40,19 @@ def check_progress(progress: ProgressMode) -> None:
 def show_progress(
     total: int | None, progress: ProgressMode, description: str, unit: str = "img", *, scale: bool = False
 ) -> Progress:
-    """Return what shows the progress towards `total`, which is None where it is not known.
+    """Return an object that displays the progress towards `total`.
 
     Parameters
     ----------
     total : int or None
+        Number of items; None if it is not known.
     progress : bool or str
-        True: a bar. "auto": a bar where stderr is a terminal, nothing elsewhere. "lines": a bar where stderr is a
-        terminal, elsewhere a line every 30 seconds and one at the end.
+        True: a bar. "auto": a bar if stderr is a terminal, else nothing. "lines": a bar if stderr is a terminal, else
+        a line every 30 seconds and one at the end.
     description : str
-        What is counted.
+        Description of the counted items.
     unit : str
+        Unit of the count.
     scale : bool
         Write numbers as 12k and 3.4M.
     """
@@ -59,9 +61,9 @@ def show_progress(
     if progress == "lines" and not has_terminal:
         return _Lines(total, description, unit)
     shown = progress is True or (progress is not False and has_terminal)
-    from tqdm import tqdm  # not needed by what only computes distances
+    from tqdm import tqdm  # imported here, because computing distances does not need it
 
-    if len(description) > 40:  # the end of a path tells more, and rate and time left must find room
+    if len(description) > 40:  # keep the end of a path, and leave room for rate and time left
         description = f"...{description[-37:]}"
     bar: Progress = tqdm(
         total=total,
@@ -76,7 +78,7 @@ def show_progress(
 
 
 class _Lines:
-    """Says every so often how far the work is."""
+    """Prints a progress line at regular intervals."""
 
     def __init__(self, total: int | None, description: str, unit: str):
         self._total = total
@@ -86,7 +88,7 @@ class _Lines:
         self._started = self._said = time.monotonic()
 
     def update(self, n: int) -> None:
-        """Count `n` more, and say so if the last line is old enough."""
+        """Add `n` to the count, and print a line if the last line is old enough."""
         self._done += n
         now = time.monotonic()
         if now - self._said >= INTERVAL_S:
@@ -94,7 +96,7 @@ class _Lines:
             say(f"{self._description}: {self._so_far(now)}")
 
     def set_description(self, description: str) -> None:
-        """Say what is counted from now on."""
+        """Set the description of the counted items."""
         self._description = description
 
     def _so_far(self, now: float) -> str:
@@ -113,7 +115,7 @@ class _Lines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Say what was done in all, unless an error ended it."""
+        """Print the total count and time, unless an error ended the work."""
         if kind is None:
             seconds = time.monotonic() - self._started
             say(f"{self._description}: {self._done:,} {self._unit} in {_time(seconds)}")

@@ -1,8 +1,8 @@
-"""Calls in daemon threads that the end of the interpreter waits for.
+"""Calls in daemon threads that must finish before the interpreter ends.
 
-Up to Python 3.13 a daemon thread that asks for the GIL while the interpreter ends is ended inside the call by
-pthread_exit(), which aborts the process where a C++ library has that call in a destructor, as ONNX Runtime has. Our own
-core stops such threads itself (csrc/bindings/gil.hpp).
+Up to Python 3.13, a daemon thread that requests the GIL while the interpreter ends is ended inside the call by
+pthread_exit(). This aborts the process if a C++ library makes the call in a destructor, as ONNX Runtime does. The core
+of fastfid stops such threads itself (csrc/bindings/gil.hpp).
 """
 
 import atexit
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 __all__ = ["awaited"]
 
-# Seconds: a run of the network takes tenths of one, and the process must not hang behind a driver that does.
+# In seconds. A run of the network takes tenths of a second. The limit keeps a hanging driver from blocking the process.
 _PATIENCE_S = 30.0
 
 
@@ -26,7 +26,7 @@ class _Gate:
     def enter(self) -> None:
         with self._changed:
             while self._is_closed:
-                self._changed.wait()  # for ever: the process is about to end
+                self._changed.wait()  # waits for ever: the process is about to end
             self._inside += 1
 
     def leave(self) -> None:
@@ -45,19 +45,20 @@ _gate = _Gate()
 
 def _reset() -> None:
     global _gate
-    _gate = _Gate()  # the threads that were inside are not in the child
+    _gate = _Gate()  # the threads inside the gate do not exist in the child
 
 
 os.register_at_fork(after_in_child=_reset)
-# Other threads still run then; later the interpreter gives them the GIL no more.
+# At this point other threads can still run. Later, they cannot take the GIL any more.
 atexit.register(lambda: _gate.close())
 
 
 @contextlib.contextmanager
 def awaited() -> Iterator[None]:
-    """Let the interpreter end only after this block, at most half a minute later, where a daemon thread runs it.
+    """Delay the end of the interpreter until this block ends, by at most 30 seconds, if a daemon thread runs the block.
 
-    One that comes when the interpreter is ending waits for ever. Other threads are joined before, or end it themselves.
+    A daemon thread that enters the block while the interpreter ends waits for ever. For other threads the block does
+    nothing: the interpreter joins them before it ends.
     """
     if not threading.current_thread().daemon:
         yield

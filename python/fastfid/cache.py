@@ -1,14 +1,14 @@
-"""The opt-in cache of statistics: the same files under the same protocol and network are read once.
+"""The opt-in cache of statistics: files are read only once under the same protocol and network.
 
-An entry's key is a hash of everything that decides the numbers: the versions of what decodes and computes, the
-extractor, how the images are read, and the files themselves. Files are known by path, size, inode, modification and
-change time, or, on request, by their content.
+The key of an entry is a hash of everything that determines the statistics: the versions of the packages that decode
+and compute, the extractor, the options for reading images, and the files. Files are identified by path, size, inode,
+modification time and change time, or, on request, by their content.
 
-There is never a stale hit: a write or a rename moves the change time, which no program can set back. Statistics are not
-kept where a file differs after the reading from what it was before, or changed since, or less than two seconds (the
-coarsest clock of a file system in use) before, the source was opened. This trusts the machine's clock and that a file
-system reports changes: one that is mounted from elsewhere may do so seconds late, and a folder above the files that is
-exchanged for another and put back, all while they are read, goes unseen.
+An entry is never stale: a write or a rename updates the change time, and no program can set the change time back.
+Statistics are not stored if a file has changed during the reading, after the source was opened, or less than two
+seconds before. Two seconds are the resolution of the coarsest file system clock in use. These rules assume that the
+machine's clock is correct and that the file system reports changes. A network file system may report changes seconds
+late. If a folder above the files is replaced and restored while the files are read, this is not detected.
 """
 
 import hashlib
@@ -37,26 +37,27 @@ _CLOCK_S = 2.0
 
 @dataclass(frozen=True)
 class _Fingerprint:
-    """What the files were at one moment."""
+    """Identity and state of the files at one moment."""
 
     key: str
-    state: str  # of path, size, inode and times, also where the key knows them by their content
-    newest: float  # change time, seconds since the epoch; infinite where a file cannot be read
+    state: str  # hash of path, size, inode and times, also if the key identifies files by content
+    newest: float  # latest change time, seconds since the epoch; infinite if a file cannot be read
 
 
 class StatisticsCache:
-    """One source's place in the cache.
+    """The cache entry of one source.
 
     Parameters
     ----------
     source : ImageSource
-        A folder or an archive: something made of files.
+        A source made of files: a folder or an archive.
     provenance : mapping
-        What else decides the numbers: extractor, protocol, dims, and how the images are read. JSON values.
+        Everything else that determines the statistics: extractor, protocol, dims, and the options for reading images.
+        The values are JSON values.
     by_content : bool
-        Know the files by the SHA-256 of their content rather than by path, size, inode and times.
+        True: identify files by the SHA-256 of their content. False: by path, size, inode and times.
     opened_at : float
-        When, at the latest, the source had not been opened yet: ``time.time()``. What changes later is noticed.
+        A time (``time.time()``) before the source was opened. Changes of files after this time are detected.
 
     Raises
     ------
@@ -74,11 +75,14 @@ class StatisticsCache:
 
     @property
     def path(self) -> Path:
-        """The entry's file."""
+        """Path of the entry's file."""
         return self._folder / f"{self._before.key}.npz"
 
     def load(self) -> Statistics | None:
-        """Return the cached statistics, or None; a damaged entry is none, and is said and written anew."""
+        """Return the cached statistics, or None if there are none.
+
+        A damaged entry gives a warning and None. :meth:`store` then overwrites it.
+        """
         try:
             return Statistics.load(self.path)
         except FileNotFoundError:
@@ -88,14 +92,14 @@ class StatisticsCache:
             return None
 
     def store(self, statistics: Statistics) -> str | None:
-        """Keep the statistics; return None, or the reason why they are not kept."""
+        """Store the statistics. Return None, or the reason why they are not stored."""
         if self._fingerprint() != self._before:
             return "its files changed while they were read"
         if self._before.newest > self._opened_at - _CLOCK_S:
             return "its files changed less than two seconds before they were read, or since"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            statistics.save(self.path, overwrite=True)  # a concurrent run writes the same numbers
+            statistics.save(self.path, overwrite=True)  # a concurrent run writes the same statistics
         except OSError as error:
             return f"{self._folder}: {error.strerror or error}"
         return None
@@ -106,13 +110,13 @@ class StatisticsCache:
         key, state = hashlib.sha256(head.encode()), hashlib.sha256()
         newest = 0.0
         for path in self._files:
-            # The same file is read in another way under another extension.
+            # The extension is part of the key, because it determines how the file is read.
             facts: list[object] = [os.path.splitext(path)[1]]
             try:
                 status = os.stat(path)
                 where = [os.path.realpath(path), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
                 facts += [_content_hash(path)] if self._by_content else where
-            except OSError:  # the reader says what is wrong; if it can be read then, it has changed
+            except OSError:  # the reader reports the error; if it can read the file, the file has changed
                 where, newest = [], math.inf
             else:
                 newest = max(newest, status.st_ctime)
@@ -133,7 +137,7 @@ def package_versions() -> dict[str, str | None]:
 
 
 def _codec_versions() -> dict[str, str | None]:
-    """Return the versions of the libraries that decode: one Pillow may come with different ones."""
+    """Return the versions of the decoding libraries, which may differ between builds of one Pillow version."""
     from PIL import features
 
     names = ("libjpeg_turbo", "jpg_2000", "zlib", "libtiff", "webp")

@@ -1,4 +1,4 @@
-"""``fastfid demo``: disturb real photographs as Heusel et al. (2017, figure 3) do, and see the FID rise.
+"""``fastfid demo``: disturb real photographs as in Heusel et al. (2017, figure 3), and show how the FID rises.
 
 128 crops of scikit-image's colour pictures are compared with the same crops under five disturbances at three rising
 levels each. The levels are those of the paper's reference implementation (TTUR).
@@ -28,7 +28,7 @@ Image = NDArray[np.uint8]
 NUM_CROPS = 128
 CROP_SIZE = 192
 SEED = 2017
-SHOWN = 1  # the crop under the curves
+SHOWN = 1  # index of the crop shown under the curves
 # Colour pictures inside scikit-image's wheel: nothing is downloaded.
 PICTURES = (
     "astronaut",
@@ -44,14 +44,14 @@ PICTURES = (
 
 @dataclass(frozen=True)
 class Disturbance:
-    """One way to spoil an image.
+    """A disturbance of an image.
 
     Attributes
     ----------
     name : str
-        Title of its panel.
+        Title of its panel in the plot.
     unit : str
-        What the level means.
+        Meaning of the level.
     levels : tuple of float
         Three rising levels.
     apply : callable
@@ -86,7 +86,8 @@ def _black_rectangles(image: NDArray[np.float64], level: float, rng: np.random.G
 def _swirl(image: NDArray[np.float64], level: float, rng: np.random.Generator) -> NDArray[np.float64]:
     from skimage.transform import swirl
 
-    # scikit-image lets the rotation fade with exp(-5 r / (radius ln 2)): twice the side spreads it over the whole crop.
+    # In scikit-image the rotation decays as exp(-5 r / (radius ln 2)). With a radius of twice the side, the rotation
+    # covers the whole crop.
     return np.asarray(swirl(image, strength=level, radius=2 * image.shape[0], mode="reflect"))
 
 
@@ -106,14 +107,14 @@ DISTURBANCES = (
 
 
 def clean_crops() -> list[Image]:
-    """Return the 128 crops, uint8 (192, 192, 3), the same ones every time."""
+    """Return the 128 crops, uint8 (192, 192, 3). Every call returns the same crops."""
     from skimage import data
 
     rng = np.random.default_rng(SEED)
     crops = []
     for name in PICTURES:
         loaded = getattr(data, name)()
-        picture = loaded[0] if isinstance(loaded, tuple) else loaded  # the stereo pair comes with its disparity
+        picture = loaded[0] if isinstance(loaded, tuple) else loaded  # the stereo pair is a tuple with its disparity
         for _ in range(NUM_CROPS // len(PICTURES)):
             top = rng.integers(0, picture.shape[0] - CROP_SIZE + 1)
             left = rng.integers(0, picture.shape[1] - CROP_SIZE + 1)
@@ -122,7 +123,7 @@ def clean_crops() -> list[Image]:
 
 
 def disturbed(crops: Sequence[Image], disturbance: Disturbance, level: float) -> Iterator[Image]:
-    """Yield the crops under one disturbance; the same random numbers at every level."""
+    """Yield the crops with one disturbance. Every level uses the same random numbers."""
     for index, crop in enumerate(crops):
         rng = np.random.default_rng((SEED, index))
         image = disturbance.apply(crop / 255.0, level, rng)
@@ -141,7 +142,7 @@ def run(
     Raises
     ------
     ImportError
-        scikit-image or matplotlib is missing; says what to install.
+        scikit-image or matplotlib is missing. The message states what to install.
     OSError
         The plot cannot be written.
     """
@@ -200,7 +201,7 @@ def _table(results: dict[str, list[float]], clean: Statistics, seconds: float) -
 
 
 def _plot(target: Path, results: dict[str, list[float]], crops: Sequence[Image]) -> None:
-    """Draw one panel per disturbance, FID against level, over the same crop at each level."""
+    """Draw one panel per disturbance with FID against level, and below it one crop at each level."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -214,7 +215,7 @@ def _plot(target: Path, results: dict[str, list[float]], crops: Sequence[Image])
     panels = upper.subplots(1, len(DISTURBANCES), sharey=True)
     strips = lower.subplots(1, len(DISTURBANCES))
     for disturbance, panel, strip in zip(DISTURBANCES, panels, strips, strict=True):
-        # Level 0 is the clean set itself, whose distance to itself is 0.
+        # Level 0 is the clean set, whose distance to itself is 0.
         panel.plot([0, *disturbance.levels], [0, *results[disturbance.name]], "o-", color="#1f5fa8", lw=2, ms=5)
         panel.set_title(disturbance.name, fontsize=11)
         panel.set_xlabel(disturbance.unit)
@@ -222,7 +223,7 @@ def _plot(target: Path, results: dict[str, list[float]], crops: Sequence[Image])
         panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
-        # One crop, clean and at each level.
+        # One crop: clean, then at each level.
         crop = crops[SHOWN]
         images = [crop, *(next(disturbed([crop], disturbance, level)) for level in disturbance.levels)]
         strip.imshow(np.concatenate(images, axis=1))

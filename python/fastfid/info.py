@@ -1,4 +1,4 @@
-"""Facts of the build and of the machine, for ``fastfid info`` and bug reports."""
+"""Facts about the build and the machine, for ``fastfid info`` and bug reports."""
 
 import importlib.metadata
 import os
@@ -13,7 +13,7 @@ __all__ = ["gather"]
 
 
 def gather() -> dict[str, Any]:
-    """Return what a bug report should say; loads ONNX Runtime, but no weights.
+    """Return the facts that a bug report should contain. Loads ONNX Runtime, but no weights.
 
     >>> gather()["fastfid"] == __version__
     True

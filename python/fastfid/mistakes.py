@@ -1,4 +1,4 @@
-"""Signs that a set of images is not the one that is meant. Each sign is a sentence; the numbers stay what they are."""
+"""Detection of likely mistakes in sets of images. Each is reported as a sentence and does not change the results."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Census", "mixed_kinds", "overlap", "same_place"]
 
-# Words that tell kinds of pictures apart where they stand in names.
+# Words in file names that distinguish kinds of pictures.
 _KINDS = frozenset(
     (
         *("real", "fake", "generated", "gen", "synthetic"),
@@ -23,29 +23,29 @@ _KINDS = frozenset(
         *("thumb", "thumbs", "thumbnail", "thumbnails", "preview"),
     )
 )
-# Names looked at: a folder may hold millions.
+# Largest number of names to examine, because a folder may contain millions.
 _MOST_NAMES = 20_000
 _BLOCK = 100
 
 
 class Census:
-    """What is remembered of one set of images while it is read: whether any has grey levels, and 8 bytes of each.
+    """Facts about one set of images, collected while it is read: whether any has grey levels, and a digest of each.
 
     Parameters
     ----------
     keeps_digests : bool
-        Whether to remember the 8 bytes, which tell equal images.
+        Whether to store a digest of 8 bytes per image. Digests detect equal images.
     """
 
     def __init__(self, *, keeps_digests: bool = True) -> None:
-        self._has_levels = False  # a value from 2 to 254
+        self._has_levels = False  # an image has a value from 2 to 254
         self._has_one = self._has_white = False
         self._n = 0
         self._keeps_digests = keeps_digests
         self._digests = array("Q")
 
     def see(self, image: NDArray[Any]) -> None:
-        """Look at an image before it is prepared. Called from worker threads."""
+        """Examine an image before it is prepared. Worker threads call this method."""
         if self._has_levels:
             return
         if image.dtype != np.uint8 or ((image > 1) & (image < 255)).any():
@@ -55,7 +55,7 @@ class Census:
             self._has_white = self._has_white or bool((image == 255).any())
 
     def add(self, features: NDArray[Any]) -> None:
-        """Count a batch by its features, and remember them."""
+        """Add the features of a batch: count the images and store their digests."""
         self._n += len(features)
         if self._keeps_digests:
             for row in np.ascontiguousarray(features):
@@ -63,11 +63,14 @@ class Census:
 
     @property
     def digests(self) -> NDArray[np.uint64]:
-        """One number an image; equal features have equal ones."""
+        """One digest per image. Equal features have equal digests."""
         return np.frombuffer(self._digests, np.uint64)
 
     def without_levels(self) -> str | None:
-        """Say so if at least two images look like floats cast to uint8; images of pure black and white do not."""
+        """Return a remark if at least two images look like floats cast to uint8, else None.
+
+        Images of pure black and white (0 and 255 only) give no remark.
+        """
         if self._has_levels or self._n < 2 or (self._has_white and not self._has_one):
             return None
         if self._has_white:
@@ -81,11 +84,11 @@ class Census:
         )
 
     def remarks(self) -> list[str]:
-        """Return what is to be said of the set alone, to be put behind its name."""
+        """Return the remarks about this set. The caller puts the name of the set before each remark."""
         return [text for text in (self.without_levels(), self.repeats()) if text]
 
     def repeats(self) -> str | None:
-        """Say so if all images are the same, or more than one in a hundred repeats another."""
+        """Return a remark if all images are identical, or more than one in a hundred repeats another; else None."""
         n = len(self._digests)
         different = len(np.unique(self.digests))
         if n < 2 or (n - different) * 100 <= n:
@@ -96,7 +99,7 @@ class Census:
 
 
 def overlap(real: Census, fake: Census) -> str | None:
-    """Say so if images of one set are in the other, to the last bit of their features."""
+    """Return a remark if images of one set are in the other, with bit-identical features; else None."""
     shared = int(np.isin(fake.digests, real.digests).sum())
     if shared == 0:
         return None
@@ -107,7 +110,7 @@ def overlap(real: Census, fake: Census) -> str | None:
 
 
 def same_place(real: Any, fake: Any, *, recursive: bool) -> str | None:
-    """Say so if two paths are one, or one lies inside the other and is read with it."""
+    """Return a remark if two paths are the same, or one is inside the other and is read with it; else None."""
     if not (isinstance(real, str | os.PathLike) and isinstance(fake, str | os.PathLike)):
         return None
     a, b = (os.path.realpath(os.fsdecode(path)) for path in (real, fake))
@@ -125,19 +128,20 @@ def same_place(real: Any, fake: Any, *, recursive: bool) -> str | None:
 
 
 def mixed_kinds(name: str, names: Iterable[str], number: int) -> str | None:
-    """Say so if the pictures of one source are of several kinds.
+    """Return a remark if the pictures of one source are of several kinds, else None.
 
-    That is: many come in pairs whose names differ by a kind's word, such as ``1_real.png`` beside ``1_fake.png``; or
-    almost all are below folders that are called by such words, such as ``train/`` beside ``test/``.
+    There are two criteria. Many pictures form pairs whose names differ by a word for a kind, such as ``1_real.png``
+    beside ``1_fake.png``. Or almost all pictures are in folders named by such words, such as ``train/`` beside
+    ``test/``.
 
     Parameters
     ----------
     name : str
-        What the source is called.
+        Name of the source.
     names : iterable of str
-        The names of its pictures, "/" between their parts, in order.
+        Names of its pictures in order, with "/" between the parts of a path.
     number : int
-        How many there are. Of more than 20,000, blocks from all over the list are looked at.
+        Number of names. If there are more than 20,000 names, blocks from the whole list are examined.
     """
     looked_at = _sample(names, number)
     if not any(_KIND_AT_ALL.search(path) for path in looked_at):
@@ -147,7 +151,7 @@ def mixed_kinds(name: str, names: Iterable[str], number: int) -> str | None:
     kinds_of: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
     folders = Counter(path.lower().partition("/")[0] for path in looked_at if "/" in path)
     of_kinds = [count for folder, count in folders.items() if folder in _KINDS]
-    # Where other folders hold much, those called by a kind's word are classes of the data set.
+    # If other folders contain many pictures, folders named by such words are classes of the data set.
     are_kinds = sum(of_kinds) >= 0.9 * sum(folders.values())
     for path in looked_at:
         kind, rest = _kind_and_rest(path.lower(), are_kinds)
@@ -167,9 +171,12 @@ _KIND_AT_ALL = re.compile(rf"(?i)(?<![a-z0-9])({'|'.join(sorted(_KINDS))})(?![a-
 
 
 def _kind_and_rest(path: str, folders_are_kinds: bool) -> tuple[str, tuple[str, ...]]:
-    """Return the words of kinds in a name, and what is left: of folders whole names count, of the file its parts."""
+    """Return the words for kinds in a path, and the rest of the path.
+
+    In the file name, each part between separators may be a word. A folder's name must be a word as a whole.
+    """
     *folders, file = path.split("/")
-    parts = re.split(r"[_.\-\s]+", file)[:-1]  # the last is the extension
+    parts = re.split(r"[_.\-\s]+", file)[:-1]  # the last part is the extension
     kinds = [part for part in parts if part in _KINDS]
     rest = [part for part in parts if part not in _KINDS]
     if folders_are_kinds:
@@ -186,5 +193,5 @@ def _sample(names: Iterable[str], number: int) -> Sequence[str]:
     iterator = iter(names)
     while block := list(islice(iterator, _BLOCK)):
         found += block
-        next(islice(iterator, step - _BLOCK, step - _BLOCK), None)  # passes over the rest of the step
+        next(islice(iterator, step - _BLOCK, step - _BLOCK), None)  # skip the rest of the step
     return found

@@ -1,4 +1,4 @@
-"""Reading NumPy files from untrusted hands: headers are checked before data is read, and nothing is unpickled."""
+"""Reading of untrusted NumPy files: headers are checked before data is read, and nothing is unpickled."""
 
 import contextlib
 import zipfile
@@ -19,23 +19,23 @@ _MAX_AXES = 16
 
 
 class ArrayHeader:
-    """Shape, dtype and order of one ``.npy`` stream, and the bytes its data must have."""
+    """Shape, dtype and memory order of one ``.npy`` stream, and the number of bytes of its data."""
 
     def __init__(self, shape: tuple[int, ...], fortran_order: bool, dtype: "np.dtype[Any]"):
         self.shape = shape
         self.fortran_order = fortran_order
         self.dtype = dtype
-        # Python integers: absurd shapes do not overflow.
+        # Python integers, because the product of an invalid shape may overflow an int64.
         self.nbytes = dtype.itemsize
         for length in shape:
             self.nbytes *= length
 
 
 class Readable(Protocol):
-    """What a header is read from."""
+    """A stream from which a header is read."""
 
     def read(self, nbytes: int = ..., /) -> bytes:
-        """Read `nbytes`; fewer at the end."""
+        """Read `nbytes`, or fewer at the end of the stream."""
 
 
 def read_header(stream: Readable, name: str, how: str = "") -> ArrayHeader:
@@ -44,14 +44,14 @@ def read_header(stream: Readable, name: str, how: str = "") -> ArrayHeader:
     Parameters
     ----------
     name : str
-        What messages begin with.
+        Name of the array, with which error messages begin.
     how : str
-        What the refusal of Python objects adds.
+        Text appended to the error about Python objects.
 
     Raises
     ------
     ValueError
-        It is no such header; or it declares Python objects, elements without bytes, or a shape that no array has.
+        The header is invalid, or it declares Python objects, elements without bytes, or an impossible shape.
     """
     with _naming(name, "not a NumPy array file"):
         version = npy_format.read_magic(stream)
@@ -75,7 +75,7 @@ class NpzFile:
     ----------
     path : str
     names : list of str
-        Its arrays, without the ``.npy`` suffix.
+        Names of its arrays, without the ``.npy`` suffix.
     """
 
     def __init__(self, path: str, archive: zipfile.ZipFile):
@@ -84,7 +84,7 @@ class NpzFile:
         self._archive = archive
 
     def size(self, key: str) -> int:
-        """Return how many bytes the archive declares for the array `key`, its header included."""
+        """Return the number of bytes that the archive declares for the array `key`, including its header."""
         return self._info(key).file_size
 
     @contextlib.contextmanager
@@ -98,13 +98,13 @@ class NpzFile:
             yield _Member(stream, name)
 
     def read(self, key: str, max_bytes: int) -> NDArray[Any]:
-        """Read the array `key` whole.
+        """Read the whole array `key`.
 
         Raises
         ------
         ValueError
-            It is not an array, holds objects, declares more than `max_bytes`, or its data has another length than
-            declared.
+            The member is not an array, holds objects, declares more than `max_bytes`, or its data has another length
+            than declared.
         """
         name = f"{self.path}: {key}"
         with self.stream(key) as stream:
@@ -134,32 +134,32 @@ _DAMAGED = "cannot be read from the archive"
 
 
 class _Member:
-    """What is read of one array; ValueError names it where the archive is damaged."""
+    """The stream of one array. If the archive is damaged, reading raises a ValueError that names the array."""
 
     def __init__(self, stream: IO[bytes], name: str):
         self._stream = stream
         self._name = name
 
     def read(self, nbytes: int = -1) -> bytes:
-        """Read `nbytes`; fewer where the array ends."""
+        """Read `nbytes`, or fewer at the end of the array."""
         with _naming(self._name, _DAMAGED):
             return self._stream.read(nbytes)
 
     def tell(self) -> int:
-        """Return how many bytes were read."""
+        """Return the number of bytes read so far."""
         return self._stream.tell()
 
 
 @contextlib.contextmanager
 def open_npz(path: str | Path, file: IO[bytes] | None = None) -> Iterator[NpzFile]:
-    """Open an ``.npz``; of `file`, where it is open already.
+    """Open an ``.npz``. If `file` is given, it is the open file.
 
     Raises
     ------
     FileNotFoundError, OSError
         The file cannot be opened.
     ValueError
-        It is not a regular file, or not a zip archive; the message begins with the path.
+        The file is not a regular file or not a zip archive. The message begins with the path.
     """
     with contextlib.ExitStack() as stack:
         if file is None:
@@ -171,19 +171,19 @@ def open_npz(path: str | Path, file: IO[bytes] | None = None) -> Iterator[NpzFil
 
 @contextlib.contextmanager
 def _naming(name: str, what: str) -> Iterator[None]:
-    """Turn whatever the parsers raise for a damaged file into a ValueError that names it."""
+    """Convert every exception of the parsers for a damaged file into a ValueError that names the file."""
     try:
         yield
-    except _NamedError:  # from the stream below
+    except _NamedError:  # raised by the inner stream
         raise
     except MemoryError:
         raise MemoryError(f"{name}: not enough memory to read it") from None
-    except Exception as error:  # of many classes: zipfile and NumPy trust the headers they read
+    except Exception as error:  # many classes, because zipfile and NumPy do not check the headers they read
         raise _NamedError(f"{name}: {what} ({_first_line(error)})") from None
 
 
 class _NamedError(ValueError):
-    """Names its file already."""
+    """An error whose message already names the file."""
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Sets of images on their way to the metrics: opened, read once by one network, or taken from the cache."""
+"""Reading of image sets for the metrics: open a set, read it once by one network, or load it from the cache."""
 
 import dataclasses
 import os
@@ -22,12 +22,12 @@ __all__ = ["ImageSet", "Reading", "load_known", "open_images"]
 
 
 def load_known(source: Any, key: str | None = None) -> Statistics | None:
-    """Return the statistics that `source` is or names, or None where images must be read.
+    """Return the statistics that `source` is or names, or None if images must be read.
 
     Raises
     ------
     ValueError
-        It is a statistics file, but a bad one.
+        `source` is an invalid statistics file.
     """
     if isinstance(source, Statistics):
         return source
@@ -37,13 +37,13 @@ def load_known(source: Any, key: str | None = None) -> Statistics | None:
 
 
 def open_images(source: Any, options: Mapping[str, Any]) -> ImageSource:
-    """Open a source and repeat its notes; ValueError if it is known to have fewer than two images."""
+    """Open a source and issue its notes as warnings. Raises ValueError if it is known to have fewer than two images."""
     opened = open_source(source, **options)
     for note in opened.notes:
         warn(note)
     try:
         found = len(opened)
-    except TypeError:  # a stream: it is counted as it is read
+    except TypeError:  # a stream, whose images are counted while they are read
         return opened
     if found < 2:
         raise ValueError(f"{opened.name}: a covariance needs at least 2 images, got {found}")
@@ -52,10 +52,10 @@ def open_images(source: Any, options: Mapping[str, Any]) -> ImageSource:
 
 @dataclass
 class ImageSet:
-    """One of the sets: statistics that were given, or a source that is to be read."""
+    """One of the sets: given statistics, or a source to be read."""
 
     known: Statistics | None
-    source: ImageSource | None = None  # what is read; None: statistics were given
+    source: ImageSource | None = None  # the source to be read; None: statistics were given
     entry: StatisticsCache | None = None
     report: Report | None = None  # None: no image was read
     seen: Mapping[str, Accumulator | Statistics] = field(default_factory=dict)  # by metric
@@ -63,14 +63,14 @@ class ImageSet:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def sample(self, metric: Metric) -> Sample:
-        """Return what the metric is to compare."""
+        """Return the sample of this set for the metric."""
         if self.known is not None:
             return Sample(self.known.name, self.known.meta, self.known)
         return Sample(self.name, self.meta, self.seen[metric.name])
 
     @property
     def is_cached(self) -> bool:
-        """Whether it is made of images, of which none was read."""
+        """Whether the statistics of the source came from the cache."""
         return self.source is not None and self.report is None
 
     @property
@@ -81,7 +81,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Reading:
-    """What the sets of one evaluation share while their images are read."""
+    """The extractor, metrics and options with which all sets of one evaluation are read."""
 
     extractor: FeatureExtractor
     metrics: Mapping[str, Metric]
@@ -90,7 +90,7 @@ class Reading:
     max_errors: int | None
     progress: ProgressMode
     cache: CacheMode
-    opened_at: float  # before the sources were opened, seconds since the epoch
+    opened_at: float  # a time before the sources were opened, in seconds since the epoch
     options: Mapping[str, Any]
 
     def __post_init__(self) -> None:
@@ -103,7 +103,7 @@ class Reading:
                 )
 
     def entry(self, source: ImageSource) -> StatisticsCache | None:
-        """Return the source's place in the cache, if there is to be one; ValueError if it is not made of files."""
+        """Return the cache entry of the source, or None without a cache. ValueError if it is not made of files."""
         if not self.cache:
             return None
         decides = {
@@ -115,19 +115,19 @@ class Reading:
         return StatisticsCache(source, decides, by_content=self.cache == "hashes", opened_at=self.opened_at)
 
     def fill(self, images: ImageSet, source: ImageSource) -> None:
-        """Read the source, or take it from its place in the cache."""
+        """Read the source, or load its statistics from the cache."""
         images.name = source.name
         images.meta = {**provenance_of(self.extractor), "source": source.name}
         if images.entry is None:
             self._read(images, source)
             return
-        # The cache keeps statistics: for a metric that wants more the images are read again.
+        # The cache contains only statistics. For a metric that needs more, the images are read again.
         in_cache = all(takes_statistics(metric) for metric in self.metrics.values())
         if in_cache and (cached := images.entry.load()) is not None:
             meta = dict(cached.meta)
             for remark in meta.pop("remarks", ()):
                 warn(f"{source.name}: {remark}", SuspiciousInputWarning)
-            # The same files may have come under another name then.
+            # The cached statistics may have been made under another name of the same files.
             images.meta = {**meta, "source": source.name}
             kept = dataclasses.replace(cached, meta=images.meta, name=source.name)
             images.seen = dict.fromkeys(self.metrics, kept)
@@ -138,7 +138,7 @@ class Reading:
             warn(f"{source.name}: not kept in the cache: {refusal}")
 
     def _keep(self, images: ImageSet, entry: StatisticsCache) -> str | None:
-        """Put the statistics of what was read into the cache; return why not, if they are not."""
+        """Store the statistics of the images in the cache. Return None, or the reason why they are not stored."""
         report = images.report
         if report is None or report.skipped:
             return "images were skipped"
@@ -160,7 +160,7 @@ class Reading:
                 try:
                     accumulator.update(outputs)
                 except NumericalError as error:
-                    # Features that are not finite: the accumulator knows the row, not whose it is.
+                    # Features are not finite. The accumulator knows the row, but not the image.
                     where = f"{source.name}: {name}: images from number {accumulator.n} on, counted from 0"
                     raise NumericalError(f"{where}: {error}") from None
 

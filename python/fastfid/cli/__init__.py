@@ -1,8 +1,8 @@
-"""The command line: ``fastfid PATH PATH``, pytorch-fid's flags, and a few commands of our own.
+"""The command line: ``fastfid PATH PATH`` with pytorch-fid's flags, and additional commands.
 
-stdout carries the answer and nothing else; every other line goes to stderr. Exit codes: 0; 1 with one sentence on
-stderr; 2 usage; 130 Ctrl-C; 143 SIGTERM. Heavy imports happen inside the functions that need them, so that ``--help``
-is instant.
+Only the result is printed on stdout; every other line goes to stderr. Exit codes: 0 success; 1 an error, with one
+sentence on stderr; 2 wrong usage; 130 Ctrl-C; 143 SIGTERM. Modules that load slowly are imported inside the functions
+that need them, so that ``--help`` is fast.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def _run_fid(argv: Sequence[str]) -> int:
 
 
 def _run_metrics(args: argparse.Namespace) -> None:
-    """Print the metrics that were asked for, a line each or as one record."""
+    """Print the requested metrics, one line each or as one record."""
     from fastfid.evaluation import evaluate
     from fastfid.metrics import METRICS
     from fastfid.metrics.fid import FrechetInceptionDistance
@@ -188,14 +188,14 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 
 
 def _check_exists(path: str) -> None:
-    # pytorch-fid's words; globs and brace lists of shards are resolved later.
+    # The message is pytorch-fid's. Globs and brace lists of shards are resolved later.
     if not os.path.exists(path) and not any(c in path for c in "*?[{"):
         meant = unknown_command(path)
         raise RuntimeError(f"Invalid path: {path}{f' ({meant})' if meant else ''}")
 
 
 def _prepare(args: argparse.Namespace, reads_images: bool) -> None:
-    """Set up the process: threads, warnings as lines on stderr, reports of crashes; say so where the CPU is used."""
+    """Set up the process: crash reports, warnings as lines on stderr, threads; print a remark if the CPU is used."""
     from fastfid import _core
 
     _core.report_crashes()
@@ -205,7 +205,7 @@ def _prepare(args: argparse.Namespace, reads_images: bool) -> None:
     if reads_images:
         from PIL import Image
 
-        # Ours, --max-pixels, is looked at before anything is decoded; Pillow's cannot be raised by an option.
+        # fastfid checks its own limit, --max-pixels, before decoding. No option can raise Pillow's limit.
         Image.MAX_IMAGE_PIXELS = None
         devices, why = _core.cuda_driver()
         if args.device in (None, "auto") and devices == 0:  # pytorch-fid falls back to the CPU in silence
@@ -213,7 +213,7 @@ def _prepare(args: argparse.Namespace, reads_images: bool) -> None:
 
 
 def _show_warnings(args: argparse.Namespace) -> None:
-    """Turn warnings into lines on stderr. Lost images and likely mistakes are said even with --quiet."""
+    """Print warnings as lines on stderr. Skipped images and likely mistakes are reported even with --quiet."""
     from fastfid.errors import FastfidWarning, SkippedImagesWarning, SuspiciousInputWarning
 
     _console.set_quiet(args.quiet)
@@ -226,7 +226,7 @@ def _show_warnings(args: argparse.Namespace) -> None:
 
 
 def _sample_size_remark(d: int, sides: dict[str, tuple[str, int | None]]) -> str | None:
-    """Return what is said where a side, (name, n), has no more images than dims."""
+    """Return a remark if a side, (name, n), has no more images than dims; else None."""
     thin = [f"{name} (n = {n})" for name, n in sides.values() if n is not None and n <= d]
     if not thin:
         return None
@@ -251,7 +251,7 @@ def _remark(text: str | None) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own) and return the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    # A closed stream is None, and print(file=None) would write errors to stdout.
+    # A closed stream is None, and print(file=None) would print errors on stdout.
     sys.stdout = sys.stdout or io.StringIO()
     sys.stderr = sys.stderr or io.StringIO()
     with Signals() as signals, warnings.catch_warnings():
@@ -261,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return code
         except BrokenPipeError:
-            # Whoever read stdout has gone; Python would complain once more when it flushes at exit.
+            # The reader of stdout has closed the pipe. Without this, Python would report the error again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except (KeyboardInterrupt, OSError, ValueError, RuntimeError, ImportError, MemoryError, TypeError) as error:
@@ -278,19 +278,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run() -> NoReturn:
-    """Run the process's command line and end the process: what the command ``fastfid`` calls."""
+    """Run the process's command line and end the process. This is the entry point of the command ``fastfid``."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # "Fréchet", and names, where the terminal knows ASCII only
+            stream.reconfigure(errors="backslashreplace")  # for "Fréchet" and file names on ASCII terminals
     code = main()
     if code > 128:
-        # Interrupted, and tidied up. Python's own end takes a while, and another signal would change the exit code.
+        # Interrupted, and the cleanup is done. Python's shutdown is slow, and a signal would change the exit code.
         with contextlib.suppress(OSError):
             sys.stderr.flush()
         os._exit(code)
     try:
         sys.stderr.flush()
-    except OSError:  # closed or full; Python would try again at exit, and end with another code
+    except OSError:  # closed or full; Python would flush again at exit, and exit with another code
         sys.stderr = io.StringIO()
     sys.exit(code)
 
@@ -306,7 +306,7 @@ def _sentence(error: BaseException) -> str:
 
 
 def _steps(error: BaseException) -> Sequence[str]:
-    """Return the lines, in our own words, that say what mends it."""
+    """Return the lines that state how to resolve the error."""
     from fastfid.errors import WeightsError
 
     return error.args[1:] if isinstance(error, WeightsError) else ()

@@ -1,4 +1,4 @@
-"""A script that completes the command line in bash, and in zsh by its bashcompinit."""
+"""The completion script of the command line for bash, and for zsh with bashcompinit."""
 
 import argparse
 

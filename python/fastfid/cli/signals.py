@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a run in order: workers end, temporary files go, the exit code says why."""
+"""Handling of SIGINT and SIGTERM: workers are stopped, temporary files are removed, the exit code names the signal."""
 
 import os
 import signal
@@ -10,19 +10,19 @@ __all__ = ["Signals"]
 
 
 class _Interrupted(KeyboardInterrupt):
-    """What a signal raises.
+    """The exception that a signal raises.
 
-    Python remembers a bare KeyboardInterrupt that ends an exec() of a string, as namedtuple and dataclass have them,
-    however it is caught later: `python -m fastfid` would end by the signal and not with its exit code. The interpreter
-    does not take a subclass for one.
+    Python records a KeyboardInterrupt that ends an exec() of a string, which namedtuple and dataclass use, even if it
+    is caught later. `python -m fastfid` would then be killed by the signal instead of returning the exit code. Python
+    does not record subclasses of KeyboardInterrupt.
     """
 
 
 class Signals:
-    """SIGINT and SIGTERM end the block, and are remembered.
+    """Context manager in which SIGINT and SIGTERM end the block. `received` holds the number of the signal.
 
-    An exception raised inside an import can come out as that module's own ImportError, so what ended the run is asked
-    of this object and not of the exception.
+    An exception raised during an import can be replaced by an ImportError of the imported module. Therefore the cause
+    of the end of a run is read from this object and not from the exception.
     """
 
     def __init__(self) -> None:
@@ -32,18 +32,18 @@ class Signals:
 
     def _handle(self, number: int, frame: object) -> None:
         if self.received is not None:
-            # A second one at once (a shell and its `timeout` both send one) must not cut the tidying short. A later
-            # one means that waiting has lasted long enough.
+            # An immediate second signal (a shell and its `timeout` both send one) must not interrupt the cleanup. A
+            # later signal means that the user does not want to wait any longer.
             if time.monotonic() - self._at > 1:
                 os._exit(128 + self.received)
             return
         self.received = number
         self._at = time.monotonic()
-        # Both unwind: workers end, temporary files go.
+        # The exception unwinds the stack, which stops workers and removes temporary files.
         raise _Interrupted
 
     def __enter__(self) -> "Signals":
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers only in the main thread
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._handle)
         return self

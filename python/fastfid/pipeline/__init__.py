@@ -1,4 +1,4 @@
-"""Feeds an extractor from a source, and hands its outputs to what accumulates them."""
+"""The pipeline from a source of images through an extractor to the accumulators of the metrics."""
 
 from fastfid.pipeline.device import DeviceFeed, features_on_device
 from fastfid.pipeline.host import Outputs, Report, extract, only_features

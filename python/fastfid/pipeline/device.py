@@ -1,4 +1,4 @@
-"""Images on a CUDA device to a network's outputs there, in batches of one size; the host waits for nothing."""
+"""The pipeline for images on a CUDA device: batches of one size, outputs on the device, no waiting of the host."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,25 +10,26 @@ __all__ = ["DeviceFeed", "features_on_device"]
 
 
 class DeviceFeed:
-    """Feeds a network on a CUDA device with images that are there, and hands its outputs to `consume`.
+    """Passes images on a CUDA device to a network on this device, and the network's outputs to `consume`.
 
     Parameters
     ----------
     network : DeviceNetwork
     consume : callable
-        Takes the outputs for up to ``network.batch_size`` images, in their order: by name arrays on the device, float32
-        (m, length), which the next batch overwrites. What `consume` asks for on the network's stream comes before that.
+        Takes the outputs for up to ``network.batch_size`` images, in the order of the images: arrays on the device by
+        name, float32 (m, length). The next batch overwrites the arrays, after the work that `consume` enqueues on the
+        network's stream.
 
     Notes
     -----
-    Only full batches are run: images that do not fill one wait in its buffer until others come, or :meth:`flush`.
-    Calls from several threads take turns, also with those of other feeds of one network: its runs must not overlap.
-    An error of the device leaves the images that were waiting in doubt.
+    Only full batches are run. Images that do not fill a batch wait in its buffer for more images or for :meth:`flush`.
+    Calls from several threads, and calls of other feeds of one network, run one after another, because runs of a
+    network must not overlap. After an error of the device, it is undefined whether the waiting images are counted.
 
     Attributes
     ----------
     waiting : int
-        Images without outputs so far.
+        Number of images without outputs so far.
     """
 
     def __init__(self, network: DeviceNetwork, consume: Callable[[Mapping[str, Any]], object]):
@@ -44,15 +45,15 @@ class DeviceFeed:
         ----------
         images : DeviceImages
         stream : int or None
-            The stream on which they are made, and may be overwritten once this returns. None: the images are what their
-            ``__dlpack__`` says they are, and the host waits until they have been read.
+            The stream on which the images are made and may be overwritten after this call. None: the images are ready
+            as their ``__dlpack__`` defines, and the host waits until the images have been read.
         """
         with self._network.lock:
             if stream is not None:
                 self._network.wait_for(stream)
             start = 0
             while start < len(images):
-                if self.waiting == self._network.batch_size:  # its run failed
+                if self.waiting == self._network.batch_size:  # the previous run failed
                     self._run()
                 batch = self._batch_for(images)
                 count = min(self._network.batch_size - self.waiting, len(images) - start)
@@ -60,17 +61,17 @@ class DeviceFeed:
                 start += count
                 self.waiting += count
                 if start == len(images):
-                    self._network.hold(stream)  # before the last run: the images have been read by then
+                    self._network.hold(stream)  # before the last run, because fill() has read the images
                 if self.waiting == self._network.batch_size:
                     self._run()
 
     def flush(self) -> None:
-        """Run the network on the images that wait."""
+        """Run the network on the waiting images."""
         with self._network.lock:
             self._run()
 
     def _batch_for(self, images: DeviceImages) -> DeviceBatch:
-        """Return the batch that has room for the next of the images; those of another size are run first."""
+        """Return a batch with room for the next image. Waiting images of another size are run first."""
         size = self._network.input_size(images)
         if self._batch is not None and self._batch.size != size:
             self._run()
@@ -91,7 +92,7 @@ class DeviceFeed:
 def features_on_device(network: DeviceNetwork, images: DeviceImages, stream: int | None) -> Any:
     """Return the features of images as one array on their device, float32 (n, dims), for ``from_dlpack``.
 
-    See :meth:`DeviceFeed.add`.
+    See :meth:`DeviceFeed.add` for `stream`.
     """
     features = network.new_rows(len(images))
     done = 0

@@ -1,12 +1,13 @@
-"""Feeds an extractor from a source: decoding, preparing and the network in threads, the features in the source's order.
+"""The pipeline on the host: threads decode, prepare and run the network. Features come in the order of the source.
 
-Threads, not processes: Pillow and the core's resize run without the GIL, so threads decode as fast as processes do,
-without copying every prepared image (1 MiB) through a pipe, and nothing is left behind when the process is killed.
+The pipeline uses threads and not processes. Pillow and the core's resize release the GIL, so threads decode as fast as
+processes, without copying every prepared image (1 MiB) through a pipe. No process is left over when the main process
+is killed.
 
-On the CPU the network is several single-threaded runs side by side, not one run over all cores: measured on 2 cores,
-runs of 4 images side by side are 4.5 % faster, since no core waits for another at the end of each layer, and decoding
-takes its share of the cores without holding up a layer. Nothing spins. `python -m benchmarks --full --stage pipeline`
-compares this with a run less, and with one run over all cores, spinning or not.
+On the CPU, several single-threaded runs of the network run at the same time, instead of one run over all cores. On 2
+cores, parallel runs of 4 images are 4.5 % faster: no core waits for another at the end of each layer, and decoding does
+not delay a layer. No thread spins. `python -m benchmarks --full --stage pipeline` compares this setting with one run
+less, and with one run over all cores, with and without spinning.
 """
 
 from collections import deque
@@ -32,21 +33,21 @@ from fastfid.sources.base import ImageItem, ImageSource
 
 __all__ = ["Outputs", "Report", "extract", "only_features"]
 
-Outputs = Mapping[str, NDArray[np.float32]]  # what an extractor gives for a batch
+Outputs = Mapping[str, NDArray[np.float32]]  # an extractor's outputs for a batch
 
 
 @dataclass
 class Report:
-    """What :func:`extract` did.
+    """Report of a call of :func:`extract`.
 
     Attributes
     ----------
     n : int
-        Images whose features were consumed.
+        Number of images whose features were consumed.
     skipped : list of (str, str)
         Name and reason of each image left out (``on_error="skip"``), in the source's order.
     census : Census
-        What tells whether the set is the one that is meant.
+        Evidence of likely mistakes in the set of images.
     """
 
     n: int = 0
@@ -67,35 +68,36 @@ def extract(
     census: Census | None = None,
     mixed_sizes: bool | None = None,
 ) -> Report:
-    """Compute the outputs of the network for every image of `source` and hand them to `consume`, in the source's order.
+    """Compute the outputs of the network for every image of `source` and pass them to `consume`, in the source's order.
 
-    The outputs do not depend on the number of workers, runs or images in a batch: each image is prepared alone, and
-    an extractor's forward treats the images of a batch alike.
+    The outputs do not depend on the number of workers, runs or images in a batch: each image is prepared on its own,
+    and an extractor's ``forward`` computes the outputs of each image independently.
 
     Parameters
     ----------
     source : ImageSource
-        Where the images come from. It is iterated in the calling thread.
+        The source of the images. It is iterated in the calling thread.
     extractor : FeatureExtractor
-        Its ``prepare`` runs in the workers; its ``forward`` takes up to ``batch_size`` images at a time, in
-        ``concurrency`` threads, or in the calling thread where that is 1.
+        Its ``prepare`` runs in the workers. Its ``forward`` takes up to ``batch_size`` images at a time, in
+        ``concurrency`` threads, or in the calling thread if ``concurrency`` is 1.
     consume : callable
         Takes the extractor's outputs by name, float32 (m, length), 1 <= m <= batch_size, in the calling thread.
     num_workers : int, optional
-        Threads that decode and prepare; 0 does it in the calling thread. Default: the available CPUs, at most 8.
+        Number of threads that decode and prepare. 0 uses the calling thread. Default: the available CPUs, at most 8.
     on_error : {"raise", "skip"}
-        What an unreadable image does. With "raise", the first one in the source's order is raised, whatever the timing.
+        What to do with an unreadable image. "raise" always raises the error of the first unreadable image in the
+        source's order.
     max_errors : int, optional
-        With "skip": the most images that may be left out. Default: any number.
+        With "skip": largest number of images that may be left out. Default: unlimited.
     progress : bool, "auto" or "lines"
-        A bar on stderr with rate and time left; "auto": only where stderr is a terminal; "lines": a line every 30
-        seconds where it is none.
+        Show a bar on stderr with rate and time left. "auto": only if stderr is a terminal. "lines": print a line every
+        30 seconds if stderr is not a terminal.
     description : str
-        Stands before the bar. Default: the source's name.
+        Text before the bar. Default: the source's name.
     census : Census, optional
-        What remembers the images. Default: a new one, in the report.
+        The census that registers the images. Default: a new census, which the report contains.
     mixed_sizes : bool, optional
-        May the images give inputs of different shapes? Default: what the extractor says.
+        Whether the images may give inputs of different shapes. Default: the extractor's attribute.
 
     Returns
     -------
@@ -103,16 +105,16 @@ def extract(
 
     Raises
     ------
-    Whatever an image raises leaves only when every image before it, in the source's order, has been consumed; none
-    after it is.
+    An error of an image is raised after every image before it, in the source's order, has been consumed. No image
+    after it is consumed.
 
     fastfid.ImageError
-        An image cannot be read, or more than `max_errors`; the message begins with the name of an image.
+        An image cannot be read, or more than `max_errors` images. The message begins with the name of an image.
     ValueError
-        The extractor needs inputs of one shape and an image gives another; or it refuses an image. The message begins
-        with the image's name.
+        The extractor needs inputs of one shape and an image gives another shape, or the extractor refuses an image. The
+        message begins with the image's name.
     MemoryError
-        There is not enough memory for an image, which is named; ``on_error="skip"`` does not skip it.
+        There is not enough memory for an image. The message names the image. ``on_error="skip"`` does not skip it.
 
     """
     check_on_error(on_error, max_errors)
@@ -154,29 +156,29 @@ def extract(
 
 
 def only_features(consume: Callable[[NDArray[np.float32]], object]) -> Callable[[Outputs], object]:
-    """Return what hands the features among the outputs, float32 (m, dims), to `consume`."""
+    """Return a function that passes the features among the outputs, float32 (m, dims), to `consume`."""
     return lambda outputs: consume(outputs[FEATURES])
 
 
 class _Batches:
-    """Prepared inputs, in their order, as batches of one shape.
+    """Iterator over batches of prepared inputs of one shape, in the order of the inputs.
 
     Parameters
     ----------
     prepared : iterator
-        Of names and prepared inputs or errors.
+        Yields pairs of a name and a prepared input or an error.
     extractor : FeatureExtractor
     length : int or None
-        Images in all, where that is known.
+        Total number of images, if it is known.
     skip : callable
-        Takes name and error of an image that cannot be read; raises the error that ends the run, if one does.
+        Takes name and error of an image that cannot be read. It raises an error if the run must end.
     mixed_sizes : bool
-        May the inputs have different shapes?
+        Whether the inputs may have different shapes.
 
     Attributes
     ----------
     failure : Exception or None
-        What an image raised, once the batches of the images before it have been handed out.
+        The error of an image. It is set after the batches of the images before this image have been yielded.
     """
 
     def __init__(
@@ -194,7 +196,7 @@ class _Batches:
         self._skip = skip
         self._mixed_sizes = mixed_sizes
         self._size = extractor.batch_size
-        if length is not None:  # few images are spread over all runs of the network
+        if length is not None:  # a small number of images is divided among all runs of the network
             self._size = min(self._size, max(1, -(-length // extractor.concurrency)))
 
     def __iter__(self) -> Iterator[list[NDArray[Any]]]:
@@ -244,7 +246,7 @@ def _too_many(report: Report, accepted: int) -> ImageError:
 
 
 def _places(extractor: FeatureExtractor) -> Iterator[NDArray[Any] | None]:
-    """Yield where the next prepared input is to go: the places of one batch after the other; None: anywhere."""
+    """Yield the array for the next prepared input: the rows of one batch after another; None: no fixed place."""
     while True:
         if extractor.input_shape is None:
             yield None
@@ -253,9 +255,9 @@ def _places(extractor: FeatureExtractor) -> Iterator[NDArray[Any] | None]:
 
 
 def _prepare(item: ImageItem, extractor: FeatureExtractor, place: NDArray[Any] | None, census: Census) -> NDArray[Any]:
-    """Decode and prepare one image, into `place` if there is one.
+    """Decode and prepare one image, into `place` if it is given.
 
-    Every error names it, also a crash where the program has asked for that.
+    Every error message names the image. So does the crash report, if the program has enabled crash reports.
     """
     _core.set_current_image(item.name.encode(errors="backslashreplace"))
     try:
@@ -272,7 +274,7 @@ def _prepare(item: ImageItem, extractor: FeatureExtractor, place: NDArray[Any] |
         raise MemoryError(str(error) if item.name in str(error) else f"{item.name}: not enough memory") from error
     except TypeError as error:
         raise TypeError(f"{item.name}: {error}") from error
-    except ValueError as error:  # also of classes that take other arguments, such as UnicodeDecodeError
+    except ValueError as error:  # a new ValueError, because subclasses such as UnicodeDecodeError take other arguments
         raise ValueError(f"{item.name}: {error}") from error
     except Exception as error:
         raise RuntimeError(f"{item.name}: {type(error).__name__}: {error}") from error
@@ -283,7 +285,7 @@ def _prepare(item: ImageItem, extractor: FeatureExtractor, place: NDArray[Any] |
 def _prepared(
     source: ImageSource, extractor: FeatureExtractor, num_workers: int, census: Census
 ) -> Generator[tuple[str, NDArray[Any] | ImageError], None, None]:
-    """Yield name and prepared input, or the ImageError, of every image in order, working ahead by a bounded number."""
+    """Yield name and prepared input (or ImageError) of every image, in order. A bounded number is prepared ahead."""
     places = _places(extractor)
     if num_workers == 0:
         for item, place in zip(source, places, strict=False):
@@ -292,10 +294,10 @@ def _prepared(
             except ImageError as error:
                 yield item.name, error
         return
-    # Enough that the next batch is ready when a run of the network ends.
+    # Enough images that the next batch is ready when a run of the network ends.
     ahead = extractor.batch_size * (extractor.concurrency + 1) + 2 * num_workers
     items = iter(source)
-    broken: Exception | None = None  # what ended the source early; what came before it goes first
+    broken: Exception | None = None  # the error of the source, raised after the images before it
     waiting: deque[tuple[str, Future[NDArray[Any]]]] = deque()
     workers: Workers[tuple[ImageItem, NDArray[Any] | None], NDArray[Any]] = Workers(
         "decode", num_workers, lambda task: _prepare(task[0], extractor, task[1], census)
@@ -320,7 +322,7 @@ def _prepared(
 
 
 class _Network:
-    """Runs an extractor's forward, one run or several at once; outputs come in the order that batches went in."""
+    """Calls an extractor's forward, one or several at a time. Outputs are returned in the order of the batches."""
 
     def __init__(self, extractor: FeatureExtractor):
         self._extractor = extractor
@@ -338,17 +340,17 @@ class _Network:
             self._workers.__exit__(*exc)
 
     def add(self, batch: list[NDArray[Any]]) -> Iterator[Outputs]:
-        """Take a batch; yield the outputs that are next in order, waiting where too many batches are under way."""
+        """Submit a batch. If too many batches are running or queued, wait for the oldest and yield its outputs."""
         if self._workers is None:
             yield self._forward(batch)
             return
         self._running.append(self._workers.submit(batch))
-        # As many wait as run, so that a run that ends before an older one finds work.
+        # As many batches are queued as run, so that a thread that finishes before an older run has work.
         while len(self._running) > 2 * self._extractor.concurrency:
             yield self._running.popleft().result()
 
     def rest(self) -> Iterator[Outputs]:
-        """Yield the outputs of all batches still under way."""
+        """Yield the outputs of all batches that are running or queued."""
         while self._running:
             yield self._running.popleft().result()
 
@@ -362,15 +364,15 @@ class _Network:
         for output, rows in outputs.items():
             if not isinstance(rows, np.ndarray):
                 raise TypeError(f"{name}.forward: expected {output} as a NumPy array, got {type(rows).__name__}")
-            if rows.ndim != 2 or len(rows) != len(batch):  # their width is checked by what consumes them
+            if rows.ndim != 2 or len(rows) != len(batch):  # the consumer checks the width
                 raise ValueError(f"{name}.forward: expected {output} of {len(batch)} images, got shape {rows.shape}")
         return outputs
 
 
 def _stacked(inputs: list[NDArray[Any]]) -> NDArray[Any]:
-    """Return the inputs as one array: without a copy where they lie behind each other in one, as `_places` puts them.
+    """Return the inputs as one array. Consecutive rows of one array, as `_places` yields them, are not copied.
 
-    After an image that was left out they do not, and are copied: half a percent of what the network takes for them.
+    After a skipped image, the rows are not consecutive and are copied, which takes 0.5 % of the network's time.
     """
     first, whole = inputs[0], inputs[0].base
     if len(inputs) == 1:

@@ -1,4 +1,4 @@
-"""Threads that apply a function to tasks, and that nothing waits for."""
+"""Threads that apply a function to tasks. The end of the process does not wait for these threads."""
 
 import queue
 import threading
@@ -12,15 +12,16 @@ __all__ = ["Workers"]
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-# Seconds that the threads get to finish the task they are at when the pipeline is left early.
+# Seconds that the threads have to finish their current task when the pipeline ends early.
 _GRACE_S = 5.0
 
 
 class Workers(Generic[Task, Result]):
     """Threads that apply a function to tasks.
 
-    Not concurrent.futures: its threads keep a process alive until they are done, so that a picture on a hanging network
-    drive would outlive Ctrl-C. These are daemons, and are given a moment to finish.
+    concurrent.futures is not used, because its threads keep the process alive until they finish: after Ctrl-C, reading
+    a picture on a hanging network drive would block the process. These threads are daemon threads, and the pipeline
+    waits only a few seconds for them.
     """
 
     def __init__(self, name: str, number: int, function: Callable[[Task], Result]):
@@ -45,7 +46,7 @@ class Workers(Generic[Task, Result]):
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def submit(self, task: Task) -> Future[Result]:
-        """Put a task at the end of the queue; the future has what the function returns or raises."""
+        """Append a task to the queue. The future holds the result or the exception of the function."""
         future: Future[Result] = Future()
         self._tasks.put((task, future))
         return future
@@ -57,4 +58,4 @@ class Workers(Generic[Task, Result]):
                 future.set_result(self._function(task))
             except BaseException as error:
                 future.set_exception(error)
-            del entry, task, future  # waiting for the next task, hold no image
+            del entry, task, future  # release the image while waiting for the next task

@@ -1,4 +1,4 @@
-"""What every source of images offers to the pipeline."""
+"""The interface of sources of images for the pipeline, and sources made of other sources."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ class ImageItem(ABC):
     Attributes
     ----------
     name : str
-        What an error message calls it: a path, or ``archive.zip/member.png``, or ``item 17``.
+        Name in error messages: a path, or ``archive.zip/member.png``, or ``item 17``.
     """
 
     __slots__ = ("name",)
@@ -25,17 +25,17 @@ class ImageItem(ABC):
 
     @abstractmethod
     def load(self) -> NDArray[np.uint8]:
-        """Decode to RGB, uint8 (h, w, 3). Called from worker threads, several at once.
+        """Decode to RGB, uint8 (h, w, 3). Several worker threads call this method at the same time.
 
         Raises
         ------
         fastfid.ImageError
-            The image cannot be read; the message begins with :attr:`name`.
+            The image cannot be read. The message begins with :attr:`name`.
         """
 
 
 class FailedItem(ImageItem):
-    """An image that could not be read when its turn came; its error waits until the image is asked for."""
+    """An image that the source could not read. :meth:`load` raises the error."""
 
     __slots__ = ("_error",)
 
@@ -54,9 +54,9 @@ class ImageSource(ABC):
     Attributes
     ----------
     name : str
-        What messages and the statistics file call it.
+        Name of the source in messages and in the statistics file.
     notes : list of FastfidWarning
-        What the user should know of it, e.g. how many files were passed over and why. Complete before iteration.
+        Remarks for the user, such as the number of ignored files and the reasons. Complete before iteration.
     """
 
     name: str
@@ -64,11 +64,11 @@ class ImageSource(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Return the number of images; TypeError where it is not known beforehand (an iterable)."""
+        """Return the number of images. Raises TypeError if it is not known before reading (an iterable)."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[ImageItem]:
-        """Yield the items in the source's stated order (sorted names for folders and archives)."""
+        """Yield the items in the documented order of the source (sorted names for folders and archives)."""
 
     def files(self) -> Iterator[str]:
         """Yield the paths of the files that the images come from, in a fixed order.
@@ -76,17 +76,17 @@ class ImageSource(ABC):
         Raises
         ------
         ValueError
-            They come from none: arrays and iterables.
+            The images do not come from files: arrays and iterables.
         """
         raise ValueError(f"{self.name}: is not made of files")
 
     def picture_names(self) -> Iterator[str]:
-        """Yield the names of the pictures below the folder or in the archive, in order; none where they have none."""
+        """Yield the names of the pictures in the folder or archive, in order. Pictures without names yield nothing."""
         return iter(())
 
 
 class FileSource(ImageSource):
-    """A source that is one file, whose path is its name."""
+    """A source that is one file. Its name is the path of the file."""
 
     def files(self) -> Iterator[str]:
         """Yield the file's path."""
@@ -94,7 +94,7 @@ class FileSource(ImageSource):
 
 
 class ConcatenatedSource(ImageSource):
-    """Several sources, one after the other, such as the shards of one set."""
+    """Several sources, one after another, such as the shards of one set."""
 
     def __init__(self, name: str, sources: Sequence[ImageSource]):
         self.name = name
@@ -120,16 +120,16 @@ class ConcatenatedSource(ImageSource):
 
 
 class SubsetSource(ImageSource):
-    """`num` images of another source, in that source's order.
+    """`num` images of another source, in the order of this source.
 
-    Of a source whose length is known: ``sort(RandomState(seed).permutation(len(source))[:num])``, the rule of edm, so
-    the same seed picks the same files there. NumPy guarantees that this stream never changes. Of a stream of unknown
-    length: its first `num` images, and a note says so.
+    If the length of the source is known, the images are ``sort(RandomState(seed).permutation(len(source))[:num])``.
+    This is the rule of edm, so a seed selects the same files in edm. NumPy guarantees that this random stream never
+    changes. If the length is not known, the images are the first `num` images, and a note says so.
 
     Raises
     ------
     ValueError
-        `num` is not positive, or the source has fewer images (a stream says so when it ends).
+        `num` is not positive, or the source has fewer images. For a stream, the error is raised at its end.
     """
 
     def __init__(self, source: ImageSource, num: int, seed: int):
@@ -159,7 +159,7 @@ class SubsetSource(ImageSource):
         return self._num
 
     def files(self) -> Iterator[str]:
-        """Yield the files of the whole source: which of them are chosen depends on all."""
+        """Yield the files of the whole source, because the choice of images depends on all of them."""
         return self._source.files()
 
     def __iter__(self) -> Iterator[ImageItem]:

@@ -1,4 +1,4 @@
-"""Which names of a folder or an archive are pictures, and the count of what is passed over."""
+"""Selection of the pictures of a folder or an archive by name, and counts of the ignored entries."""
 
 import fnmatch
 import re
@@ -18,7 +18,7 @@ FILE_SUFFIXES = {
 }
 ARCHIVE_SUFFIXES = tuple(suffix for suffixes in FILE_SUFFIXES.values() for suffix in suffixes)
 
-# A hostile archive may hold a million kinds or folders; a hundred are enough to name three.
+# Limit of stored names, because a hostile archive may have a million kinds of files or folders. Messages show three.
 _MOST_NAMES = 100
 
 
@@ -29,27 +29,27 @@ def kind_of_file(path: str) -> str | None:
 
 
 def is_called_picture(path: str) -> bool:
-    """Whether the path ends like a picture's, in upper or lower case."""
+    """Return whether the path has the extension of a picture, in upper or lower case."""
     return path.rpartition(".")[2].lower() in IMAGE_EXTENSIONS
 
 
 class PassedOver:
-    """Decides by its name what is a picture, and counts what is in a folder or an archive and is not read.
+    """Decides by name whether an entry is a picture, and counts the entries of a folder or archive that are not read.
 
     Parameters
     ----------
     any_case : bool
-        Whether ``A.PNG`` is a picture; pytorch-fid reads lower-case extensions only.
+        Whether ``A.PNG`` is a picture. pytorch-fid reads lower-case extensions only.
     is_deep : bool
         Whether sub-folders are entered.
     match : str, optional
-        Take only pictures that this pattern matches (``*.input.png``): their name, or, where it contains "/", their
-        path below the folder or in the archive.
+        Read only pictures that this pattern (``*.input.png``) matches. The pattern is compared with the name, or, if it
+        contains "/", with the path below the folder or in the archive.
 
     Attributes
     ----------
     folders, links_and_devices : int
-        Things that the caller, who lists the source, has counted here.
+        Counts that the code that lists the source increments.
     """
 
     def __init__(self, any_case: bool, match: str | None = None, *, is_deep: bool = True):
@@ -69,9 +69,9 @@ class PassedOver:
         self.links_and_devices = 0
 
     def is_picture(self, path: str) -> bool:
-        """Whether the file at `path` ("/" between its parts) is a picture that is read; counts it otherwise."""
+        """Return whether the file at `path` ("/" between its parts) is a picture to read. Other files are counted."""
         name = path.rpartition("/")[2]
-        if name.startswith("._"):  # what macOS puts beside each file on foreign disks
+        if name.startswith("._"):  # a metadata file that macOS writes on other file systems
             self._resource_forks += 1
             return False
         _, dot, extension = name.rpartition(".")
@@ -90,7 +90,7 @@ class PassedOver:
         return True
 
     def is_archived_picture(self, path: str) -> bool:
-        """Like :meth:`is_picture`, for members of archives, whose folders are not entered one by one."""
+        """Like :meth:`is_picture`, for a member of an archive. The folders in its path are checked too."""
         self._is_deep = True
         if path.startswith("__MACOSX/"):
             self._resource_forks += 1
@@ -100,7 +100,7 @@ class PassedOver:
         return self.is_picture(path)
 
     def is_hidden_folder(self, path: str) -> bool:
-        """Whether the folder at `path` is one that file browsers and notebooks keep their own things in; counts it."""
+        """Return whether the folder at `path` is a hidden folder, such as those of file browsers, and count it."""
         name = path.rpartition("/")[2]
         if (name.startswith(".") and name not in (".", "..")) or name == "@eaDir":
             if len(self._hidden) < _MOST_NAMES:
@@ -113,7 +113,7 @@ class PassedOver:
         return any(self.is_hidden_folder("/".join(parts[: i + 1])) for i in range(len(parts)))
 
     def notes(self, name: str) -> list[FastfidWarning]:
-        """Return a warning for each kind of thing passed over in the source called `name`."""
+        """Return a warning for each kind of ignored entry in the source called `name`."""
         kind = {True: SuspiciousInputWarning, False: FastfidWarning}
         return [kind[is_suspicious](f"{name}: {what}") for what, is_suspicious in self._said(name)]
 
@@ -123,12 +123,12 @@ class PassedOver:
         return ValueError(f"{name}: no images found (extensions {', '.join(sorted(IMAGE_EXTENSIONS))}); {there}")
 
     def _said(self, name: str) -> list[tuple[str, bool]]:
-        """Return what was passed over, and whether its pictures may have been meant to count."""
+        """Return a text for each kind of ignored entry, and whether its pictures may have been ignored by mistake."""
         said = []
         if self._hidden:
             more = "" if len(self._hidden) < _MOST_NAMES else " or more"
             hidden = f"{_count(len(self._hidden), 'hidden folder')}{more} not entered ({_three(sorted(self._hidden))})"
-            said.append((hidden, self._is_deep))  # else no folder is entered
+            said.append((hidden, self._is_deep))  # if not deep, no folder is entered
         if self._other_case:
             files = _count(self._other_case, "file")
             said.append((f"{files} with upper-case extensions not read (--any-case reads them)", False))
