@@ -43,7 +43,7 @@ def _open_descriptor(path: str | os.PathLike[str]) -> int:
     try:
         descriptor = os.open(path, flags | os.O_NONBLOCK)  # without O_NONBLOCK, a pipe without a writer blocks
     except BlockingIOError:
-        # A regular file with a lease of another process: wait for it. Pipes do not raise this error.
+        # A regular file that another machine has leased: wait for the lease. Pipes do not raise this error.
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise
         descriptor = os.open(path, flags)

@@ -49,23 +49,23 @@ environment: FASTFID_WEIGHTS (a weights file), FASTFID_CACHE (folder of the weig
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Leaves description and epilog as they are, and gives each option as few lines as fit."""
+    """Prints description and epilog unchanged, and each option in as few lines as possible."""
 
     def __init__(self, prog: str):
         super().__init__(prog, max_help_position=32)
 
 
 class Parser(argparse.ArgumentParser):
-    """Ends wrong usage with one line, a suggestion in it, and exit code 2."""
+    """A parser that reports wrong usage in one line with a suggestion, and exits with code 2."""
 
     def __init__(self, **options: Any):
         super().__init__(formatter_class=_Formatter, **options)
         self._words: Sequence[str] = ()
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, what may be meant, and where the rest is explained."""
+        """Print the error, a suggestion, and a reference to ``--help``."""
         start = "unrecognized arguments: "
-        if message.startswith(start) and len(message) > 200:  # a pattern that the shell has expanded
+        if message.startswith(start) and len(message) > 200:  # the shell has expanded a pattern
             words = message.removeprefix(start).split()
             message = f"{start}{' '.join(words[:3])} ... ({len(words)} words)"
         if message == "the following arguments are required: PATH":
@@ -97,7 +97,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def unknown_command(word: str) -> str | None:
-    """Return what is said of a word that is no path and reads like a command; else None."""
+    """Return a suggestion for a word that is not a path and is similar to a command; else None."""
     if not word or word.startswith("-") or os.path.exists(word) or os.sep in word:
         return None
     meant = _did_you_mean(word, COMMANDS)
@@ -105,14 +105,14 @@ def unknown_command(word: str) -> str | None:
 
 
 def _did_you_mean(word: str, known: Any) -> str:
-    import difflib  # takes as long to load as the rest of --help
+    import difflib  # imported here, because loading it takes as long as the rest of --help
 
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
     return f"; did you mean {close[0]}?" if close else ""
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
-    """Return what checks that an argument is one of `choices`, and suggests the one that is close."""
+    """Return a function that checks that an argument is one of `choices`. Its error suggests a similar choice."""
 
     def check(text: str) -> str:
         if text not in choices:
@@ -121,7 +121,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
             )
         return text
 
-    check.choices = choices  # type: ignore[attr-defined]  # for the completion
+    check.choices = choices  # type: ignore[attr-defined]  # for the completion script
     return check
 
 
@@ -353,7 +353,7 @@ def _completion_parser() -> Parser:
     return parser
 
 
-# The parser of each command; "" is the command without a name.
+# The parser of each command. "" is the command without a name.
 PARSERS: dict[str, Callable[[], Parser]] = {
     "": _fid_parser,
     "stats": _stats_parser,
@@ -383,7 +383,7 @@ _WITHOUT_EFFECT = ("device", "threads", "num_workers", "batch_size", "seed", "ma
 
 
 def progress_mode(args: argparse.Namespace) -> Any:
-    """Return `progress` as the library takes it."""
+    """Return the value of the library's keyword `progress`."""
     if args.quiet:
         return False
     return "lines" if args.progress else "auto"

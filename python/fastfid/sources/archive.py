@@ -1,4 +1,4 @@
-"""Pictures in zip and tar archives. Members are read where they are; nothing is ever extracted to a file."""
+"""Pictures in zip and tar archives. Members are read from the archive and never extracted to a file."""
 
 import bz2
 import contextlib
@@ -25,7 +25,7 @@ __all__ = ["BytesItem", "TarSource", "ZipItem", "ZipSource"]
 
 
 class ZipItem(ImageItem):
-    """A member of a zip archive; zipfile lets several threads read one archive."""
+    """A member of a zip archive. zipfile allows several threads to read one archive."""
 
     __slots__ = ("_archive", "_decoder", "_member")
 
@@ -43,11 +43,11 @@ class ZipItem(ImageItem):
         self._decoder.check_size(size, self.name)
         try:
             with self._archive.open(self._member) as stream:
-                # A length, because read() of the rest would inflate everything before it looks at the declared size.
+                # With a length, because read() without a length inflates everything before it checks the declared size.
                 data = stream.read(size + 1)
         except MemoryError:
             raise MemoryError(f"{self.name}: not enough memory to read it") from None
-        except Exception as error:  # of many classes: zipfile trusts the headers it reads
+        except Exception as error:  # many classes, because zipfile does not check the headers it reads
             raise ImageError(f"{self.name}: cannot be read from the archive ({reason(error)})") from error
         if len(data) != size:
             raise ImageError(f"{self.name}: has {len(data)} bytes, the archive declares {size}")
@@ -62,9 +62,9 @@ class ZipSource(FileSource):
     path : str
         The archive.
     decoder : Decoder
-        How a picture becomes RGB.
+        Converts pictures to RGB.
     passed_over : PassedOver
-        Decides what is a picture and counts the rest.
+        Selects pictures and counts other entries.
 
     Raises
     ------
@@ -86,7 +86,7 @@ class ZipSource(FileSource):
                 if not member.filename.endswith("/") and passed_over.is_archived_picture(member.filename)
             ]
         names.sort()
-        # Of members of one name zipfile gives the last.
+        # If several members have one name, zipfile reads the last.
         self._names = _last_of_each(names, names, self)
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ class ZipSource(FileSource):
         return iter(self._names)
 
     def __iter__(self) -> Iterator[ImageItem]:
-        # Opened again, and closed when the last item is gone.
+        # The file is opened again, and closed when the last item is gone.
         file = self._file.open_until_dropped()
         with _listing(self.name, "zip archive"):
             archive = zipfile.ZipFile(file)
@@ -109,9 +109,9 @@ _Member = TypeVar("_Member")
 
 
 def _last_of_each(members: list[_Member], names: list[str], source: FileSource) -> list[_Member]:
-    """Return the last member of each name, which is what unpacking leaves, and let the source say so if that drops any.
+    """Return the last member of each name, as unpacking does. If a member is dropped, add a note to the source.
 
-    `members` are sorted by name; those of one name are in the archive's order.
+    `members` are sorted by name. Members of one name are in the archive's order.
     """
     kept = [member for i, member in enumerate(members) if names[i] != (names[i + 1] if i + 1 < len(names) else None)]
     if len(kept) < len(members):
@@ -158,30 +158,31 @@ class _TarItem(ImageItem):
         return self._decoder.decode_bytes(data, self.name)
 
 
-# Of a long name or an extended header; the longest path that systems allow is 4 KiB.
+# Limit of a long name or an extended header. The longest path that systems allow is 4 KiB.
 _MAX_HEADER_BYTES = 2**20
 _CHUNK_BYTES = 2**20
 
 _Opener = Callable[[IO[bytes]], IO[bytes]]
-# Most bytes that a member may declare: what an int64 holds, with room for sums.
+# Limit of the size that a member may declare. It fits into an int64, with room for sums.
 _MAX_MEMBER_BYTES = 2**62
 _COMPRESSIONS: dict[bytes, _Opener] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # type: ignore[dict-item]
 
 
 class TarSource(FileSource):
-    """The pictures of a tar archive, at any depth; links, devices and pipes are counted and never followed.
+    """The pictures of a tar archive, at any depth. Links, devices and pipes are counted and never followed.
 
-    One pass over the headers finds the members. Of a plain archive they come sorted by name as strings; one compressed
-    with gzip, bzip2 or xz can only be read from front to back, so they come in the archive's order.
+    One pass over the headers finds the members. The pictures of an uncompressed archive are sorted by name as strings.
+    An archive compressed with gzip, bzip2 or xz can only be read from front to back, so its pictures are in the
+    archive's order.
 
     Parameters
     ----------
     path : str
         The archive.
     decoder : Decoder
-        How a picture becomes RGB.
+        Converts pictures to RGB.
     passed_over : PassedOver
-        Decides what is a picture and counts the rest.
+        Selects pictures and counts other entries.
 
     Raises
     ------
@@ -208,7 +209,7 @@ class TarSource(FileSource):
         members = _last_of_each(members, [name for name, _, _ in members], self)
         if self._opener is not None:
             members.sort(key=lambda member: member[1])
-        # Shards may hold millions of images: 16 bytes beside each name, not three objects.
+        # Shards may contain millions of images, so offset and size are stored in 16 bytes instead of Python objects.
         self._names = [name for name, _, _ in members]
         self._offsets = np.array([offset for _, offset, _ in members], np.int64)
         self._sizes = np.array([size for _, _, size in members], np.int64)
@@ -242,7 +243,7 @@ class TarSource(FileSource):
                 yield BytesItem(full_name, stream.read(int(size)), self._decoder)
 
     def _walk(self) -> Iterator[tarfile.TarInfo]:
-        """Yield the headers of all members; ValueError where the archive is damaged."""
+        """Yield the headers of all members. Raises ValueError if the archive is damaged."""
         with (
             self._file.open() as file,
             _listing(self.name, "tar archive"),
@@ -251,13 +252,13 @@ class TarSource(FileSource):
         ):
             before = 0
             while (member := archive.next()) is not None:
-                # Older Pythons follow a negative size backwards, for ever (CVE-2025-8194).
+                # Older Python versions loop for ever if a size is negative (CVE-2025-8194).
                 if not 0 <= member.size <= _MAX_MEMBER_BYTES or not before < archive.offset <= _MAX_MEMBER_BYTES:
                     raise tarfile.ReadError(f"impossible size {member.size} of {member.name!r}")
                 before = archive.offset
-                archive.members = []  # type: ignore[attr-defined]  # it would keep them all
+                archive.members = []  # type: ignore[attr-defined]  # the list would grow with every member
                 yield member
-            # tarfile takes a damaged header for the end of the archive, and the rest would be lost without a word.
+            # tarfile treats a damaged header as the end of the archive and would silently ignore the rest.
             stream.seek(archive.offset)
             end = stream.read(2 * tarfile.BLOCKSIZE)
             if any(end[: tarfile.BLOCKSIZE]):
@@ -279,7 +280,7 @@ class TarSource(FileSource):
 
 
 class _HeaderReader(io.RawIOBase):
-    """What tarfile reads headers from; no header is long, whatever it declares, so a bomb stays packed."""
+    """The stream from which tarfile reads headers. It refuses long headers, so a decompression bomb is not expanded."""
 
     def __init__(self, stream: IO[bytes]):
         self._stream = stream
@@ -299,7 +300,7 @@ class _HeaderReader(io.RawIOBase):
 def _is_picture(member: tarfile.TarInfo, passed_over: PassedOver) -> bool:
     if member.isdir():
         return False
-    # The holes of a sparse member are not in the archive as zeros; no tool stores pictures so.
+    # The holes of a sparse member are not stored as zeros. No tool stores pictures as sparse members.
     if not member.isfile() or member.issparse():
         passed_over.links_and_devices += 1
         return False
@@ -308,13 +309,13 @@ def _is_picture(member: tarfile.TarInfo, passed_over: PassedOver) -> bool:
 
 @contextlib.contextmanager
 def _listing(path: str, kind: str) -> Iterator[Any]:
-    """Turn what the standard library raises for a damaged archive into a ValueError that names it."""
+    """Convert the exceptions of the standard library for a damaged archive into a ValueError that names the archive."""
     try:
         yield
     except MemoryError:
         raise MemoryError(f"{path}: not enough memory to read it") from None
-    except Exception as error:  # of many classes: the parsers trust the headers they read
-        # A number other than EINVAL (a seek to an impossible place) is the system's own, such as "permission denied".
+    except Exception as error:  # many classes, because the parsers do not check the headers they read
+        # An error number other than EINVAL (an invalid seek) comes from the system, such as "permission denied".
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise ValueError(f"{path}: not a readable {kind} ({reason(error)})") from error

@@ -33,20 +33,20 @@ def roots(obj: Any) -> set[str]:
 
 
 def is_array(obj: Any) -> bool:
-    """Whether `obj` is a NumPy array, a tensor or anything that exports itself as one."""
+    """Return whether `obj` is a NumPy array, a tensor, or another object that exports an array."""
     return hasattr(obj, "shape") and hasattr(obj, "dtype") and (hasattr(obj, "__array__") or hasattr(obj, "__dlpack__"))
 
 
 def dtype_name(obj: Any) -> str:
-    """Return NumPy's name of the dtype of an array or tensor of any library."""
+    """Return NumPy's name for the dtype of an array or tensor of any library."""
     name = str(obj.dtype).removeprefix("torch.")
     if name.isidentifier() or not hasattr(obj, "__array__"):
         return name
-    return str(np.asarray(obj).dtype)  # libraries whose dtypes print otherwise: <dtype: 'uint8'>
+    return str(np.asarray(obj).dtype)  # for libraries with other dtype texts, such as <dtype: 'uint8'>
 
 
 def check_value_range(value_range: Any) -> tuple[float, float]:
-    """Return `value_range` as two floats; ValueError unless they are finite and the first is the smaller."""
+    """Return `value_range` as two floats. Raises ValueError unless they are finite and the first is the smaller."""
     try:
         if isinstance(value_range, str):
             raise TypeError
@@ -59,7 +59,10 @@ def check_value_range(value_range: Any) -> tuple[float, float]:
 
 
 def expect_grey_levels(obj: Any, name: str, value_range: tuple[float, float] | None = None) -> None:
-    """Raise TypeError unless an array or tensor is uint8, or float with a `value_range`; the message says the way."""
+    """Raise TypeError unless an array or tensor is uint8, or float with a `value_range`.
+
+    The message states how to convert the images.
+    """
     dtype = dtype_name(obj)
     if dtype == "uint8" or ("float" in dtype and value_range is not None):
         return
@@ -68,11 +71,11 @@ def expect_grey_levels(obj: Any, name: str, value_range: tuple[float, float] | N
 
 
 def _how_to_convert(obj: Any) -> str:
-    """Return how float images become uint8, by the values that they have."""
+    """Return a text on how to convert float images to uint8, depending on their values."""
     is_torch = "torch" in roots(obj)
     try:
         low, high = float(obj.min()), float(obj.max())
-    except Exception:  # the methods of other libraries, whatever they raise: no values to go by
+    except Exception:  # methods of other libraries may raise anything; the values are then unknown
         return f"{_conversion('x * 255', is_torch)} for values in 0..1, or value_range=(0, 1)"
     found = f"its values go from {low:.4g} to {high:.4g}"
     if low < 0:
@@ -90,12 +93,12 @@ def _conversion(scaled: str, is_torch: bool) -> str:
 
 
 def to_uint8(image: NDArray[Any], value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
-    """Scale a float image from `value_range` to 0..255 and round it; a uint8 image comes back as it is.
+    """Scale a float image from `value_range` to 0..255 and round it. A uint8 image is returned unchanged.
 
     Raises
     ------
     ValueError
-        A value is outside the range by more than rounding takes back, or NaN.
+        A rounded value is outside 0..255, or a value is NaN or infinite.
     """
     if image.dtype == np.uint8 or value_range is None:
         return image
@@ -112,14 +115,15 @@ def to_uint8(image: NDArray[Any], value_range: tuple[float, float] | None) -> ND
 
 
 def to_host(obj: Any, name: str, value_range: tuple[float, float] | None = None) -> NDArray[Any]:
-    """View an array or tensor of images as a NumPy array; one on a GPU is copied to the host.
+    """View an array or tensor of images as a NumPy array. A tensor on a GPU is copied to the host.
 
     Raises
     ------
     TypeError
-        It is neither uint8 nor, with a `value_range`, float, and the message says how to convert; or it has a mask.
+        The dtype is neither uint8 nor, with a `value_range`, float; the message states how to convert. Or the array has
+        a mask.
     ValueError
-        It has no values, or others than its shape says.
+        The tensor has no values, or its values have another shape than it declares.
     """
     expect_unmasked(obj, name)
     expect_grey_levels(obj, name, value_range)
@@ -142,12 +146,12 @@ def to_host(obj: Any, name: str, value_range: tuple[float, float] | None = None)
 
 
 def channels_last(shape: Sequence[int], layout: str | None, name: str) -> bool:
-    """Whether the last three axes are (height, width, 3) rather than (3, height, width).
+    """Return whether the last three axes are (height, width, 3) rather than (3, height, width).
 
     Raises
     ------
     ValueError
-        Neither is, or both are and no `layout` says which; an image has no pixels.
+        The shape fits neither order, or it fits both orders and `layout` is None, or an image has no pixels.
     """
     if len(shape) not in (3, 4):
         raise ValueError(f"{name}: expected shape (n, h, w, 3) or (n, 3, h, w); got {tuple(shape)}")
@@ -175,7 +179,7 @@ class _ViewItem(ImageItem):
         self._value_range = value_range
 
     def load(self) -> NDArray[np.uint8]:
-        """Return the image, a view of the caller's array where that is uint8."""
+        """Return the image. For uint8, it is a view of the array."""
         return to_uint8(self._image, self._value_range)
 
 
@@ -185,20 +189,20 @@ def view_items(
     name_of: Callable[[int], str],
     value_range: tuple[float, float] | None = None,
 ) -> Iterator[ImageItem]:
-    """Yield the images of a batch (n, ...) as views; `name_of` an index names each."""
+    """Yield the images of a batch (n, ...) as views. `name_of(index)` returns the name of an image."""
     for index, image in enumerate(array):
         yield _ViewItem(name_of(index), image if is_last else np.moveaxis(image, 0, -1), value_range)
 
 
 class ArraySource(ImageSource):
-    """An array or tensor (n, h, w, 3) or (n, 3, h, w), in its order. It is viewed, not copied.
+    """An array or tensor (n, h, w, 3) or (n, 3, h, w), in its order. The array is not copied.
 
     Raises
     ------
     TypeError
-        It is neither uint8 nor, with a `value_range`, float; or it has a mask.
+        The dtype is neither uint8 nor, with a `value_range`, float, or the array has a mask.
     ValueError
-        It has another shape, or no images; see :func:`channels_last`.
+        The array has another shape, or no images; see :func:`channels_last`.
     """
 
     def __init__(self, images: Any, layout: str | None, value_range: tuple[float, float] | None = None):
@@ -220,7 +224,7 @@ class ArraySource(ImageSource):
 
 
 class _Rows:
-    """What the header of an array file promises: `n` images of one shape, one after the other."""
+    """The layout of an array file according to its header: `n` images of one shape, one after another."""
 
     def __init__(
         self,
@@ -280,7 +284,7 @@ class _RowItem(ImageItem):
         return self._rows.image(self._file.read(self._offset, self._rows.nbytes), self._index)
 
 
-# A dict of mu and sigma, as some tools save it.
+# Appended to the error about Python objects. Some tools save a dict of mu and sigma as such an object.
 _OBJECTS = (
     "; in Python, where the file is trusted, convert it by"
     ' numpy.savez("statistics.npz", **numpy.load(FILE, allow_pickle=True).item())'
@@ -288,19 +292,19 @@ _OBJECTS = (
 
 
 class NpySource(FileSource):
-    """The images of a ``.npy`` file (n, h, w, 3) or (n, 3, h, w), in its order, each read when its turn comes.
+    """The images of a ``.npy`` file (n, h, w, 3) or (n, 3, h, w), in its order. Each image is read when it is loaded.
 
-    They are uint8, or float with a `value_range`.
+    The images are uint8, or float with a `value_range`.
 
-    Not ``np.memmap``: mapped pages count as the process's memory until the system takes them back, and a file that is
-    cut short meanwhile kills the process, where a read says so.
+    ``np.memmap`` is not used, because mapped pages count as the process's memory until the system reclaims them. Also,
+    if the file is truncated meanwhile, accessing a mapped page kills the process, while reading raises an error.
 
     Raises
     ------
     OSError
         The file cannot be opened.
     TypeError, ValueError
-        It is not such a file; its size is not what its header declares; an image exceeds `max_pixels`.
+        The file is not such a file, its size differs from the size in its header, or an image exceeds `max_pixels`.
     """
 
     def __init__(self, path: str, layout: str | None, value_range: tuple[float, float] | None, max_pixels: int):
@@ -327,20 +331,21 @@ class NpySource(FileSource):
 class NpzSource(FileSource):
     """The images in one array of an ``.npz``, (n, h, w, 3) or (n, 3, h, w), in their order.
 
-    They are uint8, or float with a `value_range`. They are read from front to back, a row at a time, compressed or not,
-    so that the archive's checksum is verified and no more than a few images are in memory.
+    The images are uint8, or float with a `value_range`. Compressed or not, the array is read from front to back, one
+    image at a time. In this way the archive's checksum is verified, and only a few images are in memory.
 
     Parameters
     ----------
     key : str, optional
-        Which array. Default: ``arr_0``, where ADM's samples are.
+        Name of the array. Default: ``arr_0``, which contains ADM's samples.
 
     Raises
     ------
     OSError
         The file cannot be opened.
     TypeError, ValueError
-        It is not such a file; the member's size is not what its header declares; an image exceeds `max_pixels`.
+        The file is not such a file, the size of the array differs from the size in its header, or an image exceeds
+        `max_pixels`.
     """
 
     def __init__(
@@ -383,7 +388,7 @@ class NpzSource(FileSource):
 
 
 def _missing_key(key: str, names: Sequence[str]) -> str:
-    """Return what is wrong with an ``.npz`` without the array `key`."""
+    """Return the error text for an ``.npz`` without the array `key`."""
     if {"mu", "sigma"} <= set(names):
         return "holds statistics (mu, sigma), which cannot be used as images here"
     there = ", ".join(names[:8]) or "no arrays"

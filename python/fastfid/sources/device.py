@@ -1,4 +1,4 @@
-"""uint8 images in a tensor on a CUDA device. Nothing is copied until images are asked for on the host."""
+"""uint8 images in a tensor on a CUDA device. Images are copied to the host only if they are read on the host."""
 
 import sys
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from fastfid.sources.base import ImageItem, ImageSource
 
 __all__ = ["DeviceImages", "callers_stream", "device_of"]
 
-# DLPack's names of kinds of device: CUDA, and CUDA's managed memory.
+# DLPack's device types for CUDA and for CUDA managed memory.
 _DLPACK_CUDA = (2, 13)
 
 
@@ -21,29 +21,29 @@ def device_of(images: Any) -> str | None:
         return None
     try:
         kind, index = images.__dlpack_device__()
-    except (ValueError, BufferError):  # on a device that DLPack has no number for: torch's meta
+    except (ValueError, BufferError):  # DLPack has no type for the device, such as torch's meta device
         return None
     return f"cuda:{int(index)}" if int(kind) in _DLPACK_CUDA else None
 
 
 def callers_stream(images: Any, stream: Any = None) -> int | None:
-    """Return the handle of the stream on which the caller works on `images`; None where it is not known.
+    """Return the handle of the stream on which the caller uses `images`, or None if it is unknown.
 
     Parameters
     ----------
     images : tensor
-        On a CUDA device.
+        A tensor on a CUDA device.
     stream : optional
-        A handle (int), or a stream object: one that speaks ``__cuda_stream__``, torch's or CuPy's. Default: the current
-        stream of torch or CuPy, if the tensor is theirs.
+        A handle (int) or a stream object of torch, of CuPy, or with ``__cuda_stream__``. Default: the current stream of
+        torch or CuPy, for a tensor of this library.
 
     Raises
     ------
     TypeError
-        `stream` is no stream.
+        `stream` is not a stream.
     """
     if stream is None:
-        packages = roots(images)  # of its base classes too: torchvision's images are torch's tensors
+        packages = roots(images)  # includes base classes: torchvision's images are torch tensors
         if "torch" in packages:
             stream = sys.modules["torch"].cuda.current_stream(images.device)
         elif "cupy" in packages:
@@ -61,29 +61,29 @@ def callers_stream(images: Any, stream: Any = None) -> int | None:
 
 
 class DeviceImages(ImageSource):
-    """A tensor (n, h, w, 3) or (n, 3, h, w) on a CUDA device, in its order; uint8, or torch's float with a range.
+    """A tensor (n, h, w, 3) or (n, 3, h, w) on a CUDA device: uint8, or a float tensor of torch with a `value_range`.
 
-    Iterating copies it to the host, as a whole; an extractor that takes it where it is
+    Iterating copies the whole tensor to the host. An extractor that takes images on the device
     (``FeatureExtractor.on_device``) uses the attributes instead.
 
     Attributes
     ----------
     tensor : object
-        As it came; a float one scaled to uint8 where it is.
+        The given tensor. A float tensor is scaled to uint8 on its device.
     device : str
         ``cuda:N``.
     channels_last : bool
-        (n, h, w, 3) rather than (n, 3, h, w)?
+        True for (n, h, w, 3), False for (n, 3, h, w).
     height, width : int
-        Pixels.
+        Size in pixels.
 
     Raises
     ------
     TypeError
-        It is neither uint8 nor, with a `value_range`, a float tensor of torch.
+        The tensor is neither uint8 nor, with a `value_range`, a float tensor of torch.
     ValueError
-        It has another shape, or no images (see :func:`fastfid.sources.arrays.channels_last`), or values outside the
-        range.
+        The tensor has another shape, or no images (see :func:`fastfid.sources.arrays.channels_last`), or values outside
+        the range.
     """
 
     def __init__(
@@ -118,11 +118,11 @@ class DeviceImages(ImageSource):
 
 
 def _scaled(tensor: Any, value_range: tuple[float, float]) -> Any:
-    """Scale a float tensor of torch from `value_range` to uint8 where it is; the host waits to see the range."""
+    """Scale a float tensor of torch from `value_range` to uint8 on its device. The host waits to check the range."""
     low, high = value_range
     scaled = ((tensor.double() - low) * (255 / (high - low))).round()
     least, most = scaled.min().item(), scaled.max().item()
-    if not (least >= 0 and most <= 255):  # NaN is outside too
+    if not (least >= 0 and most <= 255):  # NaN fails this check too
         raise ValueError(
             f"tensor: has values from {tensor.min().item():.6g} to {tensor.max().item():.6g}, outside of"
             f" value_range=({low:g}, {high:g}); cut them off first: x.clamp({low:g}, {high:g})"

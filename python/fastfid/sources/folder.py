@@ -31,18 +31,18 @@ class FileItem(ImageItem):
 class FolderSource(ImageSource):
     """The picture files of a folder, sorted by name as strings.
 
-    pytorch-fid's rules: sub-folders are not entered and only lower-case extensions count, so that the number is the
-    same; what is passed over is counted. With `recursive`, files are sorted by their path below the folder ("/" between
-    parts); links to folders are followed, each folder once.
+    The rules are pytorch-fid's, so that the FID is pytorch-fid's: sub-folders are not entered, and only lower-case
+    extensions are read. Ignored entries are counted. With `recursive`, files are sorted by their path below the folder
+    ("/" between parts). Links to folders are followed, and each folder is read once.
 
     Parameters
     ----------
     path : str
         The folder.
     decoder : Decoder
-        How a picture becomes RGB.
+        Converts pictures to RGB.
     passed_over : PassedOver
-        Decides what is a picture and counts the rest.
+        Selects pictures and counts other entries.
     recursive : bool
         Whether to enter sub-folders.
 
@@ -56,7 +56,8 @@ class FolderSource(ImageSource):
         self.name = path
         self.notes = []
         self._decoder = decoder
-        # A million names are kept as strings, not as Path objects, and joined to the folder only when they are read.
+        # Names are stored as strings and not as Path objects, and joined to the folder only when they are read, because
+        # there may be millions.
         self._names = _list_pictures(path, recursive, passed_over)
         self._names.sort()
 
@@ -78,7 +79,7 @@ class FolderSource(ImageSource):
 
 
 class FilesSource(ImageSource):
-    """Picture files that a glob has found, in the order given."""
+    """Picture files found by a glob, in the given order."""
 
     def __init__(self, name: str, paths: Sequence[str], decoder: Decoder):
         self.name = name
@@ -97,7 +98,7 @@ class FilesSource(ImageSource):
         return iter(self._paths)
 
     def picture_names(self) -> Iterator[str]:
-        """Yield the pictures' paths below the folder that the pattern names."""
+        """Yield the pictures' paths below the folder in which the pattern begins."""
         fixed = re.split(r"[*?\[{]", self.name)[0].rpartition("/")[0]
         shared = len(fixed) + 1 if fixed else 0
         return (path[shared:] for path in self._paths)
@@ -106,7 +107,7 @@ class FilesSource(ImageSource):
 def _list_pictures(root: str, recursive: bool, passed_over: PassedOver) -> list[str]:
     found: list[str] = []
     pending = [""]  # folders to list, as prefixes "a/b/"
-    seen = {_identity(root)}  # a link to a parent folder would go round for ever
+    seen = {_identity(root)}  # prevents an endless loop for a link to a parent folder
     while pending:
         prefix = pending.pop()
         with os.scandir(os.path.join(root, prefix)) as entries:
@@ -126,7 +127,7 @@ def _list_pictures(root: str, recursive: bool, passed_over: PassedOver) -> list[
                     if passed_over.is_picture(path):
                         found.append(path)
                 else:
-                    passed_over.links_and_devices += 1  # opening a pipe would wait for ever
+                    passed_over.links_and_devices += 1  # opening a pipe would block
     return found
 
 
@@ -138,10 +139,10 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _is_file(entry: "os.DirEntry[str]") -> bool:
-    """Whether the entry is a file, or a link whose end the reader looks at: if it is a picture, its error names it."""
+    """Return whether the entry is a file or a link. For a broken link, the reader raises an error that names it."""
     try:
         return entry.is_file() or entry.is_symlink()
-    except OSError:  # a link to itself: an error if it is called like a picture
+    except OSError:  # a link to itself: the reader raises an error if its name is that of a picture
         return is_called_picture(entry.name)
 
 

@@ -1,4 +1,4 @@
-"""Images that the caller's code produces: lists, Datasets, DataLoaders, generators, callables."""
+"""Images produced by the user's code: lists, Datasets, DataLoaders, generators, callables."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sized
@@ -23,7 +23,7 @@ _PAIRS = (
 
 
 def is_sequence(obj: Any) -> bool:
-    """Whether `obj` gives elements by index and knows how many, as torch's map-style Datasets do."""
+    """Return whether `obj` has a length and elements by index, as torch's map-style Datasets."""
     return (
         isinstance(obj, Sized)
         and hasattr(obj, "__getitem__")
@@ -32,31 +32,32 @@ def is_sequence(obj: Any) -> bool:
 
 
 class IterableSource(ImageSource):
-    """Images from an iterable, a sequence or a callable, in the order they come.
+    """Images from an iterable, a sequence or a callable, in the order in which they are produced.
 
     Each element is one image or a batch: an array or tensor (h, w, 3), (3, h, w), (n, h, w, 3) or (n, 3, h, w) of uint8
     (or float with a `value_range`); a Pillow image; the path of a picture; an encoded picture as bytes, as a file
     object or as a mapping ``{"bytes": ..., "path": ...}``; or a list or tuple of these. Arrays and Pillow images are
-    copied when they come, because producers use their buffers again.
+    copied immediately, because the producer may reuse their buffers.
 
     Parameters
     ----------
     images : iterable, sequence or callable
-        A callable is called without arguments: one that returns an iterator (a generator function) is iterated, any
-        other result is an image or a batch, and it is called again until `num` images are there.
+        A callable is called without arguments. If it returns an iterator, as a generator function does, the iterator is
+        read. Otherwise the result is an image or a batch, and the callable is called again until there are `num`
+        images.
     decoder : Decoder
-        How a picture becomes RGB.
+        Converts pictures to RGB.
     layout : str, optional
-        "nhwc" or "nchw", for arrays with two axes of 3.
+        "nhwc" or "nchw", for arrays with two axes of length 3.
     value_range : (float, float), optional
-        Black and white of float arrays.
+        Values of black and white in float arrays.
     num : int, optional
-        How many images the reader will take; without it a callable that does not return an iterator would never end.
+        Number of images that will be read. A callable that does not return an iterator needs `num` in order to end.
 
     Raises
     ------
     TypeError, ValueError
-        While iterating: an element is none of these; the message says which and what was expected.
+        While iterating: an element is invalid. The message names the element and the expected types.
     """
 
     def __init__(
@@ -111,13 +112,13 @@ class IterableSource(ImageSource):
             yield self._images()
 
     def _items(self, part: Any, first: int, position: int) -> Iterator[ImageItem]:
-        """Yield the images of one part of an element, which is at `position` in it."""
+        """Yield the images of one part of an element. `position` is the index of the part in the element."""
         name = f"{self.name}: image {first}"
         if isinstance(part, str | os.PathLike):
             yield FileItem(os.fspath(part), self._decoder)
         elif isinstance(part, Image.Image):
             try:
-                # Now, not in a worker: the producer may close or change it as soon as it is asked for the next one.
+                # Converted here and not in a worker, because the producer may close or change the image afterwards.
                 array = self._decoder.to_rgb(part, name)
             except ImageError as error:
                 yield FailedItem(name, error)
@@ -138,7 +139,7 @@ class IterableSource(ImageSource):
             yield self._encoded(part, name)
 
     def _encoded(self, part: Any, name: str) -> ImageItem:
-        """Return an encoded picture that is in memory, or in an open file."""
+        """Return the item of an encoded picture in memory or in an open file."""
         if isinstance(part, Mapping) and "bytes" in part:
             path = part.get("path")
             if part["bytes"] is None and isinstance(path, str):
@@ -163,7 +164,7 @@ class IterableSource(ImageSource):
 
 
 def _length(images: Any) -> int | None:
-    """Count the images of a list without converting any; None where that cannot be known."""
+    """Return the number of images of a list without converting any, or None if it is unknown."""
     if not isinstance(images, list | tuple):
         return None
     total = 0

@@ -1,4 +1,4 @@
-"""Chooses the source for what a user hands in."""
+"""Selection of the source class for an argument of the user."""
 
 import glob
 import os
@@ -23,21 +23,21 @@ from fastfid.sources.picture import DEFAULT_MAX_PIXELS, Decoder
 
 __all__ = ["is_statistics_file", "open_source"]
 
-# Files that a brace list may stand for.
+# Largest number of files in a brace list.
 _MOST_FILES = 1_000_000
 
 
 def is_statistics_file(path: Any, key: str | None = None) -> bool:
-    """Whether `path` is an ``.npz`` with statistics, complete or not; reads the archive's directory only.
+    """Return whether `path` is an ``.npz`` with statistics, complete or not. Reads only the archive's directory.
 
-    An array `key` in it, which the caller has asked for, makes it one of images.
+    If the file has an array named `key`, it is a file of images.
     """
     if not isinstance(path, str | os.PathLike) or not os.fsdecode(path).lower().endswith(".npz"):
         return False
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             names = set(archive.namelist())
-    except Exception:  # a damaged directory raises many classes; the reader says what is wrong with it
+    except Exception:  # a damaged directory raises many classes; the reader reports the error
         return False
     found = {"mu.npy", "sigma.npy", "arr_0.npy"} & names
     if key is not None and f"{key}.npy" in names:
@@ -74,41 +74,42 @@ def open_source(
         * a uint8 array or tensor of these shapes;
         * an iterable or a sequence of images or batches, or a callable that returns them: see
           :class:`fastfid.sources.iterable.IterableSource`.
-    recursive, any_case : bool
-        Folders: whether to enter sub-folders; folders and archives: whether ``A.PNG`` counts as a picture. Hidden
-        folders (``.name``, ``@eaDir``) are never entered.
+    recursive : bool
+        Folders: whether to enter sub-folders. Hidden folders (``.name``, ``@eaDir``) are never entered.
+    any_case : bool
+        Folders and archives: whether ``A.PNG`` is a picture.
     match : str, optional
-        Folders and archives: take only pictures whose name this pattern matches, such as ``*.input.png``; their path
-        below the folder, where the pattern contains "/".
+        Folders and archives: read only pictures whose name matches this pattern, such as ``*.input.png``. A pattern
+        with "/" is compared with the path below the folder.
     key : str, optional
-        The array of images in an ``.npz``. Default: ``arr_0``.
+        Name of the array of images in an ``.npz``. Default: ``arr_0``.
     layout : {"nhwc", "nchw"}, optional
-        For arrays with two axes of length 3, where the channels cannot be told.
+        Axis order of arrays with two axes of length 3, whose channels are ambiguous.
     value_range : (float, float), optional
-        Which values of float arrays are black and white, such as (0, 1) or (-1, 1): they are scaled to 0..255 and
-        rounded. Without it float images are refused.
+        Values of black and white in float arrays, such as (0, 1) or (-1, 1). The arrays are scaled to 0..255 and
+        rounded. Without it, float images are refused.
     num, seed : int
-        Take `num` images, chosen reproducibly: see :class:`fastfid.sources.base.SubsetSource`.
+        Read `num` images, chosen reproducibly: see :class:`fastfid.sources.base.SubsetSource`.
     alpha : bool
-        Composite transparent pictures on white; otherwise their alpha channel is dropped, as every peer does.
+        Composite transparent pictures on white. Default: drop the alpha channel, as the other FID packages do.
     exif : bool
-        Turn pictures as their EXIF orientation says; every peer ignores it.
+        Apply the EXIF orientation. Default: ignore it, as the other FID packages do.
     max_pixels : int
-        Pictures that declare more are errors, before they are decoded.
+        Pictures that declare more pixels raise an error before they are decoded.
 
     Returns
     -------
     ImageSource
-        Its ``notes`` say what was passed over, and what looks like a mistake.
+        Its ``notes`` report ignored entries and likely mistakes.
 
     Raises
     ------
     FileNotFoundError, OSError
-        There is no such file or folder, or it cannot be opened.
+        A file or folder does not exist or cannot be opened.
     TypeError
-        `obj` is none of these, or its images are not uint8.
+        `obj` has another type, or its images are not uint8.
     ValueError
-        There is no image in it, a file is damaged, or an argument has an impossible value.
+        `obj` has no image, a file is damaged, or an argument has an invalid value.
     """
     if layout not in (None, "nhwc", "nchw"):
         raise ValueError(f"layout: expected 'nhwc' or 'nchw'; got {layout!r}")
@@ -139,7 +140,7 @@ def open_source(
 
 
 def _is_list_of_containers(obj: Any) -> bool:
-    """Whether `obj` is a list of paths, and not of picture files only; no file is looked at."""
+    """Return whether `obj` is a list of paths that are not all names of pictures. No file is accessed."""
     return (
         isinstance(obj, list | tuple)
         and all(isinstance(path, str | os.PathLike) for path in obj)
@@ -153,7 +154,7 @@ def _is_container(path: str) -> bool:
 
 
 class _PathOpener:
-    """Opens folders, archives and globs, all with the same options."""
+    """Opens folders, archives and globs with one set of options."""
 
     def __init__(
         self,
@@ -176,7 +177,7 @@ class _PathOpener:
         }
 
     def open(self, paths: Sequence[str], name: str) -> ImageSource:
-        """Return one source, called `name`, of all that the paths stand for."""
+        """Return one source, called `name`, of the images of all paths."""
         sources: list[ImageSource] = []
         for path in paths:
             if "\0" in path:
@@ -190,13 +191,13 @@ class _PathOpener:
         if len(source) == 0:
             raise self._passed_over.nothing_found(name)
         source.notes += self._passed_over.notes(name)
-        is_chosen = len(paths) > 1 or "{" in name  # written out, kind by kind
+        is_chosen = len(paths) > 1 or "{" in name  # the user has listed the kinds explicitly
         if not is_chosen and (mixed := mixed_kinds(name, source.picture_names(), len(source))):
             source.notes.append(SuspiciousInputWarning(mixed))
         return source
 
     def _open_found(self, found: Sequence[str], pattern: str) -> list[ImageSource]:
-        """Return the sources of what a pattern has found: pictures together, each folder and archive apart."""
+        """Return the sources of the matches of a pattern: one for pictures, and one for each folder and archive."""
         sources: list[ImageSource] = []
         containers = 0
         for is_container, group in groupby(found, _is_container):
@@ -226,7 +227,7 @@ class _PathOpener:
 
 
 def _not_a_source(lower: str) -> str:
-    """Return what to do with a file that is no source."""
+    """Return the error text for a file that is not a source."""
     if lower.endswith((".pkl", ".pickle", ".pt", ".pth")):
         return (
             "is a pickle, which is not read because it can run code; in Python, where it is trusted, save its mean and"
@@ -245,7 +246,7 @@ def _suffixes(most: int) -> str:
 
 
 def _expand(path: str) -> list[str]:
-    """Return the files that a glob or a brace list stands for; FileNotFoundError where one is missing."""
+    """Return the files of a glob or a brace list. Raises FileNotFoundError if a pattern matches no file."""
     found = []
     for pattern in _expand_braces(path):
         matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern] * os.path.exists(pattern)
@@ -256,12 +257,12 @@ def _expand(path: str) -> list[str]:
 
 
 def _expand_braces(pattern: str) -> list[str]:
-    """Expand ``{a,b}`` and ``{000..146}`` as the shell does; widths of numbers are kept.
+    """Expand ``{a,b}`` and ``{000..146}`` as the shell does. Numbers keep their width.
 
     Raises
     ------
     ValueError
-        They stand for more than a million files.
+        The pattern expands to more than a million files.
     """
     parts: list[Sequence[str]] = []
     end = 0
@@ -276,7 +277,7 @@ def _expand_braces(pattern: str) -> list[str]:
 
 
 def _choices(inside: str, pattern: str) -> Sequence[str] | None:
-    """Return what the inside of a pair of braces stands for; None: itself, with the braces."""
+    """Return the choices inside a pair of braces; None if the braces are literal text."""
     if "," in inside:
         return inside.split(",")
     limits = re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", inside)

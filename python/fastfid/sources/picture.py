@@ -1,4 +1,4 @@
-"""Decoding of pictures with Pillow, as pytorch-fid does it: ``Image.open(...).convert("RGB")``."""
+"""Decoding of pictures with Pillow, as in pytorch-fid: ``Image.open(...).convert("RGB")``."""
 
 import io
 import math
@@ -19,52 +19,54 @@ __all__ = ["DEFAULT_MAX_PIXELS", "FORMATS", "IMAGE_EXTENSIONS", "MAX_MAX_PIXELS"
 # pytorch-fid's list.
 IMAGE_EXTENSIONS = frozenset(("bmp", "jpg", "jpeg", "pgm", "png", "ppm", "tif", "tiff", "webp"))
 
-# What a picture may be, whatever its extension says, in the order in which it is tried. Each of these is decoded by
-# Pillow's own code and declares its size before that. Not here: what starts a program (EPS), what Pillow only
-# recognises (BUFR, GRIB, HDF5, MPEG, WMF), and containers that open another picture inside (IPTC, ICO, CUR, ICNS, BLP).
+# Formats that are read, whatever the extension, in the order in which they are tried. Pillow's own code decodes each
+# of them, and each declares its size before it is decoded. Excluded are formats that start a program (EPS), formats
+# that Pillow only recognises (BUFR, GRIB, HDF5, MPEG, WMF), and containers of other pictures (IPTC, ICO, CUR, ICNS,
+# BLP).
 FORMATS = (
     *("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF", "GIF", "AVIF", "JPEG2000"),
     *("QOI", "DIB", "PCX", "SGI", "SUN", "TGA"),
 )
 
-# What a caller's own Pillow image must not be, since load() would start a program or open any other format.
+# Formats that are refused for Pillow images of the user: load() would start a program or open any other format.
 _OPENS_MORE = frozenset(("EPS", "WMF", "IPTC"))
 
-# Pillow's own default, above which it warns: a quarter of a gibibyte of RGB. At it, one decoded picture takes 0.6 GB,
-# beside its file in memory.
+# Pillow's default limit, above which Pillow warns: 0.25 GiB of RGB. At this limit, decoding a picture takes 0.6 GB, in
+# addition to its file in memory.
 DEFAULT_MAX_PIXELS = 1024**3 // 4 // 3
-# Most that can be asked for: Pillow's sizes are C integers, and RGB takes 3 bytes a pixel.
+# Largest accepted limit: Pillow's sizes are C integers, and RGB takes 3 bytes per pixel.
 MAX_MAX_PIXELS = 2**40
 
-# Of one channel with integers of 16 or 32 bits.
+# Pillow's modes with one channel of 16-bit or 32-bit integers.
 _WIDE_MODES = frozenset(("I", "I;16", "I;16L", "I;16B", "I;16N"))
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Chunks of text and the colour profile: no pixel depends on them, and Pillow refuses a picture for a long one.
+# Chunks of text and the colour profile. No pixel depends on them, and Pillow refuses a picture with a long chunk.
 _PNG_TEXT = frozenset((b"tEXt", b"zTXt", b"iTXt", b"iCCP"))
-# Texts from which Pillow reads the EXIF orientation.
+# Beginnings of the texts from which Pillow reads the EXIF orientation.
 _PNG_ORIENTATION = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
 
 _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 322, 323
 
 
 class Decoder:
-    """How a picture becomes RGB.
+    """Converts pictures to RGB.
 
-    What Pillow's ``convert("RGB")`` does stands: grey is repeated, palettes are looked up, CMYK is converted without a
-    profile, grey of 16 bits is cut off at 255, of an animation the first frame is taken, colour profiles are ignored.
-    Where that destroys the picture, or drops part of it, a SuspiciousInputWarning names the first picture.
+    The conversion is Pillow's ``convert("RGB")``: grey is repeated, palettes are looked up, CMYK is converted without a
+    profile, 16-bit grey is clipped at 255, the first frame of an animation is read, and colour profiles are ignored. If
+    this destroys a picture or drops a part of it, a SuspiciousInputWarning names the first such picture.
 
     Parameters
     ----------
     alpha : bool
-        False: the alpha channel is dropped, as every peer does, so hidden colours show. True: the picture is composited
-        on white.
+        False: drop the alpha channel, as the other FID packages do, so that hidden colours become visible. True:
+        composite the picture on white.
     exif : bool
-        False: the EXIF orientation is ignored, as every peer does. True: the picture is turned upright.
+        False: ignore the EXIF orientation, as the other FID packages do. True: apply the EXIF orientation.
     max_pixels : int
-        Most pixels (width times height) that a picture, or a tile of one, may declare; it is refused from its header,
-        before it is decoded. Its encoded form may have at most 8 bytes for each of these pixels, plus 1 MiB.
+        Largest number of pixels (width times height) that a picture, or a tile of a picture, may declare. Larger
+        pictures are refused after reading the header, before decoding. The encoded picture may have at most 8 bytes per
+        pixel of this limit, plus 1 MiB.
     """
 
     def __init__(self, *, alpha: bool = False, exif: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS):
@@ -73,22 +75,22 @@ class Decoder:
         self.alpha = alpha
         self.exif = exif
         self.max_pixels = max_pixels
-        self._said: dict[str, str] = {}  # kind of warning: the picture that it was said of
+        self._said: dict[str, str] = {}  # text of the first warning of each kind
 
     @property
     def max_bytes(self) -> int:
-        """Most bytes of an encoded picture."""
+        """Largest size of an encoded picture in bytes."""
         return 8 * self.max_pixels + 2**20
 
     def check_size(self, nbytes: int, name: str) -> None:
-        """Refuse an encoded picture that is too long; some of Pillow's readers take all of it into memory first."""
+        """Raise ImageError if an encoded picture is too large. Some of Pillow's readers load all of it into memory."""
         if nbytes > self.max_bytes:
             raise ImageError(
                 f"{name}: has {nbytes} bytes; at most {self.max_bytes} are read (max_pixels={self.max_pixels})"
             )
 
     def decode_file(self, path: str) -> NDArray[np.uint8]:
-        """Decode the picture in the file `path`; ImageError and MemoryError begin with the path."""
+        """Decode the picture in the file `path`. The messages of ImageError and MemoryError begin with the path."""
         try:
             with open_regular(path) as file:
                 size = os.fstat(file.fileno()).st_size
@@ -103,14 +105,15 @@ class Decoder:
         return self.decode_bytes(data, path)
 
     def read(self, file: IO[bytes], name: str, expected: int) -> bytes:
-        """Read a picture whole; `expected` is its probable length, so that no more memory is taken than it needs.
+        """Read a whole encoded picture. `expected` is its probable length, which limits the allocated memory.
 
-        Whole, not in the pieces that Pillow asks for: its JPEG takes 0.96 ms instead of 1.33 (500 x 375).
+        The picture is read at once and not in the pieces that Pillow requests: a JPEG of 500 x 375 takes 0.96 ms
+        instead of 1.33 ms.
         """
         try:
             parts = [file.read(expected + 1)]
             total = len(parts[0])
-            if total > expected:  # it has grown, or never told its length, as files of /proc do not
+            if total > expected:  # the file has grown, or has no known length, as files of /proc
                 while part := file.read(max(total, 2**16)):
                     parts.append(part)
                     total += len(part)
@@ -120,7 +123,7 @@ class Decoder:
             raise MemoryError(f"{name}: not enough memory to read it") from None
 
     def decode_bytes(self, data: bytes, name: str) -> NDArray[np.uint8]:
-        """Decode the picture in `data`; ImageError and MemoryError begin with `name`."""
+        """Decode the picture in `data`. The messages of ImageError and MemoryError begin with `name`."""
         if not data:
             raise ImageError(f"{name}: cannot be read as a picture (it is empty)")
         try:
@@ -137,23 +140,23 @@ class Decoder:
             return self.to_rgb(image, name)
 
     def to_rgb(self, image: Image.Image, name: str) -> NDArray[np.uint8]:
-        """Convert an opened picture; uint8 (h, w, 3).
+        """Convert an opened picture to RGB, uint8 (h, w, 3).
 
         Raises
         ------
         fastfid.ImageError
-            It is too large, damaged, or of floats that would become black. Pillow's exceptions for damaged files are of
-            any class, so all are caught.
+            The picture is too large, damaged, of a refused format, or has float values that would become black. Pillow
+            raises exceptions of any class for damaged files, so all exceptions are caught.
         MemoryError
-            There is not enough memory for it.
+            There is not enough memory for the picture.
         """
         try:
-            if image.format in _OPENS_MORE:  # a picture that the caller has opened
+            if image.format in _OPENS_MORE:  # only for pictures opened by the user
                 raise ImageError(f"{name}: is {image.format}, which starts a program or opens another picture")
             self._check_pixels(image, name)
             image.load()
             return self._converted(image, name)
-        except (ImageError, FastfidWarning):  # a warning that the caller has made an error
+        except (ImageError, FastfidWarning):  # a warning that a warnings filter turns into an error
             raise
         except MemoryError:
             raise MemoryError(f"{name}: not enough memory to decode it") from None
@@ -166,13 +169,13 @@ class Decoder:
         if self.exif:
             image = ImageOps.exif_transpose(image)
         image = self._without_alpha(image, name)
-        if image.mode != "RGB":  # convert() would copy once more
+        if image.mode != "RGB":  # for RGB, convert() would only copy
             self._check_range(image, name)
             image = image.convert("RGB")
         return np.asarray(image)
 
     def _without_alpha(self, image: Image.Image, name: str) -> Image.Image:
-        """Composite the picture on white, if that is asked for; say so if it is wholly transparent."""
+        """Composite the picture on white if `alpha` is set. Warn if the picture is transparent everywhere."""
         if not image.has_transparency_data:
             return image
         if image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema() == (0, 0):
@@ -184,7 +187,7 @@ class Decoder:
         return image
 
     def _check_range(self, image: Image.Image, name: str) -> None:
-        """Refuse a float picture in 0..1, which would become black; say where grey levels are cut off."""
+        """Raise ImageError for a float picture in 0..1, which would become black. Warn if grey levels are clipped."""
         if image.mode == "F":
             values = np.asarray(image)
             if not np.isfinite(values).all():
@@ -225,15 +228,15 @@ class Decoder:
 
 
 def _open(data: bytes) -> Image.Image | None:
-    """Open a picture of one of `FORMATS`; None if it is none of them.
+    """Open a picture of one of `FORMATS`. Return None if it has another format.
 
-    What ``Image.open(..., formats=...)`` does, but for its limit of 179 million pixels, which belongs to the process
-    and not to us: ours follows.
+    This function does the same as ``Image.open(..., formats=...)``, except for the check of Pillow's limit of 179
+    million pixels. That limit is a setting of the process. The decoder checks its own limit afterwards.
     """
     Image.preinit()
     for name in FORMATS:
         if name not in Image.OPEN:
-            Image.init()  # loads the rarer formats
+            Image.init()  # loads the less common formats
         if name not in Image.OPEN:
             continue  # this Pillow was built without it
         factory, accept = Image.OPEN[name]
@@ -242,13 +245,13 @@ def _open(data: bytes) -> Image.Image | None:
             continue
         try:
             return factory(io.BytesIO(data), "")
-        except (SyntaxError, IndexError, TypeError, struct.error):  # how a format says "not mine"
+        except (SyntaxError, IndexError, TypeError, struct.error):  # the data has another format
             continue
     return None
 
 
 def _without_text(data: bytes, *, keeps_orientation: bool) -> bytes:
-    """Return a PNG without its texts and colour profile; what is not well-formed is left to Pillow."""
+    """Return a PNG without its texts and colour profile. Malformed data is left unchanged for Pillow."""
     kept = []
     begin = position = len(_PNG_SIGNATURE)
     while position + 12 <= len(data):
@@ -270,15 +273,15 @@ def _without_text(data: bytes, *, keeps_orientation: bool) -> bytes:
 
 
 def _has_frames(image: Image.Image) -> bool:
-    """Whether the picture is one of several frames; a JPEG with a preview beside it (MPO) is not."""
+    """Return whether the picture has several frames. A JPEG with a preview (MPO) does not count."""
     try:
         return image.format != "MPO" and bool(getattr(image, "is_animated", False))
-    except Exception:  # Pillow reads the whole file for this, and later frames may be damaged
+    except Exception:  # Pillow reads the whole file here, and later frames may be damaged
         return False
 
 
 def _tag(image: Image.Image, tag: int) -> int:
-    """Return a TIFF's tag as an integer; 0 where it has none. Whatever else stands there fails when it is decoded."""
+    """Return a TIFF tag as an integer, 0 if it is missing. Invalid values cause an error later, in the decoding."""
     value: Any = image.tag_v2.get(tag, 0)  # type: ignore[attr-defined]
     if isinstance(value, tuple):
         value = max(value, default=0)
@@ -286,7 +289,7 @@ def _tag(image: Image.Image, tag: int) -> int:
 
 
 def reason(error: BaseException) -> str:
-    """Return the first line of what an exception says, or its class."""
-    if isinstance(error, Image.DecompressionBombError):  # of formats that look at Pillow's limit themselves
+    """Return the first line of an exception's message, or its class name."""
+    if isinstance(error, Image.DecompressionBombError):  # raised by formats that check Pillow's limit themselves
         return f"{error} This limit is Pillow's own: PIL.Image.MAX_IMAGE_PIXELS = None lifts it"
     return (str(error) or type(error).__name__).splitlines()[0]
