@@ -1,1 +1,1 @@
-"""Measures fastfid beside the tools it replaces; README.md says how to run it and how to write a stage."""
+"""Benchmarks of fastfid against other FID tools. README.md describes how to run them and how to write a stage."""

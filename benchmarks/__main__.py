@@ -21,13 +21,13 @@ FOLDER = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Stage:
-    """What is read from a stage's file without importing it: its docstring and its upper-case constants."""
+    """The docstring and the upper-case constants of a stage's file, which are read without importing the file."""
 
     name: str
     summary: str
     threads: tuple[int, ...]  # THREADS = (1, 2): run once with each (--quick: the largest); empty: once with --threads
     on_request: bool  # ON_REQUEST = True: only with --stage
-    resumes: bool  # RESUMES = True: cases of a run that was cut off are kept, and the next run does the others
+    resumes: bool  # RESUMES = True: the next run keeps the cases of an interrupted run and does the others
 
 
 def stages() -> dict[str, Stage]:
@@ -52,7 +52,7 @@ def stages() -> dict[str, Stage]:
 
 
 def kept_results(stage: Stage, before: dict[str, Any] | None, mode: str) -> list[dict[str, Any]]:
-    """Return the results of the stage's record `before` that this run goes on from."""
+    """Return the results of the stage's record `before` that this run keeps."""
     if before is None or not stage.resumes or not before["error"] or before["mode"] != mode:
         return []
     kept: list[dict[str, Any]] = before["results"]
@@ -60,7 +60,7 @@ def kept_results(stage: Stage, before: dict[str, Any] | None, mode: str) -> list
 
 
 def run_stage(stage: Stage, options: argparse.Namespace, before: dict[str, Any] | None) -> dict[str, Any]:
-    """Run one stage (once for each of its thread counts) and return its record; `before` is the last one."""
+    """Run one stage, once for each of its thread counts, and return its record. `before` is the previous record."""
     cores = machine.available_cores()
     began = time.monotonic()
     mode = "full" if options.full else "quick"
@@ -100,7 +100,7 @@ def run_stage(stage: Stage, options: argparse.Namespace, before: dict[str, Any] 
 
 
 def main() -> int:
-    """Return 0 where every stage ran to its end and every answer agreed; 1 otherwise. A missed target is no failure."""
+    """Return 0 if every stage finished and every answer agreed, else 1. A missed target is not a failure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--quick", action="store_true", help="about 5 minutes in all (default)")
@@ -136,7 +136,7 @@ def main() -> int:
         python = environment.make_interpreter(options.cache / "environment")
         return subprocess.run([python, "-m", "benchmarks", *sys.argv[1:], "--here"], check=False).returncode
 
-    from benchmarks import plots  # matplotlib, which the interpreter that was called at first may not have
+    from benchmarks import plots  # needs matplotlib, which the first interpreter may not have
 
     chosen = [known[n] for n in options.stage] if options.stage else [s for s in known.values() if not s.on_request]
     path = options.output / f"{machine.slug()}.json"

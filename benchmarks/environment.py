@@ -1,4 +1,4 @@
-"""Where a stage runs: the benchmark's own interpreter, the peers' set-up, the command lines."""
+"""The environment of a stage: the benchmark's own interpreter, the setup of the peers, the command lines."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import peers
 
-if TYPE_CHECKING:  # make_interpreter runs where nothing is installed yet
+if TYPE_CHECKING:  # make_interpreter runs before any package is installed
     from benchmarks.harness import Config
 
 __all__ = ["fid_from_stdout", "make_interpreter", "pins", "use_peers"]
@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def pins() -> list[str]:
-    """Return what the benchmark's environment holds beside fastfid, with the versions of pyproject.toml."""
+    """Return the requirements of the benchmark's environment except fastfid, with the versions of pyproject.toml."""
     with (REPOSITORY / "pyproject.toml").open("rb") as file:
         extras = tomllib.load(file)["project"]["optional-dependencies"]
     wanted = [*extras["torch"], *extras["peers"], *extras["demo"]]
@@ -31,9 +31,10 @@ def _run(*argv: str | Path) -> None:
 
 
 def make_interpreter(folder: Path) -> Path:
-    """Return the Python of the benchmark's own environment; make it, install the pinned peers and this checkout.
+    """Create the benchmark's own environment, install the pinned peers and this checkout, and return its Python.
 
-    The peers are installed once; fastfid anew at every call, so that what is measured is what is checked out.
+    The peers are installed once. fastfid is installed again at every call, so that the benchmark measures the current
+    checkout.
     """
     python = folder / "bin" / "python"
     marker = folder / "peers.txt"
@@ -56,7 +57,7 @@ def use_peers(config: "Config", *, weights: bool) -> dict[str, str]:
     config : Config
         The run's configuration.
     weights : bool
-        Whether a network will run. The weights are fastfid's own, written once into the cache.
+        Whether a network will run. The weights are those of fastfid, written once into the cache.
     """
     folder = config.cache / "peers"
     checkpoints = folder / "hub" / "checkpoints"
@@ -65,7 +66,7 @@ def use_peers(config: "Config", *, weights: bool) -> dict[str, str]:
 
 
 def fid_from_stdout(process: subprocess.CompletedProcess[str]) -> float:
-    """Return the number of the line ``FID:  <number>``, which pytorch-fid and fastfid print alike."""
+    """Return the number of the line ``FID:  <number>``, which both pytorch-fid and fastfid print."""
     for line in process.stdout.splitlines():
         if line.startswith("FID:"):
             return float(line.partition(":")[2])

@@ -5,10 +5,10 @@ Every figure in a Markdown file of this repository stands between two comments a
     <!-- figures: NAME MACHINE -->
     <!-- /figures -->
 
-where MACHINE is a file of ``results/`` without its suffix (it may be left out while there is one), and NAME is
-``summary`` (README's: the table `SUMMARY` below), ``plots`` (the pictures) or the name of a stage (its whole table).
-``--check`` writes nothing and fails if a file differs from the results; CI calls it. Without it the plots are drawn as
-well.
+where MACHINE is a file of ``results/`` without its suffix (it may be left out if there is only one file), and NAME is
+``summary`` (README's table, `SUMMARY` below), ``plots`` (the pictures) or the name of a stage (its whole table).
+``--check`` writes nothing and fails if a file differs from the results. CI runs it. Without ``--check``, the plots are
+drawn too.
 """
 
 import argparse
@@ -26,14 +26,14 @@ MARKER = re.compile(r"(<!-- figures: (?P<name>\S+)(?: (?P<machine>[^\s-]\S*))? -
 
 @dataclass(frozen=True)
 class Line:
-    """One line of README's table: which case of which stage, and what to call it."""
+    """One line of README's table: a case of a stage, and its description."""
 
     what: str
     stage: str
     case: str  # the case's text begins with this
     ours: str = "fastfid"
-    peer: str | None = None  # None: the one that the case is measured against
-    threads: int | None = None  # None: the most threads there are results for
+    peer: str | None = None  # None: the peer that the case is compared with
+    threads: int | None = None  # None: the largest number of threads with results
     quantity: str = "median"  # or "peak_mib"
 
 
@@ -65,14 +65,14 @@ PLOTS = (
 
 
 def _find(results: dict[str, Any], line: Line) -> dict[str, Any] | None:
-    """Return the result that a line shows; None where it was not measured."""
+    """Return the result that a line shows; None if it was not measured."""
     stage = results["stages"].get(line.stage, {"results": []})
     fitting = [r for r in stage["results"] if r["case"] == line.case] or [
         r for r in stage["results"] if r["case"].startswith(line.case)
     ]
     if line.threads is not None:
         fitting = [r for r in fitting if r["threads"] == line.threads]
-    # Of several that fit equally, the last: the largest.
+    # If several cases match, the last is used: it is the largest.
     return max(reversed(fitting), key=lambda r: int(r["threads"])) if fitting else None
 
 
@@ -93,7 +93,7 @@ def _shown(entry: dict[str, Any], quantity: str, unit: str) -> str:
 
 
 def machine_results(folder: Path) -> list[Path]:
-    """Return the files of machines; those of cards (gpu_report.py) have another form."""
+    """Return the result files of machines. Those of GPU cards (gpu_report.py) have another format."""
     return sorted(path for path in folder.glob("*.json") if not path.name.startswith("gpu-"))
 
 
@@ -138,12 +138,12 @@ def pictures(results: dict[str, Any], slug: str) -> str:
 
 
 def rewrite(text: str, results_folder: Path) -> str:
-    """Return a Markdown text with everything between its markers made anew.
+    """Return a Markdown text with the content between its markers regenerated.
 
     Raises
     ------
     LookupError
-        A marker names a machine or a stage that there are no results of.
+        A marker names a machine or a stage without results.
     """
 
     def fill(match: re.Match[str]) -> str:
@@ -173,7 +173,7 @@ def rewrite(text: str, results_folder: Path) -> str:
 
 
 def main() -> int:
-    """Return 0; 1 where ``--check`` finds a difference."""
+    """Return 0, or 1 if ``--check`` finds a difference."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.figures", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file differs")
     options = parser.parse_args()

@@ -48,11 +48,11 @@ SANITIZERS = {"memcheck": (), "racecheck": OURS_ONLY, "initcheck": OURS_ONLY, "s
 
 
 class NotMeasured(Exception):
-    """Something that a stage needs is not there; the message says what."""
+    """Something that a stage needs is missing. The message names it."""
 
 
 def missing_device() -> str | None:
-    """Return why there is no CUDA device, or None. Asks the driver, before anything of fastfid is built."""
+    """Return why there is no CUDA device, or None. Queries the driver, before fastfid is built."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -72,7 +72,7 @@ def need(*modules: str) -> None:
 
 
 def missing_packages(*modules: str) -> str | None:
-    """Return which of the packages are not installed, in a sentence; None where all are."""
+    """Return a sentence that names the packages that are not installed; None if all are installed."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     return f"{', '.join(missing)} not installed" if missing else None
 
@@ -82,7 +82,7 @@ def missing_packages(*modules: str) -> str | None:
 
 @dataclass
 class Run:
-    """One run: its record, and what stages share."""
+    """One run: its record, and the data that stages share."""
 
     record: dict[str, Any]
     is_smoke: bool
@@ -91,17 +91,17 @@ class Run:
     _flush: Any = None
 
     def rng(self, *key: int) -> np.random.Generator:
-        """Return fresh numbers, another stream for each key, that the record's seed reproduces."""
+        """Return a random generator for each key, which the record's seed reproduces."""
         return np.random.default_rng((self.seed, *key))
 
     def check(self, what: str, error: float, limit: float) -> None:
-        """Write down how far an answer is from the CPU's; NaN never holds."""
+        """Record the difference of an answer from the CPU's answer. NaN fails the check."""
         ok = bool(error <= limit)
         self.record["checks"].append({"what": what, "error": float(error), "limit": limit, "ok": ok})
         print(f"  {'holds' if ok else 'DOES NOT HOLD'}: {what}: {error:.3g} (limit {limit:.3g})", flush=True)
 
     def row(self, case: str, contender: str, seconds: Sequence[float], **more: Any) -> float:
-        """Write a measurement down and return its median. `count` and `unit`: also a rate."""
+        """Record a measurement and return its median. With `count` and `unit`, record a rate too."""
         median = statistics.median(seconds) if seconds else float("nan")
         count = more.pop("count", None)
         entry = {"case": case, "contender": contender, "median": median, "low": min(seconds), "high": max(seconds)}
@@ -113,15 +113,15 @@ class Run:
         return median
 
     def missing(self, case: str, contender: str, why: object) -> None:
-        """Write down that a contender was not measured."""
+        """Record that a contender was not measured."""
         self.rows.append({"case": case, "contender": contender, "note": f"not measured: {why}"})
         print(f"  {case} | {contender}: not measured: {why}", flush=True)
 
     def events(self, function: Callable[[], object], *, stream: Any = None, repeats: int = 20) -> list[float]:
-        """Return the seconds between CUDA events before and after each call; warm, with the L2 cache flushed.
+        """Return the seconds between CUDA events before and after each call, after a warm-up, with L2 cache flushed.
 
-        `stream`: where the function's work goes. Default: torch's current stream. It is kept busy for a millisecond
-        before, so that the host has asked for the work, or most of it, when the first event passes.
+        `stream`: the stream of the function's work. Default: torch's current stream. The stream is kept busy for a
+        millisecond before each call, so that the host has enqueued most of the work when the first event is reached.
         """
         import torch
 
@@ -146,7 +146,7 @@ class Run:
         return times
 
     def clock(self, function: Callable[[], object], *, repeats: int = 7) -> list[float]:
-        """Return the seconds of calls that end on the host, by the host's clock."""
+        """Return the seconds of calls that end on the host, measured by the host's clock."""
         import torch
 
         function()
@@ -161,7 +161,7 @@ class Run:
 
 
 def relative(found: np.ndarray, expected: np.ndarray) -> float:
-    """Return the largest error of an element over the largest element; NaN stays NaN."""
+    """Return the largest error of an element divided by the largest element. NaN gives NaN."""
     if found.shape != expected.shape:
         return float("nan")
     return float(np.abs(found.astype(np.float64) - expected).max() / max(np.abs(expected).max(), 1e-300))
@@ -177,7 +177,7 @@ def device_array(values: np.ndarray, stream: Any) -> Any:
 
 
 def poisoned(shape: tuple[int, ...], dtype: str, stream: Any) -> Any:
-    """Return device memory that is NaN in every element."""
+    """Return device memory in which every element is NaN."""
     from fastfid import _core
 
     array = _core.CudaArray(shape, dtype, stream)
@@ -186,7 +186,7 @@ def poisoned(shape: tuple[int, ...], dtype: str, stream: Any) -> Any:
 
 
 def features_like(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
-    """Return rows as a network makes them: not negative, correlated, of falling scale; float32."""
+    """Return float32 rows similar to features of a network: not negative, correlated, of decreasing scale."""
     mixing = rng.standard_normal((d, min(d, 256))).astype(np.float32)
     rows = rng.standard_normal((n, mixing.shape[1])).astype(np.float32) @ mixing.T / 16
     rows += rng.standard_normal((n, d)).astype(np.float32) * np.float32(0.3)
@@ -341,10 +341,10 @@ def check_distance(run: Run, stream: Any, scale: int) -> None:
 # ------------------------------------------------------------------------------------------------------------ stages
 
 
-# The files with tests that are marked cuda; others need packages that a machine with a GPU may lack.
+# The files with tests that are marked cuda. Other files need packages that a machine with a GPU may lack.
 ORACLE_TESTS = ("tests/test_cuda_device.py", "tests/test_cuda_polar.py", "tests/test_cuda_preprocess.py")
 NETWORK_TESTS = "tests/test_cuda_network.py"
-# What importing ORACLE_TESTS takes.
+# Packages that the import of ORACLE_TESTS needs.
 ORACLE_PACKAGES = ("pytest", "torch", "ml_dtypes", "pybind11", "scipy_openblas32")
 
 # pyproject.toml's options would make an error of its timeout where pytest-timeout is missing.
@@ -421,7 +421,7 @@ def stage_moments(run: Run) -> None:
         run.record["values"]["moments_of_dsyrk"] = theirs / ours
     except (OSError, RuntimeError) as error:
         run.missing(case, "cuBLAS dsyrk", error)
-    # What torchmetrics 1.9 does with features (image/fid.py, update): to float64, a sum, a whole product.
+    # The work of torchmetrics 1.9 on features (image/fid.py, update): conversion to float64, a sum, a full product.
     sums, cross = (
         torch.zeros(D, dtype=torch.float64, device=DEVICE),
         torch.zeros(D, D, dtype=torch.float64, device=DEVICE),
@@ -478,7 +478,7 @@ def dsyrk(rows: Any) -> Callable[[], None]:
     def call() -> None:
         expect(library.cublasDsyrk_v2(*arguments), "cublasDsyrk")
 
-    call.out = out  # type: ignore[attr-defined]  # it is written to as long as there are calls
+    call.out = out  # type: ignore[attr-defined]  # keeps the output alive while there are calls
     call()
     triangle = torch.triu(out)  # column-major lower is row-major upper
     expected = torch.triu(rows.t() @ rows)
@@ -831,7 +831,7 @@ def stage_whole(run: Run) -> None:
         )
 
         def compute() -> float:
-            metric._computed = None  # else torchmetrics returns what it found last
+            metric._computed = None  # else torchmetrics returns the last result
             return float(metric.compute())
 
         run.row(case, f"{name}, compute alone", run.clock(compute, repeats=3), note="host clock")
@@ -840,7 +840,7 @@ def stage_whole(run: Run) -> None:
 
 
 def smooth_images(n: int, seed: int) -> Any:
-    """Return uint8 (n, 3, 256, 256) on the device, all different: blots of colour with some noise."""
+    """Return different images, uint8 (n, 3, 256, 256), on the device: blots of colour with noise."""
     import torch
 
     generator = torch.Generator(DEVICE).manual_seed(seed)
@@ -907,7 +907,7 @@ SMOKE = ("checks", "oracle", "moments")
 
 
 def run_stage(run: Run, name: str) -> None:
-    """Run one stage; whatever stops it is in the record."""
+    """Run one stage. If it fails, the record contains the reason."""
     print(f"== {name}: {(STAGES[name].__doc__ or '').splitlines()[0]}", flush=True)
     run.rows = []
     state, why = "measured", ""
@@ -939,7 +939,7 @@ def card() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what took part."""
+    """Return the versions of the packages and tools of the run."""
     from importlib import metadata
 
     found = machine.versions()
@@ -958,7 +958,7 @@ def versions() -> dict[str, str]:
 
 
 def build() -> str | None:
-    """Install this checkout with its CUDA part, from what is here; return the end of the log where that fails."""
+    """Install this checkout with its CUDA part, without an index. Return the end of the log if this fails."""
     command = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--no-index"]
     command += ["--config-settings=cmake.define.FASTFID_CUDA=ON", "--force-reinstall", str(REPOSITORY)]
     print("+", *command, flush=True)
@@ -1015,7 +1015,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = Run(record, is_smoke=options.smoke, seed=seed)
     for name in options.stage or (SMOKE if options.smoke else tuple(STAGES)):
         run_stage(run, name)
-        gpu_report.write(record, options.output)  # after each: a run that is cut off keeps what it has
+        gpu_report.write(record, options.output)  # after each stage, so that an interrupted run keeps its results
     return conclude(record, options.output)
 
 

@@ -1,4 +1,4 @@
-"""What benchmarks/gpu.py found on a card: targets, Markdown, README's line. Needs no GPU and no package."""
+"""The results of benchmarks/gpu.py: targets, Markdown, README's line. This module needs no GPU and no package."""
 
 import json
 import os
@@ -32,14 +32,14 @@ WHAT = "tensors on a GPU to their FID (CUDA kernels, ONNX Runtime on the device)
 class Target:
     """One target of issue 7 for an H200, provisional until the first run on one."""
 
-    name: str  # of the value in the record
+    name: str  # name of the value in the record
     stage: str
     text: str
     limit: float
-    is_floor: bool  # at least, rather than at most
+    is_floor: bool  # True: the value must be at least the limit; False: at most
 
     def holds(self, value: float) -> bool:
-        """Whether `value` meets the target; NaN does not."""
+        """Return whether `value` meets the target. NaN does not."""
         return value >= self.limit if self.is_floor else value <= self.limit
 
 
@@ -62,8 +62,8 @@ TARGETS = (
 def new_record(**facts: Any) -> dict[str, Any]:
     """Return an empty record.
 
-    ``stages``: by name, ``state`` ("measured", "not measured", "failed"), ``why``, ``rows``; ``checks``: what was
-    compared with the CPU; ``values``: what targets are judged by.
+    ``stages``: for each name, ``state`` ("measured", "not measured", "failed"), ``why`` and ``rows``. ``checks``:
+    comparisons with the CPU. ``values``: the measured values that are compared with the targets.
     """
     return {**facts, "stages": {}, "checks": [], "values": {}}
 
@@ -83,16 +83,16 @@ def judge(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def failures(record: dict[str, Any]) -> list[str]:
-    """Return what went wrong: stages that failed and checks that do not hold. A missed target is no failure."""
+    """Return the failures: failed stages and failed checks. A missed target is not a failure."""
     stages = [f"{name}: {stage['why']}" for name, stage in record["stages"].items() if stage["state"] == "failed"]
     return stages + [f"{check['what']}: {number(check['error'])}" for check in record["checks"] if not check["ok"]]
 
 
 def join(records: list[dict[str, Any]], stages: Sequence[str]) -> dict[str, Any]:
-    """Return one record of several runs of parts, as a machine that is lent for minutes makes them.
+    """Return one record of several runs of parts, for machines that are available only for minutes at a time.
 
-    Of a stage that ran twice the later run counts, but a check that did not hold stays. The whole is "full" where all
-    `stages` are there.
+    If a stage ran twice, the later run is used, but failed checks of the earlier run are kept. The record is "full" if
+    it contains all `stages`.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def join(records: list[dict[str, Any]], stages: Sequence[str]) -> dict[str, Any]
 
 
 def slug(record: dict[str, Any]) -> str:
-    """Return the name of the result's files: ``gpu-<card>-<date>``."""
+    """Return the name of the result files: ``gpu-<card>-<date>``."""
     card = "-".join(re.findall(r"[a-z0-9]+", record["card"].lower()))
     return f"gpu-{card}-{record['date'][:10]}"
 
@@ -144,7 +144,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """Return the record as a page."""
+    """Return the record as a Markdown page."""
     lines = [
         f"# {record['card']}",
         "",
@@ -185,7 +185,7 @@ def markdown(record: dict[str, Any]) -> str:
 
 
 def write(record: dict[str, Any], folder: Path) -> Path:
-    """Write JSON and Markdown, each whole or not at all; return the JSON's path."""
+    """Write JSON and Markdown, each atomically, and return the path of the JSON file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{slug(record)}.json"
     for target, text in ((path, json.dumps(record, indent=1) + "\n"), (path.with_suffix(".md"), markdown(record))):
@@ -196,14 +196,14 @@ def write(record: dict[str, Any], folder: Path) -> Path:
 
 
 def latest(folder: Path = RESULTS) -> dict[str, Any] | None:
-    """Return the newest whole run's record; None where there is none."""
+    """Return the record of the newest complete run, or None if there is none."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("gpu-*.json")]
     whole = [record for record in records if record["mode"] == "full"]
     return max(whole, key=lambda record: str(record["date"])) if whole else None
 
 
 def readme_row(folder: Path = RESULTS) -> str:
-    """Return README's line on the GPU: what the newest run found, or that there was none."""
+    """Return README's line about the GPU: the result of the newest run, or a statement that there was none."""
     record = latest(folder)
     if record is None:
         return f"| {WHAT} | **never run on a GPU** | | | `{COMMAND}` |"

@@ -1,7 +1,7 @@
-"""What a stage is written with: timing side by side, answers that must agree, memory, targets.
+"""The tools for writing a stage: timing in turn, comparison of answers, memory, targets.
 
-A stage yields `Result`s, one a case; `compare` makes one from callables of this process, `compare_commands` from whole
-commands. README.md shows a stage.
+A stage yields one `Result` per case. `compare` makes a result from callables of this process, `compare_commands` from
+whole commands. README.md shows a stage.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ import numpy as np
 from benchmarks.machine import thread_environment
 from benchmarks.report import duration, number
 
-# Before a call is timed: OpenBLAS's threads (NumPy's, SciPy's) spin for 25 to 40 ms after their last task, and would
-# take a core from whoever is next.
+# Pause before a call is timed. The threads of NumPy's and SciPy's OpenBLAS spin for 25 to 40 ms after their last task
+# and would take a core from the next contender.
 SETTLE_S = 0.05
 
 __all__ = [
@@ -50,14 +50,14 @@ Answer = Any  # float or array-like; every contender of a case gives the same ki
 
 @dataclass(frozen=True)
 class Config:
-    """What the command line asked for; every stage gets one."""
+    """The options of the command line, which every stage receives."""
 
     full: bool = False  # --full: about an hour in total; otherwise --quick, 5 minutes
     threads: int = 1  # BLAS, torch and fastfid threads; the process is bound to as many cores
     cache: Path = Path("benchmarks/.cache")  # test images, weights, resumable work: may be deleted at any time
     python: str = sys.executable  # the interpreter that has fastfid and the peers
-    data: Path | None = None  # --data, for stages that need files nobody can make
-    done: frozenset[str] = frozenset()  # cases that need not be run again, of a stage that resumes
+    data: Path | None = None  # --data, for stages that need files that cannot be generated
+    done: frozenset[str] = frozenset()  # completed cases of a stage that resumes
 
     def pick(self, quick: Any, full: Any) -> Any:
         """Return the value for the mode of this run."""
@@ -69,11 +69,11 @@ class Measured:
     """One contender in one case."""
 
     name: str
-    seconds: list[float]  # every timed run, in order; empty where only memory was measured
-    answer: float | None = None  # where the answer is one number
+    seconds: list[float]  # every timed run, in order; empty if only memory was measured
+    answer: float | None = None  # the answer, if it is one number
     rate: float | None = None  # units per second at the median
     peak_mib: float | None = None
-    cpu_seconds: float | None = None  # median of what all cores together spent on a whole command
+    cpu_seconds: float | None = None  # median CPU time of a whole command over all cores
     parts: dict[str, float] = field(default_factory=dict)  # seconds of its parts, for stacked bars
     note: str = ""
 
@@ -85,7 +85,7 @@ class Measured:
 
 @dataclass
 class Target:
-    """What an issue asks of a case, and what came."""
+    """A requirement of a case, and the measured value."""
 
     text: str
     measured: float
@@ -109,8 +109,8 @@ def faster(name: str, *, than: str, times: float) -> Check:
 def keeps_up(name: str, *, with_: str, share: float) -> Check:
     """Target: `name` runs at `share` of the speed of `with_` at least, by the median of the rounds' ratios.
 
-    Both run in each round, shortly after one another: what a machine's own speed does within minutes cancels out, which
-    it does not in a ratio of medians where a few per cent are asked for.
+    Both run in each round, shortly after one another, so changes of the machine's speed within minutes cancel out. In a
+    ratio of medians they do not cancel out, which matters if the target is within a few per cent.
     """
 
     def check(measured: Mapping[str, Measured]) -> Target:
@@ -138,17 +138,17 @@ class Agreement:
 
     relative: float = 0.0
     absolute: float = 0.0
-    reference: str | None = None  # the contender whose answer counts as truth; None: the case's `against`
+    reference: str | None = None  # the contender whose answer is the reference; None: the case's `against`
     why: str = ""
 
     def check(self, case: str, reference: Answer, name: str, answer: Answer) -> float:
-        """Return the largest difference; AssertionError where one is beyond the tolerance."""
+        """Return the largest difference. Raises AssertionError if a difference exceeds the tolerance."""
         truth, got = np.asarray(reference, np.float64), np.asarray(answer, np.float64)
         if truth.shape != got.shape:
             raise AssertionError(f"{case}: {name} answers with shape {got.shape}, expected {truth.shape}")
         difference = np.abs(got - truth)
         within = difference <= self.absolute + self.relative * np.abs(truth)
-        if not np.all(within):  # a NaN is not within anything
+        if not np.all(within):  # a NaN is never within the tolerance
             worst = np.max(np.where(within, 0, difference)) if truth.ndim else difference
             tolerance = f"{self.relative:g} relative + {self.absolute:g} absolute"
             answers = f"; answers {got:.17g}, expected {truth:.17g}" if not truth.ndim else ""
@@ -156,25 +156,25 @@ class Agreement:
         return float(np.max(difference, initial=0.0))
 
     def as_dict(self, reference: str, difference: Mapping[str, float]) -> dict[str, Any]:
-        """Return what goes into a result: the tolerance, its reason, and the largest difference of each contender."""
+        """Return the entry of a result: the tolerance, its reason, and the largest difference of each contender."""
         return {**asdict(self), "reference": reference, "difference": dict(difference)}
 
 
 @dataclass
 class Result:
-    """One case: contenders side by side."""
+    """The measurements of all contenders in one case."""
 
     case: str
     measured: list[Measured]
-    against: str  # the peer of the ratios
+    against: str  # the peer in the denominator of the ratios
     threads: int
     unit: str = ""  # of `rate`, such as "images/s"
     agreement: dict[str, Any] = field(default_factory=dict)
     targets: list[Target] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)  # what plots and readers need beside (n, d, bounds, ...)
+    facts: dict[str, Any] = field(default_factory=dict)  # further values for plots and readers (n, d, bounds, ...)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what goes into the JSON file: with median, spread and ratio worked out."""
+        """Return the entry of the JSON file, with median, spread and ratio."""
         row = asdict(self)
         base = next((m.median for m in self.measured if m.name == self.against), math.nan)
         for entry, measured in zip(row["measured"], self.measured, strict=True):
@@ -193,10 +193,10 @@ def _timed_rounds(
     warm_up: int,
     budget_s: float,
 ) -> dict[str, list[float]]:
-    """Run the contenders in turn, the order rotated every round, so that a slow minute of the machine hits all alike.
+    """Run the contenders in turn. The order is rotated every round, so that a slow minute affects all of them.
 
-    A contender that has used up its budget leaves the later rounds; where its warm-up alone took more than half of the
-    budget, that run is its measurement.
+    A contender that has used its budget does not run in later rounds. If its warm-up took more than half of the budget,
+    the warm-up is its measurement.
     """
     seconds: dict[str, list[float]] = {name: [] for name in names}
     spent = dict.fromkeys(names, 0.0)
@@ -214,7 +214,7 @@ def _timed_rounds(
 
 
 def _judge(case: str, reference: str, agree: Agreement | None) -> tuple[Callable[[str, Answer], None], dict[str, Any]]:
-    """Return the function that takes every answer, and what it has found."""
+    """Return a function that checks every answer, and the dict that collects its findings."""
     answers: dict[str, Answer] = {}
     difference: dict[str, float] = {}
 
@@ -268,7 +268,7 @@ def compare(
     targets: Sequence[Check] = (),
     facts: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Time callables of this process side by side and check that their answers agree.
+    """Time callables of this process in turn and check that their answers agree.
 
     Parameters
     ----------
@@ -277,22 +277,22 @@ def compare(
     case : str
         What is computed, for the table: "d = 2048, full rank".
     contenders : mapping of str to callable
-        Each takes nothing and returns its answer (a number or an array). Ours is called "fastfid" (a variant:
-        "fastfid newton-schulz"). Prepare inputs outside.
+        Each takes no argument and returns its answer (a number or an array). fastfid's contender is called "fastfid" (a
+        variant: "fastfid newton-schulz"). Prepare inputs outside of the callables.
     against : str
-        The contender that the ratios are taken over.
+        The contender in the denominator of the ratios.
     agree : Agreement or None
-        Tolerance of the answers; None only where a contender has no answer to compare (a bare GEMM as the limit).
+        Tolerance of the answers. None only if a contender has no comparable answer (a GEMM as the limit).
     repeats, warm_up : int
-        Timed rounds (default 3 quick, 7 full) and rounds before them.
+        Number of timed rounds (default 3 quick, 7 full) and of rounds before them.
     budget_s : float
-        Seconds that one contender may take in all (default 20 quick, 60 full).
+        Total seconds that one contender may take (default 20 quick, 60 full).
     count, unit : float, str
         Work of one call, for the rate: ``count=192, unit="images/s"``.
     targets : sequence
-        Made by `faster`, `at_most` or any function of the same kind.
+        Targets made by `faster`, `at_most` or a similar function.
     facts : mapping
-        What else belongs in the JSON: ``{"n": 5000, "d": 2048}``. Plots select by it.
+        Further values for the JSON file: ``{"n": 5000, "d": 2048}``. Plots select results by these values.
 
     Returns
     -------
@@ -313,7 +313,7 @@ def compare(
         for _ in range(number_of_calls):
             answer = call()
         took = (time.perf_counter() - start) / number_of_calls
-        # What takes microseconds is timed in bursts of about 10 ms; the warm-up says how many calls that is.
+        # Calls of microseconds are timed in bursts of about 10 ms. The warm-up gives the number of calls in a burst.
         calls.setdefault(name, max(1, min(10_000, round(0.01 / max(took, 1e-7)))))
         return took, answer
 
@@ -336,21 +336,21 @@ def compare(
 
 @dataclass
 class Command:
-    """A whole command: how it is called and where its answer stands.
+    """A whole command: its arguments, and a function that reads its answer.
 
-    `answer` takes the finished process (stdout, stderr as text) and returns the number; None where there is none.
+    `answer` takes the finished process (stdout, stderr as text) and returns the number, or None if there is none.
     """
 
     argv: Sequence[str]
     answer: Callable[[subprocess.CompletedProcess[str]], Answer] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)  # in addition to the caller's
-    # Seconds of its parts, as it tells; what is missing to the whole is its start.
+    # Function that returns the seconds of its parts from its output. The rest of the total time is its start.
     parts: Callable[[subprocess.CompletedProcess[str]], dict[str, float]] | None = None
 
 
 @dataclass
 class Finished:
-    """What a command did."""
+    """The measurements of one run of a command."""
 
     seconds: float
     cpu_seconds: float
@@ -359,10 +359,10 @@ class Finished:
 
 
 def run_command(command: Command, threads: int, timeout_s: float = 3600.0) -> Finished:
-    """Run a command to its end on `threads` cores; RuntimeError with its stderr where it fails.
+    """Run a command to its end on `threads` cores. Raises RuntimeError with its stderr if it fails.
 
-    Peak memory is that of the largest single process (the command, or a child it waited for): of a tool with worker
-    processes, the main process, so the comparison is in that tool's favour.
+    Peak memory is that of the largest single process (the command, or a child it waited for). For a tool with worker
+    processes, this is the main process, so the comparison favours such a tool.
     """
     environment = {**os.environ, **thread_environment(threads), **command.environment}
     spawn = Path(__file__).with_name("spawn.py")
@@ -410,8 +410,8 @@ def compare_commands(
 ) -> Result:
     """Like `compare`, for whole commands: from the start of the process to its end, with its peak memory.
 
-    `clocked` names, for a contender that does not tell its parts itself, a command that does the same with clocks in
-    it. It runs once, after the others, and only the parts come from it.
+    `clocked` gives, for a contender that does not report the times of its parts, a command that does the same work and
+    reports them. This command runs once, after the others, and only the times of the parts are used.
     """
     threads = threads or config.threads
     peak: dict[str, float] = {}
@@ -459,7 +459,7 @@ def compare_commands(
 
 @dataclass
 class Probed:
-    """What a function of a stage did in a process of its own."""
+    """The measurements of a function of a stage in a separate process."""
 
     answer: Any
     seconds: float
@@ -484,9 +484,9 @@ print(json.dumps({"answer": answer, "seconds": time.perf_counter() - start, "bef
 
 
 def probe(config: Config, function: Callable[..., Any], **arguments: Any) -> Probed:
-    """Call a top-level function of a stage file in a process of its own and measure its peak memory.
+    """Call a top-level function of a stage file in a separate process and measure its peak memory.
 
-    Arguments and answer travel as JSON. What the stage file imports at its top counts as "before".
+    Arguments and answer are passed as JSON. The memory of the stage file's top-level imports counts as "before".
     """
     call = json.dumps([function.__module__, function.__name__, arguments])
     done = run_command(Command([config.python, "-c", _PROBE, call]), config.threads)
@@ -495,10 +495,10 @@ def probe(config: Config, function: Callable[..., Any], **arguments: Any) -> Pro
 
 @contextlib.contextmanager
 def busy(processes: int) -> Iterator[None]:
-    """Keep `processes` processes spinning while the block runs: a machine shared with others."""
+    """Keep `processes` processes spinning while the block runs, which simulates a shared machine."""
     spinners = [subprocess.Popen([sys.executable, "-I", "-S", "-c", "while True: pass"]) for _ in range(processes)]
     try:
-        time.sleep(0.2)  # until they run
+        time.sleep(0.2)  # wait until the processes run
         yield
     finally:
         for spinner in spinners:
@@ -507,7 +507,7 @@ def busy(processes: int) -> Iterator[None]:
 
 
 def show(result: Result) -> None:
-    """Print a case as it comes in."""
+    """Print a case when it is complete."""
     row = result.as_dict()
     print(f"  {result.case}  [{result.threads} thread{'s' if result.threads > 1 else ''}]")
     for entry in row["measured"]:

@@ -1,4 +1,4 @@
-"""Real photographs for timing: crops of scikit-image's bundled colour pictures, made once, the same everywhere."""
+"""Real photographs for timing: crops of scikit-image's bundled colour pictures, made once and equal on all machines."""
 
 import shutil
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def _photographs() -> tuple[Image.Image, ...]:
 
 
 def _crop(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Return a random part of a random photograph, at the photograph's own resolution or somewhat enlarged."""
+    """Return a random part of a random photograph, at the photograph's resolution or slightly enlarged."""
     picture = _photographs()[rng.integers(len(_photographs()))]
     scale = min(1.0, 0.9 * picture.width / width, 0.9 * picture.height / height)
     w, h = max(1, round(width * scale)), max(1, round(height * scale))
@@ -36,13 +36,13 @@ def _crop(rng: np.random.Generator, width: int, height: int) -> Image.Image:
 
 def photograph(seed: int, width: int, height: int) -> NDArray[np.uint8]:
     """Return a part of a photograph, uint8 (height, width, 3)."""
-    return np.array(_crop(np.random.default_rng(seed), width, height))  # a copy: torch wants it writable
+    return np.array(_crop(np.random.default_rng(seed), width, height))  # a copy, because torch needs a writable array
 
 
 def _folder(
     cache_folder: Path, name: str, count: int, seed: int, write: Callable[[np.random.Generator, Path], None]
 ) -> Path:
-    """Return a folder of `count` images, made once; image i is the same whatever `count` is."""
+    """Return a folder of `count` images, made once. Image i does not depend on `count`."""
     folder = cache_folder / "images" / f"{name}-{count}-seed{seed}"
     if folder.exists():
         return folder
@@ -74,7 +74,7 @@ def jpeg_folder(cache_folder: Path, count: int, seed: int, width: int, height: i
 
 
 def mixed_jpeg_folder(cache_folder: Path, count: int, seed: int) -> Path:
-    """Return a folder of `count` JPEGs (quality 90), each of a size of its own: sides of 180 to 640."""
+    """Return a folder of `count` JPEGs (quality 90) of different sizes, with sides of 180 to 640 pixels."""
 
     def write(rng: np.random.Generator, path: Path) -> None:
         width, height = (int(side) for side in rng.integers(180, 641, size=2))

@@ -1,4 +1,4 @@
-"""What this run ran on: machine, versions, load."""
+"""Description of the machine of a run: CPU, versions, load."""
 
 import os
 import platform
@@ -33,7 +33,7 @@ def available_cores() -> int:
 
 
 def thread_environment(threads: int) -> dict[str, str]:
-    """Return the variables that hold BLAS, OpenMP, torch and fastfid to `threads` threads."""
+    """Return the environment variables that limit BLAS, OpenMP, torch and fastfid to `threads` threads."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "FASTFID_NUM_THREADS")
     return dict.fromkeys(names, str(threads))
 
@@ -57,7 +57,7 @@ def slug() -> str:
 
 
 def describe() -> dict[str, Any]:
-    """Return the machine in plain values."""
+    """Return the description of the machine as plain values."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
     return {
         "slug": slug(),
@@ -69,7 +69,7 @@ def describe() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that are compared, where they are installed."""
+    """Return the versions of Python and of the compared packages that are installed."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -80,7 +80,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Return the commit of the working tree, with a plus sign where files differ from it; empty outside a clone."""
+    """Return the commit of the working tree, with a plus sign if files differ from it; empty outside a clone."""
     git = ["git", "-C", str(REPOSITORY)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)

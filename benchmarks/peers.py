@@ -1,13 +1,13 @@
-"""Runs other FID packages unmodified, offline, with the real weights; for the tests beside peers and the benchmarks.
+"""Setup that runs other FID packages unmodified, offline, with the real weights, for tests/peers and the benchmarks.
 
-Two things stand between a fresh machine and ``python -m pytorch_fid``:
+A new machine lacks two things that ``python -m pytorch_fid`` needs:
 
 * The weights. pytorch-fid, torchmetrics and torch-fidelity load a PyTorch state dict from torch hub's cache.
-  :func:`write_checkpoints` makes that file from the tensors that fastfid itself uses. Only the final classifier is not
-  among them; it is filled with random numbers, which no FID feature depends on.
-* torchvision. There may be no CPU build of it to be had; a CUDA build refuses to import beside a CPU torch, because its
-  native operators are missing. Where ``import torchvision`` fails in a fresh process, and only there, the operators'
-  schemas are declared first (:func:`declare_torchvision_operators`), after which its Python parts work.
+  :func:`write_checkpoints` makes this file from the tensors of fastfid. These tensors do not include the final
+  classifier, so it is filled with random numbers. No FID feature depends on the classifier.
+* torchvision. A CPU build may not be available, and a CUDA build cannot be imported beside a CPU torch, because its
+  native operators are missing. If ``import torchvision`` fails in a new process, the operators' schemas are declared
+  first (:func:`declare_torchvision_operators`), and then its Python parts work.
 
 Use :func:`prepare` to do both for this process and, through the environment that it returns, for child processes.
 """
@@ -85,7 +85,7 @@ def declare_torchvision_operators() -> None:
 
 
 class _DeclareBeforeTorchvision(importlib.abc.MetaPathFinder):
-    """Declares the operators when torchvision is first looked for, so that nothing else imports torch early."""
+    """An import hook that declares the operators at the first import of torchvision, so that torch is loaded late."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -98,14 +98,14 @@ class _DeclareBeforeTorchvision(importlib.abc.MetaPathFinder):
 
 
 def install_torchvision_stub() -> None:
-    """Have the next ``import torchvision`` in this process declare its operators first."""
+    """Make the next ``import torchvision`` in this process declare its operators first."""
     if "torchvision" not in sys.modules:
         sys.meta_path.insert(0, _DeclareBeforeTorchvision())
 
 
 @functools.cache
 def torchvision_needs_stub() -> bool:
-    """Say whether ``import torchvision`` fails in a fresh process."""
+    """Return whether ``import torchvision`` fails in a new process."""
     command = [sys.executable, "-c", "import torchvision"]
     return subprocess.run(command, check=False, capture_output=True).returncode != 0
 
@@ -146,14 +146,15 @@ def prepare(folder: Path, *, weights: bool = True) -> dict[str, str]:
     Parameters
     ----------
     folder : Path
-        A folder to work in; the checkpoints take 95 MB.
+        A working folder. The checkpoints take 95 MB.
     weights : bool
-        Whether to write the checkpoints: False where only the peers' statistics are wanted, or `folder` has them.
+        Whether to write the checkpoints. Pass False if only the peers' statistics are needed, or if `folder` has the
+        checkpoints.
 
     Returns
     -------
     dict
-        The environment in which ``python -m pytorch_fid`` runs unmodified. This process's own has TORCH_HOME set.
+        The environment in which ``python -m pytorch_fid`` runs unmodified. In this process, TORCH_HOME is set.
     """
     if weights:
         write_checkpoints(folder)

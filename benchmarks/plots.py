@@ -1,4 +1,4 @@
-"""Pictures of the results, drawn for the width of a README."""
+"""Plots of the results, drawn for the width of a README."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +43,7 @@ PARTS = {
 
 
 def _colour(name: str, others: dict[str, str]) -> str:
-    """Return ours for fastfid, and for another tool the same colour throughout a picture."""
+    """Return the colour of a tool: a fixed colour for fastfid, and one colour per picture for every other tool."""
     if name == "fastfid":
         return OURS
     return others.setdefault(name, OTHERS[len(others) % len(OTHERS)])
@@ -67,7 +67,7 @@ def _save(figure: Any, path: Path, setting: str) -> None:
         color="#777777",
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Without the date and version that matplotlib writes by itself: the same results give the same file.
+    # Without the date and version that matplotlib writes, so that equal results give equal files.
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
 
@@ -82,7 +82,7 @@ def _whole_command(results: dict[str, Any], folder: Path) -> None:
     for y, entry in enumerate(measured):
         left = 0.0
         parts = entry["parts"] or {"": entry["median"]}
-        # Parts come from one run, the length of the bar is the median of all.
+        # The parts come from one run. The length of the bar is the median of all runs.
         scale = entry["median"] / sum(parts.values())
         for part, seconds in parts.items():
             axes.barh(y, seconds * scale, left=left, height=0.62, color=PARTS.get(part, "#d8d8d8"))
@@ -192,7 +192,7 @@ def _trace(results: dict[str, Any], folder: Path) -> None:
 
 
 def draw(results: dict[str, Any], folder: Path) -> None:
-    """Draw the pictures of the stages that there are results of into `folder`."""
+    """Draw the plots of all stages with results into `folder`."""
     with mpl.rc_context({**STYLE, "backend": "agg"}):
         for name, picture in (("folders", _whole_command), ("growth", _growth), ("trace", _trace)):
             if results["stages"].get(name, {}).get("results"):

@@ -1,4 +1,4 @@
-"""Result files: one JSON a machine, and the Markdown table made from it."""
+"""Result files: one JSON file per machine, and the Markdown table made from it."""
 
 import json
 import os
@@ -11,7 +11,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def number(value: float) -> str:
-    """Return a number as the tables show it: three significant digits."""
+    """Return a number in the format of the tables: three significant digits."""
     if value != value:
         return "-"
     if value == 0 or 1e-3 <= abs(value) < 1e6:
@@ -20,7 +20,7 @@ def number(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as the tables show it, in the unit that fits."""
+    """Return a time in the format of the tables, in a suitable unit."""
     for limit, factor, unit in ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"), (600.0, 1.0, "s")):
         if seconds < limit:
             return f"{number(seconds * factor)} {unit}"
@@ -28,7 +28,7 @@ def duration(seconds: float) -> str:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Return a machine's results; an empty record where there are none yet."""
+    """Return a machine's results, or an empty record if there are none."""
     if not path.exists():
         return {"machine": {}, "stages": {}}
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -36,7 +36,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def write(path: Path, results: dict[str, Any]) -> None:
-    """Write the results and the table beside them, whole or not at all."""
+    """Write the results and the table beside them, each atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for target, text in ((path, json.dumps(results, indent=1) + "\n"), (path.with_suffix(".md"), markdown(results))):
         partial = target.with_suffix(f"{target.suffix}.{os.getpid()}.part")
@@ -63,7 +63,7 @@ def _cell(entry: dict[str, Any], unit: str) -> str:
 
 
 def stage_table(stage: dict[str, Any]) -> str:
-    """Return one stage's table: who, how long, how that compares, whether answers and targets hold."""
+    """Return one stage's table: contenders, times, ratios, agreement of answers, targets."""
     lines = [
         "| case | threads | contender | result | ratio | peak MiB | largest difference | target |",
         "|---|---|---|---|---|---|---|---|",
@@ -91,7 +91,7 @@ def stage_table(stage: dict[str, Any]) -> str:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Return the tables of all stages, each with what, when and how."""
+    """Return the tables of all stages, each with its description, date and command."""
     machine = results["machine"]
     lines = [
         f"# {machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {machine.get('memory_gib', '?')} GiB",

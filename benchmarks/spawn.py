@@ -2,9 +2,9 @@
 
 The command is bound to the first CORES of the cores allowed to this process.
 
-Why a process in between: Linux carries the peak of the process that forks over `exec` into the child's `ru_maxrss`, so
-a command started straight from a large benchmark process would report the benchmark's memory. This process is small.
-Its own start is not in the time, for it takes the time itself.
+This intermediate process is necessary because Linux copies the peak memory of a forking process into the child's
+`ru_maxrss`, also across `exec`. A command started directly from a large benchmark process would report the memory of
+the benchmark. This process is small. It measures the time itself, so the time does not include its own start.
 """
 
 import json
@@ -14,7 +14,7 @@ import time
 
 
 def main() -> int:
-    """Run the command; its standard streams are ours. Return its exit code (128 + signal where it was killed)."""
+    """Run the command with this process's standard streams and return its exit code (128 + signal if it was killed)."""
     cores, command = int(sys.argv[2]), sys.argv[3:]
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])

@@ -23,7 +23,7 @@ ON_REQUEST = True
 RESUMES = True
 
 PUBLISHED = "3.1508 TensorFlow, 3.1518 PyTorch bilinear: lossless images, pytorch-gan-metrics README"
-# How many parts each split is cut into. The members are sorted by class; part k takes every count-th from the k-th.
+# Number of parts of each split. The members are sorted by class. Part k has every count-th member, from the k-th on.
 PARTS = {"train": 10, "test": 2}
 # --quick tries the stage out: layers whose covariance has full rank on a twentieth of the images.
 QUICK_STRIDE = 20
@@ -45,17 +45,17 @@ def _part(config: Config, data: Path, split: str, k: int) -> Path:
 
 
 def _statistics(folder: Path, dims: int) -> Statistics:
-    """Return the statistics of a part, from the cache where they are there."""
+    """Return the statistics of a part, from the cache if it has them."""
     path = folder.with_name(f"{folder.name}-dims{dims}.npz")
     if not path.exists():
         compute_statistics(folder, dims=dims, device="cpu").save(path)
         print(f"  kept: {path.name}", flush=True)
-    # Loaded also when it was just made, so that a resumed run gives the same bits.
+    # The file is loaded even if it was just made, so that a resumed run gives the same bits.
     return Statistics.load(path)
 
 
 def _peer(config: Config, environment: dict[str, str], folders: list[Path], dims: int) -> float:
-    """Return pytorch-fid's number for two folders, from the cache where it is there."""
+    """Return pytorch-fid's FID of two folders, from the cache if it has the number."""
     path = config.cache / "cifar" / f"pytorch-fid-dims{dims}{'' if config.full else '-quick'}.json"
     if not path.exists():
         command = tools.pytorch_fid(config, environment, *folders, "--dims", str(dims))
@@ -93,7 +93,7 @@ def _whole(config: Config, case: str, folders: dict[str, list[Path]], dims: int)
 def _beside_the_peer(
     config: Config, case: str, environment: dict[str, str], folders: dict[str, list[Path]], dims: int
 ) -> Result:
-    """The first part of each split: the same images for both."""
+    """The case of the first part of each split, with the same images for both tools."""
     first = [folders[split][0] for split in PARTS]
     sides = [_statistics(folder, dims) for folder in first]
     ours = frechet_distance(*sides, return_info=True)

@@ -10,13 +10,14 @@ from benchmarks.images import jpeg_folder, mixed_jpeg_folder, png_folder
 
 def run(config: Config) -> Iterator[Result]:
     environment = use_peers(config, weights=True)
-    # pytorch-fid has used up its seconds after one run (full: two); ours runs on. No warm-up: a command starts anew.
+    # pytorch-fid has used its budget after one run (full: two); fastfid runs more often. There is no warm-up, because
+    # every run of a command is a new process.
     main = {"warm_up": 0, "repeats": 3, "budget_s": config.pick(20.0, 150.0)}
-    others = {**main, "repeats": 1}  # of --full only
+    others = {**main, "repeats": 1}  # only with --full
     count = config.pick(64, 192)
     png = [png_folder(config.cache, count, seed) for seed in (1, 2)]
 
-    # The other tools beside these two belong to the same protocol, so that all answers must agree.
+    # The other tools are compared under one protocol, so that all answers must agree.
     contenders = {
         "fastfid": tools.fastfid(config, *png),
         "pytorch-fid": tools.pytorch_fid(config, environment, *png),
@@ -71,7 +72,7 @@ def run(config: Config) -> Iterator[Result]:
         "192 + 192 JPEG, each of its own size",
         {
             "fastfid": tools.fastfid(config, *mixed),
-            # It stacks a batch before it resizes, so that sizes may differ only in batches of one.
+            # pytorch-fid stacks a batch before it resizes, so images of different sizes need batches of one.
             "pytorch-fid --batch-size 1": tools.pytorch_fid(config, environment, *mixed, "--batch-size", "1"),
         },
         against="pytorch-fid --batch-size 1",

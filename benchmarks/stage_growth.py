@@ -23,11 +23,11 @@ def run(config: Config) -> Iterator[Result]:
     environment = use_peers(config, weights=True)
     cores = sorted({1, 2, config.threads} & set(range(1, available_cores() + 1)))
     first: dict[int, float] = {}
-    dims = config.pick(64, 2048)  # quick: the shallowest layer, for the peer's sake
+    dims = config.pick(64, 2048)  # quick: the first layer, because the peer is slow
     for n in config.pick((32, 128), (100, 300, 1000)):
         folder = png_folder(config.cache, n, 1)
         other = png_folder(config.cache, 32, 2)
-        # What cores are worth is seen at one size.
+        # The effect of the number of cores is measured at one size.
         for threads in cores if n == config.pick(32, 300) else [config.threads]:
             targets = [] if threads not in first else [_flat(first[threads], "fastfid", 64)]
             result = compare_commands(

@@ -32,7 +32,7 @@ def at_most_times(bare: str, limit: float) -> Callable[[Mapping[str, Measured]],
 
 
 def _write_names(folder: str, count: int) -> None:
-    # Not in their sorted order: a sort of sorted names costs nothing.
+    # The names are not made in sorted order, because sorting sorted names takes no time.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         for i in range(count):
@@ -57,9 +57,9 @@ def _write_tar(path: Path, count: int) -> None:
 
 def run(config: Config) -> Iterator[Result]:
     config.cache.mkdir(parents=True, exist_ok=True)
-    for left in config.cache.glob("listing-*"):  # by a run that was killed
+    for left in config.cache.glob("listing-*"):  # left by a killed run
         shutil.rmtree(left)
-    # A million files are made for this run and go with it: elsewhere they would only slow down backups and searches.
+    # A million files are made for this run and deleted afterwards, because they would slow down backups and searches.
     with tempfile.TemporaryDirectory(prefix="listing-", dir=config.cache) as scratch:
         yield _folder(config, Path(scratch) / "names")
         yield _archive(config, Path(scratch) / "pictures.zip", _write_zip, "zipfile's directory", _zip_members)
@@ -93,7 +93,7 @@ def _folder(config: Config, folder: Path) -> Result:
         repeats=config.pick(3, 5),
         count=count,
         unit="names/s",
-        # Twice the least: each name is asked whether it is a file and has a picture's extension.
+        # Twice the minimum, because each name is checked: is it a file, and has it a picture's extension?
         targets=[at_most("fastfid", "median", 3e-6 * count), at_most_times("os.scandir and sort", 2)],
         facts={"n": count},
     )
@@ -123,7 +123,7 @@ def _archive(
         repeats=config.pick(3, 5),
         count=count,
         unit="names/s",
-        # The standard library reads the archive for us; names are sorted and chosen in a fraction of its time.
+        # The standard library reads the archive. Sorting and selecting the names takes a fraction of this time.
         targets=[at_most_times(bare, 1.5)],
         facts={"n": count},
     )

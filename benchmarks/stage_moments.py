@@ -28,7 +28,7 @@ def features(n: int, d: int) -> np.ndarray:
 
 
 def stream(rows: int, d: int) -> list[float]:
-    """Feed `rows` rows made of one batch that is used again and again; return a few of the variances."""
+    """Add `rows` rows by adding one batch repeatedly, and return a few of the variances."""
     batch = features(BATCH, d)
     moments = fastfid.Moments(d)
     for _ in range(rows // BATCH):
@@ -114,7 +114,7 @@ def _rate(config: Config, rows: np.ndarray) -> Result:
         f"into a warm accumulator, n = {n}, d = {d}",
         {"fastfid": into(moments), TORCHMETRICS: into(sums), DSYRK: dsyrk},
         against=DSYRK,
-        agree=None,  # they have seen the rows a different number of times: compared below, per row
+        agree=None,  # the contenders have added the rows a different number of times: compared below, per row
         repeats=config.pick(3, 11),
         count=n,
         unit="rows/s",

@@ -28,7 +28,7 @@ EXACT = Agreement(why="the same features to the last bit, however they are compu
 
 
 class FirstRow(FeatureExtractor):
-    """Hands on inputs as large as the network's and features as long, and takes next to no time for them."""
+    """An extractor with inputs and features of the network's size, which takes almost no time."""
 
     dims, identity, protocol, precision, device = 2048, "first-row", "none", "float32", "cpu"
     batch_size, concurrency = 4, 2
@@ -43,12 +43,12 @@ class FirstRow(FeatureExtractor):
 
 
 def statistics_of(path: str) -> int | None:
-    """Read every image of a source and fit the Gaussian, all but the network; for memory, in a process of its own."""
+    """Read every image of a source and fit the Gaussian, without the network; run in a separate process for memory."""
     return compute_statistics(path, extractor=FirstRow()).n
 
 
 def _made(path: Path, make: Callable[[Path], None]) -> Path:
-    """Return `path`, made once: under another name first, so that half a file is never taken for the whole."""
+    """Return `path`, made once. It is written under another name first, so that an incomplete file is never used."""
     if not path.exists():
         unfinished = path.with_name("part-" + path.name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def _steady_state(config: Config) -> Iterator[Result]:
 
 
 def _spread_network(threads: int, *, is_spinning: bool) -> FeatureExtractor:
-    """Return the network as one run at a time over `threads` threads, ONNX Runtime's usual way."""
+    """Return the network as one run at a time over `threads` threads, which is ONNX Runtime's default."""
     from fastfid.features.inception import InceptionV3
     from fastfid.features.session import load_onnxruntime
 
@@ -157,7 +157,7 @@ def _spread_network(threads: int, *, is_spinning: bool) -> FeatureExtractor:
 
 
 def _layouts(config: Config) -> Result:
-    """Compare ways to lay the network out over the cores while pictures are decoded beside it."""
+    """Compare ways to distribute the network over the cores while pictures are decoded."""
     from fastfid.features.inception import InceptionV3
 
     folder = jpeg_folder(config.cache, 200, 1, 500, 375)

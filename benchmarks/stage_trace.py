@@ -38,7 +38,7 @@ def covariances(d: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def products_at_most(polar: Mapping[str, _core.TraceResult], limit: float) -> Check:
-    """Target: the code counted at most `limit` full products for a bracket of 1e-6; `polar` is filled by then."""
+    """Target: the code counted at most `limit` full products for a bracket of 1e-6. The case fills `polar`."""
 
     def check(_: Mapping[str, Measured]) -> Target:
         result = polar["result"]
@@ -51,7 +51,7 @@ def products_at_most(polar: Mapping[str, _core.TraceResult], limit: float) -> Ch
 
 
 def product_seconds(sigma1: np.ndarray, sigma2: np.ndarray) -> float:
-    """Return the seconds of one product, the least of five: the limit that the plot draws."""
+    """Return the seconds of one product, the smallest of five measurements: the limit in the plot."""
     return min(timeit.repeat(lambda: sigma1 @ sigma2, number=1, repeat=5))
 
 
@@ -67,7 +67,7 @@ def full_rank(config: Config, d: int, eigvals) -> Result:
     polar: dict[str, _core.TraceResult] = {}
 
     def newton_schulz() -> float:
-        # Its point estimate is as good as the bracket it was asked for.
+        # Its point estimate is as accurate as the requested bracket.
         tol = 1e-9 if d <= 64 else 1e-6
         polar["result"] = _core.trace_sqrt_product(sigma1, sigma2, method="newton-schulz", tol=tol)
         return polar["result"].value
@@ -180,5 +180,5 @@ def run(config: Config) -> Iterator[Result]:
             yield full_rank(config, 4096, eigvals)
         for n in config.pick((200,), (500, 1000, 2000)):
             yield thin(config, n, config.pick(768, 2048))
-        # Spinning threads collapse where others want the cores too; one thread cannot.
+        # Several spinning threads become very slow if other processes use the cores. One thread does not.
         yield beside_a_busy_process(config, config.pick(768, 2048))

@@ -1,7 +1,7 @@
 """The command lines of every tool, as its users type them.
 
-Where a tool has no command line, the shortest script that its README suggests. Batch sizes and workers are the tool's
-defaults, except where that default is not for a CPU (clean-fid: 12 workers, CUDA).
+For a tool without a command line, the shortest script that its README suggests is used. Batch sizes and workers are the
+tool's defaults, except for defaults that do not suit a CPU (clean-fid: 12 workers, CUDA).
 """
 
 import json
@@ -13,9 +13,10 @@ from benchmarks.harness import Agreement, Command, Config
 
 __all__ = ["FULL", "THIN", "clean_fid", "fastfid", "pytorch_fid", "pytorch_fid_parts", "torch_fidelity", "torchmetrics"]
 
-# Where n <= d the product of the covariances is singular, and the peers' general square root (or eigenvalues) of it is
-# noisy: on the 192 + 192 photographs of stage folders pytorch-fid's is off by 1.7e-4, while the exact value from its
-# own features (singular values of the product of the centred rows) is within 1e-5 of ours.
+# For n <= d the product of the covariances is singular, and the peers' general square root (or eigenvalues) of this
+# product is inaccurate. On the 192 + 192 photographs of stage folders, pytorch-fid's value has an error of 1.7e-4. The
+# exact value from pytorch-fid's features (singular values of the product of the centred rows) is within 1e-5 of
+# fastfid's value.
 THIN = Agreement(absolute=5e-4, why="n <= d: noise of the peers' square root of a singular product")
 FULL = Agreement(relative=1e-6, why="n > d")
 
@@ -40,7 +41,7 @@ def _our_parts(process: subprocess.CompletedProcess[str]) -> dict[str, float]:
 
 
 def fastfid(config: Config, *arguments: str | Path) -> Command:
-    """Return ours: ``fastfid ... --json``."""
+    """Return fastfid's command: ``fastfid ... --json``."""
     script = str(Path(config.python).with_name("fastfid"))
     return Command([script, *map(str, arguments), "--json", "--device", "cpu"], _record_key("fid"), parts=_our_parts)
 
@@ -52,7 +53,7 @@ def pytorch_fid(config: Config, environment: dict[str, str], *arguments: str | P
     )
 
 
-# What `python -m pytorch_fid` does, with a clock around its own functions.
+# The same work as `python -m pytorch_fid`, with timers around its functions.
 _PYTORCH_FID_PARTS = """
 import json, time
 from pytorch_fid import fid_score
@@ -77,7 +78,7 @@ print(json.dumps(parts))
 
 
 def pytorch_fid_parts(config: Config, environment: dict[str, str], *arguments: str | Path) -> Command:
-    """Return pytorch-fid with a clock around its functions: for the parts, never for the time that is compared."""
+    """Return pytorch-fid with timers around its functions, for the times of its parts only, not for the comparison."""
 
     def parts(process: subprocess.CompletedProcess[str]) -> dict[str, float]:
         found: dict[str, float] = json.loads(process.stdout.splitlines()[-1])
@@ -89,7 +90,7 @@ def pytorch_fid_parts(config: Config, environment: dict[str, str], *arguments: s
 
 
 def clean_fid(config: Config, environment: dict[str, str], real: Path, fake: Path) -> Command:
-    """Return clean-fid in the mode that reproduces pytorch-fid; its own mode needs weights that only NVIDIA serves."""
+    """Return clean-fid in the mode that reproduces pytorch-fid. Its mode "clean" needs weights from NVIDIA's server."""
     code = (
         "import sys, torch; from cleanfid import fid\n"
         "value = fid.compute_fid(*sys.argv[1:3], mode='legacy_pytorch', device=torch.device('cpu'), "
@@ -100,7 +101,7 @@ def clean_fid(config: Config, environment: dict[str, str], real: Path, fake: Pat
 
 
 def torch_fidelity(config: Config, environment: dict[str, str], real: Path, fake: Path) -> Command:
-    """Return ``fidelity --fid`` (protocol tensorflow), its feature cache off."""
+    """Return ``fidelity --fid`` (protocol tensorflow) without its feature cache."""
     argv = [config.python, "-m", "torch_fidelity.fidelity", "--fid", "--cpu", "--json", "--silent", "--no-cache"]
     return Command(
         [*argv, "--input1", str(real), "--input2", str(fake)],
@@ -110,7 +111,7 @@ def torch_fidelity(config: Config, environment: dict[str, str], real: Path, fake
 
 
 def torchmetrics(config: Config, environment: dict[str, str], real: Path, fake: Path) -> Command:
-    """Return torchmetrics fed from folders by a DataLoader (protocol torchmetrics)."""
+    """Return a script for torchmetrics that reads folders with a DataLoader (protocol torchmetrics)."""
     code = f"""
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Runs one stage in a process of its own and writes its results, one JSON object a line, as they come.
+"""Runs one stage in a separate process and writes each result when it is complete, one JSON object per line.
 
 Started by ``python -m benchmarks`` with the thread variables already set (BLAS libraries read them when they load).
 """
@@ -14,7 +14,7 @@ from benchmarks.harness import Config
 
 
 def main() -> int:
-    """Run the stage; exit code 1 where a stage raises, with what came before kept."""
+    """Run the stage. If it raises, the exit code is 1, and the results so far are kept."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.worker")
     parser.add_argument("stage")
     parser.add_argument("output", type=Path)

@@ -1,4 +1,4 @@
-"""An existing script that used pytorch-fid; the second import is the only line that changed."""
+"""A script that was written for pytorch-fid. Only its import has changed; the old import is in the comment."""
 
 import sys
 

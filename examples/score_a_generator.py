@@ -1,6 +1,6 @@
 """Score a generator without writing files: ``python score_a_generator.py REAL``.
 
-Anything that yields uint8 images, or batches of them, is a source: no image is kept, and only sums of features are.
+Every iterable of uint8 images, or of batches of images, is a source. Images are not stored.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import fastfid
 
 
 def sample(n: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Stand in for a trained generator: n smooth random images, uint8 (n, 64, 64, 3)."""
+    """Return n smooth random images, uint8 (n, 64, 64, 3), in place of a trained generator."""
     coarse = rng.integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
     return coarse.repeat(8, axis=1).repeat(8, axis=2)
 

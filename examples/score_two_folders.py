@@ -6,7 +6,7 @@ import fastfid
 
 
 def main() -> None:
-    """Print the FID and how far it can be trusted."""
+    """Print the FID, its numerical bounds and its standard error."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("real")
     parser.add_argument("generated")

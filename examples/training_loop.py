@@ -1,7 +1,8 @@
 """FID inside a PyTorch training loop, on the device of the tensors: ``python training_loop.py``.
 
-A toy generator learns the colours of random images by matching their mean. Every few steps its images are scored. The
-real side is seen once and kept. Needs PyTorch and torchmetrics; `fastfid.FID` does the same without torchmetrics.
+A toy generator learns the colours of random images by matching their mean. Every few steps, the FID of its images is
+computed. The real images are added once and kept. The example needs PyTorch and torchmetrics. `fastfid.FID` does not
+need torchmetrics.
 """
 
 import argparse
@@ -19,7 +20,7 @@ def real_images(n: int, generator: torch.Generator) -> Tensor:
 
 
 def main() -> None:
-    """Train, and print the FID as it falls."""
+    """Train the generator, and print the FID, which decreases."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--images", type=int, default=64, help="images of each side in one score")

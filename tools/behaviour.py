@@ -1,8 +1,8 @@
-"""Writes down what the product does, to the last bit and letter: ``python -m tools.behaviour > before.txt``.
+"""Prints the behaviour of fastfid, with all bits of results and the text of messages.
 
-For a change that must change nothing: run it before and after, on one machine, and compare the two files with ``diff``.
-Features depend on the processor, so files of two machines differ. Needs the weights and the packages of ``.[test]``.
-Takes about two minutes on two cores.
+To check that a change has no effect, run ``python -m tools.behaviour > before.txt`` before the change and again after
+it, on one machine, and compare the two files with ``diff``. Features depend on the processor, so files of two machines
+differ. The tool needs the weights and the packages of ``.[test]``. It takes about two minutes on two cores.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ def smooth(n: int, seed: int, shift: int = 0, size: int = 96) -> np.ndarray:
 
 
 def make_inputs() -> None:
-    """Fill the current folder."""
+    """Write the input files of the cases to the current folder."""
     for name, n, seed, shift in (("real", 80, 1, 0), ("fake", 80, 2, 30), ("r6", 6, 3, 0), ("f6", 6, 4, 30)):
         os.mkdir(name)
         for i, image in enumerate(smooth(n, seed, shift)):
@@ -77,7 +77,7 @@ def make_inputs() -> None:
 
 @contextlib.contextmanager
 def warnings_said(lines: list[str]) -> Iterator[None]:
-    """Add the product's warnings inside the block to `lines`."""
+    """Add the warnings of fastfid in the block to `lines`."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -85,7 +85,7 @@ def warnings_said(lines: list[str]) -> Iterator[None]:
 
 
 def shown(value: Any) -> str:
-    """Return a value to its last bit."""
+    """Return a text with all bits of a value."""
     if isinstance(value, float):
         return float(value).hex()
     if isinstance(value, np.ndarray):
@@ -101,7 +101,7 @@ def shown(value: Any) -> str:
 
 
 def record(function: Callable[[], Any]) -> str:
-    """Return what a case gives, raises and says."""
+    """Return a text with the result, the exception and the messages of a case."""
     said: list[str] = []
     with warnings_said(said):
         try:
@@ -306,7 +306,7 @@ def main() -> None:
         os.chdir(work)
         make_inputs()
         for name, function in CASES:
-            # A float's hexadecimal form has a point; an address of an object has none.
+            # The hexadecimal form of a float has a point. The address of an object has none.
             text = re.sub(r"0x[0-9a-f]{9,}(?!\.)", "ADDRESS", record(function).replace(work, "WORK"))
             print(f"{name}\n    {text}", flush=True)
         os.chdir("/")

@@ -1,6 +1,6 @@
-"""Measure what each stage adds to the FID; prints the sizes in the table of docs/numerics.md.
+"""Measure the error that each stage adds to the FID, and print the sizes in the table of docs/numerics.md.
 
-A maintainer's command; needs the test extra and the weights, and takes about two minutes.
+This maintainers' command needs the test extra and the weights, and takes about two minutes.
 
     python -m tools.error_budget
 
@@ -40,12 +40,12 @@ Array = NDArray[np.float64]
 
 
 def print_row(stage: str, size: str, change: float | None = None) -> None:
-    """Print one line of the table; `change` is that of the FID."""
+    """Print one line of the table. `change` is the change of the FID."""
     print(f"| {stage} | {size} | {'' if change is None else f'{abs(change):.1e}'} |", flush=True)
 
 
 def distance(sides: list[NDArray[Any]]) -> float:
-    """Return the FID of two sides' rows."""
+    """Return the FID of the rows of two sides."""
     statistics = []
     for rows in sides:
         moments = fastfid.Moments(rows.shape[1])
@@ -55,12 +55,12 @@ def distance(sides: list[NDArray[Any]]) -> float:
 
 
 def largest_difference(a: list[NDArray[Any]], b: list[NDArray[Any]]) -> float:
-    """Return max |a - b| over the sides."""
+    """Return the maximum of |a - b| over both sides."""
     return max(float(np.abs(x.astype(float) - y.astype(float)).max()) for x, y in zip(a, b, strict=True))
 
 
 def folder(path: Path, seed: int) -> Path:
-    """Fill a folder with parts of photographs as JPEG files; return it."""
+    """Write parts of photographs as JPEG files to a folder, and return the folder."""
     path.mkdir()
     for i in range(N):
         Image.fromarray(photograph(seed + i, 375, 281)).save(path / f"{i:03}.jpg", quality=90)
@@ -90,7 +90,7 @@ def images_and_network(temporary: Path) -> None:
 
     inputs = [_core.preprocess(side, input_spec("pytorch-fid")) for side in ours]
     _, peer_input = peer_inputs()["pytorch-fid"]
-    theirs = [np.stack([peer_input(image.copy()) for image in side]) for side in pillow]  # writable, as PyTorch wants
+    theirs = [np.stack([peer_input(image.copy()) for image in side]) for side in pillow]  # a copy, because PyTorch needs writable arrays
     features = in_batches(network, inputs)
     fid = distance(features)
     grey = 127.5 * largest_difference(inputs, theirs)
@@ -102,7 +102,7 @@ def images_and_network(temporary: Path) -> None:
 
 
 def moments() -> None:
-    """Print the line of the moments, beside two passes in extended precision over every 64th column."""
+    """Print the line of the moments, compared with two passes in extended precision over every 64th column."""
     rows = gaussian_rows(3 * D, D, 3)
     ours = fastfid.Moments(D)
     ours.update(rows)
@@ -115,14 +115,14 @@ def moments() -> None:
 
 
 def trace() -> None:
-    """Print the lines of the trace, beside LAPACK's singular values of M and of X Y^T."""
+    """Print the lines of the trace, compared with LAPACK's singular values of M and of X Y^T."""
     sides = [gaussian_rows(k * D, D, k).astype(np.float64) for k in (3, 4)]
     sigmas = [np.cov(x, rowvar=False) for x in sides]
     (f1, e1), (f2, e2) = [_core._testing.factor(sigma) for sigma in sigmas]
     exact = float(scipy.linalg.svdvals(f1 @ f2.T).sum()) * 2.0 ** (e1 + e2)
     for method in ("auto", "eigen", "newton-schulz"):
         result = _core.trace_sqrt_product(*sigmas, method=method)
-        if method == "eigen":  # of both factors
+        if method == "eigen":  # the residual of both factors
             print_row("factors", f"{result.factor_residual:.1e} = ||Sigma - F^T F||_F / tr Sigma")
         width = (result.upper - result.lower) / exact
         off = abs(result.value - exact) / exact
@@ -146,7 +146,7 @@ def trace() -> None:
 
 
 def main() -> int:
-    """Print the table; the last column is relative to the FID."""
+    """Print the table. The last column is relative to the FID."""
     use_peers(Config(cache=Path("benchmarks/.cache")), weights=False)
     print("| stage | size | change of the FID |")
     print("|---|---|---|")

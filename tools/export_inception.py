@@ -1,14 +1,14 @@
 """Export the ONNX skeletons of the FID Inception network, and the data that goes with them.
 
-A maintainer's command; needs torch, onnx and onnxscript (the `export` extra). It writes into
+This maintainers' command needs torch, onnx and onnxscript (the `export` extra). It writes these files to
 ``python/fastfid/features/skeletons/``:
 
 - ``inception-DIMS.onnx``: the graph up to the feature map of one stage, without weights. Every initializer is declared
   as external data, so that ONNX Runtime takes it from the program (``SessionOptions.add_external_initializers``).
-- ``inception-DIMS-float16.onnx``: the same in float16, from the image to the map.
+- ``inception-DIMS-float16.onnx``: the graph in float16, from the image to the map.
 - ``convolutions.json``: name, weight shape (O, I, H, W) and first dims of the 94 convolutions, in network order.
-- ``fingerprint.npz`` (with ``--fingerprint``, which needs the weights): the features of one fixed input, by this same
-  PyTorch definition in float64. A session must reproduce them before it is used.
+- ``fingerprint.npz`` (with ``--fingerprint``, which needs the weights): the features of one fixed input, computed by
+  the PyTorch definition in float64. A session must reproduce these features before it is used.
 
     python tools/export_inception.py [--output FOLDER] [--fingerprint]
 """
@@ -31,9 +31,10 @@ SKELETONS = Path(__file__).parents[1] / "python" / "fastfid" / "features" / "ske
 
 
 def fold_batch_norm(network: nn.Module) -> None:
-    """Replace every convolution and its batch norm by one convolution with bias, of undefined values.
+    """Replace every convolution and its batch norm by one convolution with bias, with undefined values.
 
-    The skeleton has no weights: fastfid folds the real ones when it loads them (features/inception_network.py).
+    The skeleton has no weights. fastfid folds the batch norms into the weights when it loads them
+    (features/inception_network.py).
     """
     for _, layer in convolutions(network):
         c = layer.conv
@@ -44,7 +45,7 @@ def fold_batch_norm(network: nn.Module) -> None:
 def skeleton(dims: int, dtype: str = "float32") -> onnx.ModelProto:
     """Return the graph from `image` (n, 3, h, w) to `map` (n, dims, h', w'), every initializer external and absent.
 
-    `dtype`, float32 or float16, is that of the image, the weights and the map.
+    `dtype`, float32 or float16, is the dtype of the image, the weights and the map.
     """
     network = FIDInception(dims)
     fold_batch_norm(network)
@@ -67,13 +68,13 @@ def skeleton(dims: int, dtype: str = "float32") -> onnx.ModelProto:
 
 
 def strip(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Take the weights, and everything that only describes the exporter, out of `model`."""
+    """Remove the weights, and all metadata of the exporter, from `model`."""
     graph = model.graph
     for tensor in graph.initializer:
         tensor.ClearField("raw_data")
         tensor.data_location = onnx.TensorProto.EXTERNAL
         del tensor.external_data[:]
-        # ONNX wants a file name here. Nothing of that name exists: the values come from the program.
+        # ONNX requires a file name here. No file of this name exists: the values come from the program.
         tensor.external_data.add(key="location", value="weights-come-from-the-program")
         del tensor.metadata_props[:]
     for node in graph.node:
@@ -81,7 +82,7 @@ def strip(model: onnx.ModelProto) -> onnx.ModelProto:
         del node.metadata_props[:]
     for value in (*graph.input, *graph.output):
         del value.metadata_props[:]
-    for axis, name in ((2, "map_h"), (3, "map_w")):  # the exporter spells them as formulas of h and w
+    for axis, name in ((2, "map_h"), (3, "map_w")):  # the exporter writes these sizes as formulas of h and w
         graph.output[0].type.tensor_type.shape.dim[axis].dim_param = name
     del graph.value_info[:]
     del graph.metadata_props[:]

@@ -2,7 +2,7 @@
 # Builds the fuzz targets of fuzz/ with AddressSanitizer and UndefinedBehaviorSanitizer and runs them, one at a time.
 # usage: tools/fuzz_core.sh [--minutes M] [TARGET...]; M minutes for each target (default: 1), all targets by default.
 # Needs clang with its compiler-rt (Debian: clang and libclang-rt-14-dev) and Python with scipy-openblas32. CXX names
-# another clang++. Inputs that fail are kept in build/fuzz/TARGET/failed; the exit code is 1 where there are any.
+# another clang++. Failing inputs are stored in build/fuzz/TARGET/failed. The exit code is 1 if there are any.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -34,7 +34,7 @@ IFS=';' read -r openblas include _ < <("${PYTHON:-python}" cmake/carry_openblas.
 flags=(-std=c++20 -O1 -g -fno-omit-frame-pointer -pthread -ffp-contract=off -fno-sanitize-recover=all -D_GLIBCXX_ASSERTIONS
   -DFASTFID_SANITIZED -DBLAS_SYMBOL_PREFIX=scipy_ -Icsrc -Ifuzz "-isystem$include" -Wall -Wextra)
 sanitizers=address,undefined
-# Where a source is newer than what was made of it, all is made again.
+# If a source is newer than the files built from it, everything is built again.
 if [[ ! -e $out/built || -n $(find csrc/core fuzz tools/fuzz_core.sh -newer "$out/built" -name '*.*' -print -quit) ]]; then
   printf '%s\0' csrc/core/*.cpp | xargs -0 -P "$(nproc)" -I{} \
     sh -c 'source=$1 && shift && "$@" -c "$source" -o "$0/$(basename "$source").o"' "$out/core" {} \
@@ -52,7 +52,7 @@ for target in "${targets[@]}"; do
   mkdir -p "$folder/corpus" "$folder/failed"
   end=$((SECONDS + 60 * minutes))
   runs=0 crashes=0
-  # A run ends with the first input that fails: the next one goes on. Memory and time of one input are bounded.
+  # A run ends at the first failing input, and the next run continues. Memory and time of one input are bounded.
   while ((SECONDS < end && crashes < 20)); do
     status=0
     "$out/fuzz_$target" -max_total_time=$((end - SECONDS)) -max_len=4096 -rss_limit_mb=3000 -timeout=120 \

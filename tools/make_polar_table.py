@@ -3,18 +3,18 @@
     python tools/make_polar_table.py > csrc/core/polar_table.hpp
 
 An odd quintic p(x) = c0 x + c1 x^3 + c2 x^5 is fitted so that max |1 - p| over [l, 1] is smallest (Remez exchange, 60
-digits); its image of [l, 1] is [1 - E, 1 + E], and p / (1 + E) maps it to [(1 - E)/(1 + E), 1], from which the next
-one starts. The composition is the best of its degree at each step: Chen and Chow, "A stable scaling of Newton-Schulz
-for improving the sign function computation of a Hermitian matrix", 2014; Amsel, Persson, Musco and Gower, "The Polar
-Express", 2025 (arXiv 2505.16932).
+digits). The image of [l, 1] under p is [1 - E, 1 + E]. p / (1 + E) maps [l, 1] to [(1 - E)/(1 + E), 1], which is the
+interval of the next polynomial. The composition is the best of its degree at each step: Chen and Chow, "A stable
+scaling of Newton-Schulz for improving the sign function computation of a Hermitian matrix", 2014; Amsel, Persson, Musco
+and Gower, "The Polar Express", 2025 (arXiv 2505.16932).
 
 Guard: x = 1 is an unstable fixed point of a minimax polynomial (its slope there is about -25 for small l), so rounding
-errors that push a singular value above 1 would grow. Every polynomial is therefore evaluated at x / (1 + kGuard): it
-maps [0, 1 + kGuard] into [0, 1].
+errors that push a singular value above 1 would grow. Therefore every polynomial is evaluated at x / (1 + kGuard). It
+then maps [0, 1 + kGuard] into [0, 1].
 
-A stage is a list of polynomials followed by a certificate. Stage 1 brings every singular value above kLowerEnd[0] to
-[FINISHED, 1]; every further stage starts at the image of a lower end 1000 times smaller, and ends likewise. Once the
-lower end is above PLAIN the plain Newton–Schulz quintic (15 - 10 x^2 + 3 x^4) x / 8 converges as fast.
+A stage is a list of polynomials followed by a certificate. Stage 1 maps every singular value above kLowerEnd[0] to
+[FINISHED, 1]. Every further stage starts at the image of a lower end 1000 times smaller, and ends at [FINISHED, 1] too.
+If the lower end is above PLAIN, the plain Newton–Schulz quintic (15 - 10 x^2 + 3 x^4) x / 8 converges equally fast.
 """
 
 import mpmath
@@ -35,7 +35,7 @@ def minimax_quintic(low):
         points = [low, q, r, mpf(1)]
         system = mpmath.matrix([[x, x**3, x**5, (-1) ** i] for i, x in enumerate(points)])
         c0, c1, c2, error = mpmath.lu_solve(system, mpmath.matrix([1, 1, 1, 1]))
-        root = mpmath.sqrt(9 * c1**2 - 20 * c0 * c2)  # of p' = c0 + 3 c1 x^2 + 5 c2 x^4
+        root = mpmath.sqrt(9 * c1**2 - 20 * c0 * c2)  # for the roots of p' = c0 + 3 c1 x^2 + 5 c2 x^4
         new_q = mpmath.sqrt((-3 * c1 - root) / (10 * c2))
         new_r = mpmath.sqrt((-3 * c1 + root) / (10 * c2))
         change = abs(new_q - q) + abs(new_r - r)
@@ -58,7 +58,7 @@ def evaluate(p, x):
 def make_stages():
     """The guarded polynomials of every stage."""
     stages = []
-    history = []  # every polynomial so far: the image of a small lower end under all of them is where a stage starts
+    history = []  # all polynomials so far: a stage starts at the image of a small lower end under all of them
     for end in LOWER_ENDS:
         low = mpf(end)
         for p in history:

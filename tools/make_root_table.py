@@ -6,11 +6,11 @@ Zolotarev's best rational function of type (2 r + 1, 2 r) for sign(y) on [-1, -l
 
     f(y) = C y prod_j (y^2 + c_2j) / (y^2 + c_(2j-1)),   c_i = l^2 tn^2(i K' / (2 r + 1), l'),
 
-tn = sn / cn of modulus l' = sqrt(1 - l^2) and K' their quarter period, has values in [1 - E, 1 + E] on [l, 1] and in
-[0, 1 + E] on [0, l]. With x = y^2, sqrt(x) f(sqrt(x)) approximates sqrt(x) with the same relative error, and is in
-partial fractions C (x + sum_j a_j x / (x + p_j)), p_j = c_(2j-1), all a_j > 0. Zolotarev 1877; as used here
-Nakatsukasa and Freund, "Computing fundamental matrix decompositions accurately via the matrix sign function in two
-iterations: the power of Zolotarev's functions", 2016, section 3.
+has values in [1 - E, 1 + E] on [l, 1] and in [0, 1 + E] on [0, l]. Here tn = sn / cn has the modulus
+l' = sqrt(1 - l^2), and K' is the quarter period. With x = y^2, sqrt(x) f(sqrt(x)) approximates sqrt(x) with the
+relative error E. Its partial fractions are C (x + sum_j a_j x / (x + p_j)), p_j = c_(2j-1), all a_j > 0. Sources:
+Zolotarev 1877; in the form used here, Nakatsukasa and Freund, "Computing fundamental matrix decompositions accurately
+via the matrix sign function in two iterations: the power of Zolotarev's functions", 2016, section 3.
 """
 
 import mpmath
@@ -19,11 +19,11 @@ from mpmath import mpf
 mpmath.mp.dps = 60
 
 LOWER_END = mpf("1e-6")  # l: eigenvalues from 1e-12 to 1
-POLES = 56  # the fewest, eight at a time, whose error is below 1e-15: 48 have 8e-14
+POLES = 56  # the smallest multiple of 8 with an error below 1e-15: the error of 48 poles is 8e-14
 
 
 def zolotarev(low, r):
-    """Return C, the zeros' c_2j, the poles' c_(2j-1), and the relative error E."""
+    """Return C, the c_2j of the zeros, the c_(2j-1) of the poles, and the relative error E."""
     m = 1 - low**2
     quarter = mpmath.ellipk(m)
     c = []
@@ -35,7 +35,7 @@ def zolotarev(low, r):
     def f(y):
         return y * mpmath.fprod((y**2 + a) / (y**2 + b) for a, b in zip(zeros, poles, strict=True))
 
-    # It takes its largest value at 1 and its smallest at l, and comes back to both in between.
+    # The function has its largest value at 1 and its smallest at l, and takes both values again in between.
     largest, smallest = f(mpf(1)), f(low)
     return 2 / (largest + smallest), zeros, poles, abs(largest - smallest) / (largest + smallest)
 

@@ -1,17 +1,17 @@
 """What each precision of the network does to features and to the FID, on parts of real photographs. Prints Markdown.
 
-A maintainer's command; needs the weights, torch and scikit-image; no GPU:
+This maintainers' command needs the weights, torch and scikit-image, but no GPU.
 
 - ``float16`` is the shipped float16 graph on ONNX Runtime's CPU provider. It rounds weights, image and every layer's
-  output to float16 and sums in float32, as a GPU's tensor cores do; the order of the sums is another.
-- ``tf32`` is simulated: the PyTorch definition with the weights and the input of each convolution rounded to TF32's 10
-  bits of mantissa, to nearest, ties away from zero, sums in float32.
+  output to float16 and sums in float32, as the tensor cores of a GPU do. The order of the sums differs.
+- ``tf32`` is simulated: in the PyTorch definition, the weights and the input of each convolution are rounded to TF32's
+  10 bits of mantissa, to nearest, ties away from zero. Sums are float32.
 
     python -m tools.precision_error [--n 192] [--dims 64 192 2048] [--largest]
 
-Both sides of each FID are computed in the same precision; "mixed" is the FID that appears between a set in float32 and
-the same set in that precision, which is why statistics of different precision are refused. ``--largest`` prints the
-largest value that any layer puts out, beside float16's 65504.
+Both sides of each FID are computed in the same precision. "mixed" is the FID between a set in float32 and the same set
+in the other precision. This FID is not zero, so statistics of different precisions are refused. ``--largest`` prints
+the largest output of any layer, compared with float16's largest number, 65504.
 """
 
 import argparse
@@ -41,11 +41,11 @@ def round_to_tf32(x: torch.Tensor) -> torch.Tensor:
 
 
 def simulated_tf32(weights: Weights, dims: int) -> FIDInception:
-    """Return the network with batch norm folded, whose convolutions see TF32 values."""
+    """Return the network with folded batch norms, in which the factors of each convolution are rounded to TF32."""
     network = FIDInception(dims)
     load_weights(network, weights)
     for _, layer in convolutions(network):
-        # Folded as the engine folds it: the rounding is that of the folded weights.
+        # Folded as in fastfid, because the folded weights are rounded.
         fused = torch.nn.utils.fuse_conv_bn_eval(layer.conv.double(), layer.bn.double()).float()
         fused.weight.data = round_to_tf32(fused.weight.data)
         fused.register_forward_pre_hook(lambda _, args: (round_to_tf32(args[0].contiguous()),))
@@ -54,7 +54,7 @@ def simulated_tf32(weights: Weights, dims: int) -> FIDInception:
 
 
 def extractor(precision: str, dims: int, weights: Weights) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Return what turns prepared images into features in `precision`."""
+    """Return a function that computes the features of prepared images in `precision`."""
     if precision != "tf32":
         return InceptionNetwork(dims, weights, "cpu", precision).features
     network = simulated_tf32(weights, dims)
@@ -74,14 +74,14 @@ def statistics(rows: NDArray[np.float32]) -> fastfid.Statistics:
 
 
 def largest_values(weights: Weights, images: list[NDArray[np.uint8]]) -> tuple[str, float, float]:
-    """Return the layer that puts out the largest value, that value, and the largest folded weight or bias."""
+    """Return the layer with the largest output, this output, and the largest folded weight or bias."""
     network = FIDInception()
     load_weights(network, weights)
     seen: dict[str, float] = {}
     for name, layer in convolutions(network):
         fused = torch.nn.utils.fuse_conv_bn_eval(layer.conv, layer.bn)
         layer.conv, layer.bn = fused, torch.nn.Identity()
-        # Before the ReLU: it is this value that must fit.
+        # Before the ReLU, because this value must not overflow.
         fused.register_forward_hook(
             lambda _, __, out, name=name: seen.__setitem__(name, max(seen.get(name, 0.0), float(out.abs().max())))
         )

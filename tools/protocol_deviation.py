@@ -1,6 +1,6 @@
-"""Measure how far the preprocessing protocols are from the peers' own code; prints the table of docs/protocols.md.
+"""Measure the deviation of the preprocessing protocols from the peers' code, and print the table of docs/protocols.md.
 
-A maintainer's command; needs the test extra, and takes a minute or two.
+This maintainers' command needs the test extra, and takes one or two minutes.
 
     python -m tools.protocol_deviation
 """
@@ -26,7 +26,7 @@ SIZES = (
 
 
 def noise(height: int, width: int) -> NDArray[np.uint8]:
-    """Return uint8 noise, the hardest picture: every neighbour differs."""
+    """Return uint8 noise, the most demanding picture, because all neighbours differ."""
     return np.random.default_rng((height, width)).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
