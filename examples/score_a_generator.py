@@ -1,6 +1,6 @@
 """Score a generator without writing files: ``python score_a_generator.py REAL``.
 
-Every iterable of uint8 images, or of batches of images, is a source. Images are not stored.
+Anything that yields uint8 images, or batches of them, is a source: no image is kept, and only sums of features are.
 """
 
 import argparse

@@ -1,8 +1,7 @@
 """FID inside a PyTorch training loop, on the device of the tensors: ``python training_loop.py``.
 
-A toy generator learns the colours of random images by matching their mean. Every few steps, the FID of its images is
-computed. The real images are added once and kept. The example needs PyTorch and torchmetrics. `fastfid.FID` does not
-need torchmetrics.
+A toy generator learns the colours of random images by matching their mean. Every few steps its images are scored. The
+real side is seen once and kept. Needs PyTorch and torchmetrics; `fastfid.FID` does the same without torchmetrics.
 """
 
 import argparse

@@ -90,7 +90,7 @@ def images_and_network(temporary: Path) -> None:
 
     inputs = [_core.preprocess(side, input_spec("pytorch-fid")) for side in ours]
     _, peer_input = peer_inputs()["pytorch-fid"]
-    theirs = [np.stack([peer_input(image.copy()) for image in side]) for side in pillow]  # a copy, because PyTorch needs writable arrays
+    theirs = [np.stack([peer_input(image.copy()) for image in side]) for side in pillow]  # writable for PyTorch
     features = in_batches(network, inputs)
     fid = distance(features)
     grey = 127.5 * largest_difference(inputs, theirs)
