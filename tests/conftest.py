@@ -7,13 +7,14 @@ import pytest
 from benchmarks import peers
 from fastfid.features.weights import find_weights
 
-# Tests, and what they start, see what users see: some packages, ONNX Runtime among them, are silent where CI is set.
+# CI is unset so that tests and their child processes behave as for users: some packages, such as ONNX Runtime, are
+# silent if CI is set.
 IS_CI = bool(os.environ.pop("CI", ""))
 
 
 @pytest.fixture(scope="session")
 def weights():
-    """The real Inception weights, as a user gets them: FASTFID_WEIGHTS, the cache, or fetched once."""
+    """The real Inception weights, found as for a user: FASTFID_WEIGHTS, the cache, or fetched once."""
     return find_weights()
 
 
@@ -42,13 +43,13 @@ def emulated_moments(tmp_path_factory):
     return out
 
 
-# The reason of a test that is about machines without a device; on a machine that has one its skip is right.
+# The skip reason of tests for machines without a device. On a machine with a device, this skip is accepted.
 HAS_DEVICE = "there is a CUDA device"
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """In CI a skip is a failure: a missing peer, weight or picture is no pass. Only a CUDA device may be missing."""
+    """In CI, turn a skip into a failure: peers, weights and pictures are required. Only a CUDA device may be missing."""
     report = yield
     is_about_absence = isinstance(report.longrepr, tuple) and report.longrepr[2] == f"Skipped: {HAS_DEVICE}"
     if report.skipped and not is_about_absence and not hasattr(report, "wasxfail"):

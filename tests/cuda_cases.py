@@ -1,7 +1,8 @@
-"""The table of cases of the device code: what is computed, of which shape and dtype, and how far off it may be.
+"""The table of cases of the device code: computation, shape, dtype and tolerance.
 
-It drives the emulated kernels and the device beside the CPU (tests/test_cuda_*.py), and benchmarks of the device.
-Tolerances of moments are for the largest error of an element, relative to the largest element.
+The tests (tests/test_cuda_*.py) compare the emulated kernels and the device with the CPU for these cases. Benchmarks of
+the device use the cases too. Tolerances of moments are for the largest error of an element, relative to the largest
+element.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ TOLERANCE = {"float64": 1e-13, "float32": 1e-6}
 
 @dataclass(frozen=True)
 class MomentsCase:
-    """One stream of rows: its size, its dtype, and how it is cut into updates."""
+    """One stream of rows: its size, its dtype, and its division into updates."""
 
     d: int
     n: int
@@ -38,7 +39,7 @@ class MomentsCase:
         return self.n <= self.d
 
     def rows(self):
-        """Features as a network makes them: non-negative, correlated; (n, d) of the case's dtype."""
+        """Rows (n, d) of the case's dtype, similar to features of a network: non-negative, correlated."""
         rng = np.random.default_rng(self.d * 100003 + self.n)
         mixing = rng.standard_normal((self.d, self.d)) / np.sqrt(self.d)
         rows = np.abs(rng.standard_normal((self.n, self.d)) @ mixing + 0.3) + self.offset
@@ -95,7 +96,7 @@ def oracle(rows):
     """Mean and covariance (ddof=1) in extended precision, rounded to float64."""
     x = np.asarray(rows).astype(np.longdouble)
     mean = x.mean(axis=0)
-    # Products of two float64 halves lose nothing that counts here: centred values are small.
+    # Products of two float64 halves are accurate enough here, because centred values are small.
     z = (x - mean).astype(np.float64)
     return mean.astype(np.float64), z.T @ z / (len(x) - 1)
 
@@ -105,7 +106,7 @@ def oracle(rows):
 
 @dataclass(frozen=True)
 class ImagesCase:
-    """Images of one size, of noise, and where they lie in memory."""
+    """Noise images of one size, and their layout in memory."""
 
     protocol: str
     h: int
@@ -122,7 +123,7 @@ class ImagesCase:
         return np.random.default_rng((self.h, self.w, self.n)).integers(0, 256, (self.n, self.h, self.w, 3), np.uint8)
 
     def stored(self):
-        """The same in the case's layout, C-contiguous."""
+        """The images in the case's layout, C-contiguous."""
         images = self.images()
         return images if self.layout == "nhwc" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
@@ -151,7 +152,7 @@ DEVICE_IMAGES = [
 
 @dataclass(frozen=True)
 class TraceCase:
-    """Two covariances of correlated Gaussian samples, and the width of the bracket asked for."""
+    """Two covariances of correlated Gaussian samples, and the requested width of the bracket."""
 
     d: int
     n: int

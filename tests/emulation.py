@@ -14,13 +14,13 @@ from fastfid import _core
 
 ROOT = Path(__file__).resolve().parents[1]
 EMULATION = ROOT / "tests" / "cuda_emulation"
-# Files of csrc/core that the distance consists of.
+# Files of csrc/core that compute the distance.
 NUMERICS = (
     *("band", "band_root", "blas", "congruence", "covariance", "decompositions", "factor", "factorisation", "frechet"),
     *("matrix", "moments", "packed_symmetric", "polar", "products", "residual", "row_elements", "rows", "tiles"),
     "trace_sqrt",
 )
-ORDERS = {"forwards": 0, "backwards": 1, "shuffled": 2}  # in which the threads of a block run: emulation::Order
+ORDERS = {"forwards": 0, "backwards": 1, "shuffled": 2}  # orders in which the threads of a block run: emulation::Order
 
 
 def compile_library(out, *, core=(), machine=(), host=(), kernels=(), bindings=(), emulated=()):

@@ -1,4 +1,4 @@
-"""What each metric of METRICS must be: one row a metric, with a truth that is not its own code."""
+"""Reference values of every metric of METRICS: one row per metric, with a reference that does not use its code."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import scipy.linalg
 
 @dataclass(frozen=True)
 class MetricCase:
-    """A metric's truth for features (n, d) of two sets, float64, and how close it has to be."""
+    """The reference of a metric for features (n, d) of two sets, float64, and the tolerance."""
 
     truth: Callable[[np.ndarray, np.ndarray], float]
     relative: float  # tolerance

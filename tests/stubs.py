@@ -1,4 +1,4 @@
-"""What several test files use: an extractor whose truth is known, a look at the GIL, a CUDA device that is the host."""
+"""Helpers of several test files: an extractor with known features, a test of the GIL, a CUDA device on the host."""
 
 import sys
 import threading
@@ -17,7 +17,7 @@ from fastfid.protocols import input_spec
 
 
 class GridMeans(FeatureExtractor):
-    """Means over a grid of cells, per channel: d = 3 * cells^2, exact arithmetic that any size of image allows."""
+    """Means over a grid of cells, per channel: d = 3 * cells^2. The arithmetic is exact for images of any size."""
 
     identity = "grid-means"
     protocol = "none"
@@ -47,7 +47,7 @@ class GridMeans(FeatureExtractor):
 
 
 def counts_during(call):
-    """How far another Python thread counts while `call` runs: not at all if it holds the GIL."""
+    """Return how far another Python thread counts while `call` runs. It cannot count if `call` holds the GIL."""
     count = 0
     stop = threading.Event()
 
@@ -61,7 +61,7 @@ def counts_during(call):
     worker = threading.Thread(target=run)
     worker.start()
     try:
-        # No forced switches: the other thread runs only where this one gives the GIL away.
+        # Without forced switches, the other thread runs only if this thread releases the GIL.
         sys.setswitchinterval(1000)
         before = count
         call()
@@ -110,7 +110,7 @@ class FakeRuntime:
 
 
 class _Native:
-    """What a session and its bindings share."""
+    """The state that a session and its bindings share."""
 
     def __init__(self, ended):
         self._ended = ended
@@ -153,7 +153,7 @@ class _FakeSession:
 
 
 class HostArray:
-    """What a CudaArray is, on the host."""
+    """A stand-in for CudaArray in host memory."""
 
     def __init__(self, values):
         self.values = values
@@ -187,7 +187,7 @@ class HostArray:
 
 
 class HostMemory:
-    """cuda.Memory on the host. Fresh memory is poisoned; what a caller's stream would wait for is written down."""
+    """A stand-in for cuda.Memory on the host. New memory is poisoned, and waits of a caller's stream are recorded."""
 
     def __init__(self):
         self.held = []
@@ -205,7 +205,7 @@ class HostMemory:
 
     def record(self, work):
         runs = self.runs
-        work()  # of which a device would do nothing
+        work()  # a device would execute nothing here
         self.runs = runs
         self.calls.append(("record", None))
 
@@ -248,7 +248,7 @@ class HostMoments(Moments):
 
 
 class Tensor:
-    """Says that it is on a GPU; its values are on the host."""
+    """A tensor that reports a GPU as its device, with values on the host."""
 
     def __init__(self, values, device=0):
         self.values = values
@@ -264,7 +264,7 @@ class Tensor:
 
 
 class OnDevice(InceptionV3):
-    """The network on the CPU that says it is on cuda:0, and takes its tensors there."""
+    """The network on the CPU, which reports cuda:0 as its device and takes tensors of this device."""
 
     def __init__(self, dims, protocol, batch_size):
         super().__init__(dims, protocol=protocol, device="cpu")

@@ -9,13 +9,13 @@ import termios
 
 
 def on_terminal(script, *arguments):
-    """Run a script with stderr on a pseudo-terminal; return what it wrote there."""
+    """Run a script with stderr on a pseudo-terminal, and return the text that it wrote to stderr."""
     leader, follower = pty.openpty()
     termios.tcsetwinsize(follower, (24, 80))
     process = subprocess.Popen([sys.executable, "-c", script, *arguments], stderr=follower, stdout=subprocess.PIPE)
     os.close(follower)
     written = b""
-    with contextlib.suppress(OSError):  # Linux ends the reading of a closed terminal so
+    with contextlib.suppress(OSError):  # raised by Linux when a closed terminal is read
         while part := os.read(leader, 65536):
             written += part
     os.close(leader)

@@ -1,4 +1,4 @@
-"""Damaged and hostile input, seeded: every case ends in an image or in a documented exception that names the file."""
+"""Damaged and hostile input from fixed seeds: every case gives an image or a documented error that names the file."""
 
 import bz2
 import gzip
@@ -24,12 +24,12 @@ from fastfid.protocols import input_spec
 from fastfid.sources import is_statistics_file, open_source
 from fastfid.sources.picture import FORMATS, Decoder
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow remarks on many of them
+pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow warns about many of these files
 
 SEED = 20261122
 MAX_PIXELS = 2**20
 
-# Every format that Pillow both writes and reads, also those whose extensions a folder does not list: content decides.
+# Every format that Pillow both writes and reads. The content determines the format, not the extension.
 WRITTEN = {
     **{form: {} for form in ("AVIF", "BMP", "DDS", "DIB", "EPS", "GIF", "ICNS", "ICO", "IM", "JPEG", "JPEG2000")},
     **{form: {} for form in ("MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP")},
@@ -85,7 +85,7 @@ def mutations(data, seed, n):
 
 
 def decode(data, name="the picture"):
-    """Whether `data` is an image; anything but an image or an ImageError that begins with the name fails the test."""
+    """Return whether `data` is an image. Other results than an image or an ImageError with the name fail the test."""
     try:
         image = Decoder(max_pixels=MAX_PIXELS).decode_bytes(data, name)
     except ImageError as error:
@@ -99,7 +99,7 @@ def decode(data, name="the picture"):
 
 
 def test_every_plugin_of_pillow_is_read_or_refused_by_intention():
-    """A format that a later Pillow adds is refused until it is decided here what it may start and declare."""
+    """All formats of Pillow are classified. A format that a later Pillow adds is refused until it is listed here."""
     Image.init()
     refused = {
         *("EPS", "WMF"),  # start a program, or ask Windows
@@ -140,7 +140,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\nshowpa
 
 @pytest.mark.parametrize("payload", [EPS, encoded("PNG")])
 def test_a_picture_inside_another_is_not_opened(tmp_path, monkeypatch, payload):
-    """A program called gs stands by, and writes a file if it is started."""
+    """No program is started. A program called gs is on the PATH and would write a file."""
     (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\necho 10.0\n")
     (tmp_path / "gs").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -190,7 +190,7 @@ except MemoryError as error:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_memory_that_runs_out_ends_the_run(tmp_path, workers):
-    """Skipping is for pictures that cannot be read. Small ones take no more memory than they need."""
+    """Skipping applies only to pictures that cannot be read. Small pictures take no more memory than necessary."""
     for i in range(4):
         (tmp_path / f"{i}.png").write_bytes(encoded("PNG"))
 
@@ -378,7 +378,7 @@ def test_a_bomb_is_one_sentence_on_the_command_line(tmp_path, weights):
     ]
 
 
-# Files that are none
+# Files that are not regular files
 
 
 @pytest.mark.parametrize("name", ["x.npz", "x.tar", "x.tar.gz", "x.zip", "x.npy", "weights.pth"])
@@ -419,7 +419,7 @@ def test_more_shards_than_files_may_be_open(tmp_path):
 
 @pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.zip", "x.tar", "x.tar.gz"])
 def test_a_file_that_is_exchanged_before_its_turn(tmp_path, name):
-    """Another file of the same size: its pictures would be read by the old one's header."""
+    """The file is replaced by another file of the same size, whose pictures do not match the old header."""
 
     def write(path, shade):
         array = np.full((3, 8, 8, 3), shade, np.uint8)
@@ -564,7 +564,7 @@ def test_pickles_that_would_crash_or_take_memory(tmp_path, legacy, content):
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"WeightsError weights {path}: ")
-    # Refused before anything is carried out, and by what it should be.
+    # Refused before anything is executed, by the intended check.
     reasons = "nests too deep|too large|memo entry|no state dict: operation|a mark |stack is empty|pickle exhausted"
     reasons += r"|expected \d+ bytes in a|expected torch's magic number|expected a state dict"
     assert re.search(reasons, done.stdout), done.stdout

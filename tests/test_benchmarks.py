@@ -1,4 +1,4 @@
-"""The benchmark harness: what it must catch, and that README shows the committed results. Nothing is timed here."""
+"""The benchmark harness: detection of failures, and README with the committed results. No test depends on times."""
 
 import itertools
 import json
@@ -113,7 +113,7 @@ def test_a_failing_command_says_why():
 
 
 def grow(mib):
-    """Called by `probe` in a process of its own."""
+    """A function that `probe` calls in a separate process."""
     return float(np.ones(mib << 17)[-1])
 
 

@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py without a GPU: what it says then, its report, and its stages on stand-ins for the device."""
+"""benchmarks/gpu.py without a GPU: its messages, its report, and its stages with stand-ins for the device."""
 
 import contextlib
 import json
@@ -308,7 +308,7 @@ def test_what_the_oracle_runs(is_smoke, has_network, monkeypatch):
 
 
 def test_the_oracle_needs_no_more_than_it_says():
-    """Its files are collected, and all their tests on a device skipped, without pytest's plugins and other packages."""
+    """Without pytest's plugins and other packages, the test files are collected, and their device tests are skipped."""
     hidden = ("hypothesis", "mpmath", "scipy", "skimage", "matplotlib", "torchmetrics", "pytest_timeout", "psutil")
     code = f"""
 import sys

@@ -1,4 +1,4 @@
-"""cmake/cuda.cmake: a CUDA compiler that fails switches the CUDA part off and says why; it never breaks the build."""
+"""cmake/cuda.cmake: a failing CUDA compiler switches the CUDA part off with a reason, and never breaks the build."""
 
 import os
 import re
@@ -68,7 +68,7 @@ def configure(cmake, tmp_path):
 
 
 def status(cmake, folder):
-    """What a build of it says of CUDA."""
+    """Return the CUDA status that a build reports."""
     subprocess.run([cmake, "--build", folder / "build"], capture_output=True, check=True)
     return subprocess.run([folder / "build" / "say"], capture_output=True, text=True, check=True).stdout.strip()
 
@@ -105,7 +105,7 @@ def test_where_it_is_asked_for_its_failure_is_an_error(configure):
 
 
 def test_openblas_is_carried_without_destructors():
-    """OpenBLAS would unmap its buffers when the process exits, though a daemon thread may be computing in them."""
+    """OpenBLAS must not unmap its buffers when the process exits, because a daemon thread may be using them."""
     data = Path(_core.__file__).with_name("libfastfid_lapack.so").read_bytes()
     (headers,), (size, count) = struct.unpack_from("<Q", data, 32), struct.unpack_from("<HH", data, 54)
     programs = [struct.unpack_from("<IIQ8xQQ", data, headers + i * size) for i in range(count)]

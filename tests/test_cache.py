@@ -1,4 +1,4 @@
-"""The cache of statistics: hits when nothing changed, and never a stale one."""
+"""The cache of statistics: a hit if nothing has changed, and never a stale entry."""
 
 import io
 import os
@@ -42,7 +42,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def settled(monkeypatch):
-    """Let the clock be an hour later, so that the files are no longer fresh."""
+    """Set the clock an hour ahead, so that the files are old enough for the cache."""
     now = time.time
     monkeypatch.setattr("time.time", lambda: now() + 3600)
 
@@ -219,7 +219,7 @@ def zip_of(path, seed):
 
 @pytest.mark.parametrize("mode", [True, "hashes"])
 def test_an_archive_that_is_replaced_once_it_is_listed_is_an_error(tmp_path, monkeypatch, mode):
-    """Loading the network takes a while, and the archive may be another one then."""
+    """Loading the network takes time, and the archive may be replaced meanwhile."""
     monkeypatch.setattr("fastfid.cache._CLOCK_S", 0.1)
     path, other = zip_of(tmp_path / "a.zip", 1), zip_of(tmp_path / "b.zip", 2)
     extractor = Counting()
@@ -264,7 +264,7 @@ def test_a_file_that_is_exchanged_and_put_back_meanwhile_is_noticed(folder, tmp_
 
 @pytest.mark.parametrize("mode", [True, "hashes"])
 def test_a_file_that_takes_the_name_of_another_of_its_size_and_times(folder, tmp_path, settled, mode):
-    """As cp -p and mv leave it: only the inode and the change time differ."""
+    """A file after cp -p and mv: only the inode and the change time differ."""
     seen(folder, cache=mode)
     victim, other = folder / "07.bmp", tmp_path / "other.bmp"
     other.write_bytes(another_picture(folder / "08.bmp"))
@@ -304,7 +304,7 @@ def test_a_missing_file_is_the_readers_business(folder, settled, mode):
 
 @pytest.mark.parametrize("mode", [True, "hashes"])
 def test_a_file_that_appears_while_its_folder_is_read_is_not_kept(folder, tmp_path, settled, mode):
-    """Missing when it was asked for, there when it was read, gone again: as unknown as before."""
+    """A file is missing at the first look, exists when it is read, and is missing again."""
     data = another_picture(folder / "07.bmp")
     os.symlink(tmp_path / "target", folder / "zz.bmp")
 
@@ -387,7 +387,7 @@ def test_other_versions_are_other_entries(folder, settled, monkeypatch):
 
 
 def test_groups_of_images_are_read_again(tmp_path, settled, cache):
-    """Kept statistics know no groups, which the standard error takes."""
+    """Cached statistics have no groups, which the standard error needs."""
     rng = np.random.default_rng(3)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -1,4 +1,4 @@
-"""The command line: what it prints where, its exit codes, and a sentence for every bad input."""
+"""The command line: stdout and stderr, exit codes, and one sentence for every invalid input."""
 
 import errno
 import io
@@ -48,7 +48,7 @@ def two_files(tmp_path):
 
 
 def failing(result, *patterns):
-    """Exit 1, an empty stdout, one sentence on stderr that has all the patterns, and no traceback."""
+    """Assert exit code 1, an empty stdout, one sentence on stderr that matches all patterns, and no traceback."""
     code, out, err = result
     assert code == 1
     assert out == ""
@@ -404,7 +404,7 @@ def fastfid(*argv, **kwargs):
 
 
 def wait_for(text, process):
-    """Whether the process says `text` on stderr before it ends."""
+    """Return whether the process prints `text` on stderr before it ends."""
     return any(text in line for line in iter(process.stderr.readline, ""))
 
 
@@ -484,7 +484,7 @@ sys.exit(cli.main(["stats"]))
 
 @pytest.mark.parametrize(("name", "code", "said"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
 def test_interrupted_inside_exec(tmp_path, name, code, said):
-    """As inside an import that makes a namedtuple; only `python -m` shows it."""
+    """An interrupt in exec(), as in an import that defines a namedtuple. The error occurs only with `python -m`."""
     (tmp_path / "inside.py").write_text(INSIDE_EXEC.format(name=name))
     command = [sys.executable, "-m", "inside"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=30)
@@ -493,7 +493,7 @@ def test_interrupted_inside_exec(tmp_path, name, code, said):
 
 @pytest.mark.parametrize("delay", [0.1, 0.2, 0.3, 0.4, 0.5, 0.7])
 def test_interrupted_while_it_starts(tmp_path, delay, weights):
-    """An interrupt inside an import can come out of it as ImportError."""
+    """An interrupt during an import can be replaced by an ImportError."""
     process = fastfid(folder_of(tmp_path, "many", 100), tmp_path / "many", "--dims", 2048)
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
@@ -546,7 +546,7 @@ sys.exit(main(sys.argv[1:]))
 )
 @pytest.mark.parametrize("workers", [0, 3])
 def test_a_decoder_that_crashes_is_reported_with_its_file(tmp_path, weights, how, number, workers):
-    """A library in C that fails on a picture takes the process along, worker threads and all."""
+    """A C library that crashes on a picture ends the whole process, including worker threads."""
     folder = folder_of(tmp_path, "some", 20)
     argv = ["stats", folder, "-o", tmp_path / "s.npz", "--dims", 64, "--num-workers", workers]
     command = [sys.executable, "-c", CRASH.format(how=how), *map(str, argv)]

@@ -1,4 +1,4 @@
-"""fastfid.compat.cleanfid by itself; clean-fid runs beside it in tests/peers/test_cleanfid.py."""
+"""fastfid.compat.cleanfid without clean-fid. tests/peers/test_cleanfid.py compares it with clean-fid."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ MODES = ("clean", "legacy_pytorch", "legacy_tensorflow")
 
 
 class Means:
-    """A feature extractor whose truth is known: means over the quarters of an image with values in [0, 255]."""
+    """A feature extractor with known features: means over the quarters of an image with values in [0, 255]."""
 
     def __init__(self):
         self.shapes = []
@@ -36,7 +36,7 @@ def random_image(rng, size=(24, 20)):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Pictures in sub-folders, of mixed sizes and extensions, one array, and what is not an image."""
+    """A folder with pictures in sub-folders, of mixed sizes and extensions, one array, and files that are no images."""
     root = tmp_path / "real"
     (root / "sub" / "deeper").mkdir(parents=True)
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""fastfid.compat.pytorch_fid by itself; tests/peers/test_pytorch_fid.py runs pytorch-fid beside it."""
+"""fastfid.compat.pytorch_fid without pytorch-fid. tests/peers/test_pytorch_fid.py compares it with pytorch-fid."""
 
 import os
 import subprocess
@@ -55,7 +55,7 @@ def statistics(tmp_path):
 
 
 class Means(torch.nn.Module):
-    """A model in pytorch-fid's sense: a list whose first element is a map."""
+    """A model with pytorch-fid's interface: it returns a list whose first element is a map."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""fastfid.compat.torchmetrics by itself; torchmetrics runs beside it in tests/peers/test_torchmetrics.py."""
+"""fastfid.compat.torchmetrics. tests/peers/test_torchmetrics.py compares it with torchmetrics' own metric."""
 
 import copy
 import importlib
@@ -25,7 +25,7 @@ def FrechetInceptionDistance(torchvision_importable):  # noqa: N802
 
 
 class Means(torch.nn.Module):
-    """Features whose truth is known: means over the quarters of an image."""
+    """A network with known features: means over the quarters of an image."""
 
     num_features = 12
 

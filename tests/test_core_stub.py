@@ -1,6 +1,7 @@
-"""python/fastfid/_core.pyi says what the built module has: names, members of classes, parameters and their defaults.
+"""python/fastfid/_core.pyi agrees with the built module: names, members of classes, parameters and their defaults.
 
-pybind11 tells the parameters of a function when it refuses a call. What needs CUDA is compared where the build has it.
+pybind11 lists the parameters of a function in the error for an invalid call. Names that need CUDA are compared only if
+the build has CUDA.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""What is current in a thread stays so: a driver that only keeps one number per thread, in a process of its own."""
+"""The current CUDA context of a thread is kept. A stub of the driver, in a subprocess, stores one number per thread."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The demo: its pictures, its disturbances, its table and its plot."""
+"""The demo: pictures, disturbances, table and plot."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The pages in docs/ say what the product does."""
+"""The pages in docs/ agree with the behaviour of fastfid."""
 
 import json
 import re

@@ -1,8 +1,8 @@
-"""The examples in docstrings run and say what they say; every public name has one.
+"""The examples in docstrings give the documented output, and every public name has an example.
 
-Public are the names of ``fastfid`` and of the modules of ``fastfid.compat`` that stand in for another package's. Every
-example runs in a folder of its own, in which it finds two folders of small pictures, ``real`` and ``fake``, and it sees
-the names of the module that it is written in.
+Public names are those of ``fastfid`` and of the modules of ``fastfid.compat`` that replace another package's modules.
+Every example runs in a separate folder with two folders of small pictures, ``real`` and ``fake``. It can use the names
+of the module that contains it.
 """
 
 import doctest
@@ -67,7 +67,7 @@ def methods(cls):
 
 
 def own_docstring(target):
-    """The docstring that was written for it: a class inherits none here."""
+    """The docstring of the object itself. An inherited docstring of a class does not count."""
     return (vars(target).get("__doc__") if inspect.isclass(target) else target.__doc__) or ""
 
 
@@ -99,7 +99,7 @@ def test_every_public_name_has_an_example(name):
 def examples(name):
     """(path, object) of all that has an example in a module, public or not, its methods too.
 
-    A name that another module hands on is that module's business, if the module lists it.
+    Imported names are left to the module that defines and lists them.
     """
     module = importlib.import_module(name)
     found = {name: module}

@@ -1,4 +1,4 @@
-"""The shipped skeletons are what tools/export_inception.py makes of the one PyTorch definition today."""
+"""The shipped skeletons are equal to the output of tools/export_inception.py for the PyTorch definition."""
 
 import importlib.util
 import json
@@ -121,7 +121,7 @@ def test_axes_are_free(shipped, dims):
 
 
 def test_skeleton_does_not_run_without_weights(dims):
-    """Forgotten weights are an error of ONNX Runtime, not features of nothing."""
+    """Missing weights cause an error of ONNX Runtime, not meaningless features."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     model = (SKELETONS / f"inception-{dims}.onnx").read_bytes()

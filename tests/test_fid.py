@@ -1,4 +1,4 @@
-"""compute_fid, compute_statistics, frechet_distance and FID, with an extractor whose truth is known."""
+"""compute_fid, compute_statistics, frechet_distance and FID, with an extractor with known features."""
 
 import copy
 import os
@@ -254,7 +254,7 @@ class OtherMeans(GridMeans):
 
 @pytest.mark.parametrize("adopt", ["load_state_dict", "merge"])
 def test_what_was_adopted_stays_with_its_network(monkeypatch, adopt):
-    """A network that is not loaded yet is compared with what came in when it is."""
+    """When the network is loaded, it is compared with the merged or loaded state."""
     fid = filled(images(20, 1), images(25, 2), 10)
     other = FID(dims=64, protocol="none")
     other.dims = 12
@@ -366,7 +366,7 @@ def test_precision_is_refused_where_it_cannot_be():
 
 
 def test_another_precision_does_not_join():
-    """A FID that will run in float16 takes no float32 state, also before its network is loaded."""
+    """A FID in float16 refuses a float32 state, even before its network is loaded."""
     other = FID(dims=64, protocol="none", precision="float16", device="auto")
     other.dims = 12
     state = filled(images(20, 1), images(25, 2), 10).state_dict()

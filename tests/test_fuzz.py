@@ -1,4 +1,4 @@
-"""The fuzzers' seeds and committed corpus, run once: what was found must stay mended."""
+"""The fuzzers' seeds and committed corpus are run once, so that fixed errors stay fixed."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The feature extractor: its numbers, its layouts, its devices, its errors."""
+"""The feature extractor: features, layouts, devices, errors."""
 
 import copy
 import dataclasses

@@ -1,4 +1,4 @@
-"""The KID in several blocks, its standard error, and its borders; tests/peers/test_cleanfid.py has clean-fid's."""
+"""The KID in several blocks, its standard error, and edge cases. tests/peers/test_cleanfid.py tests clean-fid's KID."""
 
 import numpy as np
 import pytest

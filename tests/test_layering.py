@@ -1,6 +1,6 @@
 """Dependencies point one way, heavy packages are imported only where they are needed, files and functions are short.
 
-DEVELOPING.md has these rules in words.
+DEVELOPING.md describes these rules.
 """
 
 import ast

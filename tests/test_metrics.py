@@ -1,4 +1,4 @@
-"""What every metric of the table has to do, whichever it is; the rows of tests/metric_cases.py say what it is."""
+"""Tests of every metric of the table. The rows of tests/metric_cases.py contain the reference values."""
 
 import dataclasses
 import json
@@ -294,7 +294,7 @@ class OfFirst(FrechetInceptionDistance):
 
 
 def test_the_cache_and_statistics_are_of_the_features(tmp_path, monkeypatch, pictures):
-    """What another output gave is never taken for the features, nor the other way round."""
+    """Statistics of another output are never used as statistics of the features, or vice versa."""
     monkeypatch.setenv("FASTFID_CACHE", str(tmp_path / "cache"))
     folders = []
     for name, side in zip("ab", pictures, strict=True):

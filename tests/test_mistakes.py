@@ -1,4 +1,4 @@
-"""Inputs that are probably not what the user means: each is said, with --quiet too, and the number stays what it is."""
+"""Inputs that are probably mistakes: each is reported, with --quiet too, and the result does not change."""
 
 import io
 import os
@@ -130,7 +130,7 @@ def test_floats_from_minus_1_to_1_cast_to_uint8():
 
 
 def test_a_metric_that_grows_says_it_once_of_all_its_images():
-    """A batch of black images is nothing; a run of nothing else is."""
+    """One batch of black images gives no remark. A run of black images only gives a remark."""
     dark = images(30, 1, high=2)
     metric = FID(extractor=GridMeans())
     assert said(lambda: [metric.update(batch, real=True) for batch in np.split(dark, 10)]) == []

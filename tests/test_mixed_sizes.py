@@ -1,4 +1,4 @@
-"""An extractor whose inputs differ in shape gets runs of equal shape, in order."""
+"""An extractor with inputs of different shapes gets batches of equal shape, in order."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Reading NumPy files from untrusted hands."""
+"""Reading of untrusted NumPy files."""
 
 import io
 import pickle

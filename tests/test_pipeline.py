@@ -1,4 +1,4 @@
-"""The pipeline: same bits however it is cut, order, bounded look-ahead, errors in their turn, and a clean end."""
+"""The pipeline: equal bits for any batching, order of outputs and errors, bounded look-ahead, and a clean end."""
 
 import contextlib
 import os
@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 
 
 class Extractor(GridMeans):
-    """GridMeans that can be told how to run."""
+    """GridMeans with a configurable batch size and concurrency."""
 
     def __init__(self, batch_size=2, concurrency=1):
         super().__init__()

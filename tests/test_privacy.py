@@ -1,4 +1,4 @@
-"""Nothing is sent, and nothing is written outside of our cache, where CI is not set (ONNX Runtime is silent there)."""
+"""fastfid sends nothing and writes nothing outside of its cache. CI is not set, because it silences ONNX Runtime."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Raw sums in torchmetrics' layout: they are what the sums say, whatever the threads, and a bad batch adds nothing."""
+"""Raw sums in torchmetrics' layout: they are correct for any number of threads, and an invalid batch adds nothing."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which skips tests/conftest.py accepts."""
+"""The skips that tests/conftest.py accepts."""
 
 import importlib.util
 from pathlib import Path

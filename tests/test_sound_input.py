@@ -1,4 +1,4 @@
-"""Sound input that users have in other forms than ours: it is read, or one sentence says the way."""
+"""Valid input in other forms than fastfid's: it is read, or one sentence states how to convert it."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Every source gives the pictures it was made of, in its stated order, and says what it passed over."""
+"""Every source gives its pictures in the documented order, and reports the ignored entries."""
 
 import bz2
 import gzip

@@ -1,4 +1,4 @@
-"""Statistics: what they check, their file, merging, and what may be compared."""
+"""Statistics: checks, the file format, merging, and comparability."""
 
 import errno
 import os

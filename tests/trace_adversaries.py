@@ -1,8 +1,8 @@
-"""Pairs of covariances made to break the bounds of the trace, and their truth in 60 digits.
+"""Adversarial pairs of covariances for the bounds of the trace, and their exact values in 60 digits.
 
-The truth is about the matrices as given: every element is an exact binary fraction. It is T = tr((S1 S2)^(1/2)) of the
-positive semi-definite parts: the symmetric part of the matrix, its negative eigenvalues taken as zero. For most pairs
-there are none. For sides given by their rows it is T of the exact sample covariances.
+The exact value is defined for the matrices as given: every element is an exact binary fraction. It is
+T = tr((S1 S2)^(1/2)) of the positive semi-definite parts: the symmetric part of the matrix, with negative eigenvalues
+set to zero. Most pairs have no negative eigenvalues. For sides given by rows it is T of the exact sample covariances.
 """
 
 from collections.abc import Callable, Iterator
@@ -57,14 +57,17 @@ def size(rng: np.random.Generator) -> int:
 
 
 def opposed(rng: np.random.Generator) -> tuple[Array, Array]:
-    """What is large in one is small in the other: T is far below the traces. Conditions up to 1e15 against 1e9."""
+    """Directions that are large in one matrix are small in the other, so T is far below the traces.
+
+    Conditions are up to 1e15 against 1e9.
+    """
     d = size(rng)
     q = rotation(rng, d)
     return with_spectrum(q, spectrum(rng, d)), with_spectrum(q, spectrum(rng, d, 9.0)[::-1])
 
 
 def adjugates(rng: np.random.Generator) -> tuple[Array, Array]:
-    """A nearly singular 2 x 2 matrix and its adjugate, another matrix in the same digits."""
+    """A nearly singular 2 x 2 matrix and its adjugate."""
     v = rng.uniform(0.5, 3, 2)
     a = np.outer(v, v) * rng.uniform(0.5, 2)
     a[1, 1] *= 1 + 10.0 ** -rng.uniform(8, 15.6)
@@ -72,7 +75,7 @@ def adjugates(rng: np.random.Generator) -> tuple[Array, Array]:
 
 
 def rotated(rng: np.random.Generator) -> tuple[Array, Array]:
-    """Eigenvectors that have nothing to do with each other."""
+    """Independent random eigenvectors."""
     d = size(rng)
     return with_spectrum(rotation(rng, d), spectrum(rng, d)), with_spectrum(rotation(rng, d), spectrum(rng, d, 9.0))
 
@@ -178,7 +181,7 @@ def rounded_to_float32(rng: np.random.Generator) -> tuple[Array, Array]:
 
 
 def crooked(rng: np.random.Generator) -> tuple[Array, Array]:
-    """Not symmetric in the last digits: the symmetric part counts."""
+    """Matrices that are not symmetric in the last digits. The exact value is that of the symmetric part."""
     a, b = opposed(rng)
     return a * (1 + np.triu(rng.integers(-2, 3, a.shape), 1) * 2.0**-52), b
 
@@ -213,7 +216,7 @@ COVARIANCES: dict[str, Callable[[np.random.Generator], tuple[Array, Array]]] = {
         crooked,
     )
 }
-# Families of which more is drawn: conditions of 1e15 against 1e9 in opposed directions were outside of the bounds once.
+# Families with more pairs. Earlier bounds did not contain pairs of conditions 1e15 against 1e9 in opposed directions.
 WEIGHTS = {"opposed": 5, "adjugates": 3, "rotated": 2, "slightly_turned": 2}
 
 
@@ -239,7 +242,7 @@ def pairs(count: int, seed: int) -> Iterator[Pair]:
             yield Pair(name, (x, s), (True, False))
             continue
         a, b = COVARIANCES[name](rng)
-        # Powers of ten change the last digits, so not where these are the point.
+        # Powers of ten change the last digits, so families about the last digits are not scaled.
         first, second = (1.0, 1.0) if name in ("last_digits", "rounded_to_float32") else scales(rng)
         if rng.random() < 0.5:
             a, b = b, a
@@ -298,7 +301,7 @@ class Truth:
 
 
 def truth(pair: Pair) -> Truth:
-    """Return what lies between the bounds."""
+    """Return the exact values that must lie between the bounds."""
     with mpmath.workdps(DIGITS):
         factors = [
             exact_factor(fractions(side, are_rows=is_rows))
@@ -313,7 +316,7 @@ def truth(pair: Pair) -> Truth:
 
 
 def solve(pair: Pair, method: str = "auto", tol: float | None = None) -> _core.FrechetResult:
-    """Return what fastfid says of a pair, the means being equal."""
+    """Return fastfid's result for a pair with equal means."""
     mu = np.zeros(pair.sides[0].shape[1])
     sides = [
         _core.Gaussian(mu, rows=side) if is_rows else _core.Gaussian(mu, side)
@@ -323,6 +326,6 @@ def solve(pair: Pair, method: str = "auto", tol: float | None = None) -> _core.F
 
 
 def violation(bounds: _core.TraceResult | _core.FrechetResult, exact: mpmath.mpf) -> float:
-    """Return by how much the exact number is outside of the bounds, 0 where it is inside."""
+    """Return the distance of the exact value from the bounds, 0 if it is inside."""
     with mpmath.workdps(DIGITS):
         return float(max(mpmath.mpf(0), bounds.lower - exact, exact - bounds.upper))

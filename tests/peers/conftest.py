@@ -1,6 +1,6 @@
-"""The peers, unmodified, with the real weights; and the photographs that they and we look at.
+"""Fixtures: the peers, unmodified, with the real weights, and the photographs on which peers and fastfid are compared.
 
-Everything is made once a session: eager PyTorch computes 6 images a second at dims 2048 on 2 cores.
+Everything is made once per session, because eager PyTorch computes 6 images per second at dims 2048 on 2 cores.
 """
 
 import importlib
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory, weights, torchvision_importable):
-    """Environment for child processes; from here on this process can import the peers too."""
+    """The environment for child processes. After this fixture, this process can import the peers too."""
     return peers.prepare(tmp_path_factory.mktemp("peers"))
 
 

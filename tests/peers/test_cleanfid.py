@@ -1,12 +1,13 @@
-"""clean-fid beside us: its own resizers, file search, statistics, trace and KID, on the same images.
+"""Comparison with clean-fid on the same images: its resizers, file search, statistics, trace and KID.
 
-Of its networks only the one of mode legacy_pytorch can be had offline, and runs here as it is. The TorchScript network
-of the modes clean and legacy_tensorflow cannot; there both sides are given our Inception network as
-``custom_feat_extractor`` (and, where clean-fid has no such argument, in place of ``build_feature_extractor``), so that
-everything but the network is clean-fid's own. Where the network is not the point it is the layer of 64 features, or
-means over a grid.
+Only clean-fid's network of mode legacy_pytorch is available offline, and it runs here unmodified. The TorchScript
+network of the modes clean and legacy_tensorflow is not available. For these modes, both packages use fastfid's
+Inception network as ``custom_feat_extractor``, or in place of ``build_feature_extractor`` if a function of clean-fid
+has no such argument. Everything except the network is then clean-fid's code. Tests that are not about the network use
+the layer of 64 features, or means over a grid.
 
-NOT_REPRODUCED, at the end, lists what of clean-fid is left behind on purpose, with the test that shows ours is better.
+NOT_REPRODUCED, at the end, lists the behaviour of clean-fid that is deliberately different, with the test that shows
+the improvement.
 """
 
 import fnmatch

@@ -1,7 +1,7 @@
-"""pytorch-fid beside us on the same photographs and weights: same features, numbers, types, texts and command.
+"""Comparison with pytorch-fid on the same photographs and weights: features, FIDs, types, texts and the command.
 
-NOT_REPRODUCED, at the end, lists what of pytorch-fid is left behind on purpose, with the test that shows ours is
-better.
+NOT_REPRODUCED, at the end, lists the behaviour of pytorch-fid that is deliberately different, with the test that shows
+the improvement.
 """
 
 import inspect
@@ -325,7 +325,7 @@ def test_usage_errors_exit_with_2_and_bad_input_with_1(environment, module, tmp_
         assert (done.returncode, done.stdout) == (1, ""), arguments
 
 
-# What is not reproduced: pytorch-fid fails where we do not, or is silent where we speak.
+# Behaviour that is not reproduced: pytorch-fid fails where fastfid does not, or is silent where fastfid warns.
 
 
 def test_better_two_statistics_files_need_no_weights(environment, reference, tmp_path):

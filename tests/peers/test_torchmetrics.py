@@ -1,7 +1,7 @@
-"""torchmetrics (and torch-fidelity, whose network it uses) beside us on the same images and weights.
+"""Comparison with torchmetrics (and torch-fidelity, whose network it uses) on the same images and weights.
 
-NOT_REPRODUCED, at the end, lists what of torchmetrics is left behind on purpose, with the test that shows ours is
-better.
+NOT_REPRODUCED, at the end, lists the behaviour of torchmetrics that is deliberately different, with the test that shows
+the improvement.
 """
 
 import copy
@@ -491,14 +491,14 @@ def test_better_values_outside_0_to_1_do_not_wrap_around(both):
 
 
 def test_better_elsewhere_values_are_rounded_in_the_open(both):
-    # Under torchmetrics' name normalize=True cuts off, as that is part of its value.
+    # In the class with torchmetrics' name, normalize=True truncates, because this affects the value.
     grey = torch.full((2, 3, 80, 80), 0.999)  # 254.7: cut off to 254
     metrics = [metric(feature=64, normalize=normalize) for metric in both for normalize in (True, False)]
     for metric in metrics:
         metric.update(grey if metric.normalize else torch.full_like(grey, 254, dtype=torch.uint8), real=True)
     assert torch.equal(metrics[0].real_features_sum, metrics[1].real_features_sum)
     assert torch.equal(metrics[2].real_features_sum, metrics[3].real_features_sum)
-    # Our own class converts nothing, and says how to round.
+    # fastfid.FID converts nothing, and its error states how to round.
     with pytest.raises(TypeError, match=r"\(x \* 255\)\.round\(\)\.clamp\(0, 255\)\.to\(torch\.uint8\)"):
         fastfid.FID(dims=64, device="cpu").update(grey, real=True)
 
