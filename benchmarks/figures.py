@@ -1,6 +1,6 @@
 """Puts the committed results into README and docs: ``python -m benchmarks.figures`` (``make figures``).
 
-Every figure in a Markdown file of this repository stands between two comments and is written by this script::
+This script writes every figure in a Markdown file of this repository, between two comments::
 
     <!-- figures: NAME MACHINE -->
     <!-- /figures -->

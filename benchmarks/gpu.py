@@ -42,7 +42,7 @@ COPY_BYTES = 1 << 30
 UPDATES = 50
 BUSY_CYCLES = 2_000_000  # of the device's clock, about a millisecond
 FLUSH_BYTES = 512 << 20  # several times the largest L2 there is
-# In these two the kernels of NVIDIA's own libraries are not ours to answer for.
+# In these two stages, errors in the kernels of NVIDIA's libraries are not errors of fastfid.
 OURS_ONLY = ("--kernel-name", "kns=fastfid")
 SANITIZERS = {"memcheck": (), "racecheck": OURS_ONLY, "initcheck": OURS_ONLY, "synccheck": ()}
 
@@ -625,7 +625,7 @@ def network_is_missing() -> str | None:
 
 
 def eager_network(precision: str) -> tuple[str, Callable[[Any], Any]]:
-    """Return pytorch-fid's network in eager PyTorch, in a precision, with our weights; inputs (n, 3, 299, 299)."""
+    """Return pytorch-fid's eager PyTorch network in a precision, with fastfid's weights; inputs (n, 3, 299, 299)."""
     import torch
 
     from fastfid.features.inception_torch import FIDInception, load_weights

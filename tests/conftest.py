@@ -49,7 +49,7 @@ HAS_DEVICE = "there is a CUDA device"
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """In CI, turn a skip into a failure: peers, weights and pictures are required. Only a CUDA device may be missing."""
+    """In CI, turn a skip into a failure: peers, weights and pictures are required, a CUDA device is not."""
     report = yield
     is_about_absence = isinstance(report.longrepr, tuple) and report.longrepr[2] == f"Skipped: {HAS_DEVICE}"
     if report.skipped and not is_about_absence and not hasattr(report, "wasxfail"):
