@@ -33,7 +33,7 @@ def emulated_moments(tmp_path_factory):
     out = tmp_path_factory.mktemp("emulation") / "_emulated.so"
     compile_library(
         out,
-        core=("dlpack", "parallel", "uncertainty", *NUMERICS),
+        core=("dlpack", "influence", "parallel", *NUMERICS),
         machine=("cuda_driver",),
         host=("math_libraries", "polar"),
         kernels=("polar_kernels",),

@@ -34,6 +34,8 @@ def mmd2(x: np.ndarray, y: np.ndarray) -> float:
 
 
 METRIC_CASES = {
-    "fid": MetricCase(frechet, 1e-9, "SciPy's square root in float64", is_symmetric=True, fewest=2),
+    "fid": MetricCase(
+        frechet, 1e-9, "SciPy's square root in float64", is_symmetric=True, fewest=2, has_standard_error=True
+    ),
     "kid": MetricCase(mmd2, 1e-9, "sums in another order", is_symmetric=True, fewest=2, has_standard_error=True),
 }

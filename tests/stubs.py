@@ -176,6 +176,9 @@ class HostArray:
     def copy_on_device(self, source):
         self.values[...] = source.values
 
+    def take(self, indices):
+        return HostArray(self.values[indices])
+
     def numpy(self):
         return self.values.copy()
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from cuda_cases import MomentsCase
 from emulation import compile_library
-from stubs import OnDevice
+from stubs import HostArray, OnDevice
 from stubs import Tensor as GpuTensor
 from test_moments import HOSTILE, large_state
 
@@ -461,6 +461,10 @@ def test_feature_moments_on_one_device_are_merged_there(emulated, monkeypatch, o
 
     class Rows(Tensor):
         stream = SimpleNamespace(device=0, handle=5)
+        shape = property(lambda self: self.array.shape)
+
+        def take(self, indices):
+            return HostArray(self.array[indices])
 
     monkeypatch.setattr(fastfid._core, "DeviceMoments", Accumulator)
     rows = some_rows(9, 8, 1), some_rows(20, 8, 2), some_rows(7, 8, 3)

@@ -75,7 +75,7 @@ CASES = {
             "trace_sqrt_product": "_core.trace_sqrt_product(sigma, sigma)",
             "trace_sqrt_product, eigen": "_core.trace_sqrt_product(sigma, sigma, method='eigen')",
             "frechet_distance": "_core.frechet_distance(_core.Gaussian(mu, sigma), _core.Gaussian(mu, rows=wide))",
-            "influence_standard_error": "_core.influence_standard_error(grouped, grouped)",
+            "influence": "_core.influence(_core.Gaussian(mu, sigma), _core.Gaussian(mu, sigma), rows_a=wide)",
         },
     ),
     "bind_kernel_sums.cpp": (

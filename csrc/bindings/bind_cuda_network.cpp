@@ -112,6 +112,22 @@ class CudaArray {
     cuda::copy_on_device(data_, source.data_, bytes_, stream_->get());
   }
 
+  // Copies of some rows in a new array. Neighbours are one copy.
+  CudaArray take(const std::vector<std::int64_t>& indices) const {
+    std::vector<std::int64_t> shape = shape_;
+    shape[0] = static_cast<std::int64_t>(indices.size());
+    CudaArray out(shape, dtype_, stream_);
+    for (std::size_t first = 0; first < indices.size();) {
+      std::size_t last = first + 1;
+      while (last < indices.size() && indices[last] == indices[last - 1] + 1) ++last;
+      const auto count = static_cast<std::int64_t>(last - first);
+      const auto target = static_cast<std::int64_t>(first);
+      out.rows(target, target + count).copy_on_device(rows(indices[first], indices[first] + count));
+      first = last;
+    }
+    return out;
+  }
+
   py::array numpy() const {
     py::array out(dtype_, shape_);
     void* const to = out.mutable_data();
@@ -252,6 +268,7 @@ void bind_cuda_network(py::module_& module) {
            "Copies a NumPy array of this shape and dtype; waits.")
       .def("copy_on_device", &CudaArray::copy_on_device, py::arg("source"),
            "Copies a CudaArray of this shape, dtype and stream; does not wait.")
+      .def("take", &CudaArray::take, py::arg("indices"), "Copies of rows, a new array; does not wait.")
       .def("numpy", &CudaArray::numpy, "A copy as a NumPy array; waits for all earlier work in the stream.")
       .def("__dlpack__",
            [](const CudaArray& self, const py::kwargs& keywords) {

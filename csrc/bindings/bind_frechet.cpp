@@ -13,9 +13,9 @@
 #include "bindings/gaussian.hpp"
 #include "bindings/gil.hpp"
 #include "core/frechet.hpp"
+#include "core/influence.hpp"
 #include "core/moments.hpp"
 #include "core/trace_sqrt.hpp"
-#include "core/uncertainty.hpp"
 
 #ifdef FASTFID_WITH_CUDA
 #include <cstdlib>
@@ -198,6 +198,47 @@ TraceResult trace_of_arrays(py::handle sigma1, py::handle sigma2, const std::str
   return trace_sqrt_product({pa, d, "sigma1"}, {pb, d, "sigma2"}, route, tol).trace;
 }
 
+std::optional<FeatureRows> parse_rows(py::handle object, const char* name, std::size_t d) {
+  if (object.is_none()) return std::nullopt;
+  const py::array array = as_array(object, name, 2);
+  FASTFID_EXPECT(static_cast<std::size_t>(array.shape(1)) == d, InvalidArgument, name, ": expected shape (n, ", d,
+                 "), got ", describe(object));
+  FeatureRows rows;
+  rows.n = static_cast<std::size_t>(array.shape(0));
+  if (py::isinstance<py::array_t<float>>(array)) {
+    rows.data = as_contiguous<float>(object, name, 2).data();
+  } else {
+    rows.data = as_contiguous<double>(object, name, 2).data();
+  }
+  return rows;
+}
+
+// The result as Python holds it.
+struct InfluenceArrays {
+  Doubles of_a;
+  Doubles of_b;
+  double second_order;
+};
+
+InfluenceArrays influence_of_arrays(const BoundGaussian& a, const BoundGaussian& b, py::handle rows_a,
+                                    py::handle rows_b) {
+  const Gaussian& host_a = a.on_host();
+  const Gaussian& host_b = b.on_host();
+  const auto first = parse_rows(rows_a, "rows_a", host_a.d);
+  const auto second = parse_rows(rows_b, "rows_b", host_b.d);
+  Influence out;
+  {
+    // Safe: the core reads arrays only, which `a`, `b` and the arguments keep alive, and touches no Python object.
+    const WithoutGil guard;
+    out = influence(host_a, host_b, first, second);
+  }
+  const auto vector = [](std::vector<double>&& values) {
+    const auto n = static_cast<py::ssize_t>(values.size());
+    return to_numpy(std::move(values), {n});
+  };
+  return {vector(std::move(out.a)), vector(std::move(out.b)), out.second_order};
+}
+
 FrechetResult distance(const BoundGaussian& a, const BoundGaussian& b, const std::string& method,
                        std::optional<double> tol, const std::string& device, bool needs_bias) {
   const TraceMethod route = parse_method(method);
@@ -298,6 +339,22 @@ bias : float or None
 }
 
 void bind_frechet(py::module_& module) {
+  // Of this module alone: the tests load an emulation of it beside.
+  py::class_<InfluenceArrays>(module, "Influence", py::module_local(), R"(
+The influence function of a Fréchet distance at rows of the two samples.
+
+Attributes
+----------
+of_a, of_b : ndarray of float64, shape (n,)
+    By how much the distance moves, to first order, if a fraction e of the sample becomes this row, over e. Empty where
+    no rows were given.
+second_order : float
+    The variance of the second-order part of the distance for Gaussian features, over (1/n_a + 1/n_b)^2.
+)")
+      .def_readonly("of_a", &InfluenceArrays::of_a)
+      .def_readonly("of_b", &InfluenceArrays::of_b)
+      .def_readonly("second_order", &InfluenceArrays::second_order);
+
   module.def("trace_sqrt_product", &trace_of_arrays, py::arg("sigma1"), py::arg("sigma2"), py::kw_only(),
              py::arg("method") = "auto", py::arg("tol") = py::none(), py::arg("device") = "cpu", R"(
 tr((Sigma1 Sigma2)^(1/2)) of two covariances, with numerical bounds.
@@ -365,38 +422,34 @@ ValueError, NumericalError, BackendUnavailable, DeviceError
     As for trace_sqrt_product. Messages begin with the name of the Gaussian.
 )");
 
-  module.def(
-      "influence_standard_error",
-      [](const Moments& moments1, const Moments& moments2) {
-        // Safe: the core touches no Python object; both Moments lock themselves and are kept alive by the caller.
-        const WithoutGil guard;
-        const StandardError error = influence_standard_error(moments1, moments2);
-        return std::make_pair(error.value, error.relative_error);
-      },
-      py::arg("moments1"), py::arg("moments2"), R"(
-Standard error of the Fréchet distance of two sides by the influence function.
+  module.def("influence", &influence_of_arrays, py::arg("a"), py::arg("b"), py::kw_only(),
+             py::arg("rows_a") = py::none(), py::arg("rows_b") = py::none(), R"(
+The influence function of the Fréchet distance at rows of the two samples.
 
 Parameters
 ----------
-moments1, moments2 : Moments
-    Both with groups and n > d.
+a, b : Gaussian
+    In host memory.
+rows_a, rows_b : ndarray of float32 or float64, shape (n, d), or None
+    Feature rows of each sample, or of a part of it, C-contiguous.
 
 Returns
 -------
-standard_error : float
-relative_error : float
-    Of the standard error itself: 1 / sqrt(2 (groups - 1)) where one side dominates, less where both count.
+Influence
 
 Raises
 ------
+TypeError
+    Rows of another type, dtype, rank or memory order.
 ValueError
-    Different d, no groups, n <= d.
+    Different d.
 NumericalError
-    A singular covariance: there is no influence function.
+    NaN, infinity, an indefinite covariance.
 
 Notes
 -----
-The sampling bias of the distance is another matter and usually larger: see FrechetResult.bias.
+The mean over a whole sample is zero, up to the divisor n - 1 of its covariance. A singular covariance stands for the
+Gaussian on its range. core/influence.hpp has the formulas.
 )");
 }
 

@@ -17,13 +17,6 @@ void check_mean(const Gaussian& gaussian) {
   }
 }
 
-Factor factor_of(const Gaussian& gaussian) {
-  if (const auto* sigma = std::get_if<const double*>(&gaussian.covariance)) {
-    return std::move(factor_covariances({{*sigma, gaussian.d, gaussian.label("sigma")}}).front());
-  }
-  return factor_rows(std::get<FeatureRows>(gaussian.covariance), gaussian.d, gaussian.label("rows"));
-}
-
 bool has_bias(const Gaussian& a, const Gaussian& b) { return a.n && b.n && *a.n > a.d && *b.n > a.d; }
 
 }  // namespace
@@ -35,6 +28,13 @@ TraceTerms trace_terms(const FactorFacts& a, const FactorFacts& b) {
 
 Factor factor_rows(const FeatureRows& rows, std::size_t d, const std::string& name) {
   return std::visit([&](const auto* data) { return factor_rows(data, rows.n, d, name); }, rows.data);
+}
+
+Factor factor_gaussian(const Gaussian& gaussian) {
+  if (const auto* sigma = std::get_if<const double*>(&gaussian.covariance)) {
+    return std::move(factor_covariances({{*sigma, gaussian.d, gaussian.label("sigma")}}).front());
+  }
+  return factor_rows(std::get<FeatureRows>(gaussian.covariance), gaussian.d, gaussian.label("rows"));
 }
 
 FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, TraceMethod method, std::optional<double> tol,
@@ -49,8 +49,8 @@ FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, TraceMethod
       out.trace = std::move(found.trace);
       return out;
     }
-    Factor factor_a = factor_of(a);
-    Factor factor_b = factor_of(b);
+    Factor factor_a = factor_gaussian(a);
+    Factor factor_b = factor_gaussian(b);
     TraceTerms out = trace_terms(factor_a, factor_b);
     out.trace = trace_sqrt_product(std::move(factor_a), std::move(factor_b), method, tol);
     return out;

@@ -73,6 +73,9 @@ FrechetResult frechet_distance(const Gaussian& a, const Gaussian& b, const std::
 // The factor of the covariance of rows.
 Factor factor_rows(const FeatureRows& rows, std::size_t d, const std::string& name);
 
+// The factor of the covariance, however it is given.
+Factor factor_gaussian(const Gaussian& gaussian);
+
 // By how much the distance of sample estimates exceeds that of the Gaussians, to second order in Wishart noise:
 //   tr Sigma1 / n1 + tr Sigma2 / n2 + (1/n1 + 1/n2) (sum_ij s_i s_j / (s_i + s_j) + T / 2) / 2
 // with s the singular values of M and T their sum. With the samples' own s in place of the true ones it is too small,

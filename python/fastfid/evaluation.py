@@ -16,7 +16,7 @@ from fastfid.errors import SuspiciousInputWarning
 from fastfid.extractor import FeatureExtractor
 from fastfid.features.make import make_extractor
 from fastfid.metrics import make_metrics
-from fastfid.metrics.base import Metric, Result, Sample, beside_statistics
+from fastfid.metrics.base import Metric, Result, Sample, check_takes
 from fastfid.metrics.fid import FIDResult, FrechetInceptionDistance, distance_record
 from fastfid.options import (
     DEFAULT_DIMS,
@@ -323,7 +323,8 @@ def evaluate(
         one.source = open_images(source, options) if one.known is None else None
     file = next((one.known for one in sets if one.known is not None), None)
     if file is not None:
-        asked = {name: beside_statistics(metric, file) for name, metric in asked.items()}
+        for metric in asked.values():
+            check_takes(metric, file)
     reading = None
     if any(one.known is None for one in sets):
         if extractor is None:
@@ -462,7 +463,7 @@ def compute_fid(
     (True, {'real': 4, 'fake': 4})
     """
     check_keywords(options)
-    metric = FrechetInceptionDistance(tol=tol, uncertainty=uncertainty, needs_bias=return_info)
+    metric = FrechetInceptionDistance(tol=tol, needs_bias=return_info, needs_standard_error=uncertainty)
     evaluation = evaluate(
         real,
         fake,

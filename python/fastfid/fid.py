@@ -165,7 +165,7 @@ class FID:
         return self._statistics(False)
 
     def _statistics(self, real: bool) -> Statistics:
-        return Statistics.from_moments(self._total(real), self._provenance(), "real" if real else "fake")
+        return self._accumulated(real).statistics(self._provenance(), "real" if real else "fake")
 
     def _statistics_on(self, device: str, real: bool) -> AnyStatistics:
         """Return the statistics of one side: on `device` if all of its images are there, else on the host."""
@@ -259,8 +259,8 @@ class FID:
         """Return the accumulated state as arrays and plain values, for :meth:`load_state_dict`."""
         return {
             "provenance": self._provenance(),
-            "real": self._total(True).state(),
-            "fake": self._total(False).state(),
+            "real": self._accumulated(True).state(),
+            "fake": self._accumulated(False).state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

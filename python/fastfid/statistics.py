@@ -17,6 +17,7 @@ from fastfid._core import DeviceMoments, Gaussian, Moments
 from fastfid._files import atomic_file, npz_path
 from fastfid._version import __version__
 from fastfid.provenance import FORCE_HINT, check_provenance
+from fastfid.reservoir import RESERVOIR_ROWS, RowReservoir
 
 __all__ = ["Statistics"]
 
@@ -45,6 +46,8 @@ class Statistics:
         The features themselves, kept in memory while n <= d: the distance is then exact. Not written to files.
     name : str
         What messages call this side: a path, or what the source calls itself.
+    reservoir : RowReservoir or None
+        A random sample of the features, at most 2,048 rows, for the standard error of a distance.
 
     Raises
     ------
@@ -66,6 +69,7 @@ class Statistics:
     meta: Mapping[str, Any] = field(default_factory=dict)
     rows: NDArray[Any] | None = None
     name: str = "statistics"
+    reservoir: RowReservoir | None = None
 
     def __post_init__(self) -> None:
         mu = _as_float64(self.mu, "mu")
@@ -85,6 +89,11 @@ class Statistics:
             if self.n > _MAX_N:
                 raise ValueError(f"n: expected at most 2^62 samples, got {self.n:.3e}")
             object.__setattr__(self, "n", int(self.n))
+        if self.reservoir is not None and (self.n is None or self.reservoir.n != self.n or self.reservoir.d != mu.size):
+            raise ValueError(
+                f"reservoir: expected a sample of n = {self.n} rows of {mu.size} features, got one of"
+                f" {self.reservoir.n} rows of {self.reservoir.d}"
+            )
         object.__setattr__(self, "mu", mu)
         object.__setattr__(self, "sigma", sigma)
         object.__setattr__(self, "meta", dict(self.meta))
@@ -101,9 +110,15 @@ class Statistics:
 
     @classmethod
     def from_moments(
-        cls, moments: Moments, meta: Mapping[str, Any] | None = None, name: str = "features"
+        cls,
+        moments: Moments,
+        meta: Mapping[str, Any] | None = None,
+        name: str = "features",
+        reservoir: RowReservoir | None = None,
     ) -> "Statistics":
         """Take the mean, the covariance and, while n <= d, the rows of an accumulator.
+
+        `reservoir` is a sample of the same rows.
 
         Raises
         ------
@@ -111,7 +126,7 @@ class Statistics:
             It has seen fewer than two samples.
         """
         expect_two(name, moments.n)
-        return cls(moments.mean, moments.covariance(), moments.n, meta or {}, moments.rows, name)
+        return cls(moments.mean, moments.covariance(), moments.n, meta or {}, moments.rows, name, reservoir)
 
     def merge(self, other: "Statistics") -> "Statistics":
         """Return the statistics of both sample sets together (Chan, Golub & LeVeque 1983).
@@ -135,21 +150,34 @@ class Statistics:
         if n > _MAX_N:
             raise ValueError(f"merge: n: expected at most 2^62 samples in all, got {self.n} + {other.n}")
         name = f"{self.name} + {other.name}"
+        reservoir = None
+        if self.reservoir is not None and other.reservoir is not None:
+            reservoir = self.reservoir.copy()
+            reservoir.merge(other.reservoir)
         if self.rows is not None and other.rows is not None and n <= self.d:
             moments = Moments(self.d)
             moments.update(self.rows)
             moments.update(other.rows)
-            return Statistics.from_moments(moments, self.meta, name)
+            return Statistics.from_moments(moments, self.meta, name, reservoir)
         delta = other.mu - self.mu
         scatter = (self.n - 1) * self.sigma + (other.n - 1) * other.sigma
         scatter += np.outer(delta, delta) * (self.n * other.n / n)
-        return Statistics(self.mu + delta * (other.n / n), scatter / (n - 1), n, self.meta, name=name)
+        return Statistics(self.mu + delta * (other.n / n), scatter / (n - 1), n, self.meta, None, name, reservoir)
 
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, rows: bool = True) -> Path:
         """Write an ``.npz`` that pytorch-fid and every other tool can read, and return its path.
 
         ``mu`` float64 (d,), ``sigma`` float64 (d, d), and ``n``, ``schema``, ``meta`` (JSON). The file appears whole
         or not at all. A missing ``.npz`` suffix is added.
+
+        Parameters
+        ----------
+        path : path-like
+        overwrite : bool
+            Replace a file that exists.
+        rows : bool
+            Keep the sample of the features too, ``reservoir_rows`` float32 (k, d) and ``reservoir_keys`` int64 (k,),
+            with k = min(n, 2048): 16 MiB at 2048 dims. Distances from a file without it have no standard error.
 
         Raises
         ------
@@ -166,6 +194,8 @@ class Statistics:
         if self.n is not None:
             arrays["n"] = np.int64(self.n)
         arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
+        if rows and self.reservoir is not None:
+            arrays |= self.reservoir.state()
         with atomic_file(target, overwrite=overwrite) as stream:
             np.savez_compressed(stream, **arrays)
         return target
@@ -197,12 +227,14 @@ class Statistics:
                 raise ValueError(f"{path}: mu: has {mu.size} dims; at most {_MAX_DIMS} are read")
             sigma = archive.read("sigma", mu.size * mu.size * 16)
             n = _read_n(archive) if "n" in keys else None
+            sample = _read_sample(archive, mu.size)
             if "meta" in keys:
                 meta = _read_meta(archive)
             else:  # the references of guided-diffusion (ADM) have the statistics of spatial features beside
                 meta = {"writer": "ADM"} if {"mu_s", "sigma_s"} <= set(keys) else {}
         try:
-            return cls(mu, sigma, n, meta, name=path)
+            reservoir = RowReservoir.from_state(sample, mu.size, n) if sample and n is not None else None
+            return cls(mu, sigma, n, meta, name=path, reservoir=reservoir)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from None
 
@@ -279,6 +311,12 @@ def _read_n(archive: npz.NpzFile) -> int:
     if n.shape != () or n.dtype.kind not in "iu":
         raise ValueError(f"{archive.path}: n: expected one integer, got shape {n.shape} of {n.dtype}")
     return int(n)
+
+
+def _read_sample(archive: npz.NpzFile, d: int) -> dict[str, NDArray[Any]]:
+    """Return the state of the sample of rows, empty where the file has none."""
+    limits = {"reservoir_keys": RESERVOIR_ROWS * 8, "reservoir_rows": RESERVOIR_ROWS * d * 4}
+    return {name: archive.read(name, limit) for name, limit in limits.items() if name in archive.names}
 
 
 def _read_meta(archive: npz.NpzFile) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def _run_metrics(args: argparse.Namespace) -> None:
     from fastfid.metrics import METRICS
     from fastfid.metrics.fid import FrechetInceptionDistance
 
-    fid = FrechetInceptionDistance(uncertainty=args.uncertainty)
+    fid = FrechetInceptionDistance(needs_standard_error=args.uncertainty)
     metrics = [fid if name == fid.name else name for name in args.metrics]
     found = evaluate(*args.path, metrics=metrics, force=args.force, **fid_options(args))
     record = found.to_dict()

@@ -11,7 +11,7 @@ import numpy as np
 from fastfid.extractor import FEATURES
 from fastfid.statistics import Statistics
 
-__all__ = ["Accumulator", "Metric", "Result", "Sample", "beside_statistics", "takes_statistics"]
+__all__ = ["Accumulator", "Metric", "Result", "Sample", "check_takes", "takes_statistics"]
 
 
 class Accumulator(Protocol):
@@ -135,31 +135,15 @@ class Metric(ABC):
         """Whether :class:`Statistics` of the features are all that the metric needs of a set; they may be cached."""
         return False
 
-    def without_images(self) -> "Metric":
-        """Return the metric for a comparison in which one set is given as statistics.
-
-        A metric that can be computed from statistics, but accumulates more, returns a copy that accumulates statistics
-        only. Any other metric returns itself.
-        """
-        return self
-
     def statistics(self, sample: Sample) -> Statistics | None:
         """Return the statistics of the features of a set, if the metric has accumulated them."""
         return None
 
 
-def beside_statistics(metric: Metric, statistics: Statistics) -> Metric:
-    """Return the variant of `metric` for a comparison in which one set is given as `statistics`.
-
-    Raises
-    ------
-    ValueError
-        The metric needs the images of both sets.
-    """
-    alone = metric.without_images()
-    if not takes_statistics(alone):
+def check_takes(metric: Metric, statistics: Statistics) -> None:
+    """Raise ValueError if the metric needs the images of both sets, of which one is given as statistics."""
+    if not takes_statistics(metric):
         raise ValueError(f"{metric.name}: needs the images of both sides; {statistics.name} holds statistics only")
-    return alone
 
 
 def takes_statistics(metric: Metric) -> bool:

@@ -1,41 +1,45 @@
 """The accumulator of means and covariances, for feature rows on the host and on a CUDA device."""
 
-from collections.abc import Mapping
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastfid import _core
 from fastfid._core import Moments
 from fastfid.extractor import FEATURES
+from fastfid.reservoir import RowReservoir
+from fastfid.statistics import Statistics
 
 __all__ = ["FeatureMoments"]
 
 
 class FeatureMoments:
-    """Number, mean and covariance of feature rows on the host and on a CUDA device.
+    """Number, mean and covariance of feature rows, wherever they are, and a random sample of the rows.
 
     Parameters
     ----------
     d : int
-        Number of features in a row.
-    groups : int
-        Number of groups of rows with separate moments, for the standard error; see :class:`Moments`.
+        Features in a row.
     output : str
-        Name of the extractor's output.
+        The output of the extractor whose rows these are.
 
     Notes
     -----
-    Rows on the host are added to :class:`Moments`, rows on a CUDA device to :class:`DeviceMoments` on that device.
-    :meth:`total` merges the two.
+    Rows on the host go to :class:`Moments`, rows on a CUDA device to :class:`DeviceMoments` there; :meth:`total` adds
+    the two. The sample is for the standard error; see :class:`fastfid.reservoir.RowReservoir`.
     """
 
-    def __init__(self, d: int, *, groups: int = 0, output: str = FEATURES):
+    def __init__(self, d: int, *, output: str = FEATURES):
         self.d = d
         self.output = output
-        self._on_host = Moments(d, groups=groups)
+        self._on_host = Moments(d)
         self._on_device: _core.DeviceMoments | None = None
+        # None: a state without a sample was loaded or merged, as earlier versions wrote them.
+        self._reservoir: RowReservoir | None = RowReservoir(d)
+        self._lock = threading.RLock()  # the sample and the moments are of the same rows
 
     @property
     def n(self) -> int:
@@ -43,65 +47,98 @@ class FeatureMoments:
         return self._on_host.n + (self._on_device.n if self._on_device is not None else 0)
 
     def update(self, outputs: Mapping[str, Any]) -> None:
-        """Add the rows of one output: a NumPy array (n, d), or a ``_core.CudaArray``, which is read on its stream."""
+        """Add the rows of one output: a NumPy array (n, d), or a ``_core.CudaArray``, read in its stream's order."""
         rows = outputs[self.output]
-        if isinstance(rows, np.ndarray):
-            self._on_host.update(rows)
-            return
-        if self._on_host.groups:
-            raise ValueError("uncertainty: needs images on the host; pass images.cpu()")
-        if self._on_device is None:
-            self._on_device = _core.DeviceMoments(self.d, device=rows.stream.device)
-        self._on_device.update(rows, stream=rows.stream.handle)
+        with self._lock:
+            if isinstance(rows, np.ndarray):
+                self._on_host.update(rows)
+            else:
+                if self._on_device is None:
+                    self._on_device = _core.DeviceMoments(self.d, device=rows.stream.device)
+                self._on_device.update(rows, stream=rows.stream.handle)
+            if self._reservoir is not None:
+                self._reservoir.update(rows)
 
     def merge(self, other: "FeatureMoments") -> None:
-        """Add the rows of `other`. Raises ValueError if d or groups differ.
+        """Add what `other` has seen; ValueError if its d differs.
 
-        If both have rows on the same device, the rows stay there and the host does not wait. Otherwise the host waits
-        for the device of `other`.
+        Where both have rows on the same device, these stay there and nothing waits but for the sample; else waits for
+        the other's device.
         """
-        # Both accumulators are updated in place, because an update may be running in another thread.
-        here, there = self._on_device, other._on_device
-        if here is not None and there is not None and here.device == there.device:
-            here.merge(there)
-            self._on_host.merge(other._on_host)
-        else:
-            self._on_host.merge(other.total())
+        with _both(self._lock, other._lock):
+            here, there = self._on_device, other._on_device
+            if here is not None and there is not None and here.device == there.device:
+                here.merge(there)
+                self._on_host.merge(other._on_host)
+            else:
+                self._on_host.merge(other.total())
+            if self._reservoir is not None and other._reservoir is not None:
+                self._reservoir.merge(other._reservoir)
+            elif other.n:
+                self._reservoir = None
 
     def reset(self) -> None:
-        """Remove all rows."""
-        self._on_host.reset()
-        self._on_device = None
+        """Forget all rows."""
+        with self._lock:
+            self._on_host.reset()
+            self._on_device = None
+            self._reservoir = RowReservoir(self.d)
 
     def total(self) -> Moments:
-        """Return the moments of all rows on the host, for reading only. Waits for the device."""
+        """Return the moments of all rows, for reading, on the host; waits for the device."""
         if self._on_device is None:
             return self._on_host
         total = Moments.from_state(self._on_host.state())
         total.merge(self._on_device.to_host())
         return total
 
-    def on_device(self, device: str) -> _core.DeviceMoments | None:
-        """Return the moments on the device if all rows are on `device` (``cuda:N``, or ``cuda`` for any), else None.
+    def statistics(self, meta: Mapping[str, Any], name: str) -> Statistics:
+        """Return the Gaussian of all rows with a copy of their sample; ValueError with fewer than two rows."""
+        with self._lock:
+            sample = self._reservoir.copy() if self._reservoir is not None else None
+            return Statistics.from_moments(self.total(), meta, name, sample)
 
-        Later updates change the returned object too.
+    def on_device(self, device: str) -> _core.DeviceMoments | None:
+        """Return the moments where they are, if all rows are on `device` (``cuda:N``, or ``cuda`` for any).
+
+        Later updates change them too.
         """
         moments = self._on_device
         if moments is None or self._on_host.n or device not in ("cuda", f"cuda:{moments.device}"):
             return None
         return moments
 
-    def state(self) -> dict[str, int | NDArray[Any]]:
-        """Return the state of :meth:`total`."""
-        return self.total().state()
+    def state(self) -> dict[str, Any]:
+        """Return the state of :meth:`total`, and that of the sample if there is one."""
+        with self._lock:
+            sample = self._reservoir.state() if self._reservoir is not None else {}
+            return {**self.total().state(), **sample}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], *, output: str = FEATURES) -> "FeatureMoments":
         """Return an accumulator that continues from a state; see :meth:`Moments.from_state`."""
-        moments = Moments.from_state(dict(state))
+        of_moments = {name: value for name, value in state.items() if not name.startswith("reservoir_")}
+        moments = Moments.from_state(of_moments)
         self = cls(moments.d, output=output)
         self._on_host = moments
+        has_sample = len(of_moments) < len(state)
+        self._reservoir = RowReservoir.from_state(state, moments.d, moments.n) if has_sample else None
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_on_host": self.total(), "_on_device": None}
+        with self._lock:
+            state = {**self.__dict__, "_on_host": self.total(), "_on_device": None}
+        del state["_lock"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
+
+
+@contextlib.contextmanager
+def _both(a: threading.RLock, b: threading.RLock) -> Iterator[None]:
+    """Hold two locks, always in the same order: two threads may merge the same two objects."""
+    first, second = sorted((a, b), key=id)
+    with first, second:
+        yield

@@ -1,0 +1,116 @@
+"""The standard error of a Fréchet distance, from the influence function at random samples of the features."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfid import _core
+from fastfid._core import Gaussian
+from fastfid.errors import NumericalError
+from fastfid.statistics import Statistics
+
+__all__ = ["StandardError", "Variance", "standard_error", "why_none"]
+
+
+@dataclass(frozen=True)
+class Variance:
+    """A variance, and how far it can be trusted.
+
+    Attributes
+    ----------
+    value : float
+    relative_error : float
+        Standard deviation of `value` over `value`.
+    """
+
+    value: float = 0.0
+    relative_error: float = 0.0
+
+    def __add__(self, other: "Variance") -> "Variance":
+        total = self.value + other.value
+        error = math.hypot(self.value * self.relative_error, other.value * other.relative_error)
+        return Variance(total, error / total if total > 0 else 0.0)
+
+    @property
+    def degrees_of_freedom(self) -> float:
+        """Those of the chi-squared distribution with this relative error (Satterthwaite 1946)."""
+        return 2 / self.relative_error**2 if self.relative_error > 0 else math.inf
+
+    @classmethod
+    def of_mean(cls, values: NDArray[np.float64], n: int) -> "Variance":
+        """Return the variance of the mean of `n` draws, of which `values` (k,) are a random sample."""
+        k = values.size
+        deviations = values - values.mean()
+        largest = float(np.abs(deviations).max())
+        if largest == 0:
+            return cls()
+        squares = (deviations / largest) ** 2  # no power leaves the range of float64
+        variance = float(squares.sum()) / (k - 1)
+        fourth = float((squares**2).mean())
+        # Var(s^2) = (m4 - s^4 (k - 3) / (k - 1)) / k.
+        relative = (fourth / variance**2 - (k - 3) / (k - 1)) / k
+        return cls(variance * largest**2 / n, math.sqrt(max(relative, 2 / k**2)))
+
+
+@dataclass(frozen=True)
+class StandardError:
+    """The standard error of a distance.
+
+    Attributes
+    ----------
+    value : float
+        If both sets, or the second alone, were drawn again with the same n.
+    relative_error : float
+        How far `value` itself can be trusted: 0.02 is 2 %.
+    of : {"both", "generated"}
+        Whose sampling it covers. "generated": the first set is given without a sample of its features, and counts as
+        fixed.
+    """
+
+    value: float
+    relative_error: float
+    of: str
+
+
+def why_none(real: Statistics, generated: Statistics) -> str | None:
+    """Return why there is no standard error of a distance; None if there is one."""
+    for side in (generated, real):
+        if side.n is not None and side.n <= side.d:
+            return f"{side.name}: n = {side.n} <= d = {side.d}; sampling bias dominates"
+    if generated.reservoir is None:
+        return f"{generated.name}: holds no sample of its features; compute the statistics again with: fastfid stats"
+    return None
+
+
+def standard_error(real: Statistics, generated: Statistics) -> StandardError:
+    """Return the standard error of the distance of two statistics for which :func:`why_none` returns None.
+
+    Notes
+    -----
+    To first order the variance is ``var(i) / n``, summed over the two sets, with i the influence function (see
+    ``_core.influence``), each variance from the sample of the rows. Where the two distributions are nearly equal the
+    first order vanishes, and this estimate contains the second order twice: so that is taken off once, by its closed
+    form for Gaussians.
+
+    Raises
+    ------
+    fastfid.NumericalError
+        NaN or infinity.
+    """
+    a, b = (Gaussian(side.mu, side.sigma, n=side.n, name=side.name) for side in (real, generated))
+    rows = {name: side.reservoir.rows for name, side in (("rows_a", real), ("rows_b", generated)) if side.reservoir}
+    found = _core.influence(a, b, **rows)
+    parts = [
+        Variance.of_mean(values, n)
+        for values, n in zip((found.of_a, found.of_b), (real.n, generated.n), strict=True)
+        if values.size and n is not None
+    ]
+    total = sum(parts, Variance())
+    r = sum(1 / side.n for side in (real, generated) if side.reservoir is not None and side.n is not None)
+    second = r * r * found.second_order
+    value = math.sqrt(max(total.value - second, second))
+    if not math.isfinite(value):
+        raise NumericalError("the standard error exceeds the range of float64")
+    return StandardError(value, total.relative_error / 2, "both" if real.reservoir is not None else "generated")

@@ -1,0 +1,156 @@
+"""A random sample of feature rows of fixed size, kept while the rows of a set go by."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfid._checks import expect_unmasked
+
+__all__ = ["RESERVOIR_ROWS", "RowReservoir"]
+
+# A standard deviation from 2,048 rows is good to 1 / sqrt(2 * 2048) = 1.6 % where the distribution is normal.
+RESERVOIR_ROWS = 2048
+# Rows on a device that are waiting to come to the host. Each time the host waits for the device.
+_WAITING_ROWS = 512
+
+
+class RowReservoir:
+    """At most :data:`RESERVOIR_ROWS` rows (float32) of a stream, a random sample without replacement.
+
+    Every row has a key, a hash of its number in the stream, and the rows with the smallest keys are kept. So the sample
+    does not depend on how the stream is cut into updates. Parts of a set are merged by their keys.
+
+    Parameters
+    ----------
+    d : int
+        Features in a row.
+    """
+
+    def __init__(self, d: int):
+        self.d = d
+        self._n = 0  # rows that have gone by
+        self._keys = np.empty(0, np.int64)
+        self._rows = np.empty((0, d), np.float32)
+        # Not yet sorted in: the keys, and the rows on the host or in the memory of their device.
+        self._waiting: list[tuple[NDArray[np.int64], Any]] = []
+
+    def update(self, rows: Any) -> None:
+        """Let rows (m, d), float32, go by: a NumPy array, or a ``_core.CudaArray``, read in its stream's order.
+
+        Rows that are kept are copied. The host does not wait for a device, but once in many calls.
+        """
+        count = rows.shape[0]
+        keys = _keys(self._n, count)
+        self._n += count
+        wanted = np.flatnonzero(keys < self._bound())
+        if wanted.size == 0:
+            return
+        kept = rows[wanted].astype(np.float32) if isinstance(rows, np.ndarray) else rows.take(wanted)
+        self._waiting.append((keys[wanted], kept))
+        if sum(len(keys) for keys, _ in self._waiting) >= _WAITING_ROWS:
+            self._settle()
+
+    def _bound(self) -> int:
+        """Return what a key must be below, for its row to be kept."""
+        return int(self._keys[-1]) if len(self._keys) == RESERVOIR_ROWS else np.iinfo(np.int64).max
+
+    def _settle(self) -> None:
+        """Sort in what waits."""
+        if not self._waiting:
+            return
+        arrived = [rows if isinstance(rows, np.ndarray) else rows.numpy() for _, rows in self._waiting]
+        keys = np.concatenate([self._keys, *(keys for keys, _ in self._waiting)])
+        self._waiting = []
+        order = np.argsort(keys, kind="stable")[:RESERVOIR_ROWS]
+        self._keys = keys[order]
+        self._rows = np.concatenate([self._rows, *arrived])[order]
+
+    @property
+    def n(self) -> int:
+        """Number of rows that have gone by."""
+        return self._n
+
+    @property
+    def rows(self) -> NDArray[np.float32]:
+        """The sample (k, d), in the order of the keys; not to be changed."""
+        self._settle()
+        return self._rows
+
+    @property
+    def keys(self) -> NDArray[np.int64]:
+        """The keys (k,) of the rows, ascending."""
+        self._settle()
+        return self._keys
+
+    def merge(self, other: "RowReservoir") -> None:
+        """Make this the sample of both streams; ValueError if the rows of `other` have another length."""
+        if other.d != self.d:
+            raise ValueError(f"other: expected rows of {self.d} features, got {other.d}")
+        keys, rows = other.keys, other.rows
+        self._waiting.append((keys, rows))
+        self._n += other._n
+        self._settle()
+
+    def copy(self) -> "RowReservoir":
+        """Return a reservoir that goes on by itself."""
+        out = RowReservoir(self.d)
+        # Arrays are replaced here, never written to.
+        out._n, out._keys, out._rows = self._n, self.keys, self.rows
+        return out
+
+    def state(self) -> dict[str, Any]:
+        """Return ``reservoir_keys`` and ``reservoir_rows``, copies."""
+        return {"reservoir_keys": self.keys.copy(), "reservoir_rows": self.rows.copy()}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], d: int, n: int) -> Self:
+        """Return a reservoir that continues from a state, of a stream of which `n` rows (d,) have gone by.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An entry is missing, or is not what :meth:`state` returns.
+        """
+        self = cls(d)
+        keys, rows = (checked_entry(state, name, dtype) for name, dtype in _ENTRIES)
+        expected = min(n, RESERVOIR_ROWS)
+        if keys.shape != (expected,):
+            raise ValueError(f"reservoir_keys: expected shape ({expected},) for n = {n}, got {keys.shape}")
+        if rows.shape != (expected, d):
+            raise ValueError(f"reservoir_rows: expected shape ({expected}, {d}), got {rows.shape}")
+        if (np.diff(keys) < 0).any():
+            raise ValueError("reservoir_keys: expected ascending numbers")
+        if not np.isfinite(rows).all():
+            raise ValueError("reservoir_rows: has NaN or infinite values")
+        self._keys, self._rows, self._n = keys, rows, n
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._settle()
+        return dict(self.__dict__)
+
+
+_ENTRIES = (("reservoir_keys", np.int64), ("reservoir_rows", np.float32))
+
+
+def checked_entry(state: Mapping[str, Any], name: str, dtype: type[np.generic]) -> NDArray[Any]:
+    """Return a copy of an array of a state, C-contiguous; TypeError or ValueError if it is none of this dtype."""
+    if name not in state:
+        raise ValueError(f"the entry {name} is missing")
+    array = state[name]
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name}: expected a NumPy array, got {type(array).__name__}")
+    expect_unmasked(array, name)
+    if array.dtype != dtype:
+        raise TypeError(f"{name}: expected {np.dtype(dtype)}, got {array.dtype}")
+    return np.array(array, order="C")
+
+
+def _keys(start: int, count: int) -> NDArray[np.int64]:
+    """Return the keys of rows `start` to ``start + count - 1``: 63 bits of the hash SplitMix64 (Steele et al. 2014)."""
+    z = np.arange(start, start + count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((z ^ (z >> np.uint64(31))) >> np.uint64(1)).astype(np.int64)
