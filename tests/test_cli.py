@@ -683,7 +683,10 @@ def test_two_signals_at_once(tmp_path, number, code, pause, weights):
         (["a", "b", "--protocol", "cleen"], "got 'cleen'; did you mean clean?"),
         (["a", "b", ""], "unrecognized arguments: "),
         (["stat", "a", "-o", "b"], "there is no path and no command stat; did you mean stats?"),
-        (["kid", "a", "b"], "kid is neither a path nor one of the commands stats, weights, info, demo, completion"),
+        (
+            ["kid", "a", "b"],
+            "kid is neither a path nor one of the commands compare, stats, weights, info, demo, completion",
+        ),
         (["stats", "a.tar", "b.tar", "-o", "x"], "a pattern of several files is one path if it is quoted"),
         (["a"], "two PATHs are needed"),
         ([f"{i:06}.png" for i in range(5000)], "000002.png 000003.png 000004.png ... (4998 words)"),

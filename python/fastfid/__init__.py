@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from fastfid._core import TraceResult as TraceResult
     from fastfid._core import build_info as build_info
     from fastfid._core import trace_sqrt_product as trace_sqrt_product
+    from fastfid.comparison import Comparison as Comparison
+    from fastfid.comparison import compare as compare
+    from fastfid.comparison import compare_records as compare_records
     from fastfid.errors import BackendUnavailable as BackendUnavailable
     from fastfid.errors import DeviceError as DeviceError
     from fastfid.errors import FastfidWarning as FastfidWarning
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 # Names are loaded on first use (PEP 562), so that `fastfid --help` and two .npz files do not load ONNX Runtime.
 _HOME = {
     "BackendUnavailable": "errors",
+    "Comparison": "comparison",
     "DeviceError": "errors",
     "DeviceMoments": "_core",
     "Evaluation": "evaluation",
@@ -58,6 +62,8 @@ _HOME = {
     "TraceResult": "_core",
     "WeightsError": "errors",
     "build_info": "_core",
+    "compare": "comparison",
+    "compare_records": "comparison",
     "compute_fid": "evaluation",
     "compute_statistics": "evaluation",
     "evaluate": "evaluation",

@@ -327,10 +327,7 @@ def evaluate(
             check_takes(metric, file)
     reading = None
     if any(one.known is None for one in sets):
-        if extractor is None:
-            extractor = _make_extractor_beside(file, dims, protocol, device, weights, precision, force)
-        if file is not None:
-            _check_extractor_beside(file, extractor, force)
+        extractor = extractor_beside(file, extractor, dims, protocol, device, weights, precision, force)
         reading = Reading(extractor, asked, num_workers, on_error, max_errors, progress, cache, opened_at, options)
         for one in sets:
             one.entry = reading.entry(one.source) if one.source is not None else None
@@ -366,7 +363,33 @@ def evaluate(
     )
 
 
-def _make_extractor_beside(
+def extractor_beside(
+    file: Statistics | None,
+    extractor: FeatureExtractor | None,
+    dims: int | None,
+    protocol: str | None,
+    device: str | int,
+    weights: str | os.PathLike[str] | None,
+    precision: str,
+    force: bool,
+) -> FeatureExtractor:
+    """Return the network for the images: `extractor`, or Inception, whose defaults are those of `file` if given.
+
+    Raises
+    ------
+    ValueError
+        The features cannot be compared with the statistics `file`.
+    """
+    if extractor is None:
+        extractor = _make_inception(file, dims, protocol, device, weights, precision, force)
+    if file is not None:
+        if file.d != extractor.dims:
+            raise ValueError(f"{file.name} has {file.d} dims, the extractor gives {extractor.dims}")
+        check_provenance(file.name, file.meta, "this run", provenance_of(extractor), force=force)
+    return extractor
+
+
+def _make_inception(
     file: Statistics | None,
     dims: int | None,
     protocol: str | None,
@@ -375,20 +398,12 @@ def _make_extractor_beside(
     precision: str,
     force: bool,
 ) -> FeatureExtractor:
-    """Return the Inception network for the images. Defaults for dims and protocol are those of `file`, if given."""
     dims, protocol = dims_and_protocol(dims, protocol, file)
     if file is not None:  # raises before weights are fetched for nothing
         wanted = {"protocol": protocol, "precision": precision}
         options = {"protocol": tuple(PROTOCOLS), "precision": tuple(PRECISIONS)}
         check_provenance(file.name, file.meta, "this run", wanted, force=force, options=options)
     return make_extractor(dims, protocol, device, weights, precision)
-
-
-def _check_extractor_beside(file: Statistics, extractor: FeatureExtractor, force: bool) -> None:
-    """Raise ValueError unless the extractor's features can be compared with the statistics `file` of the other set."""
-    if file.d != extractor.dims:
-        raise ValueError(f"{file.name} has {file.d} dims, the extractor gives {extractor.dims}")
-    check_provenance(file.name, file.meta, "this run", provenance_of(extractor), force=force)
 
 
 @overload

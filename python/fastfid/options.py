@@ -79,7 +79,11 @@ class SourceOptions(TypedDict, total=False):
     """Refuse pictures that declare more pixels, before decoding them. Default: Pillow's limit, 89 million."""
 
 
-class EvaluateOptions(_NetworkOptions, SourceOptions, total=False):
+class StatisticsOptions(_NetworkOptions, SourceOptions, total=False):
+    """The keywords of :func:`compute_statistics`."""
+
+
+class EvaluateOptions(StatisticsOptions, total=False):
     """The keywords of :func:`evaluate`."""
 
     force: bool

@@ -128,6 +128,43 @@ class Statistics:
         expect_two(name, moments.n)
         return cls(moments.mean, moments.covariance(), moments.n, meta or {}, moments.rows, name, reservoir)
 
+    @classmethod
+    def from_features(
+        cls, features: NDArray[Any], meta: Mapping[str, Any] | None = None, name: str = "features"
+    ) -> "Statistics":
+        """Fit a Gaussian to features of one's own.
+
+        Parameters
+        ----------
+        features : ndarray, shape (n, d)
+            One row an image, float16, float32 or float64.
+        meta : mapping, optional
+            Provenance, such as ``{"extractor": "dinov2"}``: statistics of different extractors are not compared.
+        name : str
+            What messages call the set.
+
+        Raises
+        ------
+        TypeError
+            No such array.
+        ValueError
+            Fewer than two rows.
+        fastfid.NumericalError
+            A row has NaN or infinite values.
+
+        Examples
+        --------
+        >>> Statistics.from_features(np.random.default_rng(0).standard_normal((50, 4))).n
+        50
+        """
+        if not isinstance(features, np.ndarray) or features.ndim != 2:
+            what = f"shape {features.shape}" if isinstance(features, np.ndarray) else type(features).__name__
+            raise TypeError(f"features: expected a NumPy array (n, d), got {what}")
+        moments, reservoir = Moments(features.shape[1]), RowReservoir(features.shape[1])
+        moments.update(features)
+        reservoir.update(features)
+        return cls.from_moments(moments, meta, name, reservoir)
+
     def merge(self, other: "Statistics") -> "Statistics":
         """Return the statistics of both sample sets together (Chan, Golub & LeVeque 1983).
 

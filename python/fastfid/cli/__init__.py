@@ -133,6 +133,33 @@ def _save_statistics(parser: Parser, args: argparse.Namespace, source: str, outp
     return 0
 
 
+def _run_compare(argv: Sequence[str]) -> int:
+    parser = PARSERS["compare"]()
+    args = _parse(parser, argv)
+    if args.records and args.path:
+        parser.error("--records: takes no other paths")
+    if not args.records and len(args.path) < 3:
+        parser.error("a reference and two candidates or more are needed")
+    from fastfid.comparison import compare, compare_records
+    from fastfid.sources import is_statistics_file
+
+    if args.records:
+        _show_warnings(args)
+        found = compare_records(args.records)
+    else:
+        for path in args.path:
+            _check_exists(path)
+        reads_images = not all(is_statistics_file(path, args.key) for path in args.path)
+        _prepare(args, reads_images)
+        reference, *candidates = args.path
+        found = compare(reference, candidates, force=args.force, **fid_options(args))
+        if not reads_images:
+            _remark(superfluous(parser, args))
+    _remark(found.note)
+    print(json.dumps(found.to_dict(), indent=2, allow_nan=False) if args.json else found.table())
+    return 0
+
+
 def _run_weights(argv: Sequence[str]) -> int:
     args = PARSERS["weights"]().parse_args(argv)
     from fastfid.features import weights
@@ -179,6 +206,7 @@ def _run_completion(argv: Sequence[str]) -> int:
 
 
 _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "compare": _run_compare,
     "stats": _run_stats,
     "weights": _run_weights,
     "info": _run_info,

@@ -11,7 +11,7 @@ from fastfid._core import Gaussian
 from fastfid.errors import NumericalError
 from fastfid.statistics import Statistics
 
-__all__ = ["StandardError", "Variance", "standard_error", "why_none"]
+__all__ = ["StandardError", "Variance", "influence", "standard_error", "standard_error_from", "why_none"]
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,18 @@ def standard_error(real: Statistics, generated: Statistics) -> StandardError:
     fastfid.NumericalError
         NaN or infinity.
     """
+    return standard_error_from(influence(real, generated), real, generated)
+
+
+def influence(real: Statistics, generated: Statistics) -> _core.Influence:
+    """Return the influence function of the distance at the samples of the two sets, as far as they have one."""
     a, b = (Gaussian(side.mu, side.sigma, n=side.n, name=side.name) for side in (real, generated))
     rows = {name: side.reservoir.rows for name, side in (("rows_a", real), ("rows_b", generated)) if side.reservoir}
-    found = _core.influence(a, b, **rows)
+    return _core.influence(a, b, **rows)
+
+
+def standard_error_from(found: _core.Influence, real: Statistics, generated: Statistics) -> StandardError:
+    """Return the standard error from the influence function; see :func:`standard_error`."""
     parts = [
         Variance.of_mean(values, n)
         for values, n in zip((found.of_a, found.of_b), (real.n, generated.n), strict=True)

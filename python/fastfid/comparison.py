@@ -1,0 +1,283 @@
+"""Several sets of images against one reference: which is closer, and whether that can be told."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Unpack
+
+from fastfid import mistakes
+from fastfid._checks import check_at_least
+from fastfid._console import warn
+from fastfid.assumptions import assume_protocols
+from fastfid.errors import SuspiciousInputWarning
+from fastfid.evaluation import compute_statistics, extractor_beside
+from fastfid.extractor import FeatureExtractor
+from fastfid.metrics.differences import Candidate, Difference, Measured, compare_measured, measure
+from fastfid.metrics.standard_error import Variance
+from fastfid.options import StatisticsOptions
+from fastfid.reading import load_known
+from fastfid.statistics import Statistics, check_compatible
+
+__all__ = ["Comparison", "compare", "compare_records"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What :func:`compare` has found.
+
+    Attributes
+    ----------
+    reference : str
+        Name of the reference.
+    candidates : tuple of Candidate
+        By rising value: the best comes first.
+    differences : tuple of Difference
+        Of every two candidates.
+    note : str
+        What there is to know about the standard errors; mostly empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> meta = {"protocol": "none"}
+    >>> names = ("real", "a", "b")
+    >>> real, a, b = (Statistics.from_features(rng.normal(0, 1, (200, 8)), meta, name) for name in names)
+    >>> compare(real, [a, b]).differences[0].verdict[:22]
+    'cannot be told apart w'
+    """
+
+    reference: str
+    candidates: tuple[Candidate, ...]
+    differences: tuple[Difference, ...]
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types: the object of ``fastfid compare --json`` (docs/json.md)."""
+        return {
+            "schema": 2,
+            "reference": self.reference,
+            "candidates": [asdict(candidate) for candidate in self.candidates],
+            "differences": [asdict(difference) for difference in self.differences],
+            "note": self.note,
+        }
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{one.name!r}: {one.value:.6g}" for one in self.candidates)
+        return f"Comparison(reference={self.reference!r}, {{{values}}})"
+
+    def table(self) -> str:
+        """Return the table and the sentences that ``fastfid compare`` prints."""
+        is_corrected = any(one.value != one.fid for one in self.candidates)
+        head = ["candidate", *(["FID less bias"] if is_corrected else []), "FID", "standard error", "n"]
+        rows = [head]
+        for one in self.candidates:
+            error = "none" if one.standard_error is None else f"{one.standard_error:.2g}"
+            values = [f"{one.value:.6g}"] if is_corrected else []
+            rows.append([one.name, *values, f"{one.fid:.6g}", error, "unknown" if one.n is None else str(one.n)])
+        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        lines = []
+        for name, *numbers in rows:
+            cells = [name.ljust(widths[0]), *(x.rjust(w) for x, w in zip(numbers, widths[1:], strict=True))]
+            lines.append("  ".join(cells))
+        for pair in self.differences:
+            error = "" if pair.standard_error is None else f" +- {pair.standard_error:.2g}"
+            lines.append(f"{pair.a} and {pair.b}: {pair.verdict}; difference {pair.difference:.4g}{error}")
+        return "\n".join(lines)
+
+
+def compare(
+    reference: Any,
+    candidates: Sequence[Any],
+    *,
+    names: Sequence[str] | None = None,
+    force: bool = False,
+    **keywords: Unpack[StatisticsOptions],
+) -> Comparison:
+    """Compare the FIDs of several sets of images to one reference.
+
+    Parameters
+    ----------
+    reference : path, array, tensor, iterable, Dataset, generator, list of paths or Statistics
+        See :func:`compute_statistics`, also for the other keywords.
+    candidates : list
+        Two or more sets of images, or their statistics. They are taken to be independent of one another.
+    names : list of str, optional
+        What to call the candidates. Default: what their sources are called.
+    force : bool
+        Compare statistics made under different protocols, networks or precisions all the same.
+
+    Returns
+    -------
+    Comparison
+        Each FID with its standard error, and each difference with its own and a verdict in words. The noise of the
+        reference is the same in all FIDs and cancels in the differences. A verdict is wrong in at most 1 % of the
+        comparisons of equal candidates (``python -m tools.verdicts``).
+
+    Raises
+    ------
+    TypeError, ValueError
+        Fewer than two candidates; not as many names; two candidates of one name; and whatever
+        :func:`compute_statistics` and :func:`compute_fid` raise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> sets = [rng.normal(mean, 1, (500, 8)) for mean in (0.0, 0.1, 0.9)]
+    >>> real, near, far = (Statistics.from_features(rows, {"protocol": "none"}) for rows in sets)
+    >>> found = compare(real, [far, near], names=["far", "near"])
+    >>> [candidate.name for candidate in found.candidates]
+    ['near', 'far']
+    >>> found.differences[0].verdict[:14]
+    'near is better'
+    """
+    options: dict[str, Any] = dict(keywords)
+    candidates = _checked(candidates, names)
+    known = [load_known(source, options.get("key")) for source in (reference, *candidates)]
+    file = next((one for one in known if one is not None), None)
+    for candidate in candidates:
+        if remark := mistakes.same_place(reference, candidate, recursive=options.get("recursive", False)):
+            warn(remark, SuspiciousInputWarning)
+    if any(one is None for one in known):
+        options["extractor"] = _network(file, force, options)
+    given = [one for one in known if one is not None]
+    for one in given[1:]:
+        assume_protocols([given[0], one], None)
+    sets = [
+        one if one is not None else compute_statistics(source, **_of_statistics(options))
+        for one, source in zip(known, (reference, *candidates), strict=True)
+    ]
+    for one in sets[1:]:
+        check_compatible(sets[0], one, force=force)
+    called = names or [one.name for one in sets[1:]]
+    if len(set(called)) < len(called):
+        raise ValueError(f"names: two candidates are called {_repeated(called)!r}; give them names of their own")
+    measured = [replace(measure(sets[0], one), name=name) for one, name in zip(sets[1:], called, strict=True)]
+    found, differences = compare_measured(measured, sets[0].n)
+    note = (
+        "" if sets[0].reservoir is not None else f"{sets[0].name} counts as fixed: it holds no sample of its features"
+    )
+    return Comparison(sets[0].name, found, differences, note)
+
+
+def compare_records(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
+    """Compare the FIDs of stored records, as ``--json`` prints and ``--append`` writes them.
+
+    The noise of the reference does not cancel: a record says nothing of single images.
+
+    Parameters
+    ----------
+    paths : list of paths
+        Files of one record each, or of one in every line.
+
+    Raises
+    ------
+    OSError
+        A file cannot be read.
+    ValueError
+        A file holds no record of an FID; there are fewer than two; their references, protocols, networks or dims
+        differ. The message names the file.
+
+    Examples
+    --------
+    >>> from fastfid import compute_fid
+    >>> record = json.dumps(compute_fid("real", "fake", dims=64, return_info=True))  # two folders of four pictures
+    >>> _ = Path("runs.jsonl").write_text(f"{record}\\n{record}")
+    >>> compare_records(["runs.jsonl"]).differences[0].verdict[:10]
+    'no verdict'
+    """
+    records = [record for path in paths for record in _read_records(Path(path))]
+    if len(records) < 2:
+        raise ValueError(f"expected two records or more, got {len(records)}")
+    first_name, first = records[0]
+    for name, record in records[1:]:
+        for key in ("real", "n", "dims", "protocol", "extractor", "precision"):
+            a, b = (_of_reference(one[key]) for one in (first, record))
+            if a != b:
+                raise ValueError(f"{name}: {key} is {b!r}, but {a!r} in {first_name}: they cannot be compared")
+    called = [str(record["fake"]) for _, record in records]
+    if len(set(called)) < len(called):  # the same folder at different times
+        called = [f"{name} ({where})" for name, (where, _) in zip(called, records, strict=True)]
+    measured = [_of_record(name, record) for name, (_, record) in zip(called, records, strict=True)]
+    found, differences = compare_measured(measured, None)
+    return Comparison(str(first["real"]), found, differences, "the noise of the reference does not cancel")
+
+
+def _checked(candidates: Sequence[Any], names: Sequence[str] | None) -> list[Any]:
+    if isinstance(candidates, str | bytes | os.PathLike | Statistics) or not hasattr(candidates, "__iter__"):
+        raise TypeError(f"candidates: expected a list of sets of images, got {type(candidates).__name__}")
+    found = list(candidates)
+    check_at_least("candidates", len(found), 2)
+    if names is not None and len(names) != len(found):
+        raise ValueError(f"names: expected {len(found)}, as there are candidates, got {len(names)}")
+    return found
+
+
+def _network(file: Statistics | None, force: bool, options: Mapping[str, Any]) -> FeatureExtractor:
+    """Return the one network for all images."""
+    names = ("dims", "protocol", "weights")
+    dims, protocol, weights = (options.get(name) for name in names)
+    device, precision = options.get("device", "auto"), options.get("precision", "float32")
+    extractor = extractor_beside(
+        file, options.get("extractor"), dims, protocol, device, weights, precision, force=force
+    )
+    if file is not None:
+        assume_protocols([file, None], extractor.protocol)
+    return extractor
+
+
+def _of_statistics(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of compute_statistics; those of the network are the extractor's."""
+    network = {"dims", "protocol", "device", "precision", "weights"}
+    return {name: value for name, value in options.items() if name not in network}
+
+
+def _repeated(names: Sequence[str]) -> str:
+    return next(name for name in names if names.count(name) > 1)
+
+
+def _of_reference(value: Any) -> Any:
+    """Return the part of a record's entry that both records must share."""
+    return value["real"] if isinstance(value, Mapping) else value
+
+
+def _read_records(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Return the records in a file, each with what messages call it."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        found = [(str(path), json.loads(text))]
+    except ValueError:
+        found = []
+        for number, line in enumerate(text.splitlines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                found.append((f"{path}:{number}", json.loads(line)))
+            except ValueError as error:
+                raise ValueError(f"{path}:{number}: no JSON: {error}") from None
+    for name, record in found:
+        _check_record(name, record)
+    return found
+
+
+def _check_record(name: str, record: Any) -> None:
+    needed = {
+        **dict.fromkeys(("fid", "dims"), int | float),
+        **dict.fromkeys(("real", "fake"), str),
+        **dict.fromkeys(("n", "protocol", "extractor", "precision"), Mapping),
+    }
+    for key, kind in needed.items():
+        if not isinstance(record, Mapping) or not isinstance(record.get(key), kind):
+            raise ValueError(f"{name}: is no record of an FID as fastfid --json prints it: {key} is missing or wrong")
+
+
+def _of_record(name: str, record: Mapping[str, Any]) -> Measured:
+    error, n = record.get("standard_error"), record["n"].get("fake")
+    relative = record.get("relative_error_of_standard_error") or 0.0
+    own = None if error is None else Variance(error**2, 2 * relative)
+    reason = record.get("no_standard_error") or "the record has no standard error"
+    why = None if own else f"{name}: {reason}"
+    return Measured(name, record["fid"], error, n, record["dims"], record.get("bias"), own, None, 0.0, why)

@@ -1,0 +1,285 @@
+"""Which of several sets is closer to a reference: the differences, their errors, the verdicts, and stored records."""
+
+import json
+
+import numpy as np
+import pytest
+import scipy.stats
+from stubs import GridMeans
+
+import fastfid
+from fastfid import Statistics, compare, compare_records
+from fastfid.errors import SuspiciousInputWarning
+from fastfid.metrics.differences import Measured, compare_measured, measure, student_quantile
+from fastfid.metrics.standard_error import Variance
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*says its protocol")
+D = 12
+ROOT = np.random.default_rng(1).uniform(-1, 1, (D, D))
+
+
+def drawn(n, seed, shift=0.0, scale=1.0, name="x"):
+    rows = np.random.default_rng((seed, n)).standard_normal((n, D)) @ ROOT * scale + shift
+    return Statistics.from_features(rows, {"protocol": "none"}, name)
+
+
+def two(n_a, n_b, shift_b=0.2, n_reference=3000):
+    reference = drawn(n_reference, 1, name="real")
+    return compare(reference, [drawn(n_a, 2, 0.2, name="A"), drawn(n_b, 3, shift_b, name="B")])
+
+
+@pytest.mark.parametrize("freedom", [1, 2.5, 9, 100, 1234.5, 1e6, np.inf])
+@pytest.mark.parametrize("p", [0.6, 0.975, 0.995, 0.9999])
+def test_quantiles_are_students(freedom, p):
+    assert student_quantile(p, freedom) == pytest.approx(scipy.stats.t.ppf(p, freedom), rel=1e-7)
+
+
+def test_equal_candidates_are_not_told_apart():
+    """With n = 1,000 and 5,000 too, where the FIDs differ by their bias."""
+    for n_a, n_b in ((1000, 1000), (1000, 5000)):
+        found = two(n_a, n_b)
+        assert found.differences[0].verdict.startswith("cannot be told apart with these n")
+        assert "is better" not in found.table()
+    assert found.differences[0].verdict.endswith("(numbers of images differ: compared without the bias)")
+    taken_off = {one.n: one.fid - one.value for one in found.candidates}
+    assert taken_off[1000] > 4 * taken_off[5000] > 0  # the bias goes with 1 / n
+
+
+def test_a_clear_difference_is_told():
+    found = two(1000, 1000, 0.4)
+    assert [one.name for one in found.candidates] == ["A", "B"]
+    (difference,) = found.differences
+    assert difference.difference == found.candidates[1].fid - found.candidates[0].fid > 0
+    ratio = difference.difference / difference.standard_error
+    assert difference.verdict == f"A is better by {ratio:.1f} standard errors"
+    assert found.candidates[0].value == found.candidates[0].fid
+    lines = found.table().splitlines()
+    assert lines[0].split() == ["candidate", "FID", "standard", "error", "n"]
+    assert [line.split()[0] for line in lines[1:3]] == ["A", "B"]
+    assert "A and B: A is better by" in lines[3]
+    assert repr(found).startswith("Comparison(reference='real', {'A': ")
+
+
+def test_the_noise_of_the_reference_cancels():
+    """The spread of the difference over all that is drawn is the error, and less than if the reference were two."""
+    differences, errors, apart = [], [], []
+    for k in range(300):
+        reference = drawn(100, 3 * k)
+        both = [measure(reference, drawn(400, 3 * k + i, s, name=f"{i}")) for i, s in ((1, 0.3), (2, 0.5))]
+        differences.append(both[1].fid - both[0].fid)
+        errors.append(compare_measured(both, 100)[1][0].standard_error)
+        apart.append(np.hypot(both[0].standard_error, both[1].standard_error))
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(differences), rel=0.15)
+    assert np.mean(errors) < 0.7 * np.mean(apart)
+
+
+def measured(name, fid, n, own=1e-4, bias=0.1, shared=None, reason=None):
+    variance = None if own is None else Variance(own, 0.02)
+    error = None if own is None else own**0.5
+    return Measured(name, fid, error, n, D, bias, variance, shared, 0.0, reason)
+
+
+def verdict(a, b, n_reference=None):
+    return compare_measured([a, b], n_reference)[1][0]
+
+
+def test_words():
+    close = verdict(measured("A", 1.0, 1000), measured("B", 1.02, 1000))
+    assert close.standard_error == pytest.approx(2e-4**0.5)
+    # (0.2 / 1000-image variance) / (0.02 / (2.58 + 1.28))^2 = 7,442, in two digits.
+    assert close.verdict == "cannot be told apart with these n; about 7,500 images each would tell"
+    assert verdict(measured("A", 1.0, 1000), measured("B", 1.0, 1000)).verdict == "cannot be told apart with these n"
+    noisy = np.random.default_rng(0).standard_normal((2, 500))
+    shared = [measured(name, fid, 1000, shared=x) for name, fid, x in zip("AB", (1.0, 1.02), noisy, strict=True)]
+    assert verdict(*shared, n_reference=500).verdict.endswith("; more images of the reference would be needed")
+    small = verdict(measured("A", 1.0, 1000), measured("B", 1.2, 10, bias=None))
+    assert small.standard_error is None
+    assert small.verdict == (
+        "no verdict: the numbers of images differ, and the bias cannot be taken off (B: n = 10, d = 12)"
+    )
+    none = verdict(measured("A", 1.0, 1000), measured("B", 1.2, 1000, own=None, reason="B: why"))
+    assert none.verdict == "no verdict: B: why"
+    sure = verdict(measured("B", 1.2, 9, own=0.0), measured("A", 1.0, 9, own=0.0))
+    assert (sure.a, sure.verdict) == ("A", "A is better by 0.2, and there is no noise")
+
+
+def test_the_error_of_the_correction_counts():
+    """0.4 d / n of the larger bias, as one standard error."""
+    found = verdict(measured("A", 1.0, 100, bias=0.5), measured("B", 0.9, 1000, bias=0.05))
+    assert found.standard_error == pytest.approx((2e-4 + (0.4 * D / 100 * 0.5) ** 2) ** 0.5)
+    assert found.difference == pytest.approx(abs((1.0 - 0.5) - (0.9 - 0.05)))
+
+
+def test_against_fixed_statistics():
+    reference = drawn(3000, 1, name="real")
+    fixed = Statistics(reference.mu, reference.sigma, None, reference.meta, name="real")
+    candidates = [drawn(1000, 2, 0.2, name="A"), drawn(1000, 3, 0.4, name="B")]
+    found = compare(fixed, candidates)
+    assert found.note == "real counts as fixed: it holds no sample of its features"
+    assert found.differences[0].verdict.startswith("A is better by")
+    bare = [Statistics(s.mu, s.sigma, s.n, s.meta, name=s.name) for s in candidates]
+    assert compare(reference, bare).differences[0].verdict.startswith("no verdict: A: holds no sample of its features")
+
+
+def test_images_are_read_once():
+    class Counting(GridMeans):
+        seen = 0
+
+        def forward(self, batch):
+            self.seen += len(batch)
+            return super().forward(batch)
+
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, high, (40, 9, 11, 3), dtype=np.uint8) for high in (256, 250, 120)]
+    extractor = Counting()
+    found = compare(images[0], images[1:], names=["bright", "dark"], extractor=extractor)
+    assert extractor.seen == 120
+    assert [one.name for one in found.candidates] == ["bright", "dark"]
+    for one, pixels in zip(found.candidates, images[1:], strict=True):
+        assert one.fid == fastfid.compute_fid(images[0], pixels, extractor=GridMeans())
+    record = found.to_dict()
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+def test_arguments():
+    one = drawn(50, 1)
+    with pytest.raises(ValueError, match="candidates: expected 2 or more; got 1"):
+        compare(one, [one])
+    with pytest.raises(TypeError, match="candidates: expected a list of sets of images, got Statistics"):
+        compare(one, one)
+    with pytest.raises(ValueError, match="names: expected 2, as there are candidates, got 1"):
+        compare(one, [one, one], names=["a"])
+    with pytest.raises(ValueError, match="names: two candidates are called 'x'"):
+        compare(one, [drawn(50, 2), drawn(50, 3)])
+    other = Statistics.from_features(np.eye(13, D), {"protocol": "clean"}, "other")
+    with pytest.raises(ValueError, match="protocol"):
+        compare(one, [drawn(50, 2), other])
+
+
+def test_the_reference_among_the_candidates_is_said(tmp_path):
+    paths = [str(drawn(50, k).save(tmp_path / f"{k}.npz")) for k in (1, 2)]
+    with pytest.warns(SuspiciousInputWarning, match="both sides are the same"):
+        compare(paths[0], paths)
+
+
+# ------------------------------------------------------------------------------------------------------------- records
+
+
+def record(fake, fid, **changes):
+    return {
+        "fid": fid,
+        "standard_error": 0.05,
+        "relative_error_of_standard_error": 0.02,
+        "bias": 0.5,
+        "n": {"real": 5000, "fake": 1000},
+        "dims": 64,
+        "real": "real.npz",
+        "fake": fake,
+        **{key: {"real": "same", "fake": "same"} for key in ("protocol", "extractor", "precision")},
+        **changes,
+    }
+
+
+def written(tmp_path, *records, lines=False):
+    if lines:
+        path = tmp_path / "results.jsonl"
+        path.write_text("".join(json.dumps(one) + "\n" for one in records))
+        return [path]
+    paths = [tmp_path / f"{k}.json" for k in range(len(records))]
+    for path, one in zip(paths, records, strict=True):
+        path.write_text(json.dumps(one, indent=2))
+    return paths
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_records(tmp_path, lines):
+    found = compare_records(written(tmp_path, record("A", 3.0), record("B", 2.0), lines=lines))
+    assert found.note == "the noise of the reference does not cancel"
+    assert [one.name for one in found.candidates] == ["B", "A"]
+    assert found.differences[0].standard_error == pytest.approx(0.05 * 2**0.5)
+    assert found.differences[0].verdict == "B is better by 14.1 standard errors"
+
+
+def test_records_of_one_folder_at_different_times(tmp_path):
+    found = compare_records(written(tmp_path, record("A", 3.0), record("A", 2.0), lines=True))
+    assert found.candidates[0].name == f"A ({tmp_path / 'results.jsonl'}:2)"
+
+
+@pytest.mark.parametrize(
+    ("second", "text"),
+    [
+        (record("B", 2.0, real="other.npz"), "1.json: real is 'other.npz', but 'real.npz' in .*0.json"),
+        (record("B", 2.0, dims=2048), "1.json: dims is 2048, but 64"),
+        (record("B", 2.0, protocol={"real": "clean", "fake": "clean"}), "1.json: protocol is 'clean', but 'same'"),
+        ({"value": 1.0}, "1.json: is no record of an FID as fastfid --json prints it: fid is missing or wrong"),
+        ([1, 2], "1.json: is no record of an FID"),
+    ],
+)
+def test_records_that_do_not_go_together(tmp_path, second, text):
+    with pytest.raises(ValueError, match=text):
+        compare_records(written(tmp_path, record("A", 3.0), second))
+
+
+def test_files_that_hold_no_records(tmp_path):
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(json.dumps(record("A", 1.0)) + "\n{half\n")
+    with pytest.raises(ValueError, match=r"bad.jsonl:2: no JSON"):
+        compare_records([bad])
+    with pytest.raises(FileNotFoundError):
+        compare_records([tmp_path / "none.json"])
+    with pytest.raises(ValueError, match="expected two records or more, got 1"):
+        compare_records(written(tmp_path, record("A", 1.0)))
+    without = written(tmp_path, record("A", 1.0), record("B", 2.0, standard_error=None))
+    assert compare_records(without).differences[0].verdict == "no verdict: B: the record has no standard error"
+
+
+# -------------------------------------------------------------------------------------------------------- command line
+
+
+@pytest.fixture
+def files(tmp_path):
+    for name, seed, shift in (("real", 1, 0.0), ("a", 2, 0.2), ("b", 3, 0.5)):
+        drawn(1000, seed, shift).save(tmp_path / f"{name}.npz")
+    return [str(tmp_path / f"{name}.npz") for name in ("real", "a", "b")]
+
+
+def run(capsys, *words):
+    from fastfid.cli import main
+
+    code = main(["compare", *words])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_the_command(files, capsys):
+    code, out, err = run(capsys, *files)
+    assert (code, err) == (0, "")
+    assert f"{files[1]} and {files[2]}: {files[1]} is better by" in out
+    code, out, _ = run(capsys, *files, "--json")
+    found = json.loads(out)
+    assert [one["name"] for one in found["candidates"]] == files[1:]
+    assert set(found["candidates"][0]) == {"name", "value", "fid", "standard_error", "n"}
+    assert set(found["differences"][0]) == {"a", "b", "difference", "standard_error", "verdict"}
+    assert found["reference"] == files[0]
+
+
+def test_the_command_takes_records(tmp_path, capsys):
+    paths = written(tmp_path, record("A", 3.0), record("B", 2.0))
+    code, out, err = run(capsys, "--records", *map(str, paths))
+    assert code == 0
+    assert "B and A: B is better by 14.1 standard errors" in out
+    assert "the noise of the reference does not cancel" in err
+
+
+def test_wrong_usage(files, capsys):
+    for words, text in (
+        (files[:2], "a reference and two candidates or more are needed"),
+        ([*files, "--records", files[0]], "--records: takes no other paths"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            run(capsys, *words)
+        assert end.value.code == 2
+        assert text in capsys.readouterr().err
+    code, _, err = run(capsys, files[0], files[1], "none")
+    assert code == 1
+    assert "Invalid path: none" in err
