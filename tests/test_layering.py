@@ -45,13 +45,19 @@ MAY_IMPORT = {
     "reading": CELLAR | {"extractor", "metrics", "statistics", "sources", "pipeline", "cache"},
     "evaluation": CELLAR
     | {"assumptions", "options", "reading", "extractor", "metrics", "statistics", "features", "cache"},
-    "comparison": CELLAR | {"assumptions", "extractor", "options", "reading", "evaluation", "metrics", "statistics"},
-    "fid": CELLAR | {"extractor", "options", "metrics", "statistics", "sources", "features", "pipeline"},
+    "comparison": CELLAR
+    | {"assumptions", "extractor", "options", "reading", "evaluation", "metrics", "statistics"},
+    "states": set(),
+    "fixed": CELLAR | {"statistics"},
+    "fid": CELLAR
+    | {"assumptions", "extractor", "fixed", "options", "metrics", "states", "statistics", "sources", "features"}
+    | {"pipeline"},
     "cache": CELLAR | {"statistics", "sources", "features"},
     "info": CELLAR | {"features"},
     "demo": CELLAR | {"evaluation", "metrics", "features", "statistics"},
     "cli": CELLAR | {"evaluation", "features", "info", "comparison", "demo", "metrics", "sources"},
-    "compat": CELLAR | {"extractor", "metrics", "statistics", "sources", "features", "pipeline", "compat"},
+    "compat": CELLAR
+    | {"assumptions", "extractor", "fixed", "metrics", "statistics", "sources", "features", "pipeline", "compat"},
     "__main__": {"cli"},
     "__init__": {"comparison", "evaluation", "extractor", "features", "fid", "metrics", "protocols", "statistics"}
     | {"_version", "_core", "errors"},

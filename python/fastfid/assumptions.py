@@ -45,10 +45,19 @@ def dims_and_protocol(dims: int | None, protocol: str | None, file: Statistics |
     return file.d, protocol or DEFAULT_PROTOCOL
 
 
-def assume_protocols(known: list[Statistics | None], used: str | None) -> list[str | None]:
-    """Return the protocol assumed for each side whose statistics do not state one, and warn about the assumption.
+def assume_protocols(
+    known: list[Statistics | None], used: str | None, option: str = "--protocol {}"
+) -> list[str | None]:
+    """Return the protocol assumed for each side whose statistics do not say it, and say so.
 
-    `used` is the protocol with which images are read. None means that both sides are statistics.
+    Parameters
+    ----------
+    known : list of Statistics or None
+        The two sides; None: images.
+    used : str or None
+        The protocol that images are read with; None: both sides are statistics.
+    option : str
+        What chooses that protocol, with the place of its name.
     """
     stated = [used if side is None else side.meta.get("protocol") for side in known]
     if stated == [None, None]:
@@ -59,7 +68,7 @@ def assume_protocols(known: list[Statistics | None], used: str | None) -> list[s
             continue
         other = cast(str, other)
         sign = assumed_protocol(side.meta, side.name)
-        how = f"--protocol {sign.protocol if sign else 'NAME'}" if used else "statistics of one protocol"
+        how = option.format(sign.protocol if sign else "NAME") if used else "statistics of one protocol"
         if sign is not None and sign.protocol != other:
             warn(
                 f"{side.name} does not say its protocol, and {sign.sign}: it was probably made with {sign.protocol},"

@@ -1,0 +1,161 @@
+"""A real side that is given once, as statistics: where it comes from, what it goes with, and its state."""
+
+import dataclasses
+import os
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fastfid.provenance import provenance_of
+from fastfid.statistics import Statistics
+
+__all__ = [
+    "check_extractor_beside",
+    "check_network_beside",
+    "command_for",
+    "fixed_from_state",
+    "fixed_statistics",
+    "is_fixed_state",
+    "is_same",
+    "state_of_fixed",
+]
+
+_STORED = ("mu", "sigma", "n", "meta", "rows", "name")
+
+
+def fixed_statistics(given: Any, argument: str) -> Statistics:
+    """Return the statistics that `given`, the argument called `argument`, is or names.
+
+    Raises
+    ------
+    TypeError
+        It is neither :class:`Statistics` nor a path.
+    OSError
+        The file cannot be opened.
+    ValueError
+        It is a folder, or a file without statistics.
+    """
+    if isinstance(given, Statistics):
+        return given
+    if not isinstance(given, str | os.PathLike):
+        raise TypeError(
+            f"{argument}: expected Statistics or the path of an .npz of them, got {type(given).__name__};"
+            " fastfid.compute_statistics(images) makes them"
+        )
+    path = os.fspath(given)
+    if os.path.isdir(path):
+        raise ValueError(f"{argument}: {path} is a folder; fit it once: fastfid stats {shlex.quote(path)} -o real.npz")
+    return Statistics.load(path)
+
+
+def command_for(fixed: Statistics, wanted: Mapping[str, Any]) -> str:
+    """Return the command that makes statistics which go with a network of the wanted dims, protocol and precision."""
+    file = fixed.name if fixed.name.endswith(".npz") else "real.npz"
+    options = [f"--protocol {wanted['protocol']}"]
+    if wanted["dims"] != 2048:
+        options.append(f"--dims {wanted['dims']}")
+    if wanted["precision"] != "float32":
+        options.append(f"--precision {wanted['precision']}")
+    return f"fastfid stats IMAGES -o {shlex.quote(file)} --overwrite {' '.join(options)}"
+
+
+def check_network_beside(
+    fixed: Statistics, wanted: Mapping[str, Any], option: Callable[[str, Any], str | None]
+) -> None:
+    """Refuse fixed statistics of other dims, another protocol or precision than those of the Inception network.
+
+    Parameters
+    ----------
+    fixed : Statistics
+    wanted : mapping
+        ``dims``, ``protocol`` and ``precision`` of the network. What the statistics do not say is not compared.
+    option : callable
+        Takes one of these keys and what the statistics say of it; returns the option with which the network is like
+        them, or None where there is none.
+
+    Raises
+    ------
+    ValueError
+        They differ; the message names the option, and the command that makes other statistics.
+    """
+    stated = {**fixed.meta, "dims": fixed.d}
+    for key in ("dims", "protocol", "precision"):
+        if stated.get(key) is not None and stated[key] != wanted[key]:
+            way = option(key, stated[key])
+            raise ValueError(
+                f"{fixed.name} was made with {key} {stated[key]}, and the other side's images are read with"
+                f" {wanted[key]}: {f'pass {way}, or ' if way else ''}make it again with: {command_for(fixed, wanted)}"
+            )
+
+
+def check_extractor_beside(fixed: Statistics, extractor: Any) -> None:
+    """Refuse fixed statistics that another network has made; ValueError names both."""
+    stated, its = {**fixed.meta, "dims": fixed.d}, provenance_of(extractor)
+    for key in ("dims", "protocol", "extractor", "precision"):
+        if stated.get(key) is not None and stated[key] != its[key]:
+            raise ValueError(
+                f"{fixed.name} was made with {key} {stated[key]}, and the extractor of the other side has {its[key]}:"
+                " make it again with fastfid.compute_statistics(images, extractor=extractor), or with the weights= of"
+                " this side"
+            )
+
+
+def is_same(a: Statistics, b: Statistics) -> bool:
+    """Whether two statistics are the same numbers of the same provenance, whatever they are called."""
+    if (a.n, a.d) != (b.n, b.d):
+        return False
+    if any(a.meta.get(key) != b.meta.get(key) for key in ("protocol", "extractor", "precision")):
+        return False
+    return np.array_equal(a.mu, b.mu) and np.array_equal(a.sigma, b.sigma)
+
+
+def state_of_fixed(fixed: Statistics) -> dict[str, Any]:
+    """Return fixed statistics as arrays and plain values; :func:`fixed_from_state` takes them back.
+
+    Examples
+    --------
+    >>> state = state_of_fixed(Statistics([0.0], [[1.0]], n=9))
+    >>> fixed_from_state(state).n
+    9
+    """
+    values = {key: getattr(fixed, key) for key in _STORED}
+    return {
+        key: value.copy() if isinstance(value, np.ndarray) else value  # the state is the caller's to change
+        for key, value in {**values, "meta": dict(fixed.meta)}.items()
+        if value is not None
+    }
+
+
+def is_fixed_state(state: Mapping[str, Any]) -> bool:
+    """Whether a side's state is one of fixed statistics; else it is one of moments."""
+    return "mu" in state
+
+
+def fixed_from_state(state: Mapping[str, Any]) -> Statistics:
+    """Return the statistics of a state.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no state of :func:`state_of_fixed`; the message names the entry.
+    """
+    if missing := [key for key in ("mu", "sigma") if key not in state]:
+        raise ValueError(f"state: the key {missing[0]!r} is missing")
+    meta, name, rows = state.get("meta", {}), state.get("name", "real"), state.get("rows")
+    if not isinstance(meta, Mapping):
+        raise TypeError(f"state['meta']: expected a mapping, got {type(meta).__name__}")
+    for key in ("protocol", "extractor", "precision"):
+        if not isinstance(meta.get(key), str | None):
+            raise TypeError(f"state['meta'][{key!r}]: expected a string, got {meta[key]!r}")
+    if not isinstance(name, str):
+        raise TypeError(f"state['name']: expected a string, got {type(name).__name__}")
+    known = Statistics(state["mu"], state["sigma"], state.get("n"), meta, name=name)
+    if rows is None:
+        return known
+    if not isinstance(rows, np.ndarray) or rows.dtype not in (np.float32, np.float64):
+        raise TypeError("state['rows']: expected an array of float32 or float64")
+    if rows.shape != (known.n, known.d) or not np.isfinite(rows).all():
+        raise ValueError(f"state['rows']: expected finite values of shape {(known.n, known.d)}, got {rows.shape}")
+    return dataclasses.replace(known, rows=rows.copy())
