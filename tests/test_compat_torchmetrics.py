@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastfid.errors import NumericalError
+from fastfid.errors import FastfidWarning, NumericalError
 from fastfid.metrics.fid import frechet_distance
 from fastfid.statistics import Statistics
 
@@ -391,6 +391,115 @@ def test_a_collection_takes_the_metric(torchvision_importable):
     collection.update(real, real=True)
     collection.update(fake, real=False)
     assert float(collection.compute()["fid"]) == pytest.approx(truth(real, fake), rel=1e-6)
+
+
+# A fixed real side
+
+
+def known(images, **meta):
+    """Statistics of the features of images by Means, as a file of ours would hold them."""
+    x = Means()(images).double().numpy()
+    return Statistics(x.mean(axis=0), np.cov(x, rowvar=False), len(x), meta, name="real.npz")
+
+
+def test_fixed_real_statistics(FrechetInceptionDistance, tmp_path):
+    real, fake = images(40, 0), images(33, 1, low=40)
+    path = known(real).save(tmp_path / "real.npz")
+    for given in (known(real), path, str(path)):
+        fid = FrechetInceptionDistance(feature=Means(), real_statistics=given)
+        for _ in range(2):
+            for batch in fake.split(20):
+                fid.update(batch, real=False)
+            assert float(fid.compute()) == pytest.approx(truth(real, fake), rel=1e-6)
+            fid.reset()
+        with pytest.raises(ValueError, match=r"real: the real side is fixed, as .*real\.npz \(real_statistics\)"):
+            fid.update(real, real=True)
+        with pytest.raises(RuntimeError, match="More than one sample"):
+            fid.compute()
+        # A batch alone has a distance.
+        assert float(fid(fake, real=False)) == pytest.approx(truth(real, fake), rel=1e-6)
+    for again in (pickle.loads(pickle.dumps(fid)), copy.deepcopy(fid), fid.clone()):
+        assert torch.equal(again.compute(), fid.compute())
+    assert not fid.state_dict()
+
+
+def test_few_and_repeating_images_against_fixed_statistics(FrechetInceptionDistance):
+    real = images(40, 0)
+    for fake in (images(5, 1), images(3, 1).repeat(10, 1, 1, 1)):
+        values = []
+        for metric in (
+            FrechetInceptionDistance(feature=Means(), real_statistics=known(real)),
+            FrechetInceptionDistance(feature=Means()),
+        ):
+            if metric._fixed is None:
+                metric.update(real, real=True)
+            metric.update(fake, real=False)
+            values.append(float(metric.compute()))
+        assert values[0] == pytest.approx(values[1], rel=1e-6)
+
+
+def test_metrics_merge_with_the_same_fixed_statistics(FrechetInceptionDistance):
+    real, fake = images(40, 0), images(33, 1, low=40)
+    fid, other = (FrechetInceptionDistance(feature=Means(), real_statistics=known(real)) for _ in range(2))
+    fid.update(fake[:20], real=False)
+    other.update(fake[20:], real=False)
+    fid.merge_state(other)
+    assert float(fid.compute()) == pytest.approx(truth(real, fake), rel=1e-6)
+    free = FrechetInceptionDistance(feature=Means())
+    free.update(real, real=True)
+    stranger = FrechetInceptionDistance(feature=Means(), real_statistics=known(fake))
+    for incoming in (free, stranger):
+        incoming.update(fake, real=False)
+        with pytest.raises(ValueError, match="merge_state: the two metrics have different `real_statistics`"):
+            fid.merge_state(incoming)
+    with pytest.raises(ValueError, match="merge_state: the state holds real images"):
+        fid.merge_state(free.metric_state)
+    free.persistent(True)
+    fid = FrechetInceptionDistance(feature=Means(), real_statistics=known(real))
+    fid.update(fake, real=False)
+    fid.load_state_dict(free.state_dict(), strict=False)
+    with pytest.raises(RuntimeError, match="The state holds real images, but the real side is fixed"):
+        fid.compute()
+
+
+@pytest.mark.parametrize(
+    ("options", "d", "meta", "message"),
+    [
+        (
+            {},
+            2048,
+            {"protocol": "pytorch-fid"},
+            "real.npz was made with protocol pytorch-fid, and the other side's images are read with torchmetrics: "
+            "make it again with: fastfid stats IMAGES -o real.npz --overwrite --protocol torchmetrics",
+        ),
+        ({}, 64, {}, "pass feature=64, or make it again with: fastfid stats IMAGES -o real.npz"),
+        ({"feature": 64}, 64, {"protocol": "tensorflow"}, "pass antialias=False, or make it again with"),
+        ({"feature": 64, "antialias": False}, 64, {"protocol": "torchmetrics"}, "pass antialias=True, or make it"),
+        ({"feature": 64}, 64, {"precision": "tf32"}, "read with float32: make it again with: fastfid stats"),
+    ],
+)
+def test_fixed_statistics_that_do_not_match(FrechetInceptionDistance, options, d, meta, message):
+    given = Statistics(np.zeros(d), np.eye(d), 100, meta, name="real.npz")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        FrechetInceptionDistance(**options, real_statistics=given)
+
+
+def test_fixed_statistics_that_are_doubtful(FrechetInceptionDistance, weights):
+    def gaussian(d, **meta):
+        return Statistics(np.zeros(d), np.eye(d), 100, meta, name="real.npz")
+
+    with pytest.raises(ValueError, match=r"real\.npz has 5 dims, the network of feature= gives 12"):
+        FrechetInceptionDistance(feature=Means(), real_statistics=gaussian(5))
+    with pytest.warns(FastfidWarning, match=r"real\.npz was made with inception; whether feature= is that network"):
+        FrechetInceptionDistance(feature=Means(), real_statistics=gaussian(12, extractor="inception"))
+    with pytest.warns(FastfidWarning, match="taken for torchmetrics; if .* use statistics made with --protocol torchm"):
+        FrechetInceptionDistance(feature=64, real_statistics=gaussian(64))
+    with pytest.raises(TypeError, match=r"real_statistics: expected Statistics or the path of an \.npz"):
+        FrechetInceptionDistance(feature=64, real_statistics=3)
+    fid = FrechetInceptionDistance(feature=64, real_statistics=gaussian(64, protocol="torchmetrics", extractor="x"))
+    with pytest.raises(ValueError, match=r"real\.npz was made with extractor x, "):
+        fid.update(images(3, 0), real=False)
+    assert fid.fake_features_num_samples == 0
 
 
 def test_processes_add_up(tmp_path, torchvision_importable):

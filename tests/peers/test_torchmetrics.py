@@ -88,7 +88,10 @@ def test_the_documented_value(both):
 
 def test_signatures_are_the_same(both):
     for name in ("__init__", "update", "compute", "reset", "set_dtype", "plot", "merge_state"):
-        expected, found = (inspect.signature(getattr(metric, name)).parameters for metric in both)
+        expected, found = (dict(inspect.signature(getattr(metric, name)).parameters) for metric in both)
+        ours_alone = found.pop("real_statistics", None)
+        assert (ours_alone is not None) == (name == "__init__")
+        assert ours_alone is None or ours_alone.kind is inspect.Parameter.KEYWORD_ONLY
         assert [(p.name, p.default) for p in found.values()] == [(p.name, p.default) for p in expected.values()], name
     for name in ("higher_is_better", "is_differentiable", "full_state_update", "plot_lower_bound", "feature_network"):
         assert getattr(both[0], name) == getattr(both[1], name), name
@@ -106,6 +109,20 @@ def test_more_images_than_dimensions(both, tensors, antialias, normalize):
     # The result is rounded to float32 by either: 6e-8 relative. 1e-6 is asked for.
     assert_same(found, expected)
     assert_same_states(ours, theirs, rtol=1e-5)
+
+
+def test_fixed_statistics_of_a_folder(both, many, tensors, tmp_path):
+    """Statistics of the files, made once, against the real images in torchmetrics' metric."""
+    real, fake = tensors
+    theirs, ours = both
+    paths = sorted(many[0].iterdir())[: len(real)]
+    path = fastfid.compute_statistics(paths, dims=64, protocol="torchmetrics", device="cpu").save(tmp_path / "real.npz")
+    fid = ours(feature=64, real_statistics=path)
+    expected = distance(theirs(feature=64), real, fake)
+    for _ in range(2):
+        fid.update(fake, real=False)
+        assert_same(fid.compute(), expected)
+        fid.reset()
 
 
 def test_float64(both, tensors):

@@ -23,9 +23,11 @@ except ImportError as error:
 from fastfid import _core
 from fastfid._checks import DIMS
 from fastfid._console import warn
+from fastfid.assumptions import assume_protocols
 from fastfid.errors import BackendUnavailable, NumericalError, SuspiciousInputWarning
 from fastfid.extractor import FeatureExtractor
 from fastfid.features.make import make_extractor
+from fastfid.fixed import check_extractor_beside, check_network_beside, fixed_statistics, is_same
 from fastfid.metrics.fid import frechet_distance
 from fastfid.mistakes import Census
 from fastfid.pipeline import extract, features_on_device, only_features
@@ -142,20 +144,30 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
     feature_extractor_weights_path : path, optional
         Inception weights to use instead of the cached or fetched weights.
     antialias : bool
-        True: resize to 299 x 299 with antialias, as torchmetrics 1.8 and later (protocol ``torchmetrics``). False:
-        resize without antialias, as torchmetrics up to 1.7 and torch-fidelity (protocol ``tensorflow``).
+        Resize to 299 x 299 with antialias, as torchmetrics 1.8 and later do (protocol ``torchmetrics``); False:
+        without, as torchmetrics up to 1.7 and torch-fidelity do (protocol ``tensorflow``).
+    real_statistics : path or Statistics, optional
+        The real side, given once: statistics, or their ``.npz``, of this metric's protocol, as ``fastfid stats IMAGES
+        -o real.npz --protocol torchmetrics`` makes them. :meth:`update` then takes fake images only, and :meth:`reset`
+        keeps the real side. Not in torchmetrics.
     **kwargs
         Keywords of ``torchmetrics.Metric``.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is invalid.
+        A bad argument; `real_statistics` of other dims, another protocol or precision: the message names the option or
+        the command that mends it.
+    OSError
+        The file of `real_statistics` cannot be opened.
 
     Notes
     -----
-    The states ``{real,fake}_features_{sum,cov_sum,num_samples}`` are raw sums in float64 and counts in int64, whatever
-    the dtype of the metric. :meth:`compute` centres the sums. The first update looks for the weights.
+    Fixed statistics are no state: they are neither summed over processes nor saved in a checkpoint, but given again
+    where the metric is made. Copies and pickles carry them. With a network of your own only dims are compared.
+
+    The states ``{real,fake}_features_{sum,cov_sum,num_samples}`` are raw sums in float64 and int64 whatever the dtype
+    of the metric; :meth:`compute` centres them. The weights are looked for at the first update.
 
     Examples
     --------
@@ -166,6 +178,15 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
     >>> fid.update(torch.randint(100, 255, (4, 3, 64, 64), dtype=torch.uint8), real=False)
     >>> fid.compute().shape
     torch.Size([])
+
+    With a fixed real side, of a folder of four pictures:
+
+    >>> import fastfid
+    >>> path = fastfid.compute_statistics("real", dims=64, protocol="torchmetrics").save("real.npz")
+    >>> fid = FrechetInceptionDistance(feature=64, real_statistics=path)
+    >>> fid.update(torch.randint(100, 255, (4, 3, 64, 64), dtype=torch.uint8), real=False)
+    >>> fid.compute() > 0
+    tensor(True)
     """
 
     higher_is_better: bool = False
@@ -190,6 +211,8 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
         input_img_size: tuple[int, int, int] = (3, 299, 299),
         feature_extractor_weights_path: str | os.PathLike[str] | None = None,
         antialias: bool = True,
+        *,
+        real_statistics: str | os.PathLike[str] | Statistics | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -213,6 +236,7 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
             self.inception = _Inception(feature, protocol, feature_extractor_weights_path)
         else:
             raise TypeError("Got unknown input to argument `feature`")
+        self._fixed = None if real_statistics is None else self._checked(real_statistics, num_features)
 
         for side in ("real", "fake"):
             size = (num_features, num_features)
@@ -235,6 +259,26 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
         with torch.no_grad():
             return int(network(image).shape[-1])
 
+    def _checked(self, given: Any, num_features: int) -> Statistics:
+        """Return the fixed real side; raise unless it goes with the network."""
+        fixed = fixed_statistics(given, "real_statistics")
+        if not isinstance(self.inception, _Inception):
+            if fixed.d != num_features:
+                raise ValueError(f"{fixed.name} has {fixed.d} dims, the network of feature= gives {num_features}")
+            if (identity := fixed.meta.get("extractor")) is not None:
+                warn(f"{fixed.name} was made with {identity}; whether feature= is that network cannot be known")
+            return fixed
+        protocol = self.inception.protocol
+        ways = {"torchmetrics": "antialias=True", "tensorflow": "antialias=False"}
+        check_network_beside(
+            fixed,
+            {"dims": num_features, "protocol": protocol, "precision": "float32"},
+            lambda key, value: f"feature={value}" if key == "dims" else ways.get(value),
+        )
+        if fixed.meta.get("protocol") is None:
+            assume_protocols([fixed, None], protocol, f"statistics made with --protocol {protocol}")
+        return fixed
+
     def update(self, imgs: Tensor, real: bool) -> None:
         """Add a batch of images to one side.
 
@@ -248,14 +292,18 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            The images have another dtype, shape or range.
+            Images of another dtype, shape or range; real images where ``real_statistics`` are given.
         fastfid.NumericalError
             A feature is NaN or infinite. No image of the batch is added.
         """
+        if real and self._fixed is not None:
+            raise ValueError(f"real: the real side is fixed, as {self._fixed.name} (real_statistics): pass real=False")
         if self.normalize and not self.used_custom_model:
             imgs = _to_uint8(imgs)
         with torch.no_grad():
             features = self.inception(imgs)
+        if self._fixed is not None and isinstance(self.inception, _Inception) and self.inception._engine is not None:
+            check_extractor_beside(self._fixed, self.inception._engine)  # other weights
         self.orig_dtype = features.dtype
         features = features.double()
         if features.ndim == 1:
@@ -271,9 +319,12 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
         Raises
         ------
         RuntimeError
-            A side has fewer than two images.
+            A side has fewer than two images; the real side is fixed, and a checkpoint brought real images too.
         """
-        if self.real_features_num_samples < 2 or self.fake_features_num_samples < 2:
+        if self._fixed is not None and self.real_features_num_samples:
+            raise RuntimeError("The state holds real images, but the real side is fixed (`real_statistics`)")
+        is_real_known = self._fixed is not None or self.real_features_num_samples >= 2
+        if not is_real_known or self.fake_features_num_samples < 2:
             raise RuntimeError("More than one sample is required for both the real and fake distributed to compute FID")
         if isinstance(self.inception, _Inception) and (remark := self.inception.census.without_levels()):
             warn(f"imgs: {remark}", SuspiciousInputWarning)
@@ -286,7 +337,9 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
         return torch.tensor(value, dtype=self.orig_dtype, device=self.real_features_sum.device)
 
     def _statistics(self, side: str, singular: bool = False) -> Statistics:
-        """Centre the raw sums of a side; see :func:`_centre`."""
+        """Return the fixed real side, or centre the raw sums of a side; see :func:`_centre`."""
+        if side == "real" and self._fixed is not None:
+            return self._fixed
         n = int(getattr(self, f"{side}_features_num_samples"))
         total = getattr(self, f"{side}_features_sum").double().cpu().numpy()
         cross = getattr(self, f"{side}_features_cov_sum").double().cpu().numpy()
@@ -306,7 +359,7 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
             self.reset_real_features = keep
 
     def reset(self) -> None:
-        """Remove all images; those of the real side only if ``reset_real_features`` is True."""
+        """Forget all that was added, the real side only if ``reset_real_features``; ``real_statistics`` stay."""
         real = {name: state for name, state in self.metric_state.items() if name.startswith("real")}
         super().reset()
         if not self.reset_real_features:
@@ -314,7 +367,20 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
                 setattr(self, name, state)
 
     def merge_state(self, incoming_state: "Mapping[str, Any] | FrechetInceptionDistance") -> None:
-        """Add the images of another metric, given as the metric or as its states by name."""
+        """Add what another metric has seen, given as the metric or as its states by name.
+
+        Raises
+        ------
+        ValueError
+            One of the two has fixed ``real_statistics``, and the other has others, or real images.
+        """
+        if isinstance(incoming_state, FrechetInceptionDistance):
+            ours, theirs = self._fixed, incoming_state._fixed
+            same = ours is theirs or (ours is not None and theirs is not None and is_same(ours, theirs))
+            if not same:
+                raise ValueError("merge_state: the two metrics have different `real_statistics`, or only one has any")
+        elif self._fixed is not None and _has_real_images(incoming_state):
+            raise ValueError("merge_state: the state holds real images, but the real side is fixed")
         super().merge_state(incoming_state)
         self._computed = None
         self._update_count += getattr(incoming_state, "update_count", 1)
@@ -340,6 +406,10 @@ class FrechetInceptionDistance(Metric):  # type: ignore[misc]
         # Updates add in place, so the loaded tensors are copied: the state dict of the caller must not change.
         for name, state in self.metric_state.items():
             setattr(self, name, state.clone())
+
+
+def _has_real_images(state: Any) -> bool:
+    return isinstance(state, Mapping) and bool(state.get("real_features_num_samples", 0))
 
 
 def _centre(total: NDArray[np.float64], cross: NDArray[np.float64], n: int, singular: bool, name: str) -> Statistics:
