@@ -19,7 +19,7 @@ PACKAGE = ROOT / "python" / "fastfid"
 # Who may import whom inside the package. What all may import comes first.
 CELLAR = {
     *("_core", "_version", "at_exit", "errors", "npz", "protocols", "precisions", "provenance", "mistakes"),
-    *("_checks", "_console", "_files", "_progress"),
+    *("_checks", "_console", "_files", "_html", "_progress"),
 }
 MAY_IMPORT = {
     "at_exit": set(),
@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "_console": {"errors"},
     "_checks": set(),
     "_files": set(),
+    "_html": {"_console"},
     "_progress": {"_console"},
     "mistakes": set(),
     "npz": {"_files"},

@@ -15,6 +15,7 @@ from fastfid import npz
 from fastfid._checks import expect_unmasked
 from fastfid._core import DeviceMoments, Gaussian, Moments
 from fastfid._files import atomic_file, npz_path
+from fastfid._html import table
 from fastfid._version import __version__
 from fastfid.provenance import FORCE_HINT, check_provenance
 from fastfid.reservoir import RESERVOIR_ROWS, RowReservoir
@@ -102,6 +103,16 @@ class Statistics:
         """Return one line, without the numbers."""
         protocol = self.meta.get("protocol")
         return f"Statistics(d={self.d}, n={self.n}, protocol={protocol!r}, name={self.name!r})"
+
+    def _repr_html_(self) -> str:
+        """Return a table for a notebook: what the statistics are of, without the numbers."""
+        known = {
+            "d": self.d,
+            "n": self.n,
+            **{key: self.meta.get(key) for key in ("protocol", "extractor", "precision")},
+        }
+        rows = [(key, "unknown" if value is None else str(value)) for key, value in known.items()]
+        return table((), rows, caption=f"Statistics of {self.name}")
 
     @property
     def d(self) -> int:

@@ -66,6 +66,8 @@ class Sample:
 class Result:
     """A metric's value for two sets, with its numerical bounds and standard error.
 
+    A subclass is a dataclass with ``repr=False``, which keeps the short repr of this one.
+
     Attributes
     ----------
     value : float
@@ -83,6 +85,11 @@ class Result:
     numerical_upper: float | None = None
     standard_error: float | None = None
     note: str = ""
+
+    def __repr__(self) -> str:
+        """Return one line: the value, and its standard error where it is known."""
+        error = f", standard_error={self.standard_error:.3g}" if self.standard_error is not None else ""
+        return f"{type(self).__name__}(value={self.value:.6g}{error})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON types."""

@@ -53,7 +53,7 @@ def distance(
     return result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FIDResult(Result):
     """The Fréchet distance of two sets and how it was found.
 
