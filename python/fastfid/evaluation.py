@@ -280,10 +280,10 @@ def evaluate(
     fake: Any,
     *,
     metrics: Iterable[str | Metric] = ("fid",),
-    dims: int | None = None,
-    protocol: str | None = None,
+    dims: Dims | None = None,
+    protocol: ProtocolName | None = None,
     device: str | int = "auto",
-    precision: str = "float32",
+    precision: PrecisionName = "float32",
     weights: str | os.PathLike[str] | None = None,
     extractor: FeatureExtractor | None = None,
     batch_size: int | None = None,
@@ -293,7 +293,7 @@ def evaluate(
     progress: ProgressMode = False,
     cache: CacheMode = False,
     force: bool = False,
-    **options: Any,
+    **options: Unpack[SourceOptions],
 ) -> Evaluation:
     """Return metrics of two sets of images, from one pass over each set.
 
@@ -431,10 +431,10 @@ def compute_fid(
     real: Any,
     fake: Any,
     *,
-    dims: int | None = None,
-    protocol: str | None = None,
+    dims: Dims | None = None,
+    protocol: ProtocolName | None = None,
     device: str | int = "auto",
-    precision: str = "float32",
+    precision: PrecisionName = "float32",
     weights: str | os.PathLike[str] | None = None,
     extractor: FeatureExtractor | None = None,
     batch_size: int | None = None,
@@ -447,7 +447,7 @@ def compute_fid(
     tol: float | None = None,
     uncertainty: bool = False,
     return_info: bool = False,
-    **options: Any,
+    **options: Unpack[SourceOptions],
 ) -> float | dict[str, Any]:
     """Return the Fréchet Inception Distance of two sets of images (Heusel et al. 2017).
 
