@@ -209,6 +209,7 @@ def test_a_state_carries_the_fixed_side():
     for again in (FID(extractor=GridMeans()), fixed()):
         again.load_state_dict(state)
         assert again.compute() == fid.compute()
+        np.testing.assert_array_equal(again.real.reservoir.rows, fid.real.reservoir.rows)
         with pytest.raises(ValueError, match="the real side is fixed"):
             again.update(images(3, 1), real=True)
     state["real"]["mu"][:] = 0  # the caller's own
@@ -231,6 +232,8 @@ def test_a_state_carries_the_fixed_side():
         ({"sigma": np.eye(3)}, ValueError, "real: sigma: expected shape"),
         ({"mu": np.full(12, np.nan)}, ValueError, "real: mu: has NaN"),
         ({"n": 1}, ValueError, "real: n: a covariance needs"),
+        ({"n": None}, ValueError, r"real: state\['n'\]: is missing beside a sample of rows"),
+        ({"reservoir_keys": 3}, TypeError, "real: reservoir_keys: expected a NumPy array, got int"),
         ({"n": "60"}, TypeError, "real: n: expected an integer"),
         ({"meta": 3}, TypeError, r"real: state\['meta'\]: expected a mapping, got int"),
         ({"meta": {"protocol": 3}}, TypeError, r"real: state\['meta'\]\['protocol'\]: expected a string"),
@@ -238,7 +241,7 @@ def test_a_state_carries_the_fixed_side():
         ({"name": 3}, TypeError, r"real: state\['name'\]: expected a string"),
         ({"rows": [1]}, TypeError, r"real: state\['rows'\]: expected an array of float32"),
         ({"rows": np.zeros((3, 12))}, ValueError, r"real: state\['rows'\]: expected finite values of shape \(60, 12\)"),
-        ({"mu": np.zeros(3), "sigma": np.eye(3)}, ValueError, "holds features of 3 dims, expected 12"),
+        ({"mu": np.zeros(3), "sigma": np.eye(3)}, ValueError, r"real: reservoir_rows: expected shape \(60, 3\), got"),
     ],
 )
 def test_a_fixed_side_that_is_none(changes, error, message):

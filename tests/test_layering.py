@@ -46,10 +46,9 @@ MAY_IMPORT = {
     "reading": CELLAR | {"extractor", "metrics", "statistics", "sources", "pipeline", "cache"},
     "evaluation": CELLAR
     | {"assumptions", "options", "reading", "extractor", "metrics", "statistics", "features", "cache"},
-    "comparison": CELLAR
-    | {"assumptions", "extractor", "options", "reading", "evaluation", "metrics", "statistics"},
+    "comparison": CELLAR | {"assumptions", "extractor", "options", "reading", "evaluation", "metrics", "statistics"},
     "states": set(),
-    "fixed": CELLAR | {"statistics"},
+    "fixed": CELLAR | {"reservoir", "statistics"},
     "fid": CELLAR
     | {"assumptions", "extractor", "fixed", "options", "metrics", "states", "statistics", "sources", "features"}
     | {"pipeline"},

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastfid.provenance import provenance_of
+from fastfid.reservoir import RowReservoir
 from fastfid.statistics import Statistics
 
 __all__ = [
@@ -121,6 +122,8 @@ def state_of_fixed(fixed: Statistics) -> dict[str, Any]:
     9
     """
     values = {key: getattr(fixed, key) for key in _STORED}
+    if fixed.reservoir is not None:
+        values |= fixed.reservoir.state()
     return {
         key: value.copy() if isinstance(value, np.ndarray) else value  # the state is the caller's to change
         for key, value in {**values, "meta": dict(fixed.meta)}.items()
@@ -152,6 +155,10 @@ def fixed_from_state(state: Mapping[str, Any]) -> Statistics:
     if not isinstance(name, str):
         raise TypeError(f"state['name']: expected a string, got {type(name).__name__}")
     known = Statistics(state["mu"], state["sigma"], state.get("n"), meta, name=name)
+    if any(key.startswith("reservoir_") for key in state):
+        if known.n is None:
+            raise ValueError("state['n']: is missing beside a sample of rows")
+        known = dataclasses.replace(known, reservoir=RowReservoir.from_state(state, known.d, known.n))
     if rows is None:
         return known
     if not isinstance(rows, np.ndarray) or rows.dtype not in (np.float32, np.float64):
