@@ -1,8 +1,7 @@
-"""The table of cases of the device code: computation, shape, dtype and tolerance.
+"""The table of cases of the device code: what is computed, of which shape and dtype.
 
-The tests (tests/test_cuda_*.py) compare the emulated kernels and the device with the CPU for these cases. Benchmarks of
-the device use the cases too. Tolerances of moments are for the largest error of an element, relative to the largest
-element.
+It drives the emulated kernels and the device beside the CPU (tests/test_cuda_*.py), and benchmarks of the device.
+How far off it may be: tolerances.py.
 """
 
 from dataclasses import dataclass
@@ -13,11 +12,6 @@ import numpy as np
 from fastfid.protocols import PROTOCOLS
 
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
-
-# Errors of a covariance against one in extended precision, relative to its largest element.
-#   float64: n u of rounding in the worst case; n = 6000 gives 7e-13, seen 5e-16.
-#   float32: products of 256 rows are summed in float32 (u = 6e-8); errors are of random sign, seen 4e-7.
-TOLERANCE = {"float64": 1e-13, "float32": 1e-6}
 
 
 @dataclass(frozen=True)

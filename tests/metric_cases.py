@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+from tolerances import KERNEL_MEANS, SCIPYS_ROOT_SMALL
 
 
 @dataclass(frozen=True)
@@ -12,8 +13,7 @@ class MetricCase:
     """The reference of a metric for features (n, d) of two sets, float64, and the tolerance."""
 
     truth: Callable[[np.ndarray, np.ndarray], float]
-    relative: float  # tolerance
-    why: str  # the reason of the tolerance
+    relative: float  # one of tests/tolerances.py
     is_symmetric: bool
     fewest: int  # images of each set
     has_standard_error: bool = False  # without asking
@@ -34,8 +34,6 @@ def mmd2(x: np.ndarray, y: np.ndarray) -> float:
 
 
 METRIC_CASES = {
-    "fid": MetricCase(
-        frechet, 1e-9, "SciPy's square root in float64", is_symmetric=True, fewest=2, has_standard_error=True
-    ),
-    "kid": MetricCase(mmd2, 1e-9, "sums in another order", is_symmetric=True, fewest=2, has_standard_error=True),
+    "fid": MetricCase(frechet, SCIPYS_ROOT_SMALL, is_symmetric=True, fewest=2, has_standard_error=True),
+    "kid": MetricCase(mmd2, KERNEL_MEANS, is_symmetric=True, fewest=2, has_standard_error=True),
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tolerances import PRINTED_4
 
 from benchmarks import peers
 
@@ -54,7 +55,7 @@ def test_two_folders_and_the_script_that_used_pytorch_fid_agree(folders):
     assert re.search(r"rounding after the network moves it by at most \d\.\de-\d\d$", first, re.MULTILINE)
     assert fid > 0
     number = re.search(r"^FID:  ([0-9.]+)$", second, re.MULTILINE)
-    assert float(number[1]) == pytest.approx(fid, abs=1e-4)
+    assert float(number[1]) == pytest.approx(fid, abs=PRINTED_4)
 
 
 def test_the_change_from_pytorch_fid_is_one_line():

@@ -9,6 +9,7 @@ import onnx
 import pytest
 import skimage.data
 import torch
+from tolerances import FEATURES, U_FLOAT32
 
 from fastfid._checks import DIMS
 from fastfid.features import inception_network
@@ -144,8 +145,7 @@ def test_features_of_both_skeletons_and_of_torch(dims, exported, weights, monkey
     x = torch.from_numpy(photographs).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode():
         expected = network(2 * x - 1).double().mean((2, 3)).numpy()
-    # Both are float32 networks.
-    np.testing.assert_allclose(features, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(features, expected, rtol=0, atol=FEATURES)
 
 
 def test_table_of_convolutions(tool):
@@ -173,7 +173,7 @@ def test_fold_is_the_convolution_and_its_batch_norm(weights):
     with torch.inference_mode():
         folded = torch.relu(torch.nn.functional.conv2d(x, weight, bias, stride=2))
         # The fold is rounded to float32 once: half a unit in the last place of each of 27 products.
-        np.testing.assert_allclose(folded, layer(x), rtol=0, atol=27 * 2.0**-24 * float(weight.abs().max()))
+        np.testing.assert_allclose(folded, layer(x), rtol=0, atol=27 * U_FLOAT32 * float(weight.abs().max()))
 
 
 def test_load_weights_refuses_another_network(weights):

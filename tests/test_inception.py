@@ -14,6 +14,15 @@ import pytest
 import skimage.data
 import torch
 from stubs import FakeRuntime
+from tolerances import (
+    CANCELLED_MEAN,
+    FEATURES_EXACT,
+    FEATURES_FLOAT16,
+    FEATURES_FLOAT64,
+    FEATURES_OF_NOISE,
+    FLOAT16_SHOWS,
+    ROUNDED_TO_FLOAT32,
+)
 
 import fastfid
 from fastfid import _core
@@ -63,14 +72,13 @@ def truth(dims, weights, x):
 
 
 def test_features_are_those_of_the_network_in_float64(extractor, weights, prepared):
-    # Measured: 3.6e-7, 4.9e-7, 1.9e-7 and 2.6e-6 for the four dims; pytorch-fid's own are off by 3.9e-6 at 2048.
     features = extractor.forward(prepared)
     assert features.dtype == np.float32
-    np.testing.assert_allclose(features, truth(extractor.dims, weights, prepared), rtol=0, atol=5e-6)
+    np.testing.assert_allclose(features, truth(extractor.dims, weights, prepared), rtol=0, atol=FEATURES_EXACT)
 
 
 def test_images_come_out_as_when_torch_prepares_them(extractor, photographs, prepared):
-    np.testing.assert_allclose(extractor(photographs), extractor.forward(prepared), rtol=0, atol=5e-6)
+    np.testing.assert_allclose(extractor(photographs), extractor.forward(prepared), rtol=0, atol=FEATURES_EXACT)
 
 
 def test_batch_size_changes_no_bit(extractor, prepared):
@@ -144,9 +152,7 @@ def test_any_size_without_a_resize(weights):
         extract = InceptionV3(dims, protocol="none", device="cpu")
         for image, features in zip(images, extract(images), strict=True):
             x = (2 * (image.astype(np.float32) / 255) - 1).transpose(2, 0, 1)[None]
-            # White noise, and maps of 1 to 4 pixels, so that no mean evens the rounding out: measured, the float32
-            # network is off by 2.3e-5 here and by 1.3e-5 in PyTorch.
-            np.testing.assert_allclose(features, truth(dims, weights, x)[0], rtol=0, atol=5e-5)
+            np.testing.assert_allclose(features, truth(dims, weights, x)[0], rtol=0, atol=FEATURES_OF_NOISE)
 
 
 # --------------------------------------------------------------------------------------------------------- precision
@@ -164,11 +170,9 @@ def test_float16_graph_is_the_network_in_float16(dims, weights, prepared):
         layer.bn = torch.nn.Identity()
     with torch.inference_mode():
         expected = network.half()(torch.from_numpy(prepared[:2]).half()).double().mean((2, 3)).numpy()
-    # Both round each layer's output to 11 bits, from sums of another order: measured 7e-5 and 1.9e-4 apart, while
-    # float16 moves the features themselves by 2.3e-3 and 3.9e-3.
-    np.testing.assert_allclose(features, expected, rtol=0, atol=6e-4)
+    np.testing.assert_allclose(features, expected, rtol=0, atol=FEATURES_FLOAT16)
     error = np.abs(features - truth(dims, weights, prepared[:2])).max()
-    assert 1e-4 < error < PRECISIONS["float16"].tolerance
+    assert FLOAT16_SHOWS < error < PRECISIONS["float16"].tolerance
 
 
 @pytest.mark.parametrize("precision", ["tf32", "float16"])
@@ -406,7 +410,7 @@ def test_runtime_that_cannot_be_imported(monkeypatch):
 def test_fingerprint_is_the_network_in_float64(dims, weights):
     with np.load(SKELETONS / "fingerprint.npz") as stored:
         expected = stored[str(dims)]
-    np.testing.assert_allclose(expected, truth(dims, weights, fingerprint_input())[0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(expected, truth(dims, weights, fingerprint_input())[0], rtol=0, atol=FEATURES_FLOAT64)
 
 
 @pytest.mark.parametrize("layer", [0, 4, 9, 33, 69, 70, 93])
@@ -440,7 +444,7 @@ def test_spatial_mean_is_numpy_in_float64(shape):
     rng = np.random.default_rng(1)
     x = (rng.standard_normal(shape) + 1e3 * rng.choice([-1, 1], shape)).astype(np.float32)
     expected = x.astype(np.float64).mean((2, 3))
-    np.testing.assert_allclose(_core.spatial_mean(x), expected, rtol=6e-8, atol=1e-12)
+    np.testing.assert_allclose(_core.spatial_mean(x), expected, rtol=ROUNDED_TO_FLOAT32, atol=CANCELLED_MEAN)
 
 
 def test_spatial_mean_does_not_depend_on_threads():

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 from stubs import GridMeans
+from tolerances import SINGULAR_FROM_FILE
 
 from fastfid import FID, FeatureExtractor, InceptionV3, Statistics, compute_fid, compute_statistics, frechet_distance
 from fastfid._checks import check_device
@@ -171,7 +172,8 @@ def test_the_way_to_convert_is_right():
     """What the message of [-1, 1] says is what value_range does."""
     x = np.linspace(-1, 1, 2 * 4 * 5 * 3, dtype=np.float32).reshape(2, 4, 5, 3)
     pasted = ((x + 1) * 127.5).round().clip(0, 255).astype("uint8")
-    np.testing.assert_allclose(loaded(open_source(x, value_range=(-1, 1))).astype(int), pasted, atol=1)
+    # None of these values lies half way between two levels, nor within 1/478 of it.
+    np.testing.assert_array_equal(loaded(open_source(x, value_range=(-1, 1))), pasted)
 
 
 # Datasets, loaders, tables
@@ -522,7 +524,7 @@ def test_dims_and_protocol_come_from_the_statistics(tmp_path, weights):
     real = compute_statistics(tmp_path / "a", dims=64, protocol="clean").save(tmp_path / "real.npz")
     expected = compute_fid(tmp_path / "a", tmp_path / "b", dims=64, protocol="clean")
     with pytest.warns(UserWarning, match=r"images are read with 64 dims and protocol clean, as .*real\.npz was made"):
-        assert compute_fid(real, tmp_path / "b") == pytest.approx(expected, abs=1e-8)
+        assert compute_fid(real, tmp_path / "b") == pytest.approx(expected, abs=SINGULAR_FROM_FILE)
     adopted = pytest.warns(FastfidWarning, match="images are read with 64 dims, as")
     refused = pytest.raises(ValueError, match=r"--protocol clean or protocol='clean' reads the images alike \(--force")
     with adopted, refused:

@@ -18,6 +18,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from tolerances import ONE_LEVEL
 
 from fastfid.cli.options import PARSERS, fid_options
 from fastfid.errors import ImageError, SuspiciousInputWarning
@@ -251,7 +252,7 @@ def test_alpha_is_dropped_or_composited_on_white(tmp_path):
     np.testing.assert_array_equal(next(iter(open_source(tmp_path))).load(), rgba[..., :3])
     composited = next(iter(open_source(tmp_path, alpha=True))).load()
     a = rgba[..., 3:] / 255.0
-    np.testing.assert_allclose(composited, a * rgba[..., :3] + (1 - a) * 255, atol=1)
+    np.testing.assert_allclose(composited, a * rgba[..., :3] + (1 - a) * 255, rtol=0, atol=ONE_LEVEL)
     assert composited[0, 0].tolist() == [255, 255, 255]
 
 
@@ -263,7 +264,7 @@ def test_alpha_of_other_modes(tmp_path, name):
         rgba = np.asarray(image.convert("RGBA")).astype(float)
     a = rgba[..., 3:] / 255.0
     assert a.min() < 1
-    np.testing.assert_allclose(got, a * rgba[..., :3] + (1 - a) * 255, atol=1)
+    np.testing.assert_allclose(got, a * rgba[..., :3] + (1 - a) * 255, rtol=0, atol=ONE_LEVEL)
 
 
 def test_exif_orientation_is_ignored_unless_asked_for(tmp_path):

@@ -25,7 +25,7 @@ struct DeviceRows {
 //   kFloat64: float64 throughout, on the tensor cores.
 //   kFloat32: float32 over 256 rows at a time; the sums of 256 rows are added in float64. For devices whose float64
 //     rate is a small fraction of the float32 rate. The elements of the covariance are off by up to 4e-7 of the largest
-//     element (emulated; tests/cuda_cases.py). On Inception features (d = 2048, n > d) float32 sums moved the FID by
+//     element (emulated; tests/tolerances.py). On Inception features (d = 2048, n > d) float32 sums moved the FID by
 //     less than 1.5e-7 (NumPy model). For n <= d no products are summed (see below).
 enum class Arithmetic { kFloat64, kFloat32 };
 

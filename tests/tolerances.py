@@ -1,0 +1,181 @@
+"""Every tolerance of the tests: how far two numbers may be apart, and why so far.
+
+A name stands for one reason, and every test that has that reason uses it; tests/test_layering.py finds numbers that are
+written elsewhere. Tolerances are relative where nothing else is said. Half a unit in the last place is u = 1.1e-16 in
+float64 and 6e-8 in float32. Sums of n terms in two orders differ by n u at worst and, as errors have either sign, by
+about sqrt(n) u. "Measured" is the largest deviation in the tests that use the name, on x86-64 with AVX-512, NumPy 2.4,
+SciPy 1.17, PyTorch 2.13 and ONNX Runtime 1.31.
+"""
+
+U_FLOAT32 = 2.0**-24  # half a unit in the last place of 1 in float32: what bounds of float32 arithmetic are counted in
+
+# --- sums of float64 numbers
+
+# The same number by a few operations in another order: nine roundings. Measured: 2.3e-16.
+FEW_ROUNDINGS = 1e-15
+
+# Moments beside two passes in extended precision, relative to sqrt(s_ii s_jj): blocks of 383 rows, sqrt(383) u = 2e-15.
+# Measured: 1.4e-15. A line of docs/numerics.md rests on it; MOMENTS is for what is harder.
+TWO_PASSES = 2e-15
+
+# Moments relative to sqrt(s_ii s_jj), and means relative to the largest value, of up to 4,000 rows that are merged,
+# drift, or have an offset or an outlier: sqrt(4000) u = 7e-15. Measured: 3.6e-15 (the outlier), else 2e-15.
+MOMENTS = 1e-14
+
+# Covariances and scatters of up to 4,200 rows, relative to the largest element. As MOMENTS, but the largest element is
+# seldom where the error is largest. Measured: 7e-16.
+COVARIANCE = 5e-15
+
+# Sums of up to 12,700 terms relative to that of their absolute values, and distances that hang on such sums.
+# sqrt(12700) u = 1.2e-14. Measured: 5e-15.
+ANOTHER_ORDER = 1e-13
+
+# KIDs, which are differences of means several times as large, and what they are made of: n u of 1,000 terms is 1.1e-13.
+# Measured: 3e-14.
+KERNEL_MEANS = 1e-12
+
+# Means of up to 5,329 values of 1e3 and either sign, absolute: partial sums reach 7e4, and sqrt(5329) roundings of
+# 7e4 u, divided by 5,329, are 1e-13. (Float32 adds its own rounding.)
+CANCELLED_MEAN = 1e-12
+
+# --- float64 distances
+
+# SciPy's square root of the product of two covariances of real features, d = 2048, which is as ill-conditioned as they
+# are. docs/numerics.md says 1e-9. Measured: 7e-11.
+SCIPYS_ROOT = 1e-9
+# The same of at most 12 dimensions, well conditioned. Measured: 3e-14.
+SCIPYS_ROOT_SMALL = 1e-12
+
+# The sum of 400 singular values by NumPy: each is off by up to 400 u of the largest, the sum by 1.8e-11 of that at
+# worst. Measured: 1.0e-12.
+SINGULAR_VALUES = 1e-11
+
+# A Gaussian beside itself, absolute: 40 dimensions and traces of 80 are 40 u 80 = 4e-13. Measured: 0.
+EQUAL_GAUSSIANS = 1e-12
+# A set of images beside itself, absolute: sums of equal rows are equal, but for the trace of the root. 400 rows and a
+# trace of 70 are 400 u 2 70 = 6e-12, measured 5e-14 of 400 random rows; 20 rows and a trace of 1e6 are 4e-9 at worst,
+# sqrt(20) u 2e6 = 1e-9 by the signs. Measured: 0.
+EQUAL_SETS = 1e-9
+# n <= d by statistics without rows, absolute: eigenvalues of the covariance that ought to be 0 are roundings, and the
+# trace has their roots; docs/numerics.md: up to 1e-9 of a trace, which is of order 10. Measured: 1e-12.
+SINGULAR_FROM_FILE = 1e-8
+
+# --- a CUDA device: predictions, for nothing has run on one yet; emulated where that is said
+
+# Moments relative to the largest element, by arithmetic; docs/cuda.md has these numbers.
+#   float64: n u of rounding in the worst case; n = 6000 gives 7e-13. Measured, emulated: 6e-15.
+#   float32: products of 256 rows are summed in float32 (u = 6e-8); errors are of random sign. Measured, emulated: 4e-7.
+MOMENTS_ON_DEVICE = {"float64": 1e-13, "float32": 1e-6}
+# The same after a merge or a state: docs/cuda.md says 1e-12, n u of 9,000 rows.
+MERGED_ON_DEVICE = 1e-12
+# Distances beside the CPU's, relative to the sum of the traces, which is at least twice the trace of the root: that is
+# asked for to 1e-9, and singular sides have roots of roundings as in SINGULAR_FROM_FILE.
+DISTANCE_ON_DEVICE = 1e-8
+# Features beside the CPU's, absolute, by precision. float32: ten times FEATURES, as cuDNN chooses its algorithms. tf32
+# and float16: each layer is rounded to 11 bits, which moves features by 1.2e-2 (fastfid/precisions.py).
+FEATURES_ON_DEVICE = {"float32": 1e-4, "tf32": 5e-2, "float16": 5e-2}
+# A distance by such float32 features, returned in float32.
+FID_ON_DEVICE = 1e-4
+# A set on the device and the same on the host, absolute: equal features (another test), a trace to about 1e-9.
+EQUAL_SETS_ON_DEVICE = 1e-6
+
+# --- results rounded to float32
+
+# A float64 number stored as float32: half a unit in the last place, 5.97e-8, and u of float64.
+ROUNDED_TO_FLOAT32 = 6e-8
+# A distance returned as float32: the above, and what raw sums, from which means are subtracted late, lose in float64.
+# Measured: 3.4e-8.
+FLOAT32_VALUE = 2.5e-7
+# Means of a few float32 numbers in float32, as clean-fid takes them of float32 features, and distances by such means:
+# n = 9 gives n u = 5e-7, and a square twice that. Measured: 1.1e-7.
+FLOAT32_MEANS = 1e-6
+
+# --- features of the network, absolute
+
+# The largest features are 5 to 9. Photographs, the float32 network beside itself in float64. Measured: 2.6e-6 (and
+# PyTorch's own, 3.9e-6).
+FEATURES_EXACT = 5e-6
+# Photographs, two float32 networks: 2.6e-6 + 3.9e-6. README: "features within about 1e-5". Measured: 6.0e-6.
+FEATURES = 1e-5
+# Small images blown up to 299 pixels, two float32 networks: 1.3e-5 (ours) and 1.9e-5 (PyTorch's) from
+# float64. Measured: 1.4e-5.
+FEATURES_BLOWN_UP = 4e-5
+# Images of 32 to 420 pixels, or read without a resize, two float32 networks: twice 2.3e-5 + 1.3e-5, the next line.
+# Measured: 1.7e-5. Any other protocol is 0.02 or more away.
+FEATURES_MIXED = 7e-5
+# White noise, and maps of 1 to 4 pixels, so that no mean evens the rounding out, float32 beside float64. Measured:
+# 2.3e-5 (PyTorch's own: 1.3e-5).
+FEATURES_OF_NOISE = 5e-5
+# Two float16 networks, which round each layer's output to 11 bits, from sums in another order. Measured: 1.9e-4.
+FEATURES_FLOAT16 = 6e-4
+# What float16 moves features by at least, or it was not float16 that ran. Measured: 2.3e-3.
+FLOAT16_SHOWS = 1e-4
+# Two float64 networks: FEATURES_EXACT times 2^-29 is 1e-14. Measured: 7e-15.
+FEATURES_FLOAT64 = 1e-13
+
+# --- the peers
+
+# The same features, n > d, float64 to the end: u times the condition of SciPy's root. docs/migrating.md says 1e-10.
+# Measured: 1.7e-12.
+PEERS_DISTANCE = 1e-10
+# Features of two float32 networks, n > d. README: "FID within 1e-6 relative". Measured: 1.0e-7.
+# Also n <= d by two float64 networks, where the peer takes eigenvalues of a singular product. Measured: 5.3e-7.
+PEERS_FID = 1e-6
+# n <= d, absolute: the peer takes the square root, or the eigenvalues, of a singular product, and from roundings of 0
+# their roots; ours is exact. docs/migrating.md: "up to about 1e-4". Measured: 1.9e-5.
+PEERS_SINGULAR = 1e-4
+
+# Relative, of small images blown up or of mixed sizes, whose features differ by 8e-6 and more. Measured: 8.8e-7.
+PEERS_FID_BLOWN_UP = 1e-5
+# Means and covariances of 20 images at dims 64, features from two float32 networks: relative, and absolute for
+# covariances near 0. Features of up to 4 differ by 4e-7. Measured: 0.37 of the two together.
+PEERS_MOMENTS = {"rtol": 1e-5, "atol": 1e-7}
+# The same float32 network at dims 64, up to 4.4, of images that clean-fid and we resize, absolute; and means and
+# covariances of it. Measured: 2.4e-7, half a unit in the last place of 4.
+PEERS_NETWORK = 1e-6
+# Sums, and sums of products, of positive features at dims 64 from two float32 networks. Measured: 1.3e-6.
+PEERS_SUMS = 1e-5
+# The same of two float64 networks, whose input is float32 with us and float64 with the peer: u_float32 a pixel.
+# Measured: 9.5e-7.
+PEERS_SUMS_FLOAT64 = 2e-6
+# KIDs of such features, or that the peer takes in float32. docs/migrating.md says 1e-5. Measured: 1.5e-6.
+PEERS_KID = 1e-5
+# Statistics of the same set, ours and the peer's, n > d, absolute: SCIPYS_ROOT of traces of order 10.
+# Measured: 5.5e-10.
+PEERS_EQUAL_SETS = 1e-8
+# What pytorch-fid's root, and torchmetrics' eigenvalues, of singular products are off by at least where ours are said
+# to be better. Measured: 5.9e-5 and 2.2e-8.
+PEERS_ROOT_SHOWS = 1e-7
+PEERS_EIGENVALUES_SHOW = 1e-9
+
+# --- images, in grey levels of 0 to 255
+
+# Resized by the peers' resizers, in float32: u 255 = 1.5e-5 for each of some roundings. docs/protocols.md promises
+# 1e-3, and has measured 1.5e-4 up to 4000 x 3000.
+GREY_LEVELS = 1e-3
+# The network's input, of values up to 2.6, by float32 numbers of about 8 roundings: 8 u 2.6 = 1.2e-6. Measured: 3.6e-7.
+NETWORKS_INPUT = 2e-6
+# Weights of a filter, each rounded to float32, summed: their absolute values have sums up to 1.3, normalised. Measured:
+# 1.7e-7.
+SUM_OF_WEIGHTS = 1e-6
+# The share of levels that are cut off to the one below by us or by the peer only: values within GREY_LEVELS of a whole
+# number, of which 1.5e-4 either way is likely.
+CUT_APART = 1e-3
+# Rounded to whole levels, here or in Pillow, which composites in whole numbers. Measured: 0.5.
+ONE_LEVEL = 1
+# A picture of one colour through JPEG and WebP of Pillow's default quality: YCbCr of whole levels, then quantised.
+# Measured: 3.
+LOSSY_LEVELS = 3
+
+# --- the rest
+
+# Printed with three digits after the point: half a unit of the third, and the binary rounding of what is compared.
+PRINTED_3 = 5.001e-4
+# The same with four.
+PRINTED_4 = 5.001e-5
+
+# The standard deviation of 200 values is known to 5 %; four times that.
+SPREAD_OF_200 = 0.2
+
+# What is another number altogether, for tests that something matters: another resize, another set.
+ANOTHER_NUMBER = 1e-3
