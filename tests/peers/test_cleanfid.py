@@ -26,6 +26,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tolerances import (
+    ANOTHER_ORDER,
+    CUT_APART,
+    FEATURES,
+    FEATURES_BLOWN_UP,
+    GREY_LEVELS,
+    KERNEL_MEANS,
+    ONE_LEVEL,
+    PEERS_DISTANCE,
+    PEERS_FID,
+    PEERS_KID,
+    PEERS_NETWORK,
+    PEERS_SINGULAR,
+)
 
 from fastfid.compat.cleanfid import features, fid, resize, wrappers
 from fastfid.evaluation import compute_fid
@@ -140,7 +154,7 @@ def of_both(both, call, seed=None):
     return values
 
 
-def assert_same(found, expected, rel=1e-6):
+def assert_same(found, expected, rel=PEERS_FID):
     assert isinstance(found, float)
     assert type(found) is type(expected)
     assert found == pytest.approx(expected, rel=rel)
@@ -184,7 +198,7 @@ def test_the_resize_of_every_mode(cleanfid, mode, dtype):
     expected = importlib.import_module("cleanfid.resize").build_resizer(mode)(image)
     found = resize.build_resizer(mode)(image)
     assert found.dtype == expected.dtype
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=GREY_LEVELS)
 
 
 PIL_FILTERS = [("PIL", name) for name in ("bicubic", "bilinear", "nearest", "lanczos", "box")]
@@ -201,9 +215,9 @@ def test_resizers_of_libraries(cleanfid, library, filter, quantize):
     if quantize:  # cut off: 7.9999 and 8.0001 are a level apart
         levels = np.abs(found.astype(int) - expected)
         assert levels.max() <= (library == "PyTorch")
-        assert levels.mean() < 1e-3
+        assert levels.mean() < CUT_APART
     else:
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=GREY_LEVELS)
 
 
 def test_other_libraries_are_refused_alike(cleanfid):
@@ -223,7 +237,7 @@ def test_fid_of_more_images_than_dimensions_is_within_1e_6(both, small, networks
     assert_same(found, expected)
     # The same by the engine's own protocol of that name, whose features are float32.
     own = compute_fid(*small, dims=64, protocol=resize.MODES[mode], device="cpu")
-    assert own == pytest.approx(expected, rel=1e-5)
+    assert own == pytest.approx(expected, rel=PEERS_FID)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -231,8 +245,7 @@ def test_fid_of_fewer_images_than_dimensions_is_within_1e_5(both, tiny, networks
     expected, found = of_both(
         both, lambda m: m.compute_fid(*tiny, mode=mode, batch_size=4, custom_feat_extractor=networks[mode], **OPTIONS)
     )
-    # clean-fid's square root of a singular product is off by up to 1e-4.
-    assert found == pytest.approx(expected, rel=1e-5, abs=1e-4)
+    assert found == pytest.approx(expected, abs=PEERS_SINGULAR)
     assert type(found) is type(expected)
 
 
@@ -241,8 +254,7 @@ def test_mode_legacy_pytorch_with_its_own_network(both, least):
     expected = both[0].get_folder_features(least[0], model, mode="legacy_pytorch", **OPTIONS)
     found = both[1].get_folder_features(least[0], mode="legacy_pytorch", **OPTIONS)
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype) == ((4, 2048), np.float32)
-    # Float32 networks on small images blown up: see test_pytorch_fid.py.
-    np.testing.assert_allclose(found, expected, rtol=0, atol=4e-5)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=FEATURES_BLOWN_UP)
 
 
 @pytest.mark.parametrize("mode", ["clean", "legacy_tensorflow"])
@@ -251,14 +263,14 @@ def test_our_whole_network_on_either_side(both, least, mode):
     options = {"mode": mode, **OPTIONS}
     expected, found = of_both(both, lambda m: [m.get_folder_features(folder, network, **options) for folder in least])
     for theirs, ours in zip(expected, found, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=FEATURES)
     # SciPy's square root takes a minute at 2048 dimensions; every fourth feature will do.
     distance = both[0].fid_from_feats(*(rows[:, ::4] for rows in expected))
-    assert both[1].fid_from_feats(*(rows[:, ::4] for rows in found)) == pytest.approx(distance, rel=1e-5, abs=1e-4)
+    assert both[1].fid_from_feats(*(rows[:, ::4] for rows in found)) == pytest.approx(distance, abs=PEERS_SINGULAR)
     # The default call, of the same features.
     own = fid.compute_fid(*least, **options)
-    assert own == pytest.approx(fid.fid_from_feats(*found), rel=1e-6)
-    assert compute_fid(*least, protocol=resize.MODES[mode], device="cpu") == pytest.approx(own, rel=1e-5)
+    assert own == pytest.approx(fid.fid_from_feats(*found), rel=ANOTHER_ORDER)
+    assert compute_fid(*least, protocol=resize.MODES[mode], device="cpu") == pytest.approx(own, rel=PEERS_FID)
 
 
 @pytest.fixture
@@ -293,7 +305,7 @@ def test_callbacks_and_odd_folders(both, odd, small, transform, resizer):
     expected, found = of_both(both, lambda m: m.get_folder_features(odd, Means(), mode="clean", **options))
     assert expected.shape == (7, 27)
     assert found.dtype == expected.dtype
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=GREY_LEVELS)
     expected, found = of_both(both, lambda m: m.compute_fid(*small, custom_feat_extractor=Means(), **options))
     assert_same(found, expected)
 
@@ -301,7 +313,7 @@ def test_callbacks_and_odd_folders(both, odd, small, transform, resizer):
 @pytest.mark.parametrize("options", [{"num": 9}, {"num": 9, "shuffle": True, "seed": 3}])
 def test_subsets_are_the_same(both, many, options):
     expected, found = of_both(both, lambda m: m.get_folder_features(str(many[0]), Means(), **options, **OPTIONS))
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=GREY_LEVELS)
 
 
 def zipped(path, folder, n=None):
@@ -319,7 +331,7 @@ def test_zip_files(both, small, tmp_path):
             both, lambda m, paths=paths: m.compute_fid(*paths, custom_feat_extractor=Means(), **OPTIONS)
         )
         assert_same(found, expected)
-    assert found == pytest.approx(fid.compute_fid(*small, custom_feat_extractor=Means(), **OPTIONS), rel=1e-12)
+    assert found == pytest.approx(fid.compute_fid(*small, custom_feat_extractor=Means(), **OPTIONS), rel=ANOTHER_ORDER)
 
 
 # Generators.
@@ -335,7 +347,7 @@ def test_features_of_generated_images(both):
     assert expected.shape == (50, 27)
     assert torch.equal(our_z, z)
     assert our_z.shape == (64, 300)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=GREY_LEVELS)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -357,22 +369,22 @@ def test_kid_of_the_same_subsets(both, subsets, size):
     x, y = rng.standard_normal((120, 40)), rng.standard_normal((90, 40)) + 0.2
     np.random.seed(11)  # noqa: NPY002
     expected = both[0].kernel_distance(x, y, subsets, size)
-    assert_same(both[1].kernel_distance(x, y, subsets, size, seed=11), expected, rel=1e-9)
+    assert_same(both[1].kernel_distance(x, y, subsets, size, seed=11), expected, rel=KERNEL_MEANS)
 
 
 def test_the_kid_of_all_images_is_kernel_distance_over_one_subset_of_all(both):
     rng = np.random.default_rng(4)
     x, y = (rng.standard_normal((300, 64)).astype(np.float32) + shift for shift in (0, np.float32(0.2)))
-    assert_same(unbiased_mmd2(x, y)[0], both[0].kernel_distance(x, y, 1, 300), rel=1e-5)  # theirs is in float32
+    assert_same(unbiased_mmd2(x, y)[0], both[0].kernel_distance(x, y, 1, 300), rel=PEERS_KID)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_kid_of_folders_and_generators(both, tiny, small_networks, mode):
     expected, found = of_both(both, lambda m: m.compute_kid(*tiny, mode=mode, **OPTIONS), seed=0)
-    assert_same(found, expected, rel=1e-5)
+    assert_same(found, expected, rel=PEERS_KID)
     options = {"fdir2": tiny[1], "mode": mode, "gen": generator, "z_dim": 300, "num_gen": 8, "batch_size": 8, **OPTIONS}
     expected, found = of_both(both, lambda m: m.compute_kid(**options), seed=0)
-    assert_same(found, expected, rel=1e-5)
+    assert_same(found, expected, rel=PEERS_KID)
 
 
 # Statistics by name.
@@ -392,7 +404,7 @@ def test_custom_statistics_have_the_same_names_and_numbers(both, tiny, peers_fol
         with np.load(peers_folder / name) as expected, np.load(our_folder / name) as found:
             for key in expected.files:
                 assert found[key].shape == expected[key].shape
-                np.testing.assert_allclose(found[key], expected[key], rtol=1e-5, atol=1e-6)
+                np.testing.assert_allclose(found[key], expected[key], rtol=0, atol=PEERS_NETWORK)
 
 
 def test_against_custom_statistics(both, small, peers_folder, our_folder, small_networks):
@@ -401,14 +413,14 @@ def test_against_custom_statistics(both, small, peers_folder, our_folder, small_
     expected, found = of_both(both, lambda m: m.compute_fid(small[1], **options))
     assert_same(found, expected)
     # Either reads the other's file.
-    assert fid.compute_fid(small[1], stats_folder=peers_folder, **options) == pytest.approx(expected, rel=1e-6)
+    assert fid.compute_fid(small[1], stats_folder=peers_folder, **options) == pytest.approx(expected, rel=PEERS_FID)
     (peers_folder / "abc_clean_custom_na.npz").write_bytes((our_folder / "abc_clean_custom_na.npz").read_bytes())
-    assert both[0].compute_fid(small[1], **options) == pytest.approx(expected, rel=1e-6)
+    assert both[0].compute_fid(small[1], **options) == pytest.approx(expected, rel=PEERS_FID)
     expected, found = of_both(both, lambda m: m.compute_fid(**GENERATOR, **options), seed=0)
     assert_same(found, expected)
     few = {**GENERATOR, "num_gen": 8, "batch_size": 8}
     expected, found = of_both(both, lambda m: m.compute_kid(**few, **options), seed=0)
-    assert_same(found, expected, rel=1e-5)
+    assert_same(found, expected, rel=PEERS_KID)
 
 
 def test_custom_statistics_come_and_go(both, tiny, peers_folder, our_folder, small_networks):
@@ -422,7 +434,7 @@ def test_custom_statistics_come_and_go(both, tiny, peers_folder, our_folder, sma
         np.load(folder / "abc_clean_custom_na_kid.npz")["feats"] for folder in (peers_folder, our_folder)
     )
     assert len(expected) == 5
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=PEERS_NETWORK)
     of_both(both, lambda m: m.remove_custom_stats("abc"))
     assert of_both(both, known) == [[False, False]] * 2
     assert not [*peers_folder.iterdir(), *our_folder.iterdir()]
@@ -459,8 +471,7 @@ def test_the_wrapper(both, tiny, small_networks):
         metric.add_gen_images(tensors[11:])
     expected, found = (metric.calculate_fid(verbose=False) for metric in (peer, ours))
     assert type(found) is type(expected)
-    # n < d: clean-fid's square root of a singular product is off by up to 1e-4.
-    assert found == pytest.approx(expected, rel=1e-5, abs=1e-4)
+    assert found == pytest.approx(expected, abs=PEERS_SINGULAR)
 
 
 # Distances, exceptions, printed lines.
@@ -472,8 +483,8 @@ def test_fid_of_features(both, n, d, seed):
     x, y = rng.randn(n, d), rng.randn(n, d)
     expected, found = of_both(both, lambda m: m.fid_from_feats(x, y))
     assert type(found) is type(expected)
-    # n <= d: clean-fid's square root of a singular product is off by up to 1e-4; ours takes the rows themselves.
-    assert found == pytest.approx(expected, rel=1e-10 if n > d else 1e-6, abs=0 if n > d else 1e-4)
+    tolerance = {"rel": PEERS_DISTANCE} if n > d else {"abs": PEERS_SINGULAR}
+    assert found == pytest.approx(expected, **tolerance)
 
 
 EXCEPTIONS = {
@@ -593,8 +604,8 @@ def test_better_zip_files_are_read_in_order(both, many, tmp_path):
     np.testing.assert_array_equal(found, in_order)
     np.testing.assert_array_equal(fid.get_folder_features(path, Means(), num=3, **OPTIONS), in_order[:3])
     # Theirs are the same images in the order of a set of strings, another one in every process.
-    assert not np.allclose(expected, in_order, rtol=0, atol=1e-2)
-    np.testing.assert_allclose(np.sort(expected, axis=0), np.sort(in_order, axis=0), rtol=0, atol=1e-3)
+    assert not np.allclose(expected, in_order, rtol=0, atol=ONE_LEVEL)
+    np.testing.assert_allclose(np.sort(expected, axis=0), np.sort(in_order, axis=0), rtol=0, atol=GREY_LEVELS)
 
 
 def test_better_a_folder_with_zip_in_its_name(both, tmp_path):

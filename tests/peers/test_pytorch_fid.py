@@ -13,6 +13,18 @@ import pytest
 import scipy.linalg
 import torch
 from PIL import Image
+from tolerances import (
+    EQUAL_SETS,
+    FEATURES,
+    FEATURES_BLOWN_UP,
+    PEERS_DISTANCE,
+    PEERS_EQUAL_SETS,
+    PEERS_FID,
+    PEERS_MOMENTS,
+    PEERS_ROOT_SHOWS,
+    PEERS_SINGULAR,
+    SCIPYS_ROOT_SMALL,
+)
 
 from fastfid.compat.pytorch_fid import fid_score as ours
 from fastfid.compat.pytorch_fid import inception as our_inception
@@ -92,12 +104,10 @@ def test_features_are_within_1e_5(activations, dims):
     files, expected = activations
     features = ours.get_activations(files, ours._Engine(dims, "cpu"), dims=dims, **CPU)
     assert features.dtype == expected[dims].dtype == np.float64
-    np.testing.assert_allclose(features, expected[dims], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(features, expected[dims], rtol=0, atol=FEATURES)
 
 
 def test_features_of_small_images_are_as_near_as_pytorch_fids_own_rounding(inception, weights, many):
-    # Blown up from 48 to 299 pixels, float32 networks disagree more: measured on 8 images, pytorch-fid is 1.9e-5 from
-    # the network in float64, we are 1.3e-5.
     files = sorted(many[0].iterdir())[:8]
     expected = ours.get_activations(files, inception.InceptionV3([3]), dims=2048, **CPU)
     found = ours.get_activations(files, ours._Engine(2048, "cpu"), dims=2048, **CPU)
@@ -107,7 +117,7 @@ def test_features_of_small_images_are_as_near_as_pytorch_fids_own_rounding(incep
     load_weights(network, weights)
     with torch.no_grad():
         exact = network.double()(2 * resized - 1).mean((2, 3)).numpy()
-    np.testing.assert_allclose(found, expected, rtol=0, atol=4e-5)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=FEATURES_BLOWN_UP)
     assert np.abs(found - exact).max() <= 1.5 * np.abs(expected - exact).max()
 
 
@@ -146,7 +156,7 @@ def test_fid_of_more_images_than_dimensions_is_within_1e_6(pytorch_fid, many, di
     expected = pytorch_fid.calculate_fid_given_paths(paths, 50, "cpu", dims, 0)
     found = ours.calculate_fid_given_paths(paths, 50, "cpu", dims, 0)
     assert type(found) is type(expected)
-    assert found == pytest.approx(expected, rel=1e-6)
+    assert found == pytest.approx(expected, rel=PEERS_FID)
     assert compute_fid(*many, dims=dims, device="cpu") == found
 
 
@@ -155,7 +165,7 @@ def test_fid_of_fewer_images_than_dimensions_is_within_1e_4(pytorch_fid, few, di
     paths = [str(path) for path in few]
     expected = pytorch_fid.calculate_fid_given_paths(paths, 50, torch.device("cpu"), dims, 0)
     found = ours.calculate_fid_given_paths(paths, 50, torch.device("cpu"), dims, 0)
-    assert found == pytest.approx(expected, rel=1e-6, abs=1e-4)
+    assert found == pytest.approx(expected, abs=PEERS_SINGULAR)
 
 
 def test_a_callers_model_gives_the_same_features(pytorch_fid, inception, few):
@@ -212,7 +222,8 @@ def test_distances_of_random_gaussians(pytorch_fid, n, d, seed):
     expected = pytorch_fid.calculate_frechet_distance(*arguments)
     found = ours.calculate_frechet_distance(*arguments)
     assert type(found) is type(expected)
-    assert found == pytest.approx(expected, rel=1e-10 if n > d else 1e-6, abs=0 if n > d else 1e-4)
+    tolerance = {"rel": PEERS_DISTANCE} if n > d else {"abs": PEERS_SINGULAR}
+    assert found == pytest.approx(expected, **tolerance)
 
 
 def raised(function, *arguments):
@@ -249,8 +260,8 @@ def test_the_imaginary_component_is_the_same(pytorch_fid, seed):
     assert isinstance(found, type(expected))
     texts = [str(error).split() for error in (expected, found)]
     assert [text[:2] for text in texts] == [["Imaginary", "component"]] * 2
-    assert float(texts[1][2].rstrip(":")) == pytest.approx(float(texts[0][2]), rel=1e-6)
-    assert float(texts[0][2]) == pytest.approx(np.abs(scipy.linalg.sqrtm(indefinite).imag).max(), rel=1e-9)
+    assert float(texts[1][2].rstrip(":")) == pytest.approx(float(texts[0][2]), rel=SCIPYS_ROOT_SMALL)
+    assert float(texts[0][2]) == pytest.approx(np.abs(scipy.linalg.sqrtm(indefinite).imag).max(), rel=SCIPYS_ROOT_SMALL)
 
 
 def test_statistics_files_are_read_by_either(pytorch_fid, few, tmp_path, capsys):
@@ -264,9 +275,9 @@ def test_statistics_files_are_read_by_either(pytorch_fid, few, tmp_path, capsys)
     with np.load(theirs) as expected, np.load(mine) as found:
         for key in ("mu", "sigma"):
             assert (found[key].dtype, found[key].shape) == (expected[key].dtype, expected[key].shape)
-            np.testing.assert_allclose(found[key], expected[key], rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(found[key], expected[key], **PEERS_MOMENTS)
     for module in (pytorch_fid, ours):
-        assert abs(module.calculate_fid_given_paths([theirs, mine], 20, "cpu", 64)) < 1e-4
+        assert abs(module.calculate_fid_given_paths([theirs, mine], 20, "cpu", 64)) < PEERS_SINGULAR
 
 
 # The command, point by point.
@@ -302,7 +313,7 @@ def test_the_command_prints_the_same_line(environment, reference, many, module):
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith("FID:  ")
         assert done.stdout.count("\n") == 1
-        assert float(done.stdout.split()[-1]) == pytest.approx(float(expected.split()[-1]), rel=1e-6)
+        assert float(done.stdout.split()[-1]) == pytest.approx(float(expected.split()[-1]), rel=PEERS_FID)
 
 
 def test_pytorch_fid_reads_statistics_of_our_command(environment, reference, many, tmp_path):
@@ -311,7 +322,7 @@ def test_pytorch_fid_reads_statistics_of_our_command(environment, reference, man
     assert done.returncode == 0, done.stderr
     theirs = command("pytorch_fid", environment, saved, reference[1], "--dims", "64")
     assert theirs.returncode == 0, theirs.stderr
-    assert abs(float(theirs.stdout.split()[-1])) < 1e-6
+    assert abs(float(theirs.stdout.split()[-1])) < PEERS_EQUAL_SETS
 
 
 @pytest.mark.parametrize("module", ["pytorch_fid", "fastfid", "fastfid.compat.pytorch_fid"])
@@ -341,7 +352,7 @@ def test_better_two_statistics_files_need_no_weights(environment, reference, tmp
     for module in ("fastfid", "fastfid.compat.pytorch_fid"):
         done = command(module, bare, *paths)
         assert done.returncode == 0, done.stderr
-        assert abs(float(done.stdout.split()[-1])) < 1e-9
+        assert abs(float(done.stdout.split()[-1])) < EQUAL_SETS
 
 
 def test_better_scipy_is_not_needed_nor_its_removed_argument(pytorch_fid, monkeypatch):
@@ -360,9 +371,9 @@ def test_better_scipy_is_not_needed_nor_its_removed_argument(pytorch_fid, monkey
 def test_better_equal_sets_have_distance_zero(pytorch_fid, few):
     rows = np.random.default_rng(0).standard_normal((10, 256))
     arguments = (rows.mean(axis=0), np.cov(rows, rowvar=False)) * 2
-    assert abs(pytorch_fid.calculate_frechet_distance(*arguments)) > 1e-7
+    assert abs(pytorch_fid.calculate_frechet_distance(*arguments)) > PEERS_ROOT_SHOWS
     paths = [str(few[0])] * 2
-    assert ours.calculate_fid_given_paths(paths, 50, "cpu", 64, 0) == pytest.approx(0, abs=1e-9)
+    assert ours.calculate_fid_given_paths(paths, 50, "cpu", 64, 0) == pytest.approx(0, abs=EQUAL_SETS)
 
 
 def test_better_an_empty_folder_is_named(pytorch_fid, inception, tmp_path):
@@ -399,7 +410,7 @@ def test_better_mixed_sizes_work(pytorch_fid, inception, tmp_path):
     one_by_one = pytorch_fid.get_activations(sorted(tmp_path.iterdir()), model, 1, 64, **CPU)
     for network in (model, ours._Engine(64, "cpu")):
         mu, _ = ours.compute_statistics_of_path(str(tmp_path), network, 3, 64, "cpu", 0)
-        np.testing.assert_allclose(mu, one_by_one.mean(axis=0), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(mu, one_by_one.mean(axis=0), rtol=0, atol=FEATURES)
 
 
 @pytest.mark.filterwarnings("ignore:Degrees of freedom", "ignore:divide by zero", "ignore:invalid value")
