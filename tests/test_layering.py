@@ -68,6 +68,16 @@ MAY_IMPORT = {
 # A file and a function body, without its docstring, have at most so many lines.
 FILE_LINES, BODY_LINES = 600, 60
 
+# What compares within a tolerance, and how many arguments come before it; and the names that tolerances have.
+COMPARISONS = {"approx": 1, "assert_allclose": 2, "assert_close": 2, "allclose": 2, "isclose": 2}
+TOLERANCES = {"rel", "abs", "rtol", "atol", "rel_tol", "abs_tol", "relative", "tolerance"}
+SMALL = 1e-3  # what is compared by < with a number up to this is compared within a tolerance
+# Files of tests whose tolerances are not in tests/tolerances.py yet.
+NOT_YET = {
+    *("test_frechet.py", "test_trace.py", "test_cuda_polar.py", "test_cuda_bindings.py", "test_uncertainty.py"),
+    *("trace_adversaries.py", "test_trace_bounds.py"),
+}
+
 
 def modules():
     return sorted(p for p in PACKAGE.rglob("*.py"))
@@ -208,6 +218,108 @@ def test_functions_are_short(path):
             body = node.body if ast.get_docstring(node) is None else node.body[1:]
             lines = node.end_lineno - body[0].lineno + 1 if body else 0
             assert lines <= BODY_LINES, f"{path.name}: {node.name} has {lines} lines"
+
+
+def floats(node: ast.AST):
+    return [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, float) and n.value]
+
+
+def given_tolerances(node: ast.AST):
+    """What a call, or the defaults of a function, say of how near is near enough."""
+    if isinstance(node, ast.Call):
+        before = COMPARISONS.get(name_of(node.func))
+        names = TOLERANCES if before is None else TOLERANCES | {None}  # None: **
+        yield from (keyword.value for keyword in node.keywords if keyword.arg in names)
+        yield from node.args[before:] if before is not None else ()
+    elif isinstance(node, ast.arguments):
+        positional = [*node.posonlyargs, *node.args]
+        defaults = [*zip(positional[::-1], node.defaults[::-1], strict=False)]
+        for argument, value in [*defaults, *zip(node.kwonlyargs, node.kw_defaults, strict=True)]:
+            if argument.arg in TOLERANCES and value is not None:
+                yield value
+
+
+def leaves_it_open(call: ast.Call) -> bool:
+    """Is it a library's comparison with a default of the library's, as is NumPy's of rtol beside atol alone?"""
+    name, given = name_of(call.func), {keyword.arg for keyword in call.keywords}
+    if name not in COMPARISONS or not isinstance(call.func, ast.Attribute) or None in given:
+        return False
+    by_position = len(call.args) > COMPARISONS[name]
+    return not by_position and (not given & TOLERANCES or ("atol" in given and "rtol" not in given))
+
+
+def name_of(function: ast.expr) -> str:
+    return getattr(function, "attr", getattr(function, "id", ""))
+
+
+def inline_tolerances(tree: ast.AST):
+    """The lines that say in numbers, or leave to a library, how near is near enough. 0 is exact, and may stay."""
+    for node in ast.walk(tree):
+        values = list(given_tolerances(node))
+        is_default = isinstance(node, ast.Call) and leaves_it_open(node)
+        is_order = isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Lt | ast.LtE | ast.Gt | ast.GtE)
+        if is_default or (is_order and any(0 < number <= SMALL for number in floats(node))):
+            yield node.lineno
+        for value in values:
+            if floats(value) or (isinstance(value, ast.Constant) and value.value):
+                yield value.lineno
+
+
+def test_tolerances_have_a_name_and_a_reason():
+    table = ROOT / "tests" / "tolerances.py"
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        if path != table and path.name not in NOT_YET:
+            lines = sorted(set(inline_tolerances(ast.parse(path.read_text()))))
+            assert not lines, f"{path.name}, lines {lines}: tests/tolerances.py has every tolerance with its reason"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "assert x == pytest.approx(y)",
+        "assert x == pytest.approx(y, rel=1e-6)",
+        "assert x == approx(y, 1e-6, abs=0)",
+        "np.testing.assert_allclose(x, y, rtol=0, atol=1e-9 * scale)",
+        "np.testing.assert_allclose(x, y, rtol=0, atol=1)",
+        "np.testing.assert_allclose(x, y, atol=EXACT)",
+        "torch.testing.assert_close(x, y)",
+        "assert math.isclose(x, y, rel_tol=0.1 if n else 0)",
+        "assert abs(x - y) < 1e-12 * scale",
+        "assert_same(x, y, rel=1e-9)",
+        "def assert_same(x, y, rel=1e-9): ...",
+        "def assert_same(x, *, y=1, atol=1e-9): ...",
+    ],
+)
+def test_a_tolerance_without_a_name_is_found(line):
+    assert list(inline_tolerances(ast.parse(line)))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "assert x == pytest.approx(y, rel=EXACT, abs=0)",
+        "np.testing.assert_allclose(x, y, rtol=0, atol=27 * EXACT * scale)",
+        "np.testing.assert_allclose(x, y, **EXACT)",
+        "np.testing.assert_allclose(x, y, rtol=EXACT)",
+        "assert abs(x - y) < EXACT",
+        "assert x < 0.5",
+        "assert_same(x, y)",
+        "def assert_same(x, y, rel=EXACT, rtol=0.0): ...",
+    ],
+)
+def test_a_tolerance_with_a_name_is_not(line):
+    assert not list(inline_tolerances(ast.parse(line)))
+
+
+def test_every_tolerance_is_used_and_has_a_reason():
+    text = (ROOT / "tests" / "tolerances.py").read_text()
+    others = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py") if path.name != "tolerances.py")
+    lines = text.splitlines()
+    for node in ast.parse(text).body[1:]:
+        assert isinstance(node, ast.Assign)
+        name = node.targets[0].id
+        assert re.search(rf"\b{name}\b", others), f"{name} is used by no test"
+        assert "#" in lines[node.lineno - 1] or lines[node.lineno - 2], f"{name} has no reason, nor the line above"
 
 
 def test_nothing_committed_names_this_machine_or_a_registry():
