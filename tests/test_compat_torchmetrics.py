@@ -411,14 +411,14 @@ def test_fixed_real_statistics(FrechetInceptionDistance, tmp_path):
         for _ in range(2):
             for batch in fake.split(20):
                 fid.update(batch, real=False)
-            assert float(fid.compute()) == pytest.approx(truth(real, fake), rel=1e-6)
+            assert float(fid.compute()) == pytest.approx(truth(real, fake), rel=FLOAT32_VALUE)
             fid.reset()
         with pytest.raises(ValueError, match=r"real: the real side is fixed, as .*real\.npz \(real_statistics\)"):
             fid.update(real, real=True)
         with pytest.raises(RuntimeError, match="More than one sample"):
             fid.compute()
         # A batch alone has a distance.
-        assert float(fid(fake, real=False)) == pytest.approx(truth(real, fake), rel=1e-6)
+        assert float(fid(fake, real=False)) == pytest.approx(truth(real, fake), rel=FLOAT32_VALUE)
     for again in (pickle.loads(pickle.dumps(fid)), copy.deepcopy(fid), fid.clone()):
         assert torch.equal(again.compute(), fid.compute())
     assert not fid.state_dict()
@@ -436,7 +436,7 @@ def test_few_and_repeating_images_against_fixed_statistics(FrechetInceptionDista
                 metric.update(real, real=True)
             metric.update(fake, real=False)
             values.append(float(metric.compute()))
-        assert values[0] == pytest.approx(values[1], rel=1e-6)
+        assert values[0] == pytest.approx(values[1], rel=FLOAT32_VALUE)
 
 
 def test_metrics_merge_with_the_same_fixed_statistics(FrechetInceptionDistance):
@@ -445,7 +445,7 @@ def test_metrics_merge_with_the_same_fixed_statistics(FrechetInceptionDistance):
     fid.update(fake[:20], real=False)
     other.update(fake[20:], real=False)
     fid.merge_state(other)
-    assert float(fid.compute()) == pytest.approx(truth(real, fake), rel=1e-6)
+    assert float(fid.compute()) == pytest.approx(truth(real, fake), rel=FLOAT32_VALUE)
     free = FrechetInceptionDistance(feature=Means())
     free.update(real, real=True)
     stranger = FrechetInceptionDistance(feature=Means(), real_statistics=known(fake))
