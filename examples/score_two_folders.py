@@ -13,14 +13,11 @@ def main() -> None:
     parser.add_argument("--dims", type=int, default=2048, choices=[64, 192, 768, 2048])
     args = parser.parse_args()
 
-    info = fastfid.compute_fid(
-        args.real, args.generated, dims=args.dims, uncertainty=True, progress="auto", return_info=True
-    )
-    sampling = info["uncertainty"]
-    if sampling["standard_error"] is None:
-        print(f"FID {info['fid']:.4f}, standard error of sampling unknown: {sampling['reason']}")
+    info = fastfid.compute_fid(args.real, args.generated, dims=args.dims, progress="auto", return_info=True)
+    if info["standard_error"] is None:
+        print(f"FID {info['fid']:.4f}, standard error of sampling unknown: {info['no_standard_error']}")
     else:
-        print(f"FID {info['fid']:.4f} +- {sampling['standard_error']:.4f} (standard error of sampling)")
+        print(f"FID {info['fid']:.4f} +- {info['standard_error']:.4f} (standard error of sampling)")
     rounding = max(info["numerical_upper"] - info["fid"], info["fid"] - info["numerical_lower"])
     print(f"rounding after the network moves it by at most {rounding:.1e}")
     print(f"{info['n']['real']} real and {info['n']['fake']} generated images, {info['dims']} dimensions")

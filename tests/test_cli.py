@@ -85,16 +85,30 @@ def test_json(run, two_files):
     assert record["n"] == {"real": None, "fake": None}
     assert record["versions"]["fastfid"] == __version__
     assert {"protocol", "extractor", "seconds", "dims"} <= set(record)
+    assert record["command"] == ["fastfid", *map(str, two_files), "--json"]
+    assert record["host"] == os.uname().nodename
+    again = json.loads(run(*two_files, "--metrics", "fid", "--json")[1])
+    timed = ("seconds", "date", "command")
+    assert {k: v for k, v in again.items() if k not in timed} == {k: v for k, v in record.items() if k not in timed}
 
 
-def test_uncertainty_of_statistics_is_null_with_the_reason(run, two_files):
-    code, out, err = run(*two_files, "--uncertainty")
+def test_the_standard_error_is_said(run, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [rng.standard_normal((500, 6)) * scale for scale in (1, 1.2)]
+    sides = [Statistics.from_features(x, {"protocol": "clean"}, f"{k}") for k, x in enumerate(rows)]
+    paths = [side.save(tmp_path / f"{k}.npz") for k, side in enumerate(sides)]
+    code, out, err = run(*paths)
     assert code == 0
     assert re.fullmatch(r"FID:  \d+\.\d+\n", out)
-    assert "standard error: none (" in err
-    uncertainty = json.loads(run(*two_files, "--uncertainty", "--json")[1])["uncertainty"]
-    assert uncertainty["standard_error"] is None
-    assert "2.npz" in uncertainty["reason"]
+    record = json.loads(run(*paths, "--json")[1])
+    assert f"standard error of sampling: {record['standard_error']:.4g} (itself good to " in err
+    assert run(*paths, "--quiet")[1:] == (out, "")
+    bare = sides[0].save(tmp_path / "bare.npz", rows=False)
+    assert ", of the second set alone: the first counts as fixed)" in run(bare, paths[1])[2]
+    assert "standard error" not in run(paths[1], bare)[2]
+    record = json.loads(run(paths[1], bare, "--json")[1])
+    assert (record["standard_error"], record["standard_error_of"]) == (None, None)
+    assert record["no_standard_error"].startswith(f"{bare}: holds no sample of its features")
 
 
 def test_precision_that_the_cpu_does_not_have(run, tmp_path, two_files):
@@ -127,6 +141,7 @@ def test_help_teaches(run):
     assert err == ""
     flags = (
         "--batch-size --num-workers --device --dims --save-stats --protocol --recursive --json --on-error --max-errors"
+        " --append --hash-inputs"
     )
     for flag in (flags + " --weights --num --seed --alpha --force --threads --quiet --version").split():
         assert flag in out
@@ -164,6 +179,7 @@ def test_version(run):
         ["stats", "a", "-o", "b", "--max-errors", "3"],
         ["a", "b", "--threads", "0"],
         ["a", "b", "--unknown"],
+        ["a", "b", "--hash-inputs"],
         ["a", "b", "--protocol", "best"],
         ["a", "b", "--device", "tpu"],
         ["a", "b", "--device", "cuda:x"],
@@ -643,11 +659,11 @@ def test_an_output_without_a_name(run, two_files):
     failing(run("stats", two_files[0], "-o", ""), "the output file has no name")
 
 
-@pytest.mark.parametrize("option", ["--json", "--uncertainty", "--force"])
+@pytest.mark.parametrize("option", [["--json"], ["--force"], ["--append", "x"], ["--hash-inputs"]])
 def test_save_stats_has_no_distance(run, two_files, tmp_path, option):
-    code, out, err = run(*[two_files[0], tmp_path / "x.npz", "--save-stats", option])
+    code, out, err = run(two_files[0], tmp_path / "x.npz", "--save-stats", *option)
     assert (code, out) == (2, "")
-    assert f"{option}: there is no distance with --save-stats" in err
+    assert f"{option[0]}: there is no distance with --save-stats" in err
 
 
 def test_options_that_statistics_make_superfluous_are_named(run, two_files, tmp_path):
@@ -731,6 +747,7 @@ def test_progress_in_a_log_file(run, tmp_path, two_files, weights):
         (["fastfid", "st"], "stats"),
         (["fastfid", "real", "--prot"], "--protocol"),
         (["fastfid", "real", "--protocol", "cl"], "clean"),
+        (["fastfid", "real", "--app"], "--append"),
         (["fastfid", "stats", "--overw"], "--overwrite"),
         (["fastfid", "weights", "ver"], "verify"),
         (["fastfid", "fol"], "folder"),

@@ -1,6 +1,7 @@
 """Which of several sets is closer to a reference: the differences, their errors, the verdicts, and stored records."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -261,6 +262,9 @@ def test_the_command(files, capsys):
     assert set(found["candidates"][0]) == {"name", "value", "fid", "standard_error", "n"}
     assert set(found["differences"][0]) == {"a", "b", "difference", "standard_error", "verdict"}
     assert found["reference"] == files[0]
+    page = (Path(__file__).parents[1] / "docs" / "json.md").read_text().partition("## `fastfid compare --json`")[2]
+    for key in {*found, *found["candidates"][0], *found["differences"][0]}:
+        assert f"`{key}`" in page
 
 
 def test_the_command_takes_records(tmp_path, capsys):

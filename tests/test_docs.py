@@ -1,35 +1,84 @@
 """The pages in docs/ agree with the behaviour of fastfid."""
 
-import json
 import re
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 from stubs import GridMeans
 
-from fastfid import compute_fid
+from fastfid import compute_fid, evaluate, frechet_distance
+from fastfid.metrics import METRICS
 from fastfid.protocols import PROTOCOLS
+from fastfid.record import (
+    DistanceRecord,
+    EvaluationRecord,
+    FIDRecord,
+    FileIdentity,
+    MetricRecord,
+    RecordedOptions,
+    Seconds,
+)
 from fastfid.sources.picture import FORMATS
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_the_page_of_the_record_has_every_key():
-    page = (ROOT / "docs" / "json.md").read_text().partition("## Several metrics")[0]
-    explained = {
-        key
-        for line in page.splitlines()
-        if line.startswith("| `")
-        for key in re.findall(r"`(\w+)`", line.split("|")[1])
-    }
+RECORD_PAGE = (ROOT / "docs" / "json.md").read_text()
+
+
+def explained(heading=""):
+    """The keys in the first column of the table below a heading of docs/json.md, in two parts: before "of a run"."""
+    table = RECORD_PAGE.partition(heading)[2] if heading else RECORD_PAGE
+    parts = table.partition("\n## ")[0].partition("| **of a run** |")[::2]
+    return [
+        {
+            key
+            for line in part.splitlines()
+            if line.startswith("| `")
+            for key in re.findall(r"`(\w+)`", line.split("|")[1])
+        }
+        for part in parts
+    ]
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
     rng = np.random.default_rng(0)
     real, fake = (rng.integers(0, 256, (30, 8, 8, 3), dtype=np.uint8) for _ in range(2))
-    record = compute_fid(real, fake, extractor=GridMeans(), uncertainty=True, return_info=True)
-    assert set(record) == explained
-    for key in (*record["uncertainty"], *record["seconds"], "name", "reason"):
-        assert f"`{key}`" in page
-    json.dumps(record, allow_nan=False)
+    paths = [tmp_path_factory.mktemp("record") / name for name in ("real.npy", "fake.npy")]
+    for path, images in zip(paths, (real, fake), strict=True):
+        np.save(path, images)
+    fid = compute_fid(*paths, extractor=GridMeans(), hash_inputs=True, return_info=True)
+    return fid, evaluate(real, fake, metrics=list(METRICS), extractor=GridMeans()).to_dict()
+
+
+def test_the_page_of_the_record_has_every_key(records):
+    of_distances, of_runs = explained()
+    for record in records:
+        assert set(record) == of_distances | of_runs
+        assert set(record["options"]) == explained("## The keys of `options`")[0]
+        for row in record["metrics"]:
+            assert set(row) == explained("## The rows of `metrics`")[0]
+        details = {key for row in record["metrics"] for key in row["details"]}
+        for key in (*details, *record["seconds"], "name", "reason"):
+            assert f"`{key}`" in RECORD_PAGE
+    for identity in records[0]["inputs"].values():
+        assert set(identity) == explained("## The keys of `inputs`")[0]
+    distance = frechet_distance(([0.0], [[1.0]]), ([3.0], [[4.0]]), return_info=True)
+    assert set(distance) == of_distances
+
+
+def test_the_types_of_the_record_have_every_key(records):
+    distance = frechet_distance(([0.0], [[1.0]]), ([3.0], [[4.0]]), return_info=True)
+    for one, kind in ((distance, DistanceRecord), (records[0], FIDRecord), (records[1], EvaluationRecord)):
+        assert set(one) == set(get_type_hints(kind))
+    assert set(get_type_hints(FIDRecord)) == set(FIDRecord.__required_keys__)
+    assert set(records[0]["metrics"][0]) == set(get_type_hints(MetricRecord))
+    assert set(records[0]["options"]) == set(get_type_hints(RecordedOptions))
+    assert set(records[0]["seconds"]) == set(get_type_hints(Seconds))
+    assert set(records[0]["inputs"]["real"]) == set(get_type_hints(FileIdentity))
 
 
 @pytest.mark.parametrize("page", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"], ids=lambda p: p.name)

@@ -52,4 +52,4 @@ def test_features_that_are_too_large():
 
     result = kid.KernelInceptionDistance().result(sample("a", 1e35), sample("b", 1.0))
     assert result.standard_error is None
-    assert result.note == "the features are too large for a standard error"
+    assert result.no_standard_error == "the features are too large for a standard error"

@@ -14,13 +14,15 @@ from PIL import Image
 from stubs import GridMeans
 from tolerances import ANOTHER_ORDER, SPREAD_OF_200
 
-from fastfid import FID, Statistics, _core, compute_fid, compute_statistics, evaluate
+from fastfid import FID, Statistics, _core, compute_fid, compute_statistics, evaluate, frechet_distance
 from fastfid.cli import main
 from fastfid.errors import FastfidWarning, NumericalError
 from fastfid.metrics import METRICS, make_metrics
 from fastfid.metrics.base import Sample
 from fastfid.metrics.fid import FrechetInceptionDistance
 from fastfid.metrics.moments import FeatureMoments
+from fastfid.options import SourceOptions
+from fastfid.sources.picture import DEFAULT_MAX_PIXELS
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(METRICS)
@@ -191,13 +193,92 @@ def test_one_pass_for_all_metrics(pictures):
 
 def test_the_record_of_an_evaluation(pictures):
     evaluation = evaluate(*pictures, metrics=NAMES, extractor=GridMeans())
-    record = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
+    record = evaluation.to_dict()
+    assert json.loads(json.dumps(record, allow_nan=False)) == record  # plain types only
     assert [row["metric"] for row in record["metrics"]] == NAMES
     assert [row["value"] for row in record["metrics"]] == [evaluation[name].value for name in NAMES]
-    assert (record["real"]["n"], record["fake"]["n"], record["dims"], record["device"]) == (30, 25, 12, "cpu")
-    page = (ROOT / "docs" / "json.md").read_text()
-    for key in {*record, *record["real"]} | {key for row in record["metrics"] for key in row}:
-        assert f"`{key}`" in page, key
+    assert {row["extractor"] for row in record["metrics"]} == {"grid-means"}
+    assert {(row["n_real"], row["n_generated"]) for row in record["metrics"]} == {(30, 25)}
+    assert (record["n"], record["dims"], record["device"]) == ({"real": 30, "fake": 25}, 12, "cpu")
+    assert (record["schema"], record["command"]) == (2, None)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record["date"])
+    assert evaluation.to_dict(command=["a", "b"]) == {**record, "command": ["a", "b"]}
+
+
+def test_the_first_metric_gives_the_value_of_the_record(pictures):
+    first, again = (evaluate(*pictures, metrics=names, extractor=GridMeans()) for names in (["kid", "fid"], ["fid"]))
+    record, of_fid = first.to_dict(), again.to_dict()
+    assert record["value"] == record["metrics"][0]["value"] == first["kid"].value
+    assert record["standard_error"] == first["kid"].standard_error
+    assert record["numerical_lower"] is None
+    assert record["fid"] == record["metrics"][1]["value"] == of_fid["fid"] == of_fid["value"]
+    for key, value in of_fid["metrics"][0]["details"].items():
+        assert record[key] == record["metrics"][1]["details"][key] == of_fid[key] == value
+    assert record["metrics"][0]["details"] == {}
+    alone = evaluate(*pictures, metrics=["kid"], extractor=GridMeans()).to_dict()
+    assert set(record) - set(alone) == {"fid", "bias_meaning", *of_fid["metrics"][0]["details"]}
+
+
+def test_one_record_for_all_who_ask(pictures):
+    timed = ("seconds", "date")
+    of_fid = compute_fid(*pictures, extractor=GridMeans(), return_info=True)
+    of_evaluation = evaluate(*pictures, extractor=GridMeans()).to_dict()
+    assert {k: v for k, v in of_fid.items() if k not in timed} == {
+        k: v for k, v in of_evaluation.items() if k not in timed
+    }
+    sides = [Statistics(np.full(12, mean), np.eye(12), 40, {"protocol": "none"}) for mean in (0.0, 1.0)]
+    of_distance = frechet_distance(*sides, return_info=True)
+    assert of_distance.items() <= compute_fid(*sides, return_info=True).items()
+
+
+def test_a_record_has_the_options_that_were_in_effect(pictures):
+    record = compute_fid(
+        *pictures,
+        extractor=GridMeans(),
+        tol=1e-7,
+        num=np.int64(20),
+        seed=3,
+        value_range=(0, 1),
+        force=True,
+        return_info=True,
+    )
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert (record["num"], record["seed"], record["n"]) == (20, 3, {"real": 20, "fake": 20})
+    options = record["options"]
+    assert (options["tol"], options["force"], options["value_range"]) == (1e-7, True, [0, 1])
+    assert (options["recursive"], options["max_pixels"], options["on_error"]) == (False, DEFAULT_MAX_PIXELS, "raise")
+    assert set(options) - {"on_error", "force", "tol"} == set(SourceOptions.__annotations__) - {"num", "seed"}
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "expected"), [("a", "a", "a"), (None, "a", "a"), ("a", "b", None), (None, None, None)]
+)
+def test_the_extractor_of_a_row(real, fake, expected):
+    sides = [
+        Statistics(np.zeros(3), np.eye(3), 9, {"protocol": "none"} | ({"extractor": of} if of else {}))
+        for of in (real, fake)
+    ]
+    assert evaluate(*sides, force=True).to_dict()["metrics"][0]["extractor"] == expected
+
+
+def test_why_there_is_no_standard_error(pictures):
+    images = pictures[0]
+    reasons = {
+        "not asked for": evaluate(
+            *pictures, metrics=[FrechetInceptionDistance(needs_standard_error=False)], extractor=GridMeans()
+        ),
+        "fewer than 3 images": evaluate(images[:2], images[2:9], metrics=["kid"], extractor=GridMeans()),
+        "n = 9 <= d = 12": evaluate(images, pictures[1][:9], extractor=GridMeans()),
+    }
+    for reason, evaluation in reasons.items():
+        record = evaluation.to_dict()
+        assert record["standard_error"] is None
+        assert reason in record["no_standard_error"]
+        assert record["metrics"][0]["no_standard_error"] == record["no_standard_error"]
+    record = evaluate(*pictures, extractor=GridMeans()).to_dict()
+    assert record["standard_error"] > 0
+    assert 0 < record["relative_error_of_standard_error"] < 1
+    assert record["no_standard_error"] is None
 
 
 def test_the_fid_is_compute_fids(pictures):
@@ -209,7 +290,7 @@ def test_the_fid_is_compute_fids(pictures):
 def test_options_of_a_metric(pictures):
     metric = FrechetInceptionDistance(needs_standard_error=False)
     found = evaluate(*pictures, metrics=(metric,), extractor=GridMeans())["fid"]
-    assert found.standard_error is found.no_standard_error is None
+    assert (found.standard_error, found.no_standard_error) == (None, "it was not asked for")
     assert evaluate(*pictures, extractor=GridMeans())["fid"].standard_error > 0
 
 
@@ -439,7 +520,7 @@ def test_metrics_of_the_command_line(arrays, capfd):
         assert float(value) == row["value"]
         assert (float(error) if error else None) == row["standard_error"]
     assert main([*arrays, *options]) == 0
-    assert f"{capfd.readouterr().out}".splitlines()[0] in lines
+    assert lines[0].startswith(capfd.readouterr().out.strip())
 
 
 def test_metrics_that_the_command_line_does_not_know(capfd):

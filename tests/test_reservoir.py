@@ -9,6 +9,7 @@ import scipy.stats
 from stubs import HostArray
 
 from fastfid import Statistics
+from fastfid.cli import main
 from fastfid.metrics.moments import FeatureMoments
 from fastfid.reservoir import RESERVOIR_ROWS, RowReservoir, _keys
 
@@ -157,6 +158,16 @@ def test_files_keep_the_sample(tmp_path):
     np.savez(tmp_path / "half", **entries)
     with pytest.raises(ValueError, match=r"half.npz: the entry reservoir_keys is missing"):
         Statistics.load(tmp_path / "half.npz")
+
+
+def test_the_command_leaves_the_sample_out(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (5, 9, 9, 3), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    for options, has_sample in (([], True), (["--no-rows"], False)):
+        out = tmp_path / f"{has_sample}.npz"
+        words = ["stats", str(tmp_path / "images.npy"), "-o", str(out), "--dims", "64", "--quiet", "--device", "cpu"]
+        assert main([*words, *options]) == 0
+        assert (Statistics.load(out).reservoir is not None) is has_sample
 
 
 def test_statistics_and_their_sample_are_of_one_set():

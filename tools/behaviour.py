@@ -91,7 +91,7 @@ def shown(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{value.shape} {hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()[:16]}"
     if isinstance(value, dict):
-        hidden = ("seconds", "versions")
+        hidden = ("seconds", "versions", "date", "host", "threads")  # of the run, not of the product
         return "{" + ", ".join(f"{k}: {shown(v)}" for k, v in value.items() if k not in hidden) + "}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(shown, value))}]"
@@ -122,7 +122,7 @@ for _dims in (64, 192, 768, 2048):
     for _protocol in PROTOCOLS:
         CASES.append((f"fid r6 f6 {_dims} {_protocol}", fid("r6", "f6", dims=_dims, protocol=_protocol)))
 for _name, _real, _fake, _options in (
-    ("full", "real", "fake", {"uncertainty": True}),
+    ("full", "real", "fake", {"return_info": True}),
     ("thin and full", "r6", "fake", {}),
     ("full and thin", "real", "f6", {}),
     ("mixed sizes", "mixed", "real", {}),
@@ -274,7 +274,7 @@ def command(*argv: str) -> Callable[[], Any]:
 
 for _argv in (
     "real fake --dims 64 --device cpu",
-    "real fake --dims 64 --device cpu --uncertainty",
+    "real fake --dims 64 --device cpu --json",
     "r6 f6 --dims 64 --device cpu",
     "r6 f6 --dims 64 --device cpu --quiet",
     "gauss-a.npz gauss-b.npz",

@@ -2,20 +2,26 @@
 
 import contextlib
 import errno
+import fcntl
+import hashlib
 import io
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 __all__ = [
+    "FileSet",
     "KnownFile",
     "RandomAccessFile",
+    "append_line",
     "atomic_file",
     "cache_folder",
+    "check_appendable",
     "check_writable",
+    "content_hash",
     "npz_path",
     "open_regular",
 ]
@@ -132,6 +138,67 @@ class RandomAccessFile:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+def content_hash(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal; the errors are those of :func:`open_regular`."""
+    with open(_open_descriptor(path), "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class FileSet:
+    """The files that a set of images comes from, as they are now, to be known again by names and contents.
+
+    Parameters
+    ----------
+    paths : iterable of str
+        A file that cannot be opened is one of them: its content counts as "unreadable".
+    """
+
+    def __init__(self, paths: Iterable[str]):
+        self._paths = [os.path.abspath(path) for path in paths]
+        self._before = self._state()
+
+    def identity(self) -> dict[str, Any] | None:
+        """Return number, bytes and one SHA-256 of the files; None where one has changed since they were listed.
+
+        Names are those below the folder that all files share, so that a set that was moved is the same. The hash is of
+        the lines that ``sha256sum`` prints, sorted by name.
+        """
+        folder = os.path.commonpath({os.path.dirname(path) for path in self._paths})
+        nbytes = 0
+        lines = []
+        for path in self._paths:
+            try:
+                digest = content_hash(path)
+                nbytes += os.stat(path).st_size
+            except (OSError, ValueError):
+                digest = "unreadable"
+            name = os.fsencode(path[len(folder) :].lstrip("/"))
+            lines.append((name, digest))
+        if self._state() != self._before:
+            return None
+        whole = hashlib.sha256()
+        for name, digest in sorted(lines):
+            whole.update(_checksum_line(name, digest))
+        return {"files": len(self._paths), "bytes": nbytes, "sha256": whole.hexdigest()}
+
+    def _state(self) -> str:
+        state = hashlib.sha256()
+        for path in self._paths:
+            try:
+                status = os.stat(path)
+                facts = f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+            except OSError:
+                facts = "unreadable"
+            state.update(f"{facts}\n".encode())
+        return state.hexdigest()
+
+
+def _checksum_line(name: bytes, digest: str) -> bytes:
+    """Return the line of ``sha256sum``, which begins with a backslash where the name needs some."""
+    escaped = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    return (b"" if escaped == name else b"\\") + digest.encode() + b"  " + escaped + b"\n"
+
+
 def npz_path(path: str | os.PathLike[str]) -> Path:
     """Return the path with the ``.npz`` suffix that NumPy would add."""
     text = os.fspath(path)
@@ -185,6 +252,65 @@ def check_writable(target: Path) -> None:
     descriptor, temporary = _temporary_beside(target)
     os.close(descriptor)
     os.unlink(temporary)
+
+
+def check_appendable(path: str | os.PathLike[str]) -> None:
+    """Refuse a file to which :func:`append_line` could not write: before hours of work, not after.
+
+    Raises
+    ------
+    OSError, ValueError
+        See :func:`append_line`. A file that is not there yet is not made.
+    """
+    if os.path.exists(path):
+        with _locked(path):
+            return
+    check_writable(Path(os.path.realpath(path)))
+
+
+def append_line(path: str | os.PathLike[str], line: str) -> None:
+    """Add a line to a file, which is made where there is none: the whole line or nothing of it.
+
+    Processes that append at once wait for each other. A last line without an end, of a program that was killed, is left
+    as it is, and the new line begins after it.
+
+    Raises
+    ------
+    OSError
+        The file is a folder, cannot be written to or locked, or the disk is full; the error names it.
+    ValueError
+        It is a device, a pipe or a socket.
+    """
+    with _locked(path, os.O_CREAT) as descriptor:
+        size = os.fstat(descriptor).st_size
+        is_ended = size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
+        data = (line if is_ended else f"\n{line}").encode() + b"\n"
+        is_whole = False
+        try:
+            written = os.write(descriptor, data)
+            if written < len(data):  # what the disk, the quota or the limit still took
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+            is_whole = True
+        finally:
+            if not is_whole:  # an interrupt too
+                os.ftruncate(descriptor, size)
+
+
+@contextlib.contextmanager
+def _locked(path: str | os.PathLike[str], flags: int = 0) -> Iterator[int]:
+    """Open a regular file to append to, for this process alone; the system's errors get its name."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | flags, 0o666)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ValueError(f"{os.fspath(path)}: is not a regular file")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield descriptor
+        finally:
+            os.close(descriptor)  # and the lock goes
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def _temporary_beside(target: Path) -> tuple[int, str]:

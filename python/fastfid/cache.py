@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fastfid._files import cache_folder
+from fastfid._files import cache_folder, content_hash
 from fastfid._version import __version__
 from fastfid.errors import FastfidWarning
 from fastfid.sources import ImageSource
@@ -115,8 +115,8 @@ class StatisticsCache:
             try:
                 status = os.stat(path)
                 where = [os.path.realpath(path), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-                facts += [_content_hash(path)] if self._by_content else where
-            except OSError:  # the reader reports the error; if it can read the file, the file has changed
+                facts += [content_hash(path)] if self._by_content else where
+            except (OSError, ValueError):  # the reader says what is wrong; if it can be read then, it has changed
                 where, newest = [], math.inf
             else:
                 newest = max(newest, status.st_ctime)
@@ -142,8 +142,3 @@ def _codec_versions() -> dict[str, str | None]:
 
     names = ("libjpeg_turbo", "jpg_2000", "zlib", "libtiff", "webp")
     return {name: features.version(name) for name in names}
-
-
-def _content_hash(path: str) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -2,23 +2,22 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Unpack, overload
+from datetime import UTC, datetime
+from typing import Any, Literal, Unpack, cast, overload
 
-from fastfid import mistakes
+from fastfid import _core, mistakes
 from fastfid._console import warn
-from fastfid._html import table
 from fastfid._progress import ProgressMode
-from fastfid._version import __version__
 from fastfid.assumptions import assume_protocols, dims_and_protocol
-from fastfid.cache import CacheMode, package_versions
+from fastfid.cache import CacheMode
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.extractor import FeatureExtractor
 from fastfid.features.make import make_extractor
 from fastfid.metrics import make_metrics
 from fastfid.metrics.base import Metric, Result, Sample, check_takes
-from fastfid.metrics.fid import FIDResult, FrechetInceptionDistance, distance_record
+from fastfid.metrics.fid import FrechetInceptionDistance
 from fastfid.options import (
     DEFAULT_DIMS,
     DEFAULT_PROTOCOL,
@@ -33,7 +32,8 @@ from fastfid.options import (
 from fastfid.precisions import PRECISIONS
 from fastfid.protocols import PROTOCOLS
 from fastfid.provenance import check_provenance, provenance_of
-from fastfid.reading import ImageSet, Reading, load_known, open_images
+from fastfid.reading import ImageSet, Reading, effective_options, files_of, load_known, open_images
+from fastfid.record import EvaluationRecord, FIDRecord, evaluation_record
 from fastfid.statistics import Statistics, check_compatible
 
 __all__ = ["EvaluatedSet", "Evaluation", "compute_fid", "compute_statistics", "evaluate"]
@@ -88,7 +88,18 @@ class Evaluation(Mapping[str, Result]):
     device : str or None
         Device on which the network ran. None if no image was read.
     seconds : dict
-        Durations in seconds: ``load``, ``features``, ``distance`` and ``total``.
+        ``load``, ``features``, ``distance`` and ``total``.
+    date : str
+        When it began, in ISO 8601, UTC.
+    host : str
+        The machine's name.
+    threads : int
+        With how many threads it computed.
+    options : dict
+        Every option that can change the number, as it was in effect.
+    inputs : dict or None
+        With `hash_inputs`, for ``real`` and ``fake`` each: number, bytes and SHA-256 of the files; None for a side that
+        is not made of files.
 
     Examples
     --------
@@ -106,6 +117,11 @@ class Evaluation(Mapping[str, Result]):
     cached: Mapping[str, bool]
     device: str | None
     seconds: Mapping[str, float]
+    date: str
+    host: str
+    threads: int
+    options: Mapping[str, Any]
+    inputs: Mapping[str, Mapping[str, Any] | None] | None = None
 
     def __getitem__(self, name: str) -> Result:
         return self.results[name]
@@ -120,37 +136,15 @@ class Evaluation(Mapping[str, Result]):
         values = ", ".join(f"{name}={result.value:.6g}" for name, result in self.results.items())
         return f"Evaluation({values}, real={self.real.name!r}, fake={self.fake.name!r})"
 
-    def _repr_html_(self) -> str:
-        """Return a table for a notebook: metric, value, standard error and n of the two sets."""
-        counts = " and ".join("unknown" if side.n is None else f"{side.n:,}" for side in (self.real, self.fake))
-        rows = [
-            (name, f"{result.value:.6g}", "" if (e := result.standard_error) is None else f"\u00b1 {e:.2g}", counts)
-            for name, result in self.results.items()
-        ]
-        head = ("metric", "value", "standard error", "n")
-        return table(head, rows, caption=f"{self.real.name} and {self.fake.name}")
+    def to_dict(self, *, command: Sequence[str] | None = None) -> EvaluationRecord:
+        """Return all that is known, as plain JSON types: the object of ``--json`` (docs/json.md).
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the whole evaluation as plain JSON types: the object of ``--metrics ... --json`` (docs/json.md)."""
-        sides = {"real": self.real, "fake": self.fake}
-        return {
-            "metrics": [{"metric": name, **result.to_dict()} for name, result in self.results.items()],
-            **{
-                label: {
-                    "name": side.name,
-                    "n": side.n,
-                    **{key: side.meta.get(key) for key in ("protocol", "extractor", "precision")},
-                    "assumed_protocol": self.assumed_protocol[label],
-                    "skipped": self.skipped[label],
-                    "cached": self.cached[label],
-                }
-                for label, side in sides.items()
-            },
-            "dims": self.dims,
-            "device": self.device,
-            "versions": {"fastfid": __version__, **package_versions()},
-            "seconds": dict(self.seconds),
-        }
+        Parameters
+        ----------
+        command : list of str, optional
+            The command line that asked for it, for the record.
+        """
+        return evaluation_record(self, command)
 
 
 def compute_statistics(
@@ -293,7 +287,8 @@ def evaluate(
     progress: ProgressMode = False,
     cache: CacheMode = False,
     force: bool = False,
-    **options: Unpack[SourceOptions],
+    hash_inputs: bool = False,
+    **options: Any,
 ) -> Evaluation:
     """Return metrics of two sets of images, from one pass over each set.
 
@@ -306,7 +301,9 @@ def evaluate(
         Names of metrics listed in docs/metrics.md, or metric objects with options, such as
         ``FrechetInceptionDistance(tol=1e-9)``.
     force : bool
-        Compare statistics even if they were made under different protocols, networks or precisions.
+        Compare statistics made under different protocols, networks or precisions all the same.
+    hash_inputs : bool
+        Read the files of each side once more, for a hash of their names and contents in the record.
 
     Returns
     -------
@@ -324,18 +321,15 @@ def evaluate(
     >>> evaluate("real", "fake", metrics=["fid"], dims=64)["fid"].value > 0  # two folders of four pictures
     True
     """
-    started = time.perf_counter()
+    started, opened_at = time.perf_counter(), time.time()
     check_options(
         batch_size, num_workers, on_error, max_errors, protocol, device, precision, extractor, progress, options
     )
     asked = make_metrics(metrics)
-    opened_at = time.time()
     if remark := mistakes.same_place(real, fake, recursive=options.get("recursive", False)):
         warn(remark, SuspiciousInputWarning)
-    # Errors that can be detected without the network are raised before the network runs.
-    sets = [ImageSet(load_known(source, options.get("key"))) for source in (real, fake)]
-    for one, source in zip(sets, (real, fake), strict=True):
-        one.source = open_images(source, options) if one.known is None else None
+    # Whatever can be refused without the network is refused before it runs.
+    a, b = sets = _open_both(real, fake, options, hash_inputs)
     file = next((one.known for one in sets if one.known is not None), None)
     if file is not None:
         for metric in asked.values():
@@ -352,30 +346,52 @@ def evaluate(
         if reading is not None and one.source is not None:
             reading.fill(one, one.source)
     extracted = time.perf_counter()
-    a, b = sets
     if not remark and a.report and b.report and (shared := mistakes.overlap(a.report.census, b.report.census)):
         warn(shared, SuspiciousInputWarning)
     if a.known is not None and b.known is not None:
         check_compatible(a.known, b.known, force=force)
     results = {name: metric.result(a.sample(metric), b.sample(metric)) for name, metric in asked.items()}
     finished = time.perf_counter()
+    inputs = {"real": a.identity(), "fake": b.identity()} if hash_inputs else None
     first = next(iter(asked.values()))
     return Evaluation(
         results,
         EvaluatedSet.of(a.sample(first)),
         EvaluatedSet.of(b.sample(first)),
         reading.extractor.dims if reading else sets[0].known.d,  # type: ignore[union-attr]  # one of the two is there
-        dict(zip(("real", "fake"), assumed, strict=True)),
-        {"real": a.skipped, "fake": b.skipped},
-        {"real": a.is_cached, "fake": b.is_cached},
-        reading.extractor.device if reading else None,
-        {
-            "load": loaded - started,
-            "features": extracted - loaded,
-            "distance": finished - extracted,
-            "total": finished - started,
-        },
+        assumed_protocol=dict(zip(("real", "fake"), assumed, strict=True)),
+        skipped={"real": a.skipped, "fake": b.skipped},
+        cached={"real": a.is_cached, "fake": b.is_cached},
+        device=reading.extractor.device if reading else None,
+        seconds=_seconds(started, loaded, extracted, finished, time.perf_counter()),
+        date=datetime.fromtimestamp(opened_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        host=os.uname().nodename,
+        threads=_core.num_threads(),
+        options={**effective_options(options), "on_error": on_error, "force": force, "tol": _tol(asked)},
+        inputs=inputs,
     )
+
+
+def _open_both(real: Any, fake: Any, options: Mapping[str, Any], hash_inputs: bool) -> tuple[ImageSet, ImageSet]:
+    """Return the two sets: statistics that were loaded, or images that are to be read."""
+    a, b = (ImageSet(load_known(source, options.get("key"))) for source in (real, fake))
+    for one, source in ((a, real), (b, fake)):
+        one.source = open_images(source, options) if one.known is None else None
+        one.files = files_of(source, one.source) if hash_inputs else None
+    return a, b
+
+
+def _seconds(started: float, loaded: float, extracted: float, found: float, finished: float) -> dict[str, float]:
+    return {
+        "load": loaded - started,
+        "features": extracted - loaded,
+        "distance": found - extracted,
+        "total": finished - started,
+    }
+
+
+def _tol(asked: Mapping[str, Metric]) -> float | None:
+    return next((metric.tol for metric in asked.values() if isinstance(metric, FrechetInceptionDistance)), None)
 
 
 def extractor_beside(
@@ -424,9 +440,7 @@ def _make_inception(
 @overload
 def compute_fid(real: Any, fake: Any, *, return_info: Literal[False] = ..., **options: Unpack[FIDOptions]) -> float: ...
 @overload
-def compute_fid(
-    real: Any, fake: Any, *, return_info: Literal[True], **options: Unpack[FIDOptions]
-) -> dict[str, Any]: ...
+def compute_fid(real: Any, fake: Any, *, return_info: Literal[True], **options: Unpack[FIDOptions]) -> FIDRecord: ...
 def compute_fid(
     real: Any,
     fake: Any,
@@ -444,11 +458,11 @@ def compute_fid(
     progress: ProgressMode = False,
     cache: CacheMode = False,
     force: bool = False,
+    hash_inputs: bool = False,
     tol: float | None = None,
-    uncertainty: bool = False,
     return_info: bool = False,
-    **options: Unpack[SourceOptions],
-) -> float | dict[str, Any]:
+    **options: Any,
+) -> float | FIDRecord:
     """Return the Fréchet Inception Distance of two sets of images (Heusel et al. 2017).
 
     ``|mu1 - mu2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2))`` of the Gaussians fitted to their Inception features.
@@ -460,22 +474,15 @@ def compute_fid(
         ignored. If one side is statistics, `dims` and `protocol` default to those of the statistics. Other `dims`
         raise ValueError; another `protocol` raises ValueError unless `force` is set.
     force : bool
-        Compare statistics even if they were made under different protocols, networks or precisions.
+        Compare statistics made under different protocols, networks or precisions all the same.
+    hash_inputs : bool
+        Read the files of each side once more, for a hash of their names and contents in the record.
     tol : float, optional
         Tighten the numerical bounds of the trace term to this width, given as a fraction of the trace term.
-    uncertainty : bool
-        Estimate the standard error of the FID from 10 groups of each side's images. The record contains the estimate.
-        It takes 200 MB a side at 2048 dims. Statistics from a file contain no groups, so there is no estimate for
-        them, nor for n <= d.
     return_info : bool
-        Return the whole record instead of the FID: ``fid``, ``numerical_lower`` and ``numerical_upper`` (bounds of the
-        rounding error, not of the sampling error), ``n`` of each side, protocol, extractor, versions, seconds; see
-        docs/json.md.
-
-    Returns
-    -------
-    float or dict
-        The FID, or the record with ``return_info=True``.
+        Return the whole record instead, the object of ``--json``: ``fid``, ``numerical_lower`` and
+        ``numerical_upper`` (of rounding, not of sampling), ``standard_error``, ``n`` of each side, protocol, extractor,
+        options, versions, seconds; see docs/json.md.
 
     Raises
     ------
@@ -493,7 +500,7 @@ def compute_fid(
     (True, {'real': 4, 'fake': 4})
     """
     check_keywords(options)
-    metric = FrechetInceptionDistance(tol=tol, needs_bias=return_info, needs_standard_error=uncertainty)
+    metric = FrechetInceptionDistance(tol=tol, needs_bias=return_info, needs_standard_error=return_info)
     evaluation = evaluate(
         real,
         fake,
@@ -511,26 +518,7 @@ def compute_fid(
         progress=progress,
         cache=cache,
         force=force,
+        hash_inputs=hash_inputs,
         **options,
     )
-    return _fid_record(evaluation, uncertainty=uncertainty) if return_info else evaluation["fid"].value
-
-
-def _fid_record(evaluation: Evaluation, *, uncertainty: bool) -> dict[str, Any]:
-    """Return the record of one FID (docs/json.md)."""
-    result = evaluation["fid"]
-    assert isinstance(result, FIDResult)
-    error = {
-        "standard_error": result.standard_error,
-        "relative_error_of_standard_error": result.relative_error_of_standard_error,
-        "reason": result.no_standard_error,
-    }
-    return {
-        **distance_record(evaluation.real, evaluation.fake, evaluation.dims, result),
-        "assumed_protocol": dict(evaluation.assumed_protocol),
-        "uncertainty": error if uncertainty else None,
-        "skipped": dict(evaluation.skipped),
-        "cached": dict(evaluation.cached),
-        "device": evaluation.device,
-        "seconds": dict(evaluation.seconds),
-    }
+    return cast(FIDRecord, evaluation.to_dict()) if return_info else evaluation["fid"].value

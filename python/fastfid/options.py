@@ -87,13 +87,13 @@ class EvaluateOptions(StatisticsOptions, total=False):
     """The keywords of :func:`evaluate`."""
 
     force: bool
+    hash_inputs: bool
 
 
 class FIDOptions(EvaluateOptions, total=False):
     """The keywords of :func:`compute_fid`, for its overloads."""
 
     tol: float | None
-    uncertainty: bool
 
 
 def check_options(
@@ -131,8 +131,8 @@ def check_keywords(options: Mapping[str, Any]) -> None:
         return
     homes = {
         "metrics": "fastfid.evaluate",
-        **dict.fromkeys(("tol", "uncertainty"), "compute_fid and FrechetInceptionDistance"),
-        **dict.fromkeys(("force", "return_info"), "compute_fid"),
+        "tol": "compute_fid and FrechetInceptionDistance",
+        **dict.fromkeys(("force", "hash_inputs", "return_info"), "compute_fid"),
     }
     known = [*FIDOptions.__annotations__, "return_info", "metrics"]
     close = [name for name in difflib.get_close_matches(unknown[0], known, n=2) if name != unknown[0]]

@@ -1,12 +1,14 @@
 """Reading of image sets for the metrics: open a set, read it once by one network, or load it from the cache."""
 
 import dataclasses
+import inspect
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fastfid._console import warn
+from fastfid._files import FileSet
 from fastfid._progress import ProgressMode
 from fastfid.cache import CacheMode, StatisticsCache
 from fastfid.errors import NumericalError, SkippedImagesWarning, SuspiciousInputWarning
@@ -18,7 +20,7 @@ from fastfid.sources import ImageSource, is_statistics_file, open_source
 from fastfid.sources.device import DeviceImages, callers_stream
 from fastfid.statistics import Statistics
 
-__all__ = ["ImageSet", "Reading", "load_known", "open_images"]
+__all__ = ["ImageSet", "Reading", "effective_options", "files_of", "load_known", "open_images"]
 
 
 def load_known(source: Any, key: str | None = None) -> Statistics | None:
@@ -50,6 +52,22 @@ def open_images(source: Any, options: Mapping[str, Any]) -> ImageSource:
     return opened
 
 
+def files_of(source: Any, opened: ImageSource | None) -> FileSet | None:
+    """Return the files of a source, which was opened, or of statistics; None where it is not made of files."""
+    if opened is None:
+        return FileSet([os.fsdecode(source)]) if isinstance(source, str | os.PathLike) else None
+    try:
+        return FileSet(opened.files())
+    except ValueError:  # arrays and iterables
+        return None
+
+
+def effective_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every option of how a source is read: as given, else what it is without being given."""
+    parameters = inspect.signature(open_source).parameters.values()
+    return {p.name: options.get(p.name, p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
 @dataclass
 class ImageSet:
     """One of the sets: given statistics, or a source to be read."""
@@ -58,6 +76,7 @@ class ImageSet:
     source: ImageSource | None = None  # the source to be read; None: statistics were given
     entry: StatisticsCache | None = None
     report: Report | None = None  # None: no image was read
+    files: FileSet | None = None  # to be known by their content
     seen: Mapping[str, Accumulator | Statistics] = field(default_factory=dict)  # by metric
     name: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
@@ -67,6 +86,15 @@ class ImageSet:
         if self.known is not None:
             return Sample(self.known.name, self.known.meta, self.known)
         return Sample(self.name, self.meta, self.seen[metric.name])
+
+    def identity(self) -> dict[str, Any] | None:
+        """Return what the files are; None, and a warning, where they changed since they were opened."""
+        if self.files is None:
+            return None
+        found = self.files.identity()
+        if found is None:
+            warn(f"{self.known.name if self.known else self.name}: not identified: its files changed meanwhile")
+        return found
 
     @property
     def is_cached(self) -> bool:

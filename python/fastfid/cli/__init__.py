@@ -24,8 +24,6 @@ from fastfid.cli.signals import Signals
 
 __all__ = ["main", "run"]
 
-SIDES = ("real", "fake")
-
 
 def _parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
@@ -37,63 +35,88 @@ def _parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
 def _run_fid(argv: Sequence[str]) -> int:
     parser = PARSERS[""]()
     args = _parse(parser, argv)
-    if args.uncertainty and args.metrics and "fid" not in args.metrics:
-        parser.error("--uncertainty: is the standard error of the FID, which --metrics does not name")
     if args.save_stats:
-        for option in ("json", "uncertainty", "force", "metrics"):
-            if getattr(args, option):
+        for option in ("json", "append", "hash-inputs", "force", "metrics"):
+            if getattr(args, option.replace("-", "_")) not in (None, False):
                 parser.error(f"--{option}: there is no distance with --save-stats")
         return _save_statistics(parser, args, *args.path, overwrite=False)
-    from fastfid.evaluation import compute_fid
+    if args.hash_inputs and not args.json and args.append is None:
+        parser.error("--hash-inputs: is of the record, for which --json or --append asks")
+    from fastfid.evaluation import evaluate
     from fastfid.sources import is_statistics_file
 
     for path in args.path:
         _check_exists(path)
+    if args.append is not None:
+        _check_append(args.append, args.path)
     reads_images = not all(is_statistics_file(path, args.key) for path in args.path)
     _prepare(args, reads_images)
-    if args.metrics:
-        _run_metrics(args)
-        if not reads_images:
-            _remark(superfluous(parser, args))
-        return 0
-    record = compute_fid(
-        *args.path, force=args.force, uncertainty=args.uncertainty, return_info=True, **fid_options(args)
+    found = evaluate(
+        *args.path, metrics=_metrics(args), force=args.force, hash_inputs=args.hash_inputs, **fid_options(args)
     )
-    for side, cached in record["cached"].items():
+    record = found.to_dict(command=["fastfid", *argv])
+    for side, cached in found.cached.items():
         if cached:
-            _remark(f"{record[side]}: statistics from the cache")
+            _remark(f"{getattr(found, side).name}: statistics from the cache")
     if not reads_images:
         _remark(superfluous(parser, args))
-    _remark(_sample_size_remark(record["dims"], {side: (record[side], record["n"][side]) for side in SIDES}))
-    if args.uncertainty and not args.json:
-        say(_uncertainty_line(record["uncertainty"]))
-    if args.json:
-        print(json.dumps(record, indent=2, allow_nan=False))
-    else:
-        print("FID: ", record["fid"])
+    if "fid" in found:
+        _remark(_sample_size_remark(found.dims, [found.real, found.fake]))
+        if not args.json and not args.metrics:
+            _remark(_standard_error_remark(found["fid"]))
+    problem = _append(args.append, record) if args.append is not None else None
+    _print_result(args, found, record)
+    sys.stdout.flush()
+    if problem is not None:
+        raise problem
     return 0
 
 
-def _run_metrics(args: argparse.Namespace) -> None:
-    """Print the requested metrics, one line each or as one record."""
-    from fastfid.evaluation import evaluate
-    from fastfid.metrics import METRICS
+def _check_append(target: str, paths: Sequence[str]) -> None:
+    """Refuse a file to which no record can be added, before any image is read."""
+    from fastfid._files import check_appendable
+
+    if not target:
+        raise RuntimeError("--append: the file has no name")
+    if any(os.path.exists(path) and os.path.exists(target) and os.path.samefile(path, target) for path in paths):
+        raise RuntimeError(f"{target}: --append would write into what is compared")
+    folder = os.path.dirname(os.path.realpath(target))
+    if not os.path.isdir(folder):
+        raise RuntimeError(f"{target}: there is no folder {folder}")
+    check_appendable(target)
+
+
+def _append(target: str, record: Any) -> OSError | ValueError | None:
+    """Add the record to a file; return what was in the way, as the result is to be printed all the same."""
+    from fastfid._files import append_line
+
+    try:
+        append_line(target, json.dumps(record, allow_nan=False))
+    except (OSError, ValueError) as error:
+        return error
+    return None
+
+
+def _metrics(args: argparse.Namespace) -> list[Any]:
+    """Return the metrics that were asked for."""
     from fastfid.metrics.fid import FrechetInceptionDistance
 
-    fid = FrechetInceptionDistance(needs_standard_error=args.uncertainty)
-    metrics = [fid if name == fid.name else name for name in args.metrics]
-    found = evaluate(*args.path, metrics=metrics, force=args.force, **fid_options(args))
-    record = found.to_dict()
-    for side in ("real", "fake"):
-        if record[side]["cached"]:
-            _remark(f"{record[side]['name']}: statistics from the cache")
-    if fid.name in found:
-        _remark(_sample_size_remark(found.dims, {side: (record[side]["name"], record[side]["n"]) for side in SIDES}))
-        if (reason := record["metrics"][args.metrics.index(fid.name)]["no_standard_error"]) and not args.json:
-            say(f"standard error of the FID: none ({reason})")
+    # What nobody sees is not computed.
+    is_seen = args.metrics or args.json or args.append is not None or not args.quiet
+    fid = FrechetInceptionDistance(needs_standard_error=bool(is_seen))
+    return [fid if name == fid.name else name for name in args.metrics or [fid.name]]
+
+
+def _print_result(args: argparse.Namespace, found: Any, record: Any) -> None:
+    """Print the record, or a line for each metric; the FID alone as pytorch-fid prints it."""
     if args.json:
         print(json.dumps(record, indent=2, allow_nan=False))
         return
+    if not args.metrics:
+        print("FID: ", found["fid"].value)
+        return
+    from fastfid.metrics import METRICS
+
     for name, result in found.items():
         error = f" +- {result.standard_error}" if result.standard_error is not None else ""
         print(f"{METRICS[name].label}:  {result.value}{error}")
@@ -125,7 +148,7 @@ def _save_statistics(parser: Parser, args: argparse.Namespace, source: str, outp
     _prepare(args, reads_images=not has_statistics)
     _remark(f"Saving statistics for {source}")
     statistics = compute_statistics(source, **fid_options(args))
-    statistics.save(target, overwrite=overwrite)
+    statistics.save(target, overwrite=overwrite, rows=not getattr(args, "no_rows", False))
     if has_statistics:
         _remark(f"{source}: holds statistics already, which were copied")
         _remark(superfluous(parser, args))
@@ -253,9 +276,9 @@ def _show_warnings(args: argparse.Namespace) -> None:
     warnings.showwarning = _console.show_warning
 
 
-def _sample_size_remark(d: int, sides: dict[str, tuple[str, int | None]]) -> str | None:
-    """Return a remark if a side, (name, n), has no more images than dims; else None."""
-    thin = [f"{name} (n = {n})" for name, n in sides.values() if n is not None and n <= d]
+def _sample_size_remark(d: int, sides: Sequence[Any]) -> str | None:
+    """Return what is said where a side has no more images than dims."""
+    thin = [f"{side.name} (n = {side.n})" for side in sides if side.n is not None and side.n <= d]
     if not thin:
         return None
     return (
@@ -264,11 +287,13 @@ def _sample_size_remark(d: int, sides: dict[str, tuple[str, int | None]]) -> str
     )
 
 
-def _uncertainty_line(uncertainty: dict[str, Any]) -> str:
-    if uncertainty["standard_error"] is None:
-        return f"standard error: none ({uncertainty['reason']})"
-    good_to = uncertainty["relative_error_of_standard_error"]
-    return f"standard error of sampling: {uncertainty['standard_error']:.4g} (itself good to {good_to:.0%})"
+def _standard_error_remark(fid: Any) -> str | None:
+    """Return what is said of the standard error; None where there is none, for which the record has the reason."""
+    if fid.standard_error is None:
+        return None
+    whose = "" if fid.standard_error_of == "both" else ", of the second set alone: the first counts as fixed"
+    good_to = f"itself good to {fid.relative_error_of_standard_error:.0%}"
+    return f"standard error of sampling: {fid.standard_error:.4g} ({good_to}{whose})"
 
 
 def _remark(text: str | None) -> None:

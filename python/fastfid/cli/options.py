@@ -43,6 +43,7 @@ examples:
   fastfid real.npz generated.zip --json          then often, with numerical bounds, n and versions
   fastfid real/ generated/ --protocol clean      another preprocessing; docs/protocols.md
   fastfid real/ generated/ --metrics fid,kid     several metrics from one pass; docs/metrics.md
+  fastfid real.npz step9/ --append runs.jsonl    and one line a run for later; docs/json.md
 
 environment: FASTFID_WEIGHTS (a weights file), FASTFID_CACHE (folder of the weights and of --cache), FASTFID_NUM_THREADS
 (like --threads; then OMP_NUM_THREADS). exit codes: 0, 1 failure (one sentence on stderr), 2 usage, 130 interrupted.
@@ -278,9 +279,14 @@ def _fid_parser() -> Parser:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object (docs/json.md)")
     parser.add_argument(
-        "--uncertainty",
+        "--append",
+        metavar="FILE",
+        help="add that object to FILE as one line (JSON lines); several runs may do so at once",
+    )
+    parser.add_argument(
+        "--hash-inputs",
         action="store_true",
-        help="standard error of the FID, from 10 groups of each side's images (needs images and n > d; 200 MB a side)",
+        help="put a hash of each side's files (names and contents) into it",
     )
     parser.add_argument("--force", action="store_true", help="compare although protocol, network or precision differ")
     parser.add_argument(
@@ -302,6 +308,11 @@ def _stats_parser() -> Parser:
     parser.add_argument("source", metavar="SOURCE", help="a folder, .zip, .tar, pattern, .npz or .npy with images")
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the .npz to write")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists; else that is an error")
+    parser.add_argument(
+        "--no-rows",
+        action="store_true",
+        help="leave out the sample of 2,048 features, 16 MB, from which standard errors are made",
+    )
     _add_output_options(parser)
     _add_source_options(parser)
     return parser

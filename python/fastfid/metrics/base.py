@@ -77,7 +77,14 @@ class Result:
         Standard error of `value` if both sets were drawn again with the same n. None if it is unknown or was not
         requested.
     note : str
-        Remark about the value; usually empty.
+        What there is to know about the value; mostly empty.
+    relative_error_of_standard_error : float or None
+        How far the standard error itself can be trusted: 0.02 is 2 %.
+    standard_error_of : {"both", "generated"} or None
+        Whose sampling the standard error covers. "generated": the real set came as statistics without a sample of the
+        features, and counts as fixed.
+    no_standard_error : str or None
+        Why there is no standard error.
     """
 
     value: float
@@ -85,6 +92,9 @@ class Result:
     numerical_upper: float | None = None
     standard_error: float | None = None
     note: str = ""
+    relative_error_of_standard_error: float | None = None
+    standard_error_of: str | None = None
+    no_standard_error: str | None = None
 
     def __repr__(self) -> str:
         """Return one line: the value, and its standard error where it is known."""

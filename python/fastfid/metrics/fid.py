@@ -5,7 +5,7 @@ import math
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, overload
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,16 +13,15 @@ from numpy.typing import ArrayLike
 from fastfid import _core
 from fastfid._console import warn
 from fastfid._core import DeviceMoments, FrechetResult
-from fastfid._version import __version__
-from fastfid.cache import package_versions
 from fastfid.errors import NumericalError
 from fastfid.extractor import FEATURES
 from fastfid.metrics.base import Metric, Result, Sample
 from fastfid.metrics.moments import FeatureMoments
 from fastfid.metrics.standard_error import standard_error, why_none
+from fastfid.record import DistanceRecord, distance_record
 from fastfid.statistics import AnyStatistics, DeviceStatistics, Statistics, check_compatible, gaussian
 
-__all__ = ["FIDResult", "FrechetInceptionDistance", "distance", "distance_record", "frechet_distance"]
+__all__ = ["FIDResult", "FrechetInceptionDistance", "distance", "frechet_distance"]
 
 Side = Statistics | DeviceMoments | tuple[ArrayLike, ArrayLike]
 
@@ -67,13 +66,6 @@ class FIDResult(Result):
         How the trace of the matrix square root was taken.
     bias : float or None
         By how much the value is expected to exceed that of infinitely many images; None where it is unknown.
-    relative_error_of_standard_error : float or None
-        How far the standard error itself can be trusted: 0.02 is 2 %.
-    standard_error_of : {"both", "generated"} or None
-        Whose sampling the standard error covers. "generated": the real set came as statistics without a sample of the
-        features, and counts as fixed.
-    no_standard_error : str or None
-        Why there is no standard error, where one was asked for.
     """
 
     mean_term: float = 0.0
@@ -83,9 +75,6 @@ class FIDResult(Result):
     method: str = ""
     factor_residual: float = 0.0
     bias: float | None = None
-    relative_error_of_standard_error: float | None = None
-    standard_error_of: str | None = None
-    no_standard_error: str | None = None
 
 
 def as_result(found: FrechetResult) -> FIDResult:
@@ -103,32 +92,6 @@ def as_result(found: FrechetResult) -> FIDResult:
         factor_residual=found.trace.factor_residual,
         bias=found.bias,
     )
-
-
-class Described(Protocol):
-    """What a record says of a side."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def meta(self) -> Mapping[str, Any]: ...
-    @property
-    def n(self) -> int | None: ...
-
-
-def distance_record(a: Described, b: Described, dims: int, result: FIDResult) -> dict[str, Any]:
-    """Return what is known of a distance, as plain JSON types."""
-    names = ("numerical_lower", "numerical_upper", "mean_term", "trace1", "trace2", "trace_sqrt_product", "method")
-    return {
-        "fid": result.value,
-        **{name: getattr(result, name) for name in (*names, "note", "factor_residual", "bias")},
-        "n": {"real": a.n, "fake": b.n},
-        "dims": dims,
-        "real": a.name,
-        "fake": b.name,
-        **{key: {"real": a.meta.get(key), "fake": b.meta.get(key)} for key in ("protocol", "extractor", "precision")},
-        "versions": {"fastfid": __version__, **package_versions()},
-    }
 
 
 @dataclass(frozen=True)
@@ -186,7 +149,9 @@ class FrechetInceptionDistance(Metric):
         a, b = self.statistics(real), self.statistics(fake)
         # Whether their provenances go together is known to who has asked.
         found = as_result(distance(a, b, tol=self.tol, force=True, needs_bias=self.needs_bias))
-        return with_standard_error(found, a, b) if self.needs_standard_error else found
+        if not self.needs_standard_error:
+            return dataclasses.replace(found, no_standard_error="it was not asked for")
+        return with_standard_error(found, a, b)
 
 
 def with_standard_error(found: FIDResult, real: Statistics, fake: Statistics) -> FIDResult:
@@ -247,7 +212,7 @@ def frechet_distance(
     device: str = ...,
     force: bool = ...,
     return_info: Literal[True],
-) -> dict[str, Any]: ...
+) -> DistanceRecord: ...
 def frechet_distance(
     a: Side,
     b: Side,
@@ -257,7 +222,7 @@ def frechet_distance(
     device: str = "cpu",
     force: bool = False,
     return_info: bool = False,
-) -> float | dict[str, Any]:
+) -> float | DistanceRecord:
     """Return the squared Fréchet distance of two Gaussians (Dowson & Landau 1982).
 
     Parameters
@@ -274,7 +239,7 @@ def frechet_distance(
     force : bool
         Compare statistics made under different protocols, networks or precisions all the same.
     return_info : bool
-        Return a dict with the value, its numerical bounds and how it was found.
+        Return a record with the value, its numerical bounds and how it was found; see docs/json.md.
 
     Raises
     ------

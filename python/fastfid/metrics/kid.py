@@ -137,6 +137,8 @@ class KernelInceptionDistance(Metric):
         value, error = unbiased_mmd2(real.seen.rows(), fake.seen.rows())
         if not math.isfinite(value):
             raise NumericalError(f"{real.name}, {fake.name}: the features are too large for the kernel of the KID")
-        if error is not None and not math.isfinite(error):
-            return Result(value, note="the features are too large for a standard error")
-        return Result(value, standard_error=error)
+        if error is None:
+            return Result(value, no_standard_error="a set has fewer than 3 images")
+        if not math.isfinite(error):
+            return Result(value, no_standard_error="the features are too large for a standard error")
+        return Result(value, standard_error=error, standard_error_of="both")
