@@ -114,7 +114,7 @@ def compare(
     Comparison
         Each FID with its standard error, and each difference with its own and a verdict in words. The noise of the
         reference is the same in all FIDs and cancels in the differences. A verdict is wrong in at most 1 % of the
-        comparisons of equal candidates (``python -m tools.verdicts``).
+        comparisons of equal candidates (``python -m tools.sampling``).
 
     Raises
     ------
