@@ -36,9 +36,8 @@ struct Parts {
 
 Parts true_state(fuzz::Provider& in) {
   const int d = in.ConsumeIntegralInRange(1, 24);
-  const int groups = in.PickValueInArray({0, 2, 3, 5});
   const auto n = in.ConsumeIntegralInRange<std::size_t>(0, in.ConsumeBool() ? 30 : 900);
-  Moments moments(d, groups);
+  Moments moments(d);
   std::vector<float> rows(n * static_cast<std::size_t>(d));
   for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<float>(i % 17) - 8;
   moments.update(view_of(rows, n, static_cast<std::size_t>(d)));
@@ -71,15 +70,20 @@ void exchange_counts(fuzz::Provider& in, std::span<const std::int64_t>& counts, 
   counts = storage;
 }
 
-// Replaces the counts by counts with an equal sum in 64-bit arithmetic that wraps.
-void wrap_counts(fuzz::Provider& in, std::span<const std::int64_t>& counts, std::vector<std::int64_t>& storage) {
-  storage.assign(counts.begin(), counts.end());
-  for (int i = 0; i < 4 && !storage.empty(); ++i) {
-    std::int64_t& count = storage[in.ConsumeIntegralInRange<std::size_t>(0, storage.size() - 1)];
-    count = static_cast<std::int64_t>(static_cast<std::uint64_t>(count) + (std::uint64_t{1} << 62));
-  }
-  storage.shrink_to_fit();
-  counts = storage;
+// Replaces the two counts by counts with an equal sum in 64-bit arithmetic that wraps.
+void wrap_counts(fuzz::Provider& in, Parts& parts) {
+  MomentsStateView& view = parts.view;
+  parts.counts.assign(view.counts.begin(), view.counts.end());
+  parts.pending_counts.assign(view.pending_counts.begin(), view.pending_counts.end());
+  if (parts.counts.empty() || parts.pending_counts.empty()) return;
+  const auto moved = static_cast<std::uint64_t>(fuzz::number(in));
+  const auto plus = [](std::int64_t a, std::uint64_t b) {
+    return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + b);
+  };
+  parts.counts[0] = plus(parts.counts[0], moved);
+  parts.pending_counts[0] = plus(parts.pending_counts[0], 0 - moved);
+  view.counts = parts.counts;
+  view.pending_counts = parts.pending_counts;
 }
 
 void exchange_rows(fuzz::Provider& in, MomentsStateView::Rows& rows, std::vector<float>& storage) {
@@ -94,53 +98,45 @@ void exchange_rows(fuzz::Provider& in, MomentsStateView::Rows& rows, std::vector
 
 void exchange(fuzz::Provider& in, Parts& parts) {
   MomentsStateView& view = parts.view;
-  switch (in.ConsumeIntegralInRange(0, 11)) {
+  switch (in.ConsumeIntegralInRange(0, 9)) {
     case 0:
       view.d = fuzz::number(in);
       break;
     case 1:
-      view.groups = fuzz::number(in);
-      break;
-    case 2:
       view.n = fuzz::number(in);
       break;
-    case 3:
+    case 2:
       exchange_counts(in, view.counts, parts.counts);
       break;
-    case 4:
+    case 3:
       exchange_counts(in, view.pending_counts, parts.pending_counts);
       break;
-    case 5:
+    case 4:
       exchange_table(in, view.shift, parts.tables[0]);
       break;
-    case 6:
+    case 5:
       exchange_table(in, view.shifted_mean, parts.tables[1]);
       break;
-    case 7:
+    case 6:
       exchange_table(in, view.scatter, parts.tables[2]);
       break;
-    case 8:
+    case 7:
       exchange_rows(in, view.rows, parts.rows[0]);
       break;
-    case 9:
-      wrap_counts(in, view.counts, parts.counts);
-      break;
-    case 10:
-      wrap_counts(in, view.pending_counts, parts.pending_counts);
+    case 8:
+      wrap_counts(in, parts);
       break;
     default:
       exchange_rows(in, view.pending, parts.rows[1]);
   }
 }
 
-// The largest numbers that fit: raises all counts of a valid state, and n with them, to near 2^62.
+// The largest numbers that fit: raises the count of a valid state, and n with it, to near 2^62.
 void raise_counts(fuzz::Provider& in, Parts& parts) {
   parts.counts.assign(parts.view.counts.begin(), parts.view.counts.end());
-  if (parts.counts.empty()) return;
+  if (parts.counts.empty() || parts.counts[0] == 0) return;
   const std::int64_t more = kMaxRows - parts.view.n - in.ConsumeIntegralInRange(-2, 2);
-  const auto k = in.ConsumeIntegralInRange<std::size_t>(0, parts.counts.size() - 1);
-  if (parts.counts[k] == 0) return;
-  parts.counts[k] += more;
+  parts.counts[0] += more;
   parts.view.counts = parts.counts;
   parts.view.n += more;
 }

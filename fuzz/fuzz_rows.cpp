@@ -24,8 +24,8 @@ struct Outcome {
   std::string refusal;
 };
 
-Outcome outcome(int d, int groups, const std::vector<RowsView>& updates) {
-  Moments moments(d, groups);
+Outcome outcome(int d, const std::vector<RowsView>& updates) {
+  Moments moments(d);
   Outcome out;
   try {
     for (const RowsView& rows : updates) moments.update(rows);
@@ -55,7 +55,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t leng
   set_num_threads(1);
   fuzz::Provider in(data, length);
   const int d = in.ConsumeIntegralInRange(1, in.ConsumeBool() ? 12 : 300);
-  const int groups = in.PickValueInArray({0, 0, 2, 3});
   const auto dtype = in.PickValueInArray({DType::kFloat16, DType::kBFloat16, DType::kFloat32, DType::kFloat64});
   const auto size = static_cast<std::int64_t>(size_of(dtype));
   const auto n = in.ConsumeIntegralInRange<std::int64_t>(0, in.ConsumeBool() ? 20 : 900);
@@ -84,7 +83,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t leng
   }
   if (!reach.fits()) {
     try {
-      Moments(d, groups).update(rows);  // without memory: no row may be read
+      Moments(d).update(rows);  // without memory: no row may be read
       fuzz::require(false, "accepted rows without an address");
     } catch (const InvalidArgument&) {
     }
@@ -103,11 +102,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t leng
     }
   }
   const RowsView beside{plain.data(), dtype, rows.n, size * d, size};
-  const Outcome whole = outcome(d, groups, {rows});
-  fuzz::require(same(whole, outcome(d, groups, {beside})), "strides change the bits");
+  const Outcome whole = outcome(d, {rows});
+  fuzz::require(same(whole, outcome(d, {beside})), "strides change the bits");
   const auto cut = in.ConsumeIntegralInRange<std::size_t>(0, rows.n);
   if (whole.refusal.empty()) {
-    fuzz::require(same(whole, outcome(d, groups, {rows.slice(0, cut), beside.slice(cut, rows.n - cut)})),
+    fuzz::require(same(whole, outcome(d, {rows.slice(0, cut), beside.slice(cut, rows.n - cut)})),
                   "a cut changes the bits");
   }
   return 0;

@@ -31,8 +31,8 @@ flat = x.astype(np.float32)
 wide = rng.random((40, 200))  # fewer rows than features: they are kept
 mu, sigma = np.zeros(200), np.cov(x, rowvar=False)
 images = [rng.integers(0, 256, (299, 299, 3), dtype=np.uint8)] * 4
-full, grouped, thin = fastfid.Moments(200), fastfid.Moments(200, groups=2), fastfid.Moments(200)
-full.update(x), grouped.update(x), thin.update(wide)
+full, thin = fastfid.Moments(200), fastfid.Moments(200)
+full.update(x), thin.update(wide)
 merged, fresh = fastfid.Moments(200), fastfid.Moments(200)
 state = full.state()
 sums = np.zeros(200), np.zeros((200, 200))
@@ -93,7 +93,7 @@ CASES = {
         },
     ),
     "bind_moments.cpp": (
-        11,
+        10,
         {
             "update": "full.update(x)",
             "merge": "merged.merge(full)",
@@ -102,7 +102,6 @@ CASES = {
             "mean": "full.mean",
             "covariance": "full.covariance()",
             "rows": "thin.rows",
-            "group_moments": "grouped.group_moments(1)",
             "state": "full.state()",
             "from_state": "fastfid.Moments.from_state(state)",
             "repr": "repr(full)",
@@ -209,7 +208,7 @@ def test_the_thread_that_ends_the_interpreter_may_use_the_core():
 
         def loop():
             while True:
-                grouped.update(x)
+                full.update(x)
 
         atexit.register(at_exit)
         threading.Thread(target=loop, daemon=True).start()

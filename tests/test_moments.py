@@ -36,8 +36,8 @@ def rows(n, d, seed=0, dtype=np.float32):
     return (x + rng.uniform(-2, 2, d)).astype(dtype)
 
 
-def moments_of(*batches, groups=0):
-    moments = Moments(batches[0].shape[1], groups=groups)
+def moments_of(*batches):
+    moments = Moments(batches[0].shape[1])
     for batch in batches:
         moments.update(batch)
     return moments
@@ -156,13 +156,12 @@ def test_covariance_is_symmetric_and_ddof_divides():
 @given(
     d=st.sampled_from([1, 2, 5, 33, 150]),
     cuts=st.lists(st.integers(0, 700), max_size=12),
-    groups=st.sampled_from([0, 0, 3]),
     dtype=st.sampled_from([np.float32, np.float64]),
 )
-def test_any_split_into_updates_gives_the_same_bits(d, cuts, groups, dtype):
+def test_any_split_into_updates_gives_the_same_bits(d, cuts, dtype):
     x = rows(700, d, seed=d, dtype=dtype)
     batches = np.split(x, sorted(cuts))
-    assert_same_bits(moments_of(*batches, groups=groups), moments_of(x, groups=groups))
+    assert_same_bits(moments_of(*batches), moments_of(x))
 
 
 @pytest.mark.parametrize("batch", [1, 7, 50, 1000])
@@ -171,18 +170,15 @@ def test_batch_sizes_give_the_same_bits(batch):
     assert_same_bits(moments_of(*(x[i : i + batch] for i in range(0, len(x), batch))), moments_of(x))
 
 
-@pytest.mark.parametrize("groups", [0, 4])
-def test_reading_does_not_disturb_later_updates(groups):
+def test_reading_does_not_disturb_later_updates():
     x = rows(900, 40)
-    read = Moments(40, groups=groups)
+    read = Moments(40)
     for batch in np.split(x, [1, 10, 39, 41, 300, 301, 555]):
         read.update(batch)
         read.mean  # noqa: B018
         read.covariance(ddof=0)
         read.state()
-        if groups:
-            read.group_moments(0)
-    assert_same_bits(read, moments_of(x, groups=groups))
+    assert_same_bits(read, moments_of(x))
 
 
 @pytest.mark.parametrize("d", [1, 127, 128, 700])
@@ -194,7 +190,7 @@ def test_numbers_of_threads_give_the_same_bits(d, threads):
         threads(n)
         merged = moments_of(x[:half])
         merged.merge(moments_of(x[half:]))
-        results.append((moments_of(x[:half], x[half:]), merged, moments_of(x, groups=3)))
+        results.append((moments_of(x[:half], x[half:]), merged))
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             assert_same_bits(a, b)
@@ -293,18 +289,11 @@ def test_wrong_shapes_and_arguments():
         moments.covariance(ddof=-1)
     with pytest.raises(ValueError, match="merge: expected d = 3, got 4"):
         moments.merge(Moments(4))
-    with pytest.raises(ValueError, match="merge: expected groups = 0, got 2"):
-        moments.merge(Moments(3, groups=2))
     with pytest.raises(TypeError):
         moments.merge(np.zeros((2, 3)))
     for d in (0, -1, 2**20 + 1):
         with pytest.raises(ValueError, match="d: expected 1 to 1048576"):
             Moments(d)
-    for groups in (1, -1, 1025):
-        with pytest.raises(ValueError, match="groups: expected 0"):
-            Moments(3, groups=groups)
-    with pytest.raises(ValueError, match="0 <= k < groups = 0"):
-        moments.group_moments(0)
 
 
 # --- NaN and overflow
@@ -402,11 +391,10 @@ def test_rows_of_both_dtypes_merge():
     d=st.sampled_from([1, 4, 33, 150]),
     cuts=st.lists(st.integers(0, 900), max_size=8),
     order=st.randoms(use_true_random=False),
-    groups=st.sampled_from([0, 0, 3]),
 )
-def test_parts_merge_to_the_whole_in_any_order(d, cuts, order, groups):
+def test_parts_merge_to_the_whole_in_any_order(d, cuts, order):
     x = rows(900, d, seed=d) + np.float32(100)
-    parts = [moments_of(part, groups=groups) for part in np.split(x, sorted(cuts))]
+    parts = [moments_of(part) for part in np.split(x, sorted(cuts))]
     order.shuffle(parts)
     while len(parts) > 1:
         a = parts.pop(order.randrange(len(parts)))
@@ -425,10 +413,9 @@ def test_merge_sees_distant_means():
 
 
 @pytest.mark.parametrize("n", [0, 1, 10, 21, 500])
-@pytest.mark.parametrize("groups", [0, 2])
-def test_merge_with_itself_doubles(n, groups):
+def test_merge_with_itself_doubles(n):
     x = rows(n, 20)
-    moments = moments_of(x, groups=groups)
+    moments = moments_of(x)
     moments.merge(moments)
     assert moments.n == 2 * n
     if n:
@@ -457,27 +444,23 @@ def test_updates_go_on_after_a_merge():
 # --- state
 
 
-@pytest.mark.parametrize("groups", [0, 3])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n", [0, 1, 29, 30, 31, 383, 766, 900])
-def test_state_pickle_and_copy_continue_with_the_same_bits(n, dtype, groups):
+def test_state_pickle_and_copy_continue_with_the_same_bits(n, dtype):
     x = rows(1200, 30, dtype=dtype)
-    original = moments_of(x[:n], groups=groups)
+    original = moments_of(x[:n])
     for clone in (
         Moments.from_state(original.state()),
         pickle.loads(pickle.dumps(original)),
         copy.deepcopy(original),
         copy.copy(original),
     ):
-        assert (clone.n, clone.d, clone.groups) == (n, 30, groups)
+        assert (clone.n, clone.d) == (n, 30)
         if n <= 30:
             assert clone.rows.dtype == original.rows.dtype
             np.testing.assert_array_equal(clone.rows, original.rows)
         clone.update(x[n:])
-        assert_same_bits(clone, moments_of(x, groups=groups))
-        for k in range(groups):
-            for a, b in zip(clone.group_moments(k), moments_of(x, groups=groups).group_moments(k), strict=True):
-                np.testing.assert_array_equal(a, b)
+        assert_same_bits(clone, moments_of(x))
     assert original.n == n
 
 
@@ -514,7 +497,6 @@ def broken(key, value):
         (broken("n", lambda n: "many"), TypeError),
         (broken("d", lambda d: d + 1), ValueError),
         (broken("d", lambda d: 0), ValueError),
-        (broken("groups", lambda k: 2), ValueError),
         (broken("counts", lambda c: c - 1), ValueError),
         (broken("counts", lambda c: c.astype(np.int32)), TypeError),
         (broken("counts", lambda c: c[:0]), ValueError),
@@ -545,51 +527,61 @@ def test_contradictory_state_is_refused(change, error):
 Q = 2**62
 
 
-def large_state(**changes):
-    """A state of 2^62 rows in four groups, the most that there may be; the changes make it impossible."""
-    state = {
-        "d": 8,
-        "groups": 4,
-        "n": Q,
-        "rows": np.zeros((0, 8), np.float32),
-        "counts": np.full(4, Q // 4),
-        "pending_counts": np.zeros(4, np.int64),
-        "pending": np.zeros((0, 8), np.float32),
-        "shift": np.zeros((4, 8)),
-        "shifted_mean": np.zeros((4, 8)),
-        "scatter": np.zeros((4, 36)),
-    }
-    return state | changes
-
-
 def ints(*values):
     return np.array(values, np.int64)
 
 
+def large_state(**changes):
+    """A state of 2^62 rows, the most that there may be; the changes make it impossible."""
+    state = {
+        "d": 8,
+        "n": Q,
+        "rows": np.zeros((0, 8), np.float32),
+        "counts": ints(Q),
+        "pending_counts": ints(0),
+        "pending": np.zeros((0, 8), np.float32),
+        "shift": np.zeros((1, 8)),
+        "shifted_mean": np.zeros((1, 8)),
+        "scatter": np.zeros((1, 36)),
+    }
+    return state | changes
+
+
 HOSTILE = {
-    "sums that wrap to n": (
-        {"counts": ints(Q, 0, 0, 0), "pending_counts": ints(Q, Q, Q, Q)},
-        "state['pending_counts']",
+    "a sum that wraps": (
+        {"counts": ints(2**63 - 1), "pending_counts": ints(2**63 - 1)},
+        "state['counts'] and state['pending_counts']: 9223372036854775807 + 9223372036854775807 does not fit",
     ),
-    "counts that wrap": ({"counts": ints(Q, Q, Q, Q)}, "state['counts']: 4611686018427387904 + 4611686018427387904"),
-    "sums that wrap together": (
-        {"counts": ints(2**63 - 1, 0, 0, 0), "pending_counts": ints(2**63 - 1, 0, 0, 0)},
-        "state['counts'] and state['pending_counts']: ",
+    "a sum that wraps to 0": (
+        {"n": 0, "counts": ints(2**63 - 1), "pending_counts": ints(2**63 - 1)},
+        "state['counts']: expected shape (0,), got (1,)",
     ),
-    "a negative count": ({"counts": ints(-1, 1, Q, 0)}, "state['counts']: expected no negative number, got -1"),
+    "a negative count": ({"counts": ints(-1)}, "state['counts']: expected no negative number, got -1"),
+    "a negative count with the sum n": (
+        {"counts": ints(-1), "pending_counts": ints(Q + 1)},
+        "state['counts']: expected no negative number, got -1",
+    ),
     "a negative pending count": (
-        {"pending_counts": ints(-4, 4, 0, 0)},
-        "state['pending_counts']: expected no negative",
+        {"counts": ints(Q + 4), "pending_counts": ints(-4)},
+        "state['pending_counts']: expected no negative number, got -4",
     ),
-    "another sum": ({"counts": ints(Q, 1, 0, 0)}, "expected a sum of 4611686018427387904, as state['n'] says, got"),
+    "another sum": ({"counts": ints(Q + 1)}, "expected a sum of 4611686018427387904, as state['n'] says, got"),
+    "two counts": ({"counts": ints(Q, 0)}, "state['counts']: expected shape (1,), got (2,)"),
+    "no counts": ({"counts": ints()}, "state['counts']: expected shape (1,), got (0,)"),
+    "two pending counts": ({"pending_counts": ints(0, 0)}, "state['pending_counts']: expected shape (1,), got (2,)"),
+    "no pending counts": ({"pending_counts": ints()}, "state['pending_counts']: expected shape (1,), got (0,)"),
     "pending rows that are not there": (
-        {"counts": ints(Q - 5, 0, 0, 0), "pending_counts": ints(5, 0, 0, 0)},
+        {"counts": ints(Q - 5), "pending_counts": ints(5)},
         "state['pending']: expected shape (5, 8), got (0, 8)",
     ),
     "no dimensions": ({"d": 0, "rows": np.zeros((1, 0), np.float32)}, "state['d']: expected 1 to 1048576"),
     "negative dimensions": ({"d": -8}, "state['d']: expected 1 to 1048576"),
     "dimensions beyond 32 bits": ({"d": 2**32 + 8}, "state['d']: expected 1 to 1048576"),
-    "groups beyond 32 bits": ({"groups": 2**32 + 4}, "state['groups']: expected 0 (none) or 2 to 1024"),
+    "groups": ({"groups": 2}, "state['groups']: expected 0, because moments of groups of rows are no longer supported"),
+    "a group": ({"groups": 1}, "state['groups']: expected 0, because"),
+    "a negative number of groups": ({"groups": -1}, "state['groups']: expected 0, because"),
+    "groups beyond 32 bits": ({"groups": 2**32}, "state['groups']: expected 0, because"),
+    "groups beyond 64 bits": ({"groups": 2**64}, "state['groups']: expected an integer of 64 bits"),
     "n beyond 2^62": ({"n": 2**63 - 1}, "state['n']: expected 0 to 2^62, got 9223372036854775807"),
     "n beyond 64 bits": ({"n": 2**64 + 3}, "state['n']: expected an integer of 64 bits"),
     "a negative n": ({"n": -1}, "state['n']: expected 0 to 2^62, got -1"),
@@ -598,17 +590,24 @@ HOSTILE = {
         {"rows": np.zeros((0, 9), np.float32)},
         "state['rows']: expected shape (0, 8), got (0, 9)",
     ),
-    "too short a triangle": ({"scatter": np.zeros((4, 35))}, "state['scatter']: expected shape (4, 36), got (4, 35)"),
+    "too short a triangle": ({"scatter": np.zeros((1, 35))}, "state['scatter']: expected shape (1, 36), got (1, 35)"),
     "the size of another shape": (
-        {"scatter": np.zeros((36, 4))},
-        "state['scatter']: expected shape (4, 36), got (36, 4)",
+        {"scatter": np.zeros((36, 1))},
+        "state['scatter']: expected shape (1, 36), got (36, 1)",
     ),
-    "an accumulator too few": ({"shift": np.zeros((3, 8))}, "state['shift']: expected shape (4, 8), got (3, 8)"),
+    "no shift": ({"shift": np.zeros((0, 8))}, "state['shift']: expected shape (1, 8), got (0, 8)"),
+    "two means": ({"shifted_mean": np.zeros((2, 8))}, "state['shifted_mean']: expected shape (1, 8), got (2, 8)"),
     "numbers of no rows": (
-        {"counts": ints(0, 0, 0, Q), "shifted_mean": np.ones((4, 8))},
-        "state['counts']: accumulator 0 has no rows, but",
+        {
+            "n": 9,
+            "counts": ints(0),
+            "pending_counts": ints(9),
+            "pending": np.zeros((9, 8), np.float32),
+            "shifted_mean": np.ones((1, 8)),
+        },
+        "state['counts']: no rows are folded, but",
     ),
-    "few rows and accumulators": (
+    "few rows and sums": (
         {"n": 3, "rows": np.zeros((3, 8), np.float32)},
         "state['counts']: expected shape (0,)",
     ),
@@ -623,7 +622,7 @@ def test_a_hostile_state_is_refused(kind):
     assert said in str(error.value)
 
 
-@pytest.mark.parametrize("key", large_state())
+@pytest.mark.parametrize("key", [*large_state(), "groups"])
 @pytest.mark.parametrize("value", [None, "x", 1.5, [1, 2], np.zeros(3, np.int32), np.zeros((2, 2), complex), {}])
 def test_an_entry_of_another_type_is_named(key, value):
     with pytest.raises(TypeError, match=rf"^state\['{key}'\]: expected .*, got "):
@@ -636,6 +635,17 @@ def test_a_missing_entry_is_named(key):
     del state[key]
     with pytest.raises(ValueError, match=f"state: the key '{key}' is missing"):
         Moments.from_state(state)
+
+
+@pytest.mark.parametrize("n", [0, 20, 30, 31, 900])
+def test_states_of_versions_with_groups_of_rows_load(n):
+    """These states also have ``groups``, and are loaded if it is 0."""
+    x = rows(n + 100, 30)
+    state = moments_of(x[:n]).state()
+    assert "groups" not in state
+    moments = Moments.from_state({"groups": 0} | state)
+    moments.update(x[n:])
+    assert_same_bits(moments, moments_of(x))
 
 
 @pytest.mark.parametrize("state", [None, 3, [], "x", list(large_state().items())])
@@ -652,10 +662,10 @@ def test_rows_are_counted_up_to_2_to_the_62():
             add()
     moments.update(rows(0, 8))
     assert moments.n == Q
-    less = Moments.from_state(large_state(n=Q - 3, counts=ints(Q - 3, 0, 0, 0)))
+    less = Moments.from_state(large_state(n=Q - 3, counts=ints(Q - 3)))
     less.update(rows(3, 8))
     assert less.n == Q
-    one = Moments(8, groups=4)
+    one = Moments(8)
     one.update(rows(1, 8))
     with pytest.raises(ValueError, match="merge: expected at most"):
         one.merge(less)
@@ -679,15 +689,14 @@ def test_one_row_may_have_any_stride():
     """As NumPy's arrays do; the sanitizers watch that no address is made of it."""
     row = rows(1, 8)
     view = np.lib.stride_tricks.as_strided(row, (1, 8), (-(2**62), 4))
-    counts = ints(Q // 4 - 1, Q // 4, Q // 4, Q // 4)
-    state = large_state(counts=counts, pending_counts=ints(1, 0, 0, 0), pending=view)
+    state = large_state(counts=ints(Q - 1), pending_counts=ints(1), pending=view)
     np.testing.assert_array_equal(Moments.from_state(state).state()["pending"], row)
     np.testing.assert_array_equal(moments_of(view).rows, row)
 
 
 def test_a_state_may_change_while_it_is_read():
     """Another thread writes to the counts: they are what they were when they were checked, or refused."""
-    state = moments_of(rows(5000, 40), groups=8).state()
+    state = moments_of(rows(5000, 40)).state()
     original = state["pending_counts"].copy()
     is_over = threading.Event()
 
@@ -710,57 +719,6 @@ def test_a_state_may_change_while_it_is_read():
         is_over.set()
         thread.join()
     assert accepted > 0
-
-
-# --- groups
-
-
-@pytest.mark.parametrize("n", [0, 1, 11, 40, 3000])
-def test_groups_partition_the_rows(n):
-    x = rows(n, 12)
-    moments = moments_of(x[: n // 3], x[n // 3 :], groups=5)
-    parts = [moments.group_moments(k) for k in range(5)]
-    assert sum(part[0] for part in parts) == n
-    if n < 2:
-        return
-    assert_close(moments, x, MOMENTS)
-    mean = sum(size * part for size, part, _ in parts) / n
-    scatter = sum(part for _, _, part in parts) + sum(
-        size * np.outer(part - mean, part - mean) for size, part, _ in parts
-    )
-    covariance = moments.covariance()
-    np.testing.assert_allclose(scatter / (n - 1), covariance, rtol=0, atol=COVARIANCE * np.abs(covariance).max())
-    if n == 3000:  # binomial(3000, 1/5): standard deviation 22
-        assert all(abs(size - 600) < 5 * 22 for size, _, _ in parts)
-
-
-def test_groups_do_not_depend_on_batching_and_ignore_periods():
-    """Rows that cycle with the number of groups, or come sorted, still give every group a fair sample."""
-    n, groups = 20000, 10
-    cyclic = (np.arange(n) % groups).astype(np.float32)[:, None]
-    for x in (cyclic, np.sort(cyclic, axis=0)):
-        moments = moments_of(x, groups=groups)
-        again = moments_of(*np.split(x, [1, 2, 700]), groups=groups)
-        for k in range(groups):
-            size, mean, scatter = moments.group_moments(k)
-            assert (size, mean, scatter) == again.group_moments(k)
-            deviation = np.sqrt(8.25 / size)  # of the mean of `size` draws from 0 ... 9
-            assert abs(mean[0] - 4.5) < 5 * deviation
-
-
-def test_standard_error_from_groups_is_unbiased():
-    """What group_moments documents, for the mean of the squares: of normal rows its variance is 2 / n."""
-    groups, n, draws = 10, 400, 60
-    estimates = []
-    for seed in range(draws):
-        x = np.random.default_rng(seed).standard_normal((n, 1))
-        moments = moments_of(x, groups=groups)
-        sizes, means, scatters = zip(*(moments.group_moments(k) for k in range(groups)), strict=True)
-        influence = np.array([s[0, 0] / size + m[0] ** 2 for size, m, s in zip(sizes, means, scatters, strict=True)])
-        centred = influence - np.dot(sizes, influence) / n
-        estimates.append(np.dot(sizes, centred**2) / (groups - 1))
-    # Each estimate is about 2 chi2(9) / 9: their mean deviates by 2 sqrt(2 / 9 / 60) = 0.12.
-    assert abs(np.mean(estimates) - 2) < 5 * 0.12
 
 
 # --- threads
@@ -979,4 +937,3 @@ def test_a_masked_array_is_a_type_error():
 def test_repr_and_public_name():
     assert fastfid.Moments is _core.Moments
     assert repr(Moments(3)) == "Moments(d=3, n=0)"
-    assert repr(Moments(3, groups=2)) == "Moments(d=3, n=0, groups=2)"

@@ -193,15 +193,14 @@ rounding (1e-12 of the largest); the last bits may differ.
 Parameters
 ----------
 state : dict
-    As `state` returns it, without groups. Rows in the state must be float32.
+    As `state` returns it. Rows in the state must be float32.
 device : int, optional
     Number of the CUDA device.
 
 Raises
 ------
 TypeError, ValueError, NumericalError
-    As `Moments.from_state` raises them. Also ValueError for groups, for float64 rows while n <= d, and for a mean
-    beyond float32.
+    As `Moments.from_state` raises them. Also ValueError for float64 rows while n <= d, and for a mean beyond float32.
 BackendUnavailable
     If fastfid was built without CUDA, or there is no such device.
 DeviceError

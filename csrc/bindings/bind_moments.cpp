@@ -34,7 +34,6 @@ py::dict state_to_dict(MomentsState state) {
   const auto k = static_cast<py::ssize_t>(state.counts.size());
   py::dict out;
   out["d"] = state.d;
-  out["groups"] = state.groups;
   out["n"] = state.n;
   out["rows"] = rows_to_numpy(std::move(state.rows), d);
   out["counts"] = to_numpy(std::move(state.counts), {k});
@@ -54,7 +53,7 @@ class ForeignState {
       throw py::type_error(message("state: expected a dict, as Moments.state() returns it, got ", describe(state)));
     }
     view_.d = as_integer(item("d"), name_of("d"));
-    view_.groups = as_integer(item("groups"), name_of("groups"));
+    refuse_groups();
     view_.n = as_integer(item("n"), name_of("n"));
     view_.rows = as_any_rows(item("rows"), name_of("rows"));
     view_.counts = counts("counts");
@@ -70,12 +69,27 @@ class ForeignState {
  private:
   static std::string name_of(const char* key) { return message("state['", key, "']"); }
 
-  py::handle item(const char* key) {
+  // The entry, or a null handle if there is none.
+  py::handle find(const char* key) {
     const py::str name(key);
     PyObject* const found = call_python(PyDict_GetItemWithError, state_.ptr(), name.ptr());
     if (found == nullptr && PyErr_Occurred() != nullptr) throw py::error_already_set();
-    FASTFID_EXPECT(found != nullptr, InvalidArgument, "state: the key '", key, "' is missing");
     return kept_.emplace_back(py::reinterpret_borrow<py::object>(found));
+  }
+
+  py::handle item(const char* key) {
+    const py::handle found = find(key);
+    FASTFID_EXPECT(found, InvalidArgument, "state: the key '", key, "' is missing");
+    return found;
+  }
+
+  // Earlier versions could divide the rows into groups, each with its own moments, and wrote the number of groups.
+  void refuse_groups() {
+    const py::handle found = find("groups");
+    if (!found) return;
+    const std::int64_t groups = as_integer(found, name_of("groups"));
+    FASTFID_EXPECT(groups == 0, InvalidArgument, name_of("groups"),
+                   ": expected 0, because moments of groups of rows are no longer supported, got ", groups);
   }
 
   std::span<const std::int64_t> counts(const char* key) {
@@ -120,14 +134,11 @@ Parameters
 ----------
 d : int
     Number of features, 1 to 2^20.
-groups : int, optional
-    0, or K from 2 to 1024: deal the rows to K groups at random (by a fixed hash of their index) and keep the moments of
-    each, for a standard error. K times the memory: 200 MB for K = 10 at d = 2048.
 
 Raises
 ------
 ValueError
-    If d or groups is out of range.
+    If d is out of range.
 
 Notes
 -----
@@ -146,7 +157,7 @@ Examples
 array([[ 4.,  7.],
        [ 7., 13.]])
 )")
-      .def(py::init<int, int>(), py::arg("d"), py::kw_only(), py::arg("groups") = 0)
+      .def(py::init<int>(), py::arg("d"))
       .def(
           "update",
           [](Moments& self, const py::object& x) {
@@ -187,12 +198,12 @@ Moments(d=3, n=5)
 Parameters
 ----------
 other : Moments
-    With the same d and groups; not modified. It may be this object itself.
+    With the same d; not modified. It may be this object itself.
 
 Raises
 ------
 ValueError
-    If d or groups differ, or there would be more than 2^62 rows in all.
+    If d differs, or there would be more than 2^62 rows in all.
 
 Examples
 --------
@@ -208,7 +219,6 @@ Examples
       .def(
           "reset", [](Moments& self) { without_gil([&] { self.reset(); }); }, "Forget all rows and free the memory.")
       .def_property_readonly("d", &Moments::d, "Number of features.")
-      .def_property_readonly("groups", &Moments::groups, "Number of groups, or 0.")
       .def_property_readonly(
           "n", [](const Moments& self) { return without_gil([&] { return self.n(); }); }, "Number of rows seen.")
       .def_property_readonly(
@@ -260,50 +270,14 @@ NumericalError
           },
           "The rows in the order of their arrival while n <= d: a new array (n, d), float64 if any row was float64, "
           "else float32. None once n > d.")
-      .def(
-          "group_moments",
-          [](const Moments& self, int k) {
-            py::array_t<double> mean(self.d());
-            py::array_t<double> scatter({self.d(), self.d()});
-            double* const mean_data = mean.mutable_data();
-            double* const scatter_data = scatter.mutable_data();
-            const auto n = without_gil([&] { return self.group_moments(k, mean_data, scatter_data); });
-            return py::make_tuple(n, mean, scatter);
-          },
-          py::arg("k"), R"(Moments of one of the groups.
-
-Parameters
-----------
-k : int
-    0 <= k < groups.
-
-Returns
--------
-n : int
-    Number of rows of the group. The sizes of the groups are random, about n / groups.
-mean : numpy.ndarray
-    float64 (d,); zeros for an empty group.
-scatter : numpy.ndarray
-    float64 (d, d), the sum of (x - mean)(x - mean)^T, not divided.
-
-Raises
-------
-ValueError
-    If there is no such group.
-
-Notes
------
-For a statistic whose influence function has the mean i_k over group k and i over all rows, var = sum_k n_k (i_k - i)^2
-/ (K - 1) estimates the variance of the influence of one row without bias, and sqrt(var / n) is the standard error.
-)")
       .def("state", &state_of, R"(All data of the object, as a dict of integers and new NumPy arrays.
 
 Returns
 -------
 dict
-    ``d``, ``groups``, ``n``; ``rows`` (n, d) while n <= d, else no rows. K is max(1, groups) for n > d, else 0:
-    ``counts`` and ``pending_counts`` int64 (K,), ``pending`` (sum of pending_counts, d), ``shift`` and ``shifted_mean``
-    float64 (K, d), ``scatter`` float64 (K, d (d + 1) / 2), the lower triangles by rows.
+    ``d``, ``n``; ``rows`` (n, d) while n <= d, else no rows. K is 1 for n > d, else 0: ``counts`` and
+    ``pending_counts`` int64 (K,), ``pending`` (number of pending rows, d), ``shift`` and ``shifted_mean`` float64
+    (K, d), ``scatter`` float64 (K, d (d + 1) / 2), the lower triangle by rows.
 )")
       .def_static(
           "from_state", [](const py::object& state) { return moments_from_state(state); }, py::arg("state"),
@@ -312,7 +286,7 @@ dict
 Parameters
 ----------
 state : dict
-    As `state` returns it.
+    As `state` returns it. States of earlier versions also have ``groups``, which must be 0.
 
 Raises
 ------
@@ -326,8 +300,7 @@ NumericalError
       .def(py::pickle(&state_of, [](const py::dict& state) { return moments_from_state(state); }))
       .def("__repr__", [](const Moments& self) {
         const auto n = without_gil([&] { return self.n(); });
-        const std::string groups = self.groups() == 0 ? "" : message(", groups=", self.groups());
-        return message("Moments(d=", self.d(), ", n=", n, groups, ")");
+        return message("Moments(d=", self.d(), ", n=", n, ")");
       });
 }
 

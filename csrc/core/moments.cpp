@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <type_traits>
+#include <utility>
 
 #include "core/checked.hpp"
 #include "core/errors.hpp"
@@ -14,17 +16,10 @@ namespace {
 
 constexpr int kPrefetchRows = 4;   // how many rows ahead the input is prefetched
 constexpr int kMaxDims = 1 << 20;  // d^2 float64 stay below 2^43 bytes: no size computation overflows
-constexpr int kMaxGroups = 1024;
 
 int checked_dims(std::int64_t d, const char* name) {
   FASTFID_EXPECT(d >= 1 && d <= kMaxDims, InvalidArgument, name, ": expected 1 to ", kMaxDims, " dimensions, got ", d);
   return static_cast<int>(d);
-}
-
-int checked_groups(std::int64_t groups, const char* name) {
-  FASTFID_EXPECT(groups == 0 || (groups >= 2 && groups <= kMaxGroups), InvalidArgument, name,
-                 ": expected 0 (none) or 2 to ", kMaxGroups, ", got ", groups);
-  return static_cast<int>(groups);
 }
 
 }  // namespace
@@ -155,28 +150,18 @@ void MomentsAccumulator::mean(double* out) const {
   }
 }
 
-Moments::Moments(int d, int groups)
-    : d_(checked_dims(d, "d")), groups_(checked_groups(groups, "groups")), rows_(d, d) {}
+Moments::Moments(int d) : d_(checked_dims(d, "d")), rows_(d, d), accumulator_(d) {}
 
-Moments::Moments(const Moments& other) : d_(other.d_), groups_(other.groups_) {
+Moments::Moments(const Moments& other) : d_(other.d_), accumulator_(other.d_) {
   const std::lock_guard lock(other.mutex_);
   n_ = other.n_;
   rows_ = other.rows_;
-  accumulators_ = other.accumulators_;
+  accumulator_ = other.accumulator_;
 }
 
 std::int64_t Moments::n() const {
   const std::lock_guard lock(mutex_);
   return n_;
-}
-
-int Moments::group_of(std::uint64_t index, int groups) {
-  // splitmix64 (Steele, Lea & Flood, 2014), which is independent of any period in the order of the rows.
-  std::uint64_t x = (index + 1) * 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  x ^= x >> 31;
-  return static_cast<int>(x % static_cast<std::uint64_t>(groups));
 }
 
 void Moments::expect_room(std::int64_t rows, const char* what) const {
@@ -200,41 +185,26 @@ void Moments::update_locked(const RowsView& rows) {
     rows_.append(rows);
   } else {
     if (is_thin()) {
-      std::vector<MomentsAccumulator> fresh(static_cast<std::size_t>(std::max(1, groups_)), MomentsAccumulator(d_));
-      reserve(fresh, rows_.is_float64() ? DType::kFloat64 : rows.dtype);
-      deal(rows_.view(), 0, fresh);
-      leave_thin(fresh);
+      MomentsAccumulator fresh(d_);
+      fresh.reserve(rows_.is_float64() ? DType::kFloat64 : rows.dtype, workspace_);
+      fresh.push(rows_.view(), workspace_);
+      leave_thin(std::move(fresh));
     } else {
-      reserve(accumulators_, rows.dtype);
+      accumulator_.reserve(rows.dtype, workspace_);
     }
-    deal(rows, static_cast<std::uint64_t>(n_), accumulators_);
+    accumulator_.push(rows, workspace_);
   }
   n_ += static_cast<std::int64_t>(rows.n);
 }
 
-void Moments::leave_thin(std::vector<MomentsAccumulator>& accumulators) noexcept {
-  accumulators_.swap(accumulators);
+void Moments::leave_thin(MomentsAccumulator&& accumulator) noexcept {
+  static_assert(std::is_nothrow_move_assignable_v<MomentsAccumulator>);
+  accumulator_ = std::move(accumulator);
   rows_ = RowBuffer(d_, d_);
-}
-
-void Moments::reserve(std::vector<MomentsAccumulator>& accumulators, DType dtype) {
-  for (auto& accumulator : accumulators) accumulator.reserve(dtype, workspace_);
-}
-
-void Moments::deal(const RowsView& rows, std::uint64_t first_index, std::vector<MomentsAccumulator>& accumulators) {
-  if (groups_ == 0) {
-    accumulators[0].push(rows, workspace_);
-    return;
-  }
-  for (std::size_t i = 0; i < rows.n; ++i) {
-    accumulators[static_cast<std::size_t>(group_of(first_index + i, groups_))].push(rows.slice(i, 1), workspace_);
-  }
 }
 
 void Moments::merge(const Moments& other) {
   FASTFID_EXPECT(other.d_ == d_, InvalidArgument, "merge: expected d = ", d_, ", got ", other.d_);
-  FASTFID_EXPECT(other.groups_ == groups_, InvalidArgument, "merge: expected groups = ", groups_, ", got ",
-                 other.groups_);
   if (&other == this) {
     merge(Moments(other));
     return;
@@ -246,20 +216,17 @@ void Moments::merge(const Moments& other) {
     return;
   }
   if (is_thin()) {
-    std::vector<MomentsAccumulator> merged = other.accumulators_;
-    reserve(merged, rows_.view().dtype);
-    deal(rows_.view(), static_cast<std::uint64_t>(other.n_), merged);
-    leave_thin(merged);
+    MomentsAccumulator merged = other.accumulator_;
+    merged.reserve(rows_.view().dtype, workspace_);
+    merged.push(rows_.view(), workspace_);
+    leave_thin(std::move(merged));
     n_ += other.n_;
     return;
   }
-  for (std::size_t k = 0; k < accumulators_.size(); ++k) {
-    accumulators_[k].reserve(other.accumulators_[k].pending.view().dtype, workspace_);
-  }
-  for (std::size_t k = 0; k < accumulators_.size(); ++k) {
-    accumulators_[k].merge_folded(other.accumulators_[k], workspace_);
-    accumulators_[k].push(other.accumulators_[k].pending.view(), workspace_);
-  }
+  const RowsView pending = other.accumulator_.pending.view();
+  accumulator_.reserve(pending.dtype, workspace_);
+  accumulator_.merge_folded(other.accumulator_, workspace_);
+  accumulator_.push(pending, workspace_);
   n_ += other.n_;
 }
 
@@ -267,24 +234,17 @@ void Moments::reset() {
   const std::lock_guard lock(mutex_);
   n_ = 0;
   rows_ = RowBuffer(d_, d_);
-  accumulators_.clear();
+  accumulator_ = MomentsAccumulator(d_);
   workspace_ = {};
 }
 
 MomentsAccumulator Moments::total(bool with_scatter) const {
-  if (is_thin()) {
-    MomentsAccumulator sum(d_);
-    const RowsView rows = rows_.view();
-    constexpr std::size_t kBlock = MomentsAccumulator::kBlockRows;
-    for (std::size_t first = 0; first < rows.n; first += kBlock) {
-      sum.fold(rows.slice(first, std::min(kBlock, rows.n - first)), workspace_, with_scatter);
-    }
-    return sum;
-  }
-  MomentsAccumulator sum = accumulators_[0].folded(workspace_, with_scatter);
-  for (std::size_t k = 1; k < accumulators_.size(); ++k) {
-    sum.merge_folded(accumulators_[k], workspace_, with_scatter);
-    sum.fold(accumulators_[k].pending.view(), workspace_, with_scatter);
+  if (!is_thin()) return accumulator_.folded(workspace_, with_scatter);
+  MomentsAccumulator sum(d_);
+  const RowsView rows = rows_.view();
+  constexpr std::size_t kBlock = MomentsAccumulator::kBlockRows;
+  for (std::size_t first = 0; first < rows.n; first += kBlock) {
+    sum.fold(rows.slice(first, std::min(kBlock, rows.n - first)), workspace_, with_scatter);
   }
   return sum;
 }
@@ -314,50 +274,25 @@ RowBuffer Moments::rows(std::int64_t& n) const {
   return rows_;
 }
 
-std::int64_t Moments::group_moments(int k, double* mean, double* scatter) const {
-  FASTFID_EXPECT(k >= 0 && k < groups_, InvalidArgument, "k: expected 0 <= k < groups = ", groups_, ", got ", k);
-  const std::lock_guard lock(mutex_);
-  MomentsAccumulator group(d_);
-  if (is_thin()) {
-    for (std::size_t i = 0; i < rows_.n(); ++i) {
-      if (group_of(i, groups_) == k) group.push(rows_.view().slice(i, 1), workspace_);
-    }
-    group = group.folded(workspace_);
-  } else {
-    group = accumulators_[static_cast<std::size_t>(k)].folded(workspace_);
-  }
-  if (group.n == 0) {
-    std::fill_n(mean, d_, 0.0);
-    group.scatter.allocate();
-  } else {
-    group.mean(mean);
-  }
-  group.scatter.expand(1, scatter);
-  return group.n;
-}
-
 MomentsState Moments::state() const {
   const std::lock_guard lock(mutex_);
   MomentsState state;
   state.d = d_;
-  state.groups = groups_;
   state.n = n_;
   state.rows = rows_;
   state.pending = RowBuffer(d_);
+  if (is_thin()) return state;
   const auto d = static_cast<std::size_t>(d_);
-  const std::size_t packed = d * (d + 1) / 2;
-  state.shift.resize(accumulators_.size() * d);
-  state.shifted_mean.resize(accumulators_.size() * d);
-  state.scatter.resize(accumulators_.size() * packed);
-  for (std::size_t k = 0; k < accumulators_.size(); ++k) {
-    const MomentsAccumulator& group = accumulators_[k];
-    state.counts.push_back(group.n);
-    state.pending_counts.push_back(static_cast<std::int64_t>(group.pending.n()));
-    state.pending.append(group.pending.view());
-    if (group.n == 0) continue;
-    std::copy_n(group.shift.data(), d, state.shift.data() + k * d);
-    std::copy_n(group.shifted_mean.data(), d, state.shifted_mean.data() + k * d);
-    group.scatter.to_triangle(state.scatter.data() + k * packed);
+  state.counts = {accumulator_.n};
+  state.pending_counts = {static_cast<std::int64_t>(accumulator_.pending.n())};
+  state.pending.append(accumulator_.pending.view());
+  state.shift.resize(d);
+  state.shifted_mean.resize(d);
+  state.scatter.resize(d * (d + 1) / 2);
+  if (accumulator_.n > 0) {
+    state.shift = accumulator_.shift;
+    state.shifted_mean = accumulator_.shifted_mean;
+    accumulator_.scatter.to_triangle(state.scatter.data());
   }
   return state;
 }
@@ -366,7 +301,6 @@ MomentsStateView MomentsState::view() const {
   const auto columns = static_cast<std::size_t>(d);
   const std::size_t k = counts.size();
   return {d,
-          groups,
           n,
           {rows.view(), columns},
           counts,
@@ -381,9 +315,8 @@ namespace {
 
 // The checked numbers of a state, for the constructor from a state.
 struct StateCounts {
-  std::size_t accumulators = 0;
-  std::vector<std::int64_t> folded;
-  std::vector<std::int64_t> pending;
+  std::int64_t folded = 0;
+  std::int64_t pending = 0;
 };
 
 void check_rows(const MomentsStateView::Rows& rows, std::size_t n, std::size_t d, const char* name) {
@@ -397,39 +330,31 @@ void check_table(const MomentsStateView::Table& table, std::size_t rows, std::si
                  ": expected shape (", rows, ", ", columns, "), got (", table.rows, ", ", table.columns, ")");
 }
 
-// Checks a copy of the counts, which does not change when another thread writes to the original.
-std::vector<std::int64_t> checked_copy(std::span<const std::int64_t> counts, std::size_t expected, const char* name) {
+// The only element of `counts`, or 0 if none is expected.
+std::int64_t checked_count(std::span<const std::int64_t> counts, std::size_t expected, const char* name) {
   FASTFID_EXPECT(counts.size() == expected, InvalidArgument, name, ": expected shape (", expected, ",), got (",
                  counts.size(), ",)");
-  std::vector<std::int64_t> copy(counts.begin(), counts.end());
-  for (const std::int64_t count : copy) {
-    FASTFID_EXPECT(count >= 0, InvalidArgument, name, ": expected no negative number, got ", count);
-  }
-  return copy;
+  if (counts.empty()) return 0;
+  // volatile: one read, so that the count that is checked is the count that is used, even if another thread writes.
+  const std::int64_t count = *static_cast<const volatile std::int64_t*>(counts.data());
+  FASTFID_EXPECT(count >= 0, InvalidArgument, name, ": expected no negative number, got ", count);
+  return count;
 }
 
-std::int64_t checked_sum(const std::vector<std::int64_t>& counts, const char* name) {
-  std::int64_t sum = 0;
-  for (const std::int64_t count : counts) sum = checked_add(sum, count, name);
-  return sum;
-}
-
-// d and groups must have been checked. This function checks everything else except the values of the arrays.
+// d must have been checked. This function checks everything else except the values of the arrays.
 StateCounts checked_counts(const MomentsStateView& state) {
   FASTFID_EXPECT(state.n >= 0 && state.n <= kMaxRows, InvalidArgument, "state['n']: expected 0 to 2^62, got ", state.n);
   const bool thin = state.n <= state.d;
   const auto d = static_cast<std::size_t>(state.d);
-  const std::size_t k = thin ? 0 : static_cast<std::size_t>(std::max<std::int64_t>(1, state.groups));
-  StateCounts counts{k, checked_copy(state.counts, k, "state['counts']"),
-                     checked_copy(state.pending_counts, k, "state['pending_counts']")};
-  const std::int64_t folded = checked_sum(counts.folded, "state['counts']");
-  const std::int64_t pending = checked_sum(counts.pending, "state['pending_counts']");
-  const std::int64_t n = checked_add(folded, pending, "state['counts'] and state['pending_counts']");
+  const std::size_t k = thin ? 0 : 1;
+  const StateCounts counts{checked_count(state.counts, k, "state['counts']"),
+                           checked_count(state.pending_counts, k, "state['pending_counts']")};
+  const std::int64_t n = checked_add(counts.folded, counts.pending, "state['counts'] and state['pending_counts']");
   FASTFID_EXPECT(thin || n == state.n, InvalidArgument,
                  "state['counts'] and state['pending_counts']: expected a sum of ", state.n,
                  ", as state['n'] says, got ", n);
   check_rows(state.rows, thin ? static_cast<std::size_t>(state.n) : 0, d, "state['rows']");
-  check_rows(state.pending, static_cast<std::size_t>(pending), d, "state['pending']");
+  check_rows(state.pending, static_cast<std::size_t>(counts.pending), d, "state['pending']");
   check_table(state.shift, k, d, "state['shift']");
   check_table(state.shifted_mean, k, d, "state['shifted_mean']");
   check_table(state.scatter, k, d * (d + 1) / 2, "state['scatter']");
@@ -449,26 +374,24 @@ void check_finite(const MomentsStateView& state) {
   }
 }
 
-// Accumulator k of the state, without its pending rows.
-MomentsAccumulator accumulator_of(const MomentsStateView& state, const StateCounts& counts, std::size_t k) {
+// The accumulator of a state with n > d and this number of folded rows, without the pending rows.
+MomentsAccumulator accumulator_of(const MomentsStateView& state, std::int64_t folded) {
   const int d = static_cast<int>(state.d);
-  const auto row = [k](const MomentsStateView::Table& table) {
-    return table.values().subspan(k * table.columns, table.columns);
-  };
-  const auto shift = row(state.shift);
-  const auto shifted_mean = row(state.shifted_mean);
-  const auto scatter = row(state.scatter);
+  const auto shift = state.shift.values();
+  const auto shifted_mean = state.shifted_mean.values();
+  const auto scatter = state.scatter.values();
   MomentsAccumulator out(d);
-  out.n = counts.folded[k];
+  out.n = folded;
   const auto is_zero = [](double x) { return x == 0; };
   const bool is_empty = std::ranges::all_of(shift, is_zero) && std::ranges::all_of(shifted_mean, is_zero) &&
                         std::ranges::all_of(scatter, is_zero);
-  FASTFID_EXPECT(out.n > 0 || is_empty, InvalidArgument, "state['counts']: accumulator ", k,
-                 " has no rows, but state['shift'], ['shifted_mean'] or ['scatter'] has numbers of it");
+  FASTFID_EXPECT(
+      out.n > 0 || is_empty, InvalidArgument,
+      "state['counts']: no rows are folded, but state['shift'], ['shifted_mean'] or ['scatter'] is not zero");
   out.scatter.from_triangle(scatter.data());
   for (int j = 0; j < d; ++j) {
-    FASTFID_EXPECT(out.scatter.diagonal(j) >= 0, InvalidArgument, "state['scatter']: accumulator ", k,
-                   " has a negative diagonal element, ", out.scatter.diagonal(j), " at ", j);
+    FASTFID_EXPECT(out.scatter.diagonal(j) >= 0, InvalidArgument, "state['scatter']: negative diagonal element, ",
+                   out.scatter.diagonal(j), " at ", j);
   }
   out.shift.assign(shift.begin(), shift.end());
   out.shifted_mean.assign(shifted_mean.begin(), shifted_mean.end());
@@ -477,19 +400,14 @@ MomentsAccumulator accumulator_of(const MomentsStateView& state, const StateCoun
 
 }  // namespace
 
-Moments::Moments(const MomentsStateView& state)
-    : Moments(checked_dims(state.d, "state['d']"), checked_groups(state.groups, "state['groups']")) {
+Moments::Moments(const MomentsStateView& state) : Moments(checked_dims(state.d, "state['d']")) {
   const StateCounts counts = checked_counts(state);
   check_finite(state);
   n_ = state.n;
   rows_.append(state.rows.view);
-  std::size_t first = 0;
-  for (std::size_t k = 0; k < counts.accumulators; ++k) {
-    accumulators_.push_back(accumulator_of(state, counts, k));
-    const auto count = static_cast<std::size_t>(counts.pending[k]);
-    accumulators_.back().push(state.pending.view.slice(first, count), workspace_);
-    first += count;
-  }
+  if (is_thin()) return;
+  accumulator_ = accumulator_of(state, counts.folded);
+  accumulator_.push(state.pending.view, workspace_);
 }
 
 }  // namespace fastfid

@@ -81,7 +81,6 @@ struct MomentsStateView {
   };
 
   std::int64_t d = 0;
-  std::int64_t groups = 0;
   std::int64_t n = 0;
   Rows rows;
   std::span<const std::int64_t> counts;
@@ -92,19 +91,18 @@ struct MomentsStateView {
   Table scatter;
 };
 
-// Everything a Moments consists of, for serialisation. K is max(1, groups). A thin Moments (n <= d) has rows and empty
-// arrays; any other Moments has no rows and full arrays.
+// Everything a Moments consists of, for serialisation. A thin Moments (n <= d) has rows, and K is 0; any other Moments
+// has no rows, and K is 1.
 struct MomentsState {
   int d = 0;
-  int groups = 0;
   std::int64_t n = 0;
   RowBuffer rows;                            // (n, d) while n <= d
   std::vector<std::int64_t> counts;          // (K,) folded rows
   std::vector<std::int64_t> pending_counts;  // (K,) pending rows
-  RowBuffer pending;                         // (sum of pending_counts, d)
+  RowBuffer pending;                         // (number of pending rows, d)
   std::vector<double> shift;                 // (K, d)
   std::vector<double> shifted_mean;          // (K, d)
-  std::vector<double> scatter;               // (K, d (d + 1) / 2) lower triangles by rows
+  std::vector<double> scatter;               // (K, d (d + 1) / 2) lower triangle by rows
 
   MomentsStateView view() const;
 };
@@ -114,20 +112,13 @@ struct MomentsState {
 // A call that fails, even for lack of memory, leaves the object as it was: the steps that can fail come first, on
 // copies or on reserved memory.
 //
-// Memory: 4 d bytes for each row while n <= d. For n > d: about 4 d^2 bytes for the scatter, times the number of groups
-// if there are any, and a few blocks of 8 kBlockRows d bytes. Time: n d^2 flops. Thread-safe: every member locks the
-// object. parallel_for distributes the work. Covariances agree with a two-pass float64 computation to a few units in
-// the last place.
-//
-// With groups = K >= 2, rows are dealt to K accumulators by a hash of their index, which makes every group a random
-// sample for any order of the rows. The moments of the whole stream are the merged moments of the groups. The
-// influence-function standard error of a functional needs exactly the moments of the groups: with group means i_k of
-// the influence i(x), SE^2 = sum_k n_k (i_k - i)^2 / ((K - 1) n), and for the Fréchet distance i_k depends on (n_k,
-// mean_k, scatter_k) only.
+// Memory: 4 d bytes for each row while n <= d. For n > d: about 4 d^2 bytes for the scatter, and a few blocks of
+// 8 kBlockRows d bytes. Time: n d^2 flops. Thread-safe: every member locks the object. parallel_for distributes the
+// work. Covariances agree with a two-pass float64 computation to a few units in the last place.
 class Moments {
  public:
-  // Throws InvalidArgument unless 1 <= d <= 2^20 and groups is 0 or 2 to 1024. Allocates no memory of size d^2.
-  explicit Moments(int d, int groups = 0);
+  // Throws InvalidArgument unless 1 <= d <= 2^20. Allocates no memory of size d^2.
+  explicit Moments(int d);
   // Throws InvalidArgument, naming the part of the state, for a number outside its limits, for an array of another
   // shape, and for counts that contradict each other, n or the rows. Throws NumericalError for NaN or infinity. The
   // counts are read once, so that the counts that are used are the counts that were checked, even if another thread
@@ -139,13 +130,12 @@ class Moments {
   // Adds the rows. Throws NumericalError, naming the first row with a NaN or an infinity, before any row is added.
   // Throws InvalidArgument where there would be more than kMaxRows in all.
   void update(const RowsView& rows);
-  // Adds the rows that `other` has seen. `other` may be this object. Throws InvalidArgument if d or groups differ, or
-  // if there would be more than kMaxRows in all. While the sum of both n is <= d, the rows are concatenated.
+  // Adds the rows that `other` has seen. `other` may be this object. Throws InvalidArgument if d differs, or if there
+  // would be more than kMaxRows in all. While the sum of both n is <= d, the rows are concatenated.
   void merge(const Moments& other);
   void reset();
 
   int d() const { return d_; }
-  int groups() const { return groups_; }
   std::int64_t n() const;
 
   // (d,) mean. Throws InvalidArgument if n == 0.
@@ -155,32 +145,22 @@ class Moments {
   void covariance(std::int64_t ddof, double* out) const;
   // The rows seen so far if n <= d, and an empty buffer otherwise. `n` receives the number of rows seen.
   RowBuffer rows(std::int64_t& n) const;
-  // (d,) mean and (d, d) symmetric scatter about it (not divided) of group k. Returns the number of rows of the group.
-  // Mean and scatter of an empty group are zero. Throws InvalidArgument unless 0 <= k < groups.
-  std::int64_t group_moments(int k, double* mean, double* scatter) const;
 
   MomentsState state() const;
-
-  // Index of the group that row `index` of the stream belongs to.
-  static int group_of(std::uint64_t index, int groups);
 
  private:
   bool is_thin() const { return n_ <= d_; }
   void expect_room(std::int64_t rows, const char* what) const;
   void update_locked(const RowsView& rows);
-  // Deals the rows to `accumulators`. Cannot fail after reserve() with the type of the rows.
-  void deal(const RowsView& rows, std::uint64_t first_index, std::vector<MomentsAccumulator>& accumulators);
-  void reserve(std::vector<MomentsAccumulator>& accumulators, DType dtype);
-  // Replaces rows_ by `accumulators`, to which rows_ have been dealt.
-  void leave_thin(std::vector<MomentsAccumulator>& accumulators) noexcept;
+  // Replaces rows_ by `accumulator`, to which rows_ have been added.
+  void leave_thin(MomentsAccumulator&& accumulator) noexcept;
   MomentsAccumulator total(bool with_scatter) const;
 
   int d_;
-  int groups_;
   mutable std::mutex mutex_;
   std::int64_t n_ = 0;
-  RowBuffer rows_;  // all rows while n <= d, else empty
-  std::vector<MomentsAccumulator> accumulators_;
+  RowBuffer rows_;                  // all rows while n <= d, else empty
+  MomentsAccumulator accumulator_;  // all rows for n > d, else empty
   mutable MomentsAccumulator::Workspace workspace_;
 };
 

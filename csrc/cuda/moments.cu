@@ -87,8 +87,6 @@ DeviceMoments::DeviceMoments(int d, int device, Arithmetic arithmetic, int block
 
 DeviceMoments::DeviceMoments(const Moments& moments, int device, Arithmetic arithmetic, int block_rows)
     : DeviceMoments(moments.d(), device, arithmetic, block_rows) {
-  FASTFID_EXPECT(moments.groups() == 0, InvalidArgument,
-                 "groups: expected 0, since moments on a device have none, got ", moments.groups());
   const std::int64_t n = moments.n();
   if (n == 0) return;
   if (n <= d_) {

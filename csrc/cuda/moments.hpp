@@ -74,8 +74,7 @@ class DeviceMoments {
   // `moments` are added as rows, and every later result has the bits of a stream that never left the device. For n > d,
   // S and s about the mean, rounded to float32, are computed from n, mean and scatter. Waits for the device. Needs 12
   // d^2 bytes on the host during the call. Throws as the other constructor does. Also throws InvalidArgument if the
-  // moments have groups, if their rows are float64 while n <= d, or if a mean is beyond float32, and NumericalError if
-  // mean or scatter overflow.
+  // rows are float64 while n <= d, or if a mean is beyond float32, and NumericalError if mean or scatter overflow.
   DeviceMoments(const Moments& moments, int device, Arithmetic arithmetic = Arithmetic::kFloat64,
                 int block_rows = kBlockRows);
   // Frees the memory in stream order, after the last work on it. Does not wait.

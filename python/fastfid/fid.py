@@ -467,8 +467,6 @@ class FID:
                 raise type(error)(f"{side}: {error}") from None
             if d != self.dims:
                 raise ValueError(f"state: holds features of {d} dims, expected {self.dims}")
-            if (groups := moments[real].total().groups) != 0:
-                raise ValueError(f"{side}: state['groups']: expected 0, got {groups}")
         if self._fixed is not None:
             self._expect_same_real(fixed if not moments[True].n else None, "the state")
         elif fixed is not None:
