@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -50,6 +51,9 @@ environment: FASTFID_WEIGHTS (a weights file), FASTFID_CACHE (folder of the weig
 """
 
 
+_WIDTH = 100  # of a description that is one paragraph
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Prints description and epilog unchanged, and each option in as few lines as possible."""
 
@@ -60,8 +64,10 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """A parser that reports wrong usage in one line with a suggestion, and exits with code 2."""
 
-    def __init__(self, **options: Any):
-        super().__init__(formatter_class=_Formatter, **options)
+    def __init__(self, *, description: str = "", **options: Any):
+        if "\n" not in description:
+            description = textwrap.fill(description, _WIDTH)
+        super().__init__(formatter_class=_Formatter, description=description, **options)
         self._words: Sequence[str] = ()
 
     def error(self, message: str) -> NoReturn:
