@@ -96,19 +96,12 @@ class Transport {
   std::vector<double> s_;
 };
 
-// i at the rows of `from`; `z` is Z of the transport map to `to`.
+// i at the rows of `from`; `z` is Z of the transport map to `to`, `expected` is tr((I - A) Sigma).
 std::vector<double> values(const FeatureRows& rows, const Gaussian& from, const Gaussian& to, const linalg::Matrix& z,
-                           const Factor& factor) {
+                           double expected) {
   const linalg::Matrix x = centred(rows, from);
   linalg::Matrix mapped(rows.n, 0);
-  linalg::Matrix of_factor;
-  if (z.rows() > 0) {
-    linalg::multiply_nt(x, linalg::Shape::kFull, z, linalg::Shape::kFull, mapped);
-    linalg::multiply_nt(factor.f, factor.shape, z, linalg::Shape::kFull, of_factor);
-  }
-  // tr((I - A) Sigma) = tr(F (I - Z^T Z) F^T).
-  const double transported = std::pow(linalg::frobenius_norm(of_factor), 2);
-  const double expected = std::scalbn(factor.trace - transported, 2 * factor.exponent);
+  if (z.rows() > 0) linalg::multiply_nt(x, linalg::Shape::kFull, z, linalg::Shape::kFull, mapped);
   std::vector<double> out(rows.n);
   linalg::for_each_row(rows.n, [&](std::size_t i) {
     double shift = 0;
@@ -131,10 +124,17 @@ Influence influence(const Gaussian& a, const Gaussian& b, const std::optional<Fe
   const Factor factor_a = factor_gaussian(a);
   const Factor factor_b = factor_gaussian(b);
   const Transport transport(factor_a, factor_b);
+  const std::vector<double> singular_values = transport.singular_values();
+  // tr(A Sigma_a) and tr(A^-1 Sigma_b) are both the sum of the singular values.
+  double transported = 0;
+  for (const double value : singular_values) transported += value;
+  const auto expected = [&](const Factor& factor) {
+    return std::scalbn(factor.trace, 2 * factor.exponent) - transported;
+  };
   Influence out;
-  if (rows_a) out.a = values(*rows_a, a, b, transport.from_a(), factor_a);
-  if (rows_b) out.b = values(*rows_b, b, a, transport.from_b(), factor_b);
-  out.second_order = second_order_variance(transport.singular_values());
+  if (rows_a) out.a = values(*rows_a, a, b, transport.from_a(), expected(factor_a));
+  if (rows_b) out.b = values(*rows_b, b, a, transport.from_b(), expected(factor_b));
+  out.second_order = second_order_variance(singular_values);
   return out;
 }
 

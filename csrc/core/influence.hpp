@@ -30,7 +30,7 @@ struct Influence {
 //
 // `rows_a` and `rows_b` are feature rows of the two samples, or of parts of these; nothing is fitted to them. Throws
 // InvalidArgument for Gaussians of different d, and what factor_covariances() and factor_rows() throw; NumericalError
-// for rows with NaN or infinity. Cost: about 9 d^3 flops for the eigenvectors, on one thread, six products of d x d
+// for rows with NaN or infinity. Cost: about 9 d^3 flops for the eigenvectors, on one thread, five products of d x d
 // matrices, and one product of (n, d) and (d, d) for each set of rows. Memory: 48 d^2 bytes and 16 d bytes a row.
 inline constexpr double kLost = 1e-6;
 Influence influence(const Gaussian& a, const Gaussian& b, const std::optional<FeatureRows>& rows_a,
