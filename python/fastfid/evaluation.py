@@ -288,7 +288,7 @@ def evaluate(
     cache: CacheMode = False,
     force: bool = False,
     hash_inputs: bool = False,
-    **options: Any,
+    **options: Unpack[SourceOptions],
 ) -> Evaluation:
     """Return metrics of two sets of images, from one pass over each set.
 
@@ -461,7 +461,7 @@ def compute_fid(
     hash_inputs: bool = False,
     tol: float | None = None,
     return_info: bool = False,
-    **options: Any,
+    **options: Unpack[SourceOptions],
 ) -> float | FIDRecord:
     """Return the Fréchet Inception Distance of two sets of images (Heusel et al. 2017).
 
