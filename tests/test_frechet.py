@@ -6,6 +6,20 @@ import math
 import numpy as np
 import pytest
 import scipy.linalg
+from tolerances import (
+    ANOTHER_ORDER,
+    ANOTHER_SCALE,
+    FEW_ROUNDINGS,
+    FLOAT32_BOUNDS,
+    FLOAT32_STATISTICS,
+    FREE_BRACKET,
+    INDEFINITE,
+    LOST_ROOTS,
+    OFFSET_OF_A_MILLION,
+    ROUNDED_TO_FLOAT32,
+    SINGULAR_FROM_FILE,
+    TWO_ROUTES,
+)
 
 import fastfid
 from fastfid import _core
@@ -51,13 +65,17 @@ def test_golden_values(n, d, seed, expected, method):
     rng = np.random.RandomState(seed)
     x, y = rng.randn(n, d), rng.randn(n, d)
     sides = [of_covariances] + ([of_rows] if n <= d else [])
+    tol = 1e-11
     for distance in sides:
-        result = distance(x, y, method=method, tol=1e-11)
-        # Newton-Schulz stops where its bracket is 1e-11 T; a factored singular covariance has its rounding's root.
-        is_loose = method == "newton-schulz" or (n <= d and distance is of_covariances)
-        assert result.value == pytest.approx(expected, abs=1e-8 if is_loose else 1e-10)
-        assert result.lower <= expected + 1e-9
-        assert result.upper >= expected - 1e-9
+        result = distance(x, y, method=method, tol=tol)
+        if method == "newton-schulz":  # stops where its bracket is tol T; the distance has 2 T
+            off = 2 * tol * result.trace.value
+        elif n <= d and distance is of_covariances:
+            off = SINGULAR_FROM_FILE
+        else:
+            off = ANOTHER_ORDER * (result.trace1 + result.trace2)
+        assert result.value == pytest.approx(expected, rel=0, abs=off)
+        assert result.lower <= expected <= result.upper
 
 
 def test_unit_gaussians_apart():
@@ -65,7 +83,7 @@ def test_unit_gaussians_apart():
     d = 2048
     eye = np.eye(d)
     result = _core.frechet_distance(Gaussian(np.zeros(d), eye), Gaussian(np.ones(d), eye))
-    assert result.value == pytest.approx(2048, abs=1e-9)
+    assert result.value == pytest.approx(2048, rel=ANOTHER_ORDER)
     assert result.mean_term == 2048
     assert result.trace1 == result.trace2 == 2048
 
@@ -73,7 +91,7 @@ def test_unit_gaussians_apart():
 def test_one_dimension():
     one = np.array([[4.0]]), np.array([[9.0]])
     result = _core.frechet_distance(Gaussian(np.array([1.0]), one[0]), Gaussian(np.array([3.0]), one[1]))
-    assert result.value == pytest.approx((1 - 3) ** 2 + (2 - 3) ** 2, rel=1e-14)
+    assert result.value == pytest.approx((1 - 3) ** 2 + (2 - 3) ** 2, rel=FEW_ROUNDINGS)
 
 
 @pytest.mark.parametrize(("n", "d"), [(2, 8), (5, 64), (64, 64), (65, 64), (300, 64), (40, 512)])
@@ -82,7 +100,7 @@ def test_distance_to_itself_is_zero(n, d, offset):
     x = np.random.default_rng(n).standard_normal((n, d)) + offset
     for distance in (of_rows, of_covariances):
         result = distance(x, x)
-        assert 0 <= result.value <= 1e-9 * max(1, result.trace1)
+        assert 0 <= result.value <= ANOTHER_ORDER * result.trace1
         assert result.lower == 0
         assert result.upper >= result.value
 
@@ -94,11 +112,11 @@ def test_rows_and_covariance_agree():
         both = of_rows(x, y)
         mixed = _core.frechet_distance(by_rows(x), by_covariance(y))
         full = of_covariances(x, y)
-        assert mixed.value == pytest.approx(both.value, abs=1e-8)
-        assert full.value == pytest.approx(both.value, abs=1e-8)
+        assert mixed.value == pytest.approx(both.value, rel=0, abs=SINGULAR_FROM_FILE)
+        assert full.value == pytest.approx(both.value, rel=0, abs=SINGULAR_FROM_FILE)
         for result in (both, mixed, full):
             assert result.lower <= both.value <= result.upper
-            assert result.trace1 == pytest.approx(np.trace(cov(x)), rel=1e-13)
+            assert result.trace1 == pytest.approx(np.trace(cov(x)), rel=ANOTHER_ORDER)
 
 
 def test_float32_rows_are_read_exactly():
@@ -124,10 +142,10 @@ def test_few_lost_singular_values_are_left_to_the_eigenvalues(weak, size, method
     result = of_rows(xc, yc)
     truth = np.linalg.svd(xc @ yc.T, compute_uv=False).sum() / (n - 1)
     assert result.trace.method == method
-    # The route's own limit for errors of lost eigenvalues, kEigenError; the SVD is exact to rounding.
-    assert result.trace.value == pytest.approx(truth, rel=1e-9 if method == "eigen" else 1e-12)
+    off = LOST_ROOTS if method == "eigen" else TWO_ROUTES
+    assert result.trace.value == pytest.approx(truth, rel=off)
     assert result.trace.lower <= truth <= result.trace.upper
-    assert result.trace.upper - result.trace.lower <= 1e-6 * truth
+    assert result.trace.upper - result.trace.lower <= FREE_BRACKET * truth
 
 
 @pytest.mark.parametrize("offset", [1e6, -(2.0**20)])
@@ -135,9 +153,8 @@ def test_offset_of_a_million_costs_nothing(offset):
     rng = np.random.default_rng(6)
     x, y = rng.standard_normal((10, 32)) + offset, rng.standard_normal((12, 32)) + offset
     near = of_rows(x - offset, y - offset)  # these subtractions are exact
-    # np.mean rounds the means to 1e-10; the covariance that np.cov makes with them follows.
-    assert of_rows(x, y).value == pytest.approx(near.value, rel=1e-9)
-    assert of_covariances(x, y).value == pytest.approx(near.value, rel=1e-8)
+    for distance in (of_rows, of_covariances):
+        assert distance(x, y).value == pytest.approx(near.value, rel=OFFSET_OF_A_MILLION)
 
 
 class TestFloat32Statistics:
@@ -155,23 +172,23 @@ class TestFloat32Statistics:
         x, y = rng.standard_normal((n1, d)) * deviations, rng.standard_normal((n2, d)) * 1.2 * deviations
         truth = of_rows(x, y)
         sigma1, sigma2 = self.rounded(x), self.rounded(y)
-        assert np.linalg.eigvalsh(sigma1)[0] < -1e-10 * scale**2
+        assert np.linalg.eigvalsh(sigma1)[0] < -INDEFINITE * scale**2
         result = _core.frechet_distance(Gaussian(x.mean(axis=0), sigma1), Gaussian(y.mean(axis=0), sigma2))
         assert result.lower <= truth.value <= result.upper
         assert "float32" in result.trace.note
-        assert 0 < result.trace.float32_rounding <= 5e-3 * (result.trace1 + result.trace2)
+        assert 0 < result.trace.float32_rounding <= FLOAT32_BOUNDS * (result.trace1 + result.trace2)
         # The bounds are for the worst case; the value itself is as good as the rounding noise allows.
-        assert result.value == pytest.approx(truth.value, abs=1e-4 * result.trace1)
+        assert result.value == pytest.approx(truth.value, rel=0, abs=FLOAT32_STATISTICS * result.trace1)
         root = scipy.linalg.sqrtm(sigma1 / scale**2 @ (sigma2 / scale**2)).real * scale**2
         of_scipy = result.mean_term + result.trace1 + result.trace2 - 2 * np.trace(root)
-        assert abs(result.value - truth.value) <= abs(of_scipy - truth.value) + 1e-6 * result.trace1
+        assert abs(result.value - truth.value) <= abs(of_scipy - truth.value)
 
     def test_rank_one(self):
         v = np.linspace(0.1, 1, 100)
         sigma = np.outer(v, v).astype(np.float32).astype(np.float64)
         result = _core.trace_sqrt_product(sigma, np.eye(100))
         assert result.lower <= np.linalg.norm(v) <= result.upper
-        assert result.value == pytest.approx(np.linalg.norm(v), rel=1e-7)
+        assert result.value == pytest.approx(np.linalg.norm(v), rel=ROUNDED_TO_FLOAT32)
 
     def test_more_than_float32_explains_is_an_error(self):
         sigma = np.diag(np.append(np.ones(15), -(2.0**-20))).astype(np.float32).astype(np.float64)
@@ -197,7 +214,7 @@ class TestFloat32Statistics:
     def test_correlations_of_one_are_accepted_also_where_float32_is_subnormal(self, scale):
         v = np.array([3.0, 5.0, 7.0, 11.0, 13.0]) / 9 * scale
         sigma = np.outer(v, v).astype(np.float32).astype(np.float64)
-        assert np.linalg.eigvalsh(sigma / scale**2)[0] < -1e-10
+        assert np.linalg.eigvalsh(sigma / scale**2)[0] < -INDEFINITE
         result = _core.trace_sqrt_product(sigma, np.eye(5) * scale**2)
         assert "float32" in result.note
         assert result.lower <= np.linalg.norm(v) * scale <= result.upper
@@ -221,14 +238,14 @@ def test_scaling(scale):
     x, y = rng.standard_normal((10, 16)), rng.standard_normal((50, 16))
     for distance in (of_rows, of_covariances):
         expected = distance(x, y).value * scale**2
-        assert distance(x * scale, y * scale).value == pytest.approx(expected, rel=1e-9)
+        assert distance(x * scale, y * scale).value == pytest.approx(expected, rel=ANOTHER_SCALE, abs=0)
 
 
 def test_symmetry():
     rng = np.random.default_rng(9)
     x, y = rng.standard_normal((100, 16)), 2 * rng.standard_normal((50, 16))
     for distance in (of_rows, of_covariances):
-        assert distance(x, y).value == pytest.approx(distance(y, x).value, rel=1e-13)
+        assert distance(x, y).value == pytest.approx(distance(y, x).value, rel=ANOTHER_ORDER)
 
 
 class TestErrors:
@@ -294,7 +311,7 @@ class TestErrors:
         assert Gaussian(self.mu, self.eye).n is None
         gc.collect()
         np.zeros((300, 300))
-        assert _core.frechet_distance(a, b).value == pytest.approx(300, rel=1e-12)
+        assert _core.frechet_distance(a, b).value == pytest.approx(300, rel=ANOTHER_ORDER)
 
     def test_messages_of_the_public_function_name_the_side(self):
         bad = np.diag([1.0, -1.0])

@@ -5,6 +5,15 @@ import math
 import mpmath
 import numpy as np
 import pytest
+from tolerances import (
+    DEFAULT_TOL,
+    FACTOR_RESIDUAL,
+    FEW_ROUNDINGS,
+    FREE_BRACKET,
+    MEASURED_RESIDUAL,
+    PRINTED_6,
+    ROUNDED_ROOTS,
+)
 from trace_adversaries import COVARIANCES, DIGITS, Pair, fractions, pairs, solve, truth, violation
 
 from fastfid import _core
@@ -44,14 +53,14 @@ class TestTruth:
         turn = np.array([[0.6, 0.8], [-0.8, 0.6]])  # both columns, up to rounding, eigenvectors
         negative = turn @ np.diag([4.0, -1e-12]) @ turn.T
         negative = (negative + negative.T) / 2
-        assert float(covariance_trace(negative, np.eye(2))) == pytest.approx(2, rel=1e-12)
+        assert float(covariance_trace(negative, np.eye(2))) == pytest.approx(2, rel=FEW_ROUNDINGS)
 
     def test_rows_are_their_covariance(self):
         x, y = np.random.default_rng(0).standard_normal((2, 4, 3))
         of_rows = truth(Pair("", (x, y), (True, True)))
         sigma1, sigma2 = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
-        assert float(of_rows.trace) == pytest.approx(float(covariance_trace(sigma1, sigma2)), rel=1e-7)
-        assert float(of_rows.traces[0]) == pytest.approx(np.trace(sigma1))
+        assert float(of_rows.trace) == pytest.approx(float(covariance_trace(sigma1, sigma2)), rel=ROUNDED_ROOTS)
+        assert float(of_rows.traces[0]) == pytest.approx(np.trace(sigma1), rel=FEW_ROUNDINGS)
 
     def test_families_are_what_they_say(self):
         """Conditions up to 1e15, scales from 1e-9 to 1e9, ranks below d, indefinite by rounding, rows thin and not."""
@@ -64,7 +73,7 @@ class TestTruth:
         assert (conditions < 10).sum() > 20
         assert (conditions > 1e14).sum() > 100
         assert sum(v[0] < 0 for v in values) > 50
-        assert sum(np.trace(s) < 1e-6 for s in sides) > 50
+        assert sum(1e6 * np.trace(s) < 1 for s in sides) > 50
         assert sum(np.trace(s) > 1e6 for s in sides) > 50
         assert {len(s) for s in sides} == {2, 3, 4, 5, 6}
         assert sum(len(x) <= x.shape[1] for x in rows) > 20
@@ -88,14 +97,14 @@ def test_the_exact_trace_is_between_the_bounds(adversaries, method, tol):
         assert violation(result.trace, exact.trace) == 0, (index, pair.family)
         assert violation(result, exact.distance) == 0, (index, pair.family)
         assert result.trace.lower <= result.trace.value <= result.trace.upper
-        if result.trace.upper - result.trace.lower > 2e-6 * result.trace.upper:
+        if result.trace.upper - result.trace.lower > 2 * DEFAULT_TOL * result.trace.upper:
             assert result.trace.note, (index, pair.family)
 
 
 @pytest.mark.parametrize("method", ["auto", "eigen", "newton-schulz"])
 def test_a_nearly_singular_matrix_and_its_adjugate(method):
     exact = covariance_trace(*ADJUGATES)
-    assert float(exact) == pytest.approx(2.911185, abs=1e-6)
+    assert float(exact) == pytest.approx(2.911185, rel=0, abs=PRINTED_6)
     for pair in (ADJUGATES, ADJUGATES[::-1]):
         result = _core.trace_sqrt_product(*pair, method=method)
         assert violation(result, exact) == 0
@@ -160,8 +169,7 @@ def test_well_conditioned_pairs_have_narrow_bounds_and_no_note(d, decay):
                 "",
                 "the covariances' product is singular to working precision",
             )
-            # Without a tolerance the bracket of the eigenvalues is the root of their rounding in the worst case.
-            assert result.upper - result.lower <= (tol or 1e-6) * result.upper
+            assert result.upper - result.lower <= (tol or FREE_BRACKET) * result.upper
 
 
 def test_the_measured_residual_is_exact():
@@ -174,5 +182,7 @@ def test_the_measured_residual_is_exact():
         factor = mpmath.matrix(f.tolist())
         rest = mpmath.matrix(sigma.tolist()) - mpmath.mpf(4) ** exponent * (factor.T * factor)
         exact = mpmath.sqrt(mpmath.fsum(x * x for x in rest)) / mpmath.fsum(np.diag(sigma).tolist())
-    assert 0 < exact < 1e-15
-    assert _core.trace_sqrt_product(sigma, np.eye(12)).factor_residual == pytest.approx(float(exact), rel=1e-3)
+    assert 0 < exact < FACTOR_RESIDUAL
+    assert _core.trace_sqrt_product(sigma, np.eye(12)).factor_residual == pytest.approx(
+        float(exact), rel=MEASURED_RESIDUAL
+    )

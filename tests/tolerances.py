@@ -11,7 +11,7 @@ U_FLOAT32 = 2.0**-24  # half a unit in the last place of 1 in float32: what boun
 
 # --- sums of float64 numbers
 
-# The same number by a few operations in another order: nine roundings. Measured: 2.3e-16.
+# The same number by a few operations in another order: nine roundings. Measured: 5.9e-16.
 FEW_ROUNDINGS = 1e-15
 
 # Moments beside two passes in extended precision, relative to sqrt(s_ii s_jj): blocks of 383 rows, sqrt(383) u = 2e-15.
@@ -43,7 +43,7 @@ CANCELLED_MEAN = 1e-12
 # SciPy's square root of the product of two covariances of real features, d = 2048, which is as ill-conditioned as they
 # are. docs/numerics.md says 1e-9. Measured: 7e-11.
 SCIPYS_ROOT = 1e-9
-# The same of at most 12 dimensions, well conditioned. Measured: 3e-14.
+# The same of at most 12 dimensions, and of 600 with conditions up to 1e3. Measured: 3e-14.
 SCIPYS_ROOT_SMALL = 1e-12
 
 # The sum of 400 singular values by NumPy: each is off by up to 400 u of the largest, the sum by 1.8e-11 of that at
@@ -59,6 +59,52 @@ EQUAL_SETS = 1e-9
 # n <= d by statistics without rows, absolute: eigenvalues of the covariance that ought to be 0 are roundings, and the
 # trace has their roots; docs/numerics.md: up to 1e-9 of a trace, which is of order 10. Measured: 1e-12.
 SINGULAR_FROM_FILE = 1e-8
+
+# --- the trace T of the square root, relative to T, and its bounds
+
+# Two routes in float64 to the same T, or to the sampling bias: sqrt(500) u = 2.5e-15 at d = 500. Measured: 1.1e-15.
+TWO_ROUTES = 1e-14
+# T where covariances from a closed form, or eigenvalues on the way, have been rounded, which the roots of small ones
+# magnify: conditions up to 1e9, d up to 4,096. Measured: 1e-14.
+ROUNDED_ROOTS = 1e-13
+# Singular values whose squares are lost in rounding: the route through eigenvalues keeps them as long as they may take
+# kEigenError of T (csrc/core/trace_sqrt.cpp). Also what rounding takes from T at conditions from 1e9 on.
+# Measured: 6.9e-11.
+LOST_ROOTS = 1e-9
+# Scales that are no powers of two round every element once more: u, times conditions of up to 1e3. Of distances and
+# influences too. Measured: 2.9e-15.
+ANOTHER_SCALE = 1e-13
+# A polar iteration that stops after one stage, beside other routes: docs/numerics.md has 5e-13. Measured: 9.2e-13.
+NEWTON_SCHULZ = 1e-11
+# The same of a single singular value, where only the polynomials' error at 1 counts. Measured: 5.5e-14.
+RANK_ONE = 1e-12
+# kPolarTol: a polar iteration without tol= is asked for this, and rounding in the factors that adds more has a note;
+# a bracket of twice as much can have none. Measured of a condition of 1e12: 9.8e-8; of brackets: 2.9e-7.
+DEFAULT_TOL = 1e-6
+# Width of the brackets of eigenvalues and of the rational route without tol=: docs/numerics.md has 1.1e-8 and 8.9e-8 at
+# d = 2048. Measured: 9.5e-8 (d = 4096).
+FREE_BRACKET = 5e-7
+# Width of the certificate of an exact polar factor: what the rounding of its products may be at worst, a hundred or so
+# u at 12 x 8. Measured: 2.0e-14.
+CERTIFICATE = 1e-13
+# ||Sigma - F^T F||_F relative to the trace: Cholesky's theorem has (d + 1) u, the signs of errors much less.
+# Measured: 2.1e-16 (d = 1: the root's rounding twice).
+FACTOR_RESIDUAL = 1e-15
+# That residual itself, relative to it: the small parts of the split products are rounded, 2^-26 u each, beside 0.6 u,
+# and 12 features have sqrt(12) of them: 9e-8. Measured: 1.2e-8.
+MEASURED_RESIDUAL = 1e-7
+
+# Distances of rows that are a million off: means are rounded to 1e6 u = 1.2e-10, and each difference of means counts
+# twice, 6e-9 beside a distance of 41 at worst. Measured: 2.8e-11.
+OFFSET_OF_A_MILLION = 2e-10
+
+# Statistics rounded to float32, relative to the traces: docs/numerics.md says 1e-4 for the value. Measured: 4.9e-5.
+FLOAT32_STATISTICS = 1e-4
+# The bounds of such: docs/numerics.md has measured 4e-3. Measured here: 5.7e-4.
+FLOAT32_BOUNDS = 5e-3
+# How negative an eigenvalue is at least, of a largest one of order 1, where no float64 number explains it.
+# Measured: 1.2e-9.
+INDEFINITE = 1e-10
 
 # --- a CUDA device: predictions, for nothing has run on one yet; emulated where that is said
 
@@ -173,6 +219,8 @@ LOSSY_LEVELS = 3
 PRINTED_3 = 5.001e-4
 # The same with four.
 PRINTED_4 = 5.001e-5
+# The same with six.
+PRINTED_6 = 5.001e-7
 
 # The standard deviation of 200 values is known to 5 %; four times that.
 SPREAD_OF_200 = 0.2
