@@ -75,8 +75,7 @@ TOLERANCES = {"rel", "abs", "rtol", "atol", "rel_tol", "abs_tol", "relative", "t
 SMALL = 1e-3  # what is compared by < with a number up to this is compared within a tolerance
 # Files of tests whose tolerances are not in tests/tolerances.py yet.
 NOT_YET = {
-    *("test_cuda_polar.py", "test_cuda_bindings.py", "test_standard_error.py"),
-    *("test_comparison.py", "test_reservoir.py", "test_onnx_model.py"),
+    *("test_standard_error.py", "test_comparison.py", "test_reservoir.py", "test_onnx_model.py"),
 }
 
 

@@ -84,6 +84,9 @@ DEFAULT_TOL = 1e-6
 # Width of the brackets of eigenvalues and of the rational route without tol=: docs/numerics.md has 1.1e-8 and 8.9e-8 at
 # d = 2048. Measured: 9.5e-8 (d = 4096).
 FREE_BRACKET = 5e-7
+# The same where the last iterations ran in float32, emulated: errors of X count squared, (40 u_float32)^2 = 6e-12.
+# Measured: 8.4e-12.
+LATE_FLOAT32 = 1e-10
 # Width of the certificate of an exact polar factor: what the rounding of its products may be at worst, a hundred or so
 # u at 12 x 8. Measured: 2.0e-14.
 CERTIFICATE = 1e-13
@@ -115,7 +118,7 @@ MOMENTS_ON_DEVICE = {"float64": 1e-13, "float32": 1e-6}
 # The same after a merge or a state: docs/cuda.md says 1e-12, n u of 9,000 rows.
 MERGED_ON_DEVICE = 1e-12
 # Distances beside the CPU's, relative to the sum of the traces, which is at least twice the trace of the root: that is
-# asked for to 1e-9, and singular sides have roots of roundings as in SINGULAR_FROM_FILE.
+# asked for to 1e-9, and singular sides have roots of roundings as in SINGULAR_FROM_FILE. Measured, emulated: 1.3e-12.
 DISTANCE_ON_DEVICE = 1e-8
 # Features beside the CPU's, absolute, by precision. float32: ten times FEATURES, as cuDNN chooses its algorithms. tf32
 # and float16: each layer is rounded to 11 bits, which moves features by 1.2e-2 (fastfid/precisions.py).
@@ -213,7 +216,7 @@ ONE_LEVEL = 1
 # Measured: 3.
 LOSSY_LEVELS = 3
 
-# --- the rest
+# --- the rest: printed numbers
 
 # Printed with three digits after the point: half a unit of the third, and the binary rounding of what is compared.
 PRINTED_3 = 5.001e-4
@@ -222,8 +225,12 @@ PRINTED_4 = 5.001e-5
 # The same with six.
 PRINTED_6 = 5.001e-7
 
+# --- samples
+
 # The standard deviation of 200 values is known to 5 %; four times that.
 SPREAD_OF_200 = 0.2
+
+# --- the rest
 
 # What is another number altogether, for tests that something matters: another resize, another set.
 ANOTHER_NUMBER = 1e-3
