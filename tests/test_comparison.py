@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 from stubs import GridMeans
+from tolerances import FEW_ROUNDINGS, SPREAD_OF_250, STUDENTS_QUANTILE
 
 import fastfid
 from fastfid import Statistics, compare, compare_records
@@ -32,7 +33,7 @@ def two(n_a, n_b, shift_b=0.2, n_reference=3000):
 @pytest.mark.parametrize("freedom", [1, 2.5, 9, 100, 1234.5, 1e6, np.inf])
 @pytest.mark.parametrize("p", [0.6, 0.975, 0.995, 0.9999])
 def test_quantiles_are_students(freedom, p):
-    assert student_quantile(p, freedom) == pytest.approx(scipy.stats.t.ppf(p, freedom), rel=1e-7)
+    assert student_quantile(p, freedom) == pytest.approx(scipy.stats.t.ppf(p, freedom), rel=STUDENTS_QUANTILE)
 
 
 def test_equal_candidates_are_not_told_apart():
@@ -70,7 +71,7 @@ def test_the_noise_of_the_reference_cancels():
         differences.append(both[1].fid - both[0].fid)
         errors.append(compare_measured(both, 100)[1][0].standard_error)
         apart.append(np.hypot(both[0].standard_error, both[1].standard_error))
-    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(differences), rel=0.15)
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(differences), rel=SPREAD_OF_250)
     assert np.mean(errors) < 0.7 * np.mean(apart)
 
 
@@ -86,7 +87,7 @@ def verdict(a, b, n_reference=None):
 
 def test_words():
     close = verdict(measured("A", 1.0, 1000), measured("B", 1.02, 1000))
-    assert close.standard_error == pytest.approx(2e-4**0.5)
+    assert close.standard_error == pytest.approx(2e-4**0.5, rel=FEW_ROUNDINGS)
     # (0.2 / 1000-image variance) / (0.02 / (2.58 + 1.28))^2 = 7,442, in two digits.
     assert close.verdict == "cannot be told apart with these n; about 7,500 images each would tell"
     assert verdict(measured("A", 1.0, 1000), measured("B", 1.0, 1000)).verdict == "cannot be told apart with these n"
@@ -107,8 +108,8 @@ def test_words():
 def test_the_error_of_the_correction_counts():
     """0.4 d / n of the larger bias, as one standard error."""
     found = verdict(measured("A", 1.0, 100, bias=0.5), measured("B", 0.9, 1000, bias=0.05))
-    assert found.standard_error == pytest.approx((2e-4 + (0.4 * D / 100 * 0.5) ** 2) ** 0.5)
-    assert found.difference == pytest.approx(abs((1.0 - 0.5) - (0.9 - 0.05)))
+    assert found.standard_error == pytest.approx((2e-4 + (0.4 * D / 100 * 0.5) ** 2) ** 0.5, rel=FEW_ROUNDINGS)
+    assert found.difference == pytest.approx(abs((1.0 - 0.5) - (0.9 - 0.05)), rel=FEW_ROUNDINGS)
 
 
 def test_against_fixed_statistics():
@@ -197,7 +198,7 @@ def test_records(tmp_path, lines):
     found = compare_records(written(tmp_path, record("A", 3.0), record("B", 2.0), lines=lines))
     assert found.note == "the noise of the reference does not cancel"
     assert [one.name for one in found.candidates] == ["B", "A"]
-    assert found.differences[0].standard_error == pytest.approx(0.05 * 2**0.5)
+    assert found.differences[0].standard_error == pytest.approx(0.05 * 2**0.5, rel=FEW_ROUNDINGS)
     assert found.differences[0].verdict == "B is better by 14.1 standard errors"
 
 

@@ -13,6 +13,7 @@ import pytest
 import scipy.linalg
 import torch
 from stubs import FakeRuntime, Tensor
+from tolerances import FLOAT32_FEATURES, FLOAT32_PRODUCT, NETWORKS_INPUT
 
 import fastfid
 from fastfid import _core
@@ -62,7 +63,7 @@ def test_features_have_their_closed_form(tmp_path):
     extractor = opened(write(tmp_path))
     features = extractor(pictures)
     assert features.dtype == np.float32
-    np.testing.assert_allclose(features, means_in_float64(pictures), rtol=0, atol=2e-6)  # values up to 2.6, in float32
+    np.testing.assert_allclose(features, means_in_float64(pictures), rtol=0, atol=NETWORKS_INPUT)
     assert (extractor.dims, dict(extractor.outputs), extractor.device) == (3, {"features": 3}, "cpu")
     assert extractor.input_shape == (3, 12, 20)
 
@@ -76,7 +77,7 @@ def test_images_are_resized_as_the_spec_says(tmp_path, filter, antialias):
     x = torch.nn.functional.interpolate(x, (12, 20), mode="bilinear", antialias=antialias, align_corners=False) / 255
     x = (x - torch.tensor(MEAN).double()[:, None, None]) / torch.tensor(STD).double()[:, None, None]
     expected = torch.cat([x.mean((2, 3)), (x * x).mean((2, 3))], 1).numpy()
-    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=NETWORKS_INPUT)
 
 
 def test_images_may_keep_their_size(tmp_path):
@@ -86,7 +87,7 @@ def test_images_may_keep_their_size(tmp_path):
     assert extractor.input_shape is None
     for size in ((5, 9), (40, 31)):
         pictures = images(4, 3, size)
-        np.testing.assert_allclose(extractor(pictures), means_in_float64(pictures), rtol=0, atol=2e-6)
+        np.testing.assert_allclose(extractor(pictures), means_in_float64(pictures), rtol=0, atol=NETWORKS_INPUT)
     with pytest.raises(ValueError, match=r"protocol 'no resize .*' needs images of one size"):
         fastfid.compute_statistics([images(1, 1)[0], images(1, 1, (9, 9))[0]], extractor=extractor)
 
@@ -97,7 +98,7 @@ def test_open_lengths(tmp_path, inputs, outputs):
     pictures = images(3, 4)
     extractor = opened(write(tmp_path, inputs, outputs))
     assert extractor.dims == 3
-    np.testing.assert_allclose(extractor(pictures), means_in_float64(pictures), rtol=0, atol=2e-6)
+    np.testing.assert_allclose(extractor(pictures), means_in_float64(pictures), rtol=0, atol=NETWORKS_INPUT)
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_batches_and_workers_change_no_bit(product):
     prepared = np.stack([extractor.prepare(picture) for picture in pictures])
     whole = extractor.forward(prepared)
     expected = prepared.reshape(11, -1).astype(np.float64) @ weight.astype(np.float64)
-    np.testing.assert_allclose(whole, expected, rtol=0, atol=1e-4)  # sums of 720 terms of order 1 in float32
+    np.testing.assert_allclose(whole, expected, rtol=0, atol=FLOAT32_PRODUCT)
     for size in (1, 2, 3, 7):
         parts = [extractor.forward(prepared[i : i + size]) for i in range(0, 11, size)]
         np.testing.assert_array_equal(np.concatenate(parts), whole)
@@ -141,9 +142,11 @@ def test_one_output_of_several(tmp_path):
     both = "{ y = ReduceMean <axes = [2, 3], keepdims = 0> (x)  z = ReduceMax <axes = [2, 3], keepdims = 0> (x) }"
     path = write(tmp_path, outputs="float[n, 3] y, float[n, 3] z", body=both)
     pictures = images(3, 7)
-    np.testing.assert_allclose(opened(path, output="y")(pictures), means_in_float64(pictures), rtol=0, atol=2e-6)
+    np.testing.assert_allclose(
+        opened(path, output="y")(pictures), means_in_float64(pictures), rtol=0, atol=NETWORKS_INPUT
+    )
     most = (pictures.max((1, 2)) / 255 - MEAN) / STD
-    np.testing.assert_allclose(opened(path, output="z")(pictures), most, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(opened(path, output="z")(pictures), most, rtol=0, atol=NETWORKS_INPUT)
     with pytest.raises(ValueError, match=r"has 2 outputs, name one by output=: y \(float\) \(n, 3\), z \(float\)"):
         opened(path)
 
@@ -163,9 +166,11 @@ def test_fid_and_kid_are_those_of_the_closed_form(tmp_path):
     real, fake = images(60, 8), images(50, 9) // 2
     extractor = opened(write(tmp_path))
     a, b = means_in_float64(real), means_in_float64(fake)
-    assert fastfid.compute_fid(real, fake, extractor=extractor) == pytest.approx(brute_force_fid(a, b), rel=1e-5)
+    assert fastfid.compute_fid(real, fake, extractor=extractor) == pytest.approx(
+        brute_force_fid(a, b), rel=FLOAT32_FEATURES
+    )
     found = fastfid.evaluate(real, fake, metrics=("fid", "kid"), extractor=extractor)
-    assert found["fid"].value == pytest.approx(brute_force_fid(a, b), rel=1e-5)
+    assert found["fid"].value == pytest.approx(brute_force_fid(a, b), rel=FLOAT32_FEATURES)
 
     def kernel(x, y):
         return (x @ y.T / 3 + 1) ** 3
@@ -173,7 +178,7 @@ def test_fid_and_kid_are_those_of_the_closed_form(tmp_path):
     m, n = len(a), len(b)
     same = (kernel(a, a).sum() - np.trace(kernel(a, a))) / (m * (m - 1))
     same += (kernel(b, b).sum() - np.trace(kernel(b, b))) / (n * (n - 1))
-    assert found["kid"].value == pytest.approx(same - 2 * kernel(a, b).mean(), rel=1e-4)
+    assert found["kid"].value == pytest.approx(same - 2 * kernel(a, b).mean(), rel=FLOAT32_FEATURES)
 
 
 def test_in_a_training_loop(tmp_path):
@@ -193,7 +198,7 @@ def test_statistics_of_other_networks_and_specs_are_refused(tmp_path):
     extractor = opened(write(tmp_path))
     file = fastfid.compute_statistics(real, extractor=extractor).save(tmp_path / "real.npz")
     expected = fastfid.compute_fid(real, fake, extractor=extractor)
-    assert fastfid.compute_fid(file, fake, extractor=extractor) == pytest.approx(expected, rel=1e-9)
+    assert fastfid.compute_fid(file, fake, extractor=extractor) == expected
     other_bytes = opened(
         write(tmp_path, outputs="float[n, 3] y", body=MEANS.replace("[2, 3]", "[3, 2]"), name="o.onnx")
     )
@@ -412,7 +417,7 @@ def test_on_a_cuda_device(tmp_path, monkeypatch, product):
     monkeypatch.setattr(
         session.Session, "run", lambda self, name, x: (shapes.append(x["x"].shape[0]), run(self, name, x))[1]
     )
-    np.testing.assert_allclose(extractor(pictures), expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(extractor(pictures), expected, rtol=0, atol=FLOAT32_PRODUCT)
     assert set(shapes) == {extractor.batch_size}
     assert extractor.on_device("cuda:1") is None
     with pytest.raises(AssertionError, match="was copied to the host"):

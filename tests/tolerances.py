@@ -72,7 +72,7 @@ ROUNDED_ROOTS = 1e-13
 # Measured: 6.9e-11.
 LOST_ROOTS = 1e-9
 # Scales that are no powers of two round every element once more: u, times conditions of up to 1e3. Of distances and
-# influences too. Measured: 2.9e-15.
+# influences too. Measured: 3.8e-15.
 ANOTHER_SCALE = 1e-13
 # A polar iteration that stops after one stage, beside other routes: docs/numerics.md has 5e-13. Measured: 9.2e-13.
 NEWTON_SCHULZ = 1e-11
@@ -139,6 +139,13 @@ FLOAT32_VALUE = 2.5e-7
 # n = 9 gives n u = 5e-7, and a square twice that. Measured: 1.1e-7.
 FLOAT32_MEANS = 1e-6
 
+# FIDs, and KIDs with their cubes, of means of 240 pixels in float32 beside the same in float64: NETWORKS_INPUT of
+# features that are 1 apart. Measured: 1.1e-7.
+FLOAT32_FEATURES = 1e-6
+# Products of 720 float32 terms of order 1 and either sign, absolute: partial sums reach 50, and sqrt(720) roundings of
+# 50 u are 8e-5. Measured: 3.4e-5.
+FLOAT32_PRODUCT = 1e-4
+
 # --- features of the network, absolute
 
 # The largest features are 5 to 9. Photographs, the float32 network beside itself in float64. Measured: 2.6e-6 (and
@@ -203,6 +210,7 @@ PEERS_EIGENVALUES_SHOW = 1e-9
 # 1e-3, and has measured 1.5e-4 up to 4000 x 3000.
 GREY_LEVELS = 1e-3
 # The network's input, of values up to 2.6, by float32 numbers of about 8 roundings: 8 u 2.6 = 1.2e-6. Measured: 3.6e-7.
+# Also means of it, and of its squares, whose roundings even out. Measured: 4.0e-7.
 NETWORKS_INPUT = 2e-6
 # Weights of a filter, each rounded to float32, summed: their absolute values have sums up to 1.3, normalised. Measured:
 # 1.7e-7.
@@ -227,8 +235,32 @@ PRINTED_6 = 5.001e-7
 
 # --- samples
 
+# How many standard deviations a mean of many draws may be off: 6e-5 by chance.
+DEVIATIONS = 4
 # The standard deviation of 200 values is known to 5 %; four times that.
 SPREAD_OF_200 = 0.2
+# That of 250 or 300 values, each from two sets, to 4.5 % or 4.1 %, and somewhat worse as FIDs are skewed; 3.3 times
+# that. Measured: 11 %.
+SPREAD_OF_250 = 0.15
+# The mean of 2,000 variances that are spread by 10 % each: 0.24 %, four times that. Measured: 0.23 %.
+MEAN_OF_2000 = 0.01
+# The spread of those variances is known to 1.6 %, and what a variance says of its own error comes from fourth moments,
+# of which a few hundred heavy-tailed rows find too little. Measured: 3.6 %.
+RELATIVE_ERROR_OF_2000 = 0.1
+# Degrees of freedom of 200 normal rows, 2 / (kurtosis - 1) of their number: the median kurtosis of such samples is 2.93
+# rather than 3, which is 4 % of the freedom, and the median of 500 is known to 1 %. Measured: 6.5 %.
+FREEDOM_OF_200 = 0.1
+# The plug-in form under-corrects more the fewer the rows: by n / d, what the mean bias lacks at worst beside the true
+# one, which is known to a third of what `abs` allows in the test. docs/numerics.md has 0.25, 0.14, 0.12 and 0.03 of
+# d = 32. Measured: 0.25, 0.13, 0.14, 0.09 and 0.09 (most of the last two by chance: 0.04 and 0.08 is one deviation).
+PLUG_IN_BIAS = {1.25: 0.30, 2: 0.20, 3: 0.15, 5: 0.12, 20: 0.12}
+# Central differences of distances of 10 with steps of 5e-6: u 10 / 5e-6 = 2e-10 and as much by h^2, absolute, beside
+# derivatives from 0.05 on. Measured: 1.1e-8.
+DERIVATIVE = 1e-7
+# Influence of rows rounded to float32, relative to the largest: a square of rows u_float32 off. Measured: 1.1e-7.
+INFLUENCE_FLOAT32 = 5e-7
+# The quantile that metrics/differences.py computes says 1e-7. Measured: 6.7e-10.
+STUDENTS_QUANTILE = 1e-8
 
 # --- the rest
 
