@@ -17,7 +17,7 @@ from tolerances import ANOTHER_ORDER, SPREAD_OF_200
 from fastfid import FID, Statistics, _core, compute_fid, compute_statistics, evaluate, frechet_distance
 from fastfid.cli import main
 from fastfid.errors import FastfidWarning, NumericalError
-from fastfid.metrics import METRICS, make_metrics
+from fastfid.metrics import _FUNCTIONS, METRICS, make_metrics
 from fastfid.metrics.base import Sample
 from fastfid.metrics.fid import FrechetInceptionDistance
 from fastfid.metrics.moments import FeatureMoments
@@ -61,9 +61,10 @@ def test_every_metric_has_a_case():
 
 
 def test_the_docs_have_the_table():
-    page = (ROOT / "docs" / "metrics.md").read_text()
+    page, _, functions = (ROOT / "docs" / "metrics.md").read_text().partition("## Functions on features")
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert [line.split(" | ")[:2] for line in rows] == [[f"| `{row.name}`", row.title] for row in METRICS.values()]
+    assert set(re.findall(r"^\| `(\w+)\(", functions, re.MULTILINE)) == set(_FUNCTIONS)
 
 
 @pytest.mark.parametrize("sizes", [(40, 50), (300, 200)])

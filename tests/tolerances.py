@@ -34,6 +34,14 @@ ANOTHER_ORDER = 1e-13
 # Measured: 3e-14.
 KERNEL_MEANS = 1e-12
 
+# The golden numbers of tests/test_functions_on_features.py, by NumPy alone and another order of sums; the KIDs among
+# them are differences of means 40 times as large. Measured: 2e-15.
+GOLDEN = 1e-12
+
+# A KID of float32 features by float32 products and sums, absolute, times the mean of the kernel, which is 1 to 3 in
+# these tests: 1,000^2 products of d = 64 are off by sqrt(64) u each, and means of them by less. Measured: 3e-8.
+KID_FLOAT32 = 1e-6
+
 # Means of up to 5,329 values of 1e3 and either sign, absolute: partial sums reach 7e4, and sqrt(5329) roundings of
 # 7e4 u, divided by 5,329, are 1e-13. (Float32 adds its own rounding.)
 CANCELLED_MEAN = 1e-12

@@ -45,7 +45,7 @@ from fastfid.compat.cleanfid import features, fid, resize, wrappers
 from fastfid.evaluation import compute_fid
 from fastfid.features.make import make_extractor
 from fastfid.features.weights import IDENTITY
-from fastfid.metrics.kid import unbiased_mmd2
+from fastfid.metrics.mmd import unbiased_mmd2
 
 CPU = torch.device("cpu")
 QUIET = {"device": CPU, "verbose": False}

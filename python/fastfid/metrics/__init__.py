@@ -1,14 +1,36 @@
-"""Metrics of two sets of images. Each metric has one module and one row in the table `METRICS`."""
+"""Metrics of two sets of images, and functions of features of one's own.
+
+Each metric has one module and one row in the table `METRICS`. The functions, as ``fastfid.metrics.kid``, are in modules
+that have other names, as an imported module would take the name of the function; `_FUNCTIONS` is their table.
+"""
 
 import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastfid.metrics.base import Metric
+    from fastfid.metrics.kernel import kid as kid
 
-__all__ = ["METRICS", "Row", "make_metrics"]
+# Functions of features, and the modules that have them: loaded on first use, as they load NumPy.
+_FUNCTIONS = {
+    "kid": "kernel",
+}
+
+__all__ = sorted(["METRICS", "Row", "make_metrics", *_FUNCTIONS])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FUNCTIONS:
+        raise AttributeError(f"module 'fastfid.metrics' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"fastfid.metrics.{_FUNCTIONS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
 
 
 @dataclass(frozen=True)
@@ -52,7 +74,7 @@ METRICS = {
             "kid",
             "KID",
             "Kernel Inception Distance (Binkowski et al. 2018)",
-            "fastfid.metrics.kid:KernelInceptionDistance",
+            "fastfid.metrics.mmd:KernelInceptionDistance",
         ),
     )
 }

@@ -10,7 +10,7 @@ from fastfid.compat.cleanfid import features
 from fastfid.compat.cleanfid._network import Model, PathLike
 from fastfid.compat.cleanfid._readers import draw_like_a_data_loader, get_folder_features, get_model_features, say
 from fastfid.compat.cleanfid.resize import check_mode
-from fastfid.metrics.kid import mean_over_subsets
+from fastfid.metrics.mmd import mean_over_subsets
 
 __all__ = ["compute_kid", "kernel_distance"]
 

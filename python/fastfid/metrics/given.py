@@ -1,0 +1,132 @@
+"""Features that a caller hands over, checked, and what the functions of them return."""
+
+from dataclasses import dataclass, fields
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfid._checks import expect_unmasked
+from fastfid.errors import BackendUnavailable, NumericalError
+
+__all__ = ["Score", "blocks", "check_count", "rows_of", "same_length", "torch_for", "unit_rows"]
+
+BLOCK = 1024  # rows that are converted or multiplied at a time
+
+
+@dataclass(frozen=True, repr=False)
+class Score:
+    """The value of a metric, with what else its function found.
+
+    Attributes
+    ----------
+    value : float
+    """
+
+    value: float
+
+    def __repr__(self) -> str:
+        """Return one line, without what is None."""
+        found = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in found if v is not None)})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all attributes, for JSON."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def rows_of(values: Any, name: str, least: int = 2, of: str = "features") -> NDArray[Any]:
+    """Return rows of features as a C-contiguous array (n, d), float32 or float64.
+
+    float16 becomes float32, integers become float64, which have all their values up to 2^53.
+
+    Parameters
+    ----------
+    values : array_like
+        An array, or a tensor on the host.
+    name : str
+        What messages call it.
+    least : int
+        Number of rows that the metric needs.
+    of : str
+        What is in a row, for messages.
+
+    Raises
+    ------
+    TypeError
+        It is no array of real numbers, or it is masked.
+    ValueError
+        It has another number of dimensions, no columns, or too few rows.
+    fastfid.NumericalError
+        A row has NaN or infinite values.
+    """
+    expect_unmasked(values, name)
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name}: expected an array (n, d) of {of} on the host; {error}") from None
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+        raise TypeError(f"{name}: expected an array (n, d) of {of}, float16 to float64 or integers; got {array.dtype}")
+    if array.ndim != 2 or array.shape[1] < 1:
+        raise ValueError(f"{name}: expected {of} of shape (n, d), got {array.shape}")
+    if len(array) < least:
+        raise ValueError(f"{name}: expected at least {least} rows of {of}, got {len(array)}")
+    if array.dtype.kind != "f":
+        array = array.astype(np.float64)
+    elif array.dtype.itemsize < 8:
+        array = array.astype(np.float32, copy=False)
+    array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    for block in blocks(len(array)):
+        finite = np.isfinite(array[block]).all(axis=1)
+        if not finite.all():
+            raise NumericalError(f"{name}: row {block.start + int(np.argmin(finite))} has NaN or infinite values")
+    return array
+
+
+def same_length(x: NDArray[Any], y: NDArray[Any], names: tuple[str, str] = ("x", "y")) -> None:
+    """Raise ValueError unless the rows of both have the same length."""
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(
+            f"{names[0]}, {names[1]}: expected rows of the same length, got shapes {x.shape} and {y.shape}"
+        )
+
+
+def check_count(name: str, value: Any, least: int) -> int:
+    """Return `value` as an int. Raises TypeError unless it is one, ValueError if it is less than `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name}: expected {least} or more; got {value}")
+    return int(value)
+
+
+def blocks(n: int) -> list[slice]:
+    """Return slices of `BLOCK` rows that cover `n`."""
+    return [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
+
+
+def unit_rows(rows: NDArray[Any], name: str) -> NDArray[np.float64]:
+    """Return the rows as float64, each divided by its norm.
+
+    Raises
+    ------
+    ValueError
+        A row is 0.
+    """
+    unit = rows.astype(np.float64)
+    largest = np.abs(unit).max(axis=1, keepdims=True)  # squares neither overflow nor vanish
+    if not largest.all():
+        raise ValueError(f"{name}: row {int(np.argmin(largest))} is 0, which has no direction")
+    unit /= largest
+    unit /= np.sqrt(np.einsum("ij,ij->i", unit, unit))[:, None]
+    return unit
+
+
+def torch_for(what: str) -> ModuleType:
+    """Return torch. Raises BackendUnavailable, which says what needs it, if it is not installed."""
+    try:
+        import torch
+    except ImportError:
+        raise BackendUnavailable(f"{what} needs torch, whose generator it draws from: pip install torch") from None
+    return torch

@@ -1,0 +1,72 @@
+"""The functions of ``fastfid.metrics`` beside the tools whose conventions they have, on the same features."""
+
+import importlib
+
+import numpy as np
+import pytest
+import torch
+from tolerances import KERNEL_MEANS, KID_FLOAT32
+
+from fastfid.metrics import kid
+
+X32 = np.random.RandomState(1).randn(1200, 64).astype(np.float32)
+Y32 = (np.random.RandomState(2).randn(1100, 64) * 1.1 + 0.1).astype(np.float32)
+
+
+@pytest.fixture
+def peer(environment):
+    return importlib.import_module
+
+
+class Given(torch.nn.Module):
+    """The features of "images" that are their numbers."""
+
+    num_features = 64
+
+    def forward(self, images):
+        return images.reshape(len(images), -1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("subsets", "size", "seed"), [(100, 1000, None), (7, 50, 5)])
+def test_kid_of_torch_fidelity(peer, dtype, subsets, size, seed):
+    x, y = X32.astype(dtype), Y32.astype(dtype)
+    expected = peer("torch_fidelity.metric_kid").kid_features_to_metric(
+        torch.from_numpy(x),
+        torch.from_numpy(y),
+        kid_subsets=subsets,
+        kid_subset_size=size,
+        rng_seed=2020 if seed is None else seed,
+        verbose=False,
+    )
+    found = kid(x, y, protocol="torch-fidelity", subsets=subsets, subset_size=size, seed=seed)
+    near = KID_FLOAT32 if dtype == np.float32 else KERNEL_MEANS
+    assert found.value == pytest.approx(expected["kernel_inception_distance_mean"], rel=0, abs=near)
+    assert found.std == pytest.approx(expected["kernel_inception_distance_std"], rel=0, abs=near)
+
+
+@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance` will save all:UserWarning")
+@pytest.mark.parametrize("seed", [None, 4])
+def test_kid_of_torchmetrics(peer, seed):
+    theirs = peer("torchmetrics.image.kid").KernelInceptionDistance(feature=Given(), subsets=20, subset_size=500)
+    theirs.update(torch.from_numpy(X32), real=True)
+    theirs.update(torch.from_numpy(Y32), real=False)
+    torch.manual_seed(4)
+    expected = [float(value) for value in theirs.compute()]
+    torch.manual_seed(4 if seed is None else 9)
+    found = kid(X32, Y32, protocol="torchmetrics", subsets=20, subset_size=500, seed=seed)
+    assert [found.value, found.std] == pytest.approx(expected, rel=0, abs=KID_FLOAT32)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kid_of_clean_fid(cleanfid, dtype):
+    real, fake = X32.astype(dtype), Y32[:300].astype(dtype)  # fewer than a subset
+    np.random.seed(3)  # noqa: NPY002
+    expected = cleanfid.kernel_distance(real, fake, num_subsets=20)
+    np.random.seed(3)  # noqa: NPY002
+    found = kid(fake, real, protocol="clean-fid", subsets=20)
+    near = KID_FLOAT32 if dtype == np.float32 else KERNEL_MEANS
+    assert found.value == pytest.approx(expected, rel=0, abs=near)
+    assert found.value == pytest.approx(
+        kid(fake, real, protocol="clean-fid", subsets=20, seed=3).value, rel=KERNEL_MEANS
+    )

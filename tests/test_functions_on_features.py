@@ -1,0 +1,218 @@
+"""The functions of ``fastfid.metrics`` on features of one's own: golden numbers, brute force, closed forms, bad input.
+
+The golden numbers are by NumPy in float64 from each tool's formulas, before these functions were written.
+tests/peers/test_scores.py compares with the tools themselves.
+"""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tolerances import GOLDEN, KERNEL_MEANS, KID_FLOAT32
+
+import fastfid
+from fastfid import metrics
+from fastfid.metrics import kid
+
+A32 = np.random.RandomState(1).randn(2000, 64).astype(np.float32)
+B32 = (np.random.RandomState(2).randn(1500, 64) * 1.1 + 0.1).astype(np.float32)
+A, B = A32.astype(np.float64), B32.astype(np.float64)
+R, F = A[:1000], B[:800]
+
+OF_TWO_SETS = [kid]
+FUNCTIONS = [*OF_TWO_SETS]
+
+
+def call(function, rows, **options):
+    """The function of these rows, beside themselves where it takes two sets."""
+    return function(rows, rows, **options) if function in OF_TWO_SETS else function(rows, **options)
+
+
+# What all have in common.
+
+
+def test_no_function_loads_numpy_before_it_is_used():
+    code = "import sys, fastfid.metrics as m; assert 'kid' in dir(m); print('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_the_name_is_the_functions_whatever_is_imported():
+    fastfid.evaluate  # noqa: B018 - loads the metrics
+    for name in metrics._FUNCTIONS:
+        assert callable(getattr(metrics, name))
+        assert metrics._FUNCTIONS[name] not in metrics._FUNCTIONS, "the module would take the name of the function"
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        metrics.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_results_are_one_line_and_json(function):
+    found = call(function, R[:50])
+    assert repr(found).startswith(f"{type(found).__name__}(value=")
+    assert "\n" not in repr(found)
+    assert json.loads(json.dumps(found.to_dict()))["value"] == found.value
+    with pytest.raises(AttributeError):
+        found.value = 0
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("rows", "error", "match"),
+    [
+        (np.ones(9), ValueError, r"shape \(n, d\), got \(9,\)"),
+        (np.ones((9, 0)), ValueError, r"shape \(n, d\), got \(9, 0\)"),
+        (np.ones((0, 3)), ValueError, "at least . rows? of .*, got 0"),
+        (np.ones((9, 2), complex), TypeError, "got complex128"),
+        (np.ones((9, 2), bool), TypeError, "got bool"),
+        (np.array([["a"]]), TypeError, "got <U1"),
+        (np.ma.masked_array(np.ones((9, 2))), TypeError, "without a mask"),
+        (np.where(np.arange(18).reshape(9, 2) == 11, np.nan, 1), fastfid.NumericalError, "row 5 has NaN or infinite"),
+        (np.where(np.arange(3000)[:, None] == 2345, np.inf, 1), fastfid.NumericalError, "row 2345 has NaN"),
+    ],
+)
+def test_bad_rows_are_one_sentence(function, rows, error, match):
+    with pytest.raises(error, match=match) as caught:
+        call(function, rows)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("function", OF_TWO_SETS)
+def test_both_sets_have_rows_of_one_length(function):
+    with pytest.raises(ValueError, match=r"rows of the same length, got shapes \(9, 2\) and \(9, 3\)"):
+        function(R[:9, :2], R[:9, :3])
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_other_dtypes_and_layouts_have_the_values_of_their_numbers(function):
+    whole = np.arange(1, 61).reshape(20, 3) % 7
+    expected = call(function, whole.astype(np.float64)).value
+    half = whole.astype(np.float16)
+    for rows in (whole, half, half[::-1][::-1], np.asfortranarray(whole), whole.astype(">f8"), whole.tolist()):
+        assert call(function, rows).value == pytest.approx(expected, rel=GOLDEN, abs=GOLDEN)
+
+
+# KID.
+
+
+def brute_force(x, y, degree=3, gamma=None, coef0=1):
+    def kernel(a, b):
+        return (a @ b.T * (1 / x.shape[1] if gamma is None else gamma) + coef0) ** degree
+
+    def within(a):
+        values = kernel(a, a)
+        return (values.sum() - np.trace(values)) / (len(a) * (len(a) - 1))
+
+    return within(x) + within(y) - 2 * kernel(x, y).mean()
+
+
+def test_kid_of_all_rows_is_the_golden_number():
+    assert kid(A, B).value == pytest.approx(0.027853290482333648, rel=GOLDEN)
+    assert kid(A32, B32).value == pytest.approx(0.027853290482333648, rel=GOLDEN)
+    assert kid(A32, B32).standard_error == pytest.approx(kid(A, B).standard_error, rel=GOLDEN)
+
+
+def test_kid_of_torch_fidelity_is_the_golden_number():
+    found = kid(A, B, protocol="torch-fidelity")
+    assert found.value == pytest.approx(0.027717480660924654, rel=GOLDEN)
+    assert found.std == pytest.approx(0.002273946185491271, rel=GOLDEN)
+    assert (found.standard_error, found.subsets, found.subset_size) == (None, 100, 1000)
+    in_float32 = kid(A32, B32, protocol="torch-fidelity")
+    assert in_float32.value == pytest.approx(0.027717507, rel=0, abs=KID_FLOAT32)
+    assert in_float32.std == pytest.approx(0.002273939, rel=0, abs=KID_FLOAT32)
+    few = {"subsets": 2, "subset_size": 900}  # without a protocol: in float64
+    expected = kid(A, B, protocol="torch-fidelity", **few).value
+    assert kid(A32, B32, **few).value == pytest.approx(expected, rel=GOLDEN)
+
+
+def test_kid_of_clean_fid_is_the_golden_number():
+    """The generated side is x."""
+    assert kid(B, A, protocol="clean-fid", seed=0).value == pytest.approx(0.028418183669528255, rel=GOLDEN)
+
+
+@pytest.mark.parametrize("protocol", ["clean-fid", "stylegan3", "dgm-eval", "mmd-gan"])
+def test_without_a_seed_the_global_generator_draws_as_in_the_tool(protocol):
+    few = {"protocol": protocol, "subsets": 2, "subset_size": 100}
+    np.random.seed(0)  # noqa: NPY002
+    assert kid(R, F, **few).value == kid(R, F, **few, seed=0).value
+    assert np.random.random() != np.random.RandomState(0).random_sample()  # noqa: NPY002 - it goes on
+
+
+@pytest.mark.parametrize("protocol", ["dgm-eval", "mmd-gan", "stylegan3", "clean-fid", "torch-fidelity"])
+def test_subsets_are_drawn_from_x_then_from_y(protocol):
+    found = kid(R, F, protocol=protocol, subsets=3, subset_size=40, seed=6)
+    rng = np.random.RandomState(6)
+    expected = [brute_force(R[rng.permutation(1000)[:40]], F[rng.permutation(800)[:40]]) for _ in range(3)]
+    assert found.value == pytest.approx(np.mean(expected), rel=KERNEL_MEANS)
+    assert found.std == pytest.approx(np.std(expected), rel=KERNEL_MEANS)
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3, 5])
+def test_kid_under_other_kernels_is_brute_force(degree):
+    x, y = A[:1100, :8], B[:1300, :8]  # several tiles
+    for gamma, coef0 in ((None, 1), (0.3, 0.5)):
+        found = kid(x, y, degree=degree, gamma=gamma, coef0=coef0)
+        assert found.value == pytest.approx(brute_force(x, y, degree, gamma, coef0), rel=KERNEL_MEANS, abs=KERNEL_MEANS)
+    one = kid(x, y, degree=degree, subsets=1, subset_size=1100, gamma=0.3)
+    y = y[[*draw(1100, 1300)][1]]
+    assert one.value == pytest.approx(brute_force(x, y, degree, 0.3), rel=KERNEL_MEANS, abs=KERNEL_MEANS)
+
+
+def draw(m, n):
+    rng = np.random.RandomState(2020)
+    return rng.choice(m, m, replace=False), rng.choice(n, m, replace=False)
+
+
+def test_the_standard_error_under_another_kernel_is_the_jackknifes():
+    x, y = A[:12, :4], B[:9, :4]
+    variance = 0
+    for values in (
+        [brute_force(np.delete(x, i, axis=0), y, 2) for i in range(12)],
+        [brute_force(x, np.delete(y, i, axis=0), 2) for i in range(9)],
+    ):
+        variance += (len(values) - 1) * np.var(values)
+    assert kid(x, y, degree=2).standard_error == pytest.approx(np.sqrt(variance), rel=KERNEL_MEANS)
+    assert kid(x[:2], y, degree=2).standard_error is None
+
+
+def test_sets_smaller_than_a_subset():
+    with pytest.raises(ValueError, match="subset_size: 1000 rows are more than the 800 of y"):
+        kid(R, F, protocol="torch-fidelity")
+    assert kid(R, F, protocol="clean-fid", seed=1, subsets=3).subset_size == 800
+
+
+def test_equal_rows_have_the_documented_value():
+    """Without its own pairs a row is compared with its copies: k - 2 k + k."""
+    assert kid(np.ones((9, 4)), np.ones((7, 4))).value == pytest.approx(0, abs=GOLDEN)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"protocol": "inception"}, ValueError, "protocol: expected one of 'torch-fidelity', .*; got 'inception'"),
+        ({"seed": 1}, ValueError, "seed: nothing is drawn over all rows"),
+        ({"subsets": 0}, ValueError, "subsets: expected 1 or more; got 0"),
+        ({"subset_size": 1}, ValueError, "subset_size: expected 2 or more; got 1"),
+        ({"subset_size": 2.0}, TypeError, "subset_size: expected an integer, got 2.0"),
+        ({"subsets": 3, "seed": -1}, ValueError, "seed: expected 0 or more"),
+        ({"degree": 0}, ValueError, "degree: expected 1 or more; got 0"),
+        ({"degree": 2.5}, TypeError, "degree: expected an integer"),
+        ({"gamma": np.nan}, ValueError, "gamma, coef0: expected finite numbers"),
+    ],
+)
+def test_kid_refuses(options, error, match):
+    with pytest.raises(error, match=match):
+        kid(R[:9], F[:9], **options)
+
+
+def test_features_that_are_too_large_for_the_kernel():
+    for rows in (R[:9] * 1e100, (R[:9] * 1e35).astype(np.float32)):
+        with pytest.raises(fastfid.NumericalError, match="too large for the kernel"):
+            kid(rows, F[:9].astype(rows.dtype))
+
+
+def test_torchmetrics_draws_need_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(fastfid.BackendUnavailable, match=r"protocol 'torchmetrics' needs torch, .*: pip install torch"):
+        kid(R, F, protocol="torchmetrics", subset_size=50)
