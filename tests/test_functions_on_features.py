@@ -10,11 +10,11 @@ import sys
 
 import numpy as np
 import pytest
-from tolerances import GOLDEN, KERNEL_MEANS, KID_FLOAT32
+from tolerances import ANOTHER_NUMBER, FEW_ROUNDINGS, GOLDEN, KERNEL_MEANS, KID_FLOAT32
 
 import fastfid
 from fastfid import metrics
-from fastfid.metrics import kid
+from fastfid.metrics import inception_score, kid
 
 A32 = np.random.RandomState(1).randn(2000, 64).astype(np.float32)
 B32 = (np.random.RandomState(2).randn(1500, 64) * 1.1 + 0.1).astype(np.float32)
@@ -22,7 +22,7 @@ A, B = A32.astype(np.float64), B32.astype(np.float64)
 R, F = A[:1000], B[:800]
 
 OF_TWO_SETS = [kid]
-FUNCTIONS = [*OF_TWO_SETS]
+FUNCTIONS = [*OF_TWO_SETS, inception_score]
 
 
 def call(function, rows, **options):
@@ -64,10 +64,10 @@ def test_results_are_one_line_and_json(function):
         (np.ones(9), ValueError, r"shape \(n, d\), got \(9,\)"),
         (np.ones((9, 0)), ValueError, r"shape \(n, d\), got \(9, 0\)"),
         (np.ones((0, 3)), ValueError, "at least . rows? of .*, got 0"),
-        (np.ones((9, 2), complex), TypeError, "got complex128"),
-        (np.ones((9, 2), bool), TypeError, "got bool"),
+        (np.ones((19, 2), complex), TypeError, "got complex128"),
+        (np.ones((19, 2), bool), TypeError, "got bool"),
         (np.array([["a"]]), TypeError, "got <U1"),
-        (np.ma.masked_array(np.ones((9, 2))), TypeError, "without a mask"),
+        (np.ma.masked_array(np.ones((19, 2))), TypeError, "without a mask"),
         (np.where(np.arange(18).reshape(9, 2) == 11, np.nan, 1), fastfid.NumericalError, "row 5 has NaN or infinite"),
         (np.where(np.arange(3000)[:, None] == 2345, np.inf, 1), fastfid.NumericalError, "row 2345 has NaN"),
     ],
@@ -216,3 +216,88 @@ def test_torchmetrics_draws_need_torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(fastfid.BackendUnavailable, match=r"protocol 'torchmetrics' needs torch, .*: pip install torch"):
         kid(R, F, protocol="torchmetrics", subset_size=50)
+    with pytest.raises(fastfid.BackendUnavailable, match="protocol 'torchmetrics' needs torch"):
+        inception_score(R, protocol="torchmetrics")
+
+
+# Inception Score.
+
+LOGITS = np.random.RandomState(7).randn(1003, 1008) * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "value", "std"),
+    [
+        ({"protocol": "torch-fidelity"}, 22.027290972130686, 1.0610386691654283),
+        ({"order": "shuffle"}, 22.027290972130686, 1.0610386691654283),
+        ({}, 22.049708260286256, 0.7770608220227195),
+        ({"protocol": "openai"}, 22.049708260286256, 0.7770608220227195),
+        ({"protocol": "torchmetrics", "order": "given"}, 22.050044904316852, 0.7081094400993586),
+        ({"protocol": "adm", "split_size": 500}, 21.032162703187346, None),
+        ({"splits": 1}, 31.941309631987906, 0),
+        ({"protocol": "adm"}, 31.941309631987906, None),
+        ({"protocol": "torchmetrics", "order": "given", "splits": 1}, 31.941309631987906, None),
+    ],
+)
+def test_inception_scores_are_the_golden_numbers(options, value, std):
+    found = inception_score(LOGITS, **options)
+    assert found.value == pytest.approx(value, rel=GOLDEN)
+    assert found.std == (None if std is None else pytest.approx(std, rel=GOLDEN, abs=GOLDEN))
+
+
+def test_identical_rows_have_the_score_1():
+    assert inception_score(np.tile(LOGITS[:1], (50, 1))).value == pytest.approx(1, rel=FEW_ROUNDINGS)
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e300])
+def test_classes_used_equally_have_the_score_of_their_number(scale):
+    """Probabilities of 0, whose logarithm other tools take."""
+    assert inception_score(np.tile(np.eye(8), (40, 1)) * scale).value == pytest.approx(8, rel=FEW_ROUNDINGS)
+
+
+def test_a_constant_added_to_a_row_changes_nothing():
+    shifted = LOGITS[:300] + np.arange(300)[:, None]
+    assert inception_score(shifted).value == pytest.approx(inception_score(LOGITS[:300]).value, rel=GOLDEN)
+
+
+def test_blocks_of_torch_chunk_may_be_fewer():
+    assert inception_score(LOGITS[:12], protocol="torchmetrics", order="given", splits=10).splits == 6
+
+
+def test_another_seed_is_another_score():
+    found = {inception_score(LOGITS, protocol="torch-fidelity", seed=seed).value for seed in (None, 2020, 2021)}
+    assert len(found) == 2
+    assert max(found) > min(found) * (1 + ANOTHER_NUMBER)
+
+
+def test_rows_sorted_by_class_are_a_warning():
+    classes = np.repeat(np.eye(10), 30, axis=0) * 20
+    with pytest.warns(fastfid.SuspiciousInputWarning, match=r"is 1 over 10 blocks .* 10 unsplit.*guided-diffusion#165"):
+        assert inception_score(classes).value == pytest.approx(1, rel=ANOTHER_NUMBER)
+    with pytest.warns(fastfid.SuspiciousInputWarning, match="is 1 over 10 blocks"):
+        inception_score(classes, protocol="adm", split_size=30)
+    for options in ({"order": "shuffle"}, {"protocol": "torch-fidelity"}, {"splits": 1}):
+        assert inception_score(classes, **options).value > 7  # and no warning
+
+
+def test_small_blocks_in_random_order_are_none():
+    """Their score is a third less than the unsplit one all the same: there are fewer rows than classes in a block."""
+    assert inception_score(LOGITS).value < 0.7 * inception_score(LOGITS, splits=1).value
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"protocol": "is"}, ValueError, "protocol: expected one of 'openai', .*; got 'is'"),
+        ({"order": "sorted"}, ValueError, "order: expected 'given' or 'shuffle'; got 'sorted'"),
+        ({"splits": 0}, ValueError, "splits: expected 1 or more; got 0"),
+        ({"splits": 10}, ValueError, "logits: expected at least 10 rows for 10 splits, got 9"),
+        ({"splits": True}, TypeError, "splits: expected an integer"),
+        ({"protocol": "adm", "splits": 2}, ValueError, "splits: protocol 'adm' has blocks of split_size rows"),
+        ({"split_size": 2}, ValueError, "split_size: only protocol 'adm'"),
+        ({"seed": 1.5}, TypeError, "seed: expected an integer"),
+    ],
+)
+def test_inception_score_refuses(options, error, match):
+    with pytest.raises(error, match=match):
+        inception_score(LOGITS[:9], **options)

@@ -5,9 +5,9 @@ import importlib
 import numpy as np
 import pytest
 import torch
-from tolerances import KERNEL_MEANS, KID_FLOAT32
+from tolerances import GOLDEN, KERNEL_MEANS, KID_FLOAT32, SCORE_FLOAT32
 
-from fastfid.metrics import kid
+from fastfid.metrics import inception_score, kid
 
 X32 = np.random.RandomState(1).randn(1200, 64).astype(np.float32)
 Y32 = (np.random.RandomState(2).randn(1100, 64) * 1.1 + 0.1).astype(np.float32)
@@ -70,3 +70,32 @@ def test_kid_of_clean_fid(cleanfid, dtype):
     assert found.value == pytest.approx(
         kid(fake, real, protocol="clean-fid", subsets=20, seed=3).value, rel=KERNEL_MEANS
     )
+
+
+LOGITS = (np.random.RandomState(7).randn(1003, 1008) * 3).astype(np.float32)
+
+
+@pytest.mark.parametrize(("splits", "shuffle", "seed"), [(10, True, 2020), (7, True, 3), (10, False, 2020)])
+def test_inception_score_of_torch_fidelity(peer, splits, shuffle, seed):
+    expected = peer("torch_fidelity.metric_isc").isc_features_to_metric(
+        torch.from_numpy(LOGITS), splits=splits, shuffle=shuffle, rng_seed=seed
+    )
+    order = "shuffle" if shuffle else "given"
+    found = inception_score(LOGITS, protocol="torch-fidelity", splits=splits, order=order, seed=seed)
+    assert found.value == pytest.approx(expected["inception_score_mean"], rel=GOLDEN)
+    assert found.std == pytest.approx(expected["inception_score_std"], rel=GOLDEN)
+
+
+@pytest.mark.filterwarnings("ignore:Metric `InceptionScore` will save all:UserWarning")
+@pytest.mark.parametrize("seed", [None, 4])
+@pytest.mark.parametrize("splits", [10, 400])
+def test_inception_score_of_torchmetrics(peer, splits, seed):
+    """1,003 rows in 400 splits are 335 blocks."""
+    theirs = peer("torchmetrics.image.inception").InceptionScore(feature=Given(), splits=splits)
+    theirs.update(torch.from_numpy(LOGITS))
+    torch.manual_seed(4)
+    value, std = (float(number) for number in theirs.compute())
+    torch.manual_seed(4 if seed is None else 9)
+    found = inception_score(LOGITS, protocol="torchmetrics", splits=splits, seed=seed)
+    assert found.value == pytest.approx(value, rel=SCORE_FLOAT32)
+    assert found.std == pytest.approx(std, rel=0, abs=SCORE_FLOAT32 * value)
