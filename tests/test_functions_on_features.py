@@ -10,18 +10,18 @@ import sys
 
 import numpy as np
 import pytest
-from tolerances import ANOTHER_NUMBER, FEW_ROUNDINGS, GOLDEN, KERNEL_MEANS, KID_FLOAT32
+from tolerances import ANOTHER_NUMBER, CMMD_BRACKET, CMMDS, FEW_ROUNDINGS, GOLDEN, KERNEL_MEANS, KID_FLOAT32
 
 import fastfid
 from fastfid import metrics
-from fastfid.metrics import inception_score, kid
+from fastfid.metrics import cmmd, inception_score, kid
 
 A32 = np.random.RandomState(1).randn(2000, 64).astype(np.float32)
 B32 = (np.random.RandomState(2).randn(1500, 64) * 1.1 + 0.1).astype(np.float32)
 A, B = A32.astype(np.float64), B32.astype(np.float64)
 R, F = A[:1000], B[:800]
 
-OF_TWO_SETS = [kid]
+OF_TWO_SETS = [kid, cmmd]
 FUNCTIONS = [*OF_TWO_SETS, inception_score]
 
 
@@ -301,3 +301,57 @@ def test_small_blocks_in_random_order_are_none():
 def test_inception_score_refuses(options, error, match):
     with pytest.raises(error, match=match):
         inception_score(LOGITS[:9], **options)
+
+
+# CMMD.
+
+
+def cmmd_by_differences(x, y):
+    """The formula as it stands, in extended precision."""
+    x, y = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (x.astype(np.longdouble), y))
+
+    def mean(a, b):
+        return np.mean([np.exp(-((row - b) ** 2).sum(axis=1) / 200).mean() for row in a])
+
+    return float(1000 * (mean(x, x) + mean(y, y) - 2 * mean(x, y)))
+
+
+def test_cmmd_is_the_golden_number():
+    assert cmmd(R, F).value == pytest.approx(0.09524438561769877, rel=0, abs=CMMDS)
+    assert cmmd(F, R).value == pytest.approx(0.09524438561769877, rel=0, abs=CMMDS)
+    assert (cmmd(R, F).lower, cmmd(R, F).upper) == (None, None)
+
+
+def test_cmmd_is_its_formula():
+    x, y = A[:1100, :5], B[:90, :5]  # two blocks
+    assert cmmd(x, y).value == pytest.approx(cmmd_by_differences(x, y), rel=0, abs=CMMDS)
+
+
+@pytest.mark.parametrize("angle", [1e-3, 0.1, 1.0, 3.0, np.pi])
+def test_cmmd_of_two_points_at_an_angle(angle):
+    x = np.tile([[2.0, 0.0]], (9, 1))
+    y = np.tile([[np.cos(angle), np.sin(angle)]], (5, 1))
+    expected = -2000 * np.expm1((np.cos(angle) - 1) / 100)
+    assert cmmd(x, y).value == pytest.approx(expected, rel=GOLDEN, abs=CMMDS)
+    found = cmmd(x, y, moments=True)
+    assert found.lower - CMMDS <= expected <= found.upper + CMMDS
+
+
+@pytest.mark.parametrize(("x", "y"), [(R, F), (R, R + 5), (np.ones((1, 64)), -np.ones((1, 64))), (R[:1], F)])
+def test_the_bracket_from_moments_has_the_exact_value(x, y):
+    found, exact = cmmd(x, y, moments=True), cmmd(x, y).value
+    assert found.value == found.lower
+    assert found.lower - CMMDS <= exact <= found.upper + CMMDS
+    assert 0 < found.upper - found.lower < CMMD_BRACKET
+
+
+def test_cmmd_of_a_set_and_itself_is_0_whatever_the_lengths_of_its_rows():
+    assert cmmd(R, R[::-1] * np.linspace(1e-200, 1e200, 1000)[:, None]).value == pytest.approx(0, abs=CMMDS)
+    assert cmmd(R, R, moments=True).lower == 0
+
+
+def test_cmmd_refuses_rows_without_a_direction():
+    with pytest.raises(ValueError, match="y: row 3 is 0, which has no direction"):
+        cmmd(R[:9], R[:9] * (np.arange(9) != 3)[:, None])
+    with pytest.raises(TypeError, match="moments: expected True or False, got 1"):
+        cmmd(R, F, moments=1)

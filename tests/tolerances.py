@@ -46,6 +46,12 @@ KID_FLOAT32 = 1e-6
 # of a row are 3, is off by some sqrt(1008) u of that. Promised to 1e-5. Measured: 8e-8.
 SCORE_FLOAT32 = 1e-5
 
+# CMMDs, absolute: 1,000 times differences of means of kernels of order 1, taken as such in the golden number: a few u
+# 1000 = 1e-13 each. Measured: 1.0e-13.
+CMMDS = 1e-12
+# Between the bounds of a CMMD from moments, by its docstring: 4000 (exp(0.01) - 1 - 0.01 - 0.01^2 / 2) exp(-0.01).
+CMMD_BRACKET = 6.7e-4
+
 # Means of up to 5,329 values of 1e3 and either sign, absolute: partial sums reach 7e4, and sqrt(5329) roundings of
 # 7e4 u, divided by 5,329, are 1e-13. (Float32 adds its own rounding.)
 CANCELLED_MEAN = 1e-12

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastfid.metrics.base import Metric
     from fastfid.metrics.classes import inception_score as inception_score
+    from fastfid.metrics.cosine import cmmd as cmmd
     from fastfid.metrics.kernel import kid as kid
 
 # Functions of features, and the modules that have them: loaded on first use, as they load NumPy.
 _FUNCTIONS = {
+    "cmmd": "cosine",
     "inception_score": "classes",
     "kid": "kernel",
 }
