@@ -10,11 +10,19 @@ import sys
 
 import numpy as np
 import pytest
-from tolerances import ANOTHER_NUMBER, CMMD_BRACKET, CMMDS, FEW_ROUNDINGS, GOLDEN, KERNEL_MEANS, KID_FLOAT32
+from tolerances import (
+    ANOTHER_NUMBER,
+    CMMD_BRACKET,
+    CMMDS,
+    FEW_ROUNDINGS,
+    GOLDEN,
+    KERNEL_MEANS,
+    KID_FLOAT32,
+)
 
 import fastfid
 from fastfid import metrics
-from fastfid.metrics import cmmd, inception_score, kid
+from fastfid.metrics import cmmd, inception_score, kid, vendi
 
 A32 = np.random.RandomState(1).randn(2000, 64).astype(np.float32)
 B32 = (np.random.RandomState(2).randn(1500, 64) * 1.1 + 0.1).astype(np.float32)
@@ -22,7 +30,7 @@ A, B = A32.astype(np.float64), B32.astype(np.float64)
 R, F = A[:1000], B[:800]
 
 OF_TWO_SETS = [kid, cmmd]
-FUNCTIONS = [*OF_TWO_SETS, inception_score]
+FUNCTIONS = [*OF_TWO_SETS, inception_score, vendi]
 
 
 def call(function, rows, **options):
@@ -355,3 +363,55 @@ def test_cmmd_refuses_rows_without_a_direction():
         cmmd(R[:9], R[:9] * (np.arange(9) != 3)[:, None])
     with pytest.raises(TypeError, match="moments: expected True or False, got 1"):
         cmmd(R, F, moments=1)
+
+
+# Vendi score and RKE.
+
+
+@pytest.mark.parametrize(("q", "value"), [(1, 61.52663683961855), (2, 59.31063743000485), (np.inf, 38.599008950636986)])
+def test_vendi_scores_are_the_golden_numbers(q, value):
+    assert vendi(F, q).value == pytest.approx(value, rel=GOLDEN)
+
+
+@pytest.mark.parametrize("q", [0, 0.5, 1, 2, 3.5, 1000, np.inf])
+def test_vendi_scores_of_orthogonal_and_identical_rows(q):
+    for n in (5, 40):  # less and more rows than features
+        assert vendi(np.eye(n, 40) * np.arange(1, n + 1)[:, None], q).value == pytest.approx(n, rel=GOLDEN)
+        assert vendi(np.tile(A[:1, :40], (n, 1)), q).value == pytest.approx(1, rel=GOLDEN)
+
+
+@pytest.mark.parametrize("q", [0.5, 1, 2, 4, np.inf])
+def test_vendi_scores_of_classes_are_the_entropies_of_their_shares(q):
+    shares = np.array([0.5, 0.3, 0.2])
+    rows = np.repeat(np.eye(3), (50, 30, 20), axis=0)
+    if q == 1:
+        expected = np.exp(-(shares * np.log(shares)).sum())
+    else:
+        expected = 2 if q == np.inf else (shares**q).sum() ** (1 / (1 - q))
+    assert vendi(rows, q).value == pytest.approx(expected, rel=GOLDEN)
+
+
+@pytest.mark.parametrize("q", [1, 2, 3, np.inf])
+def test_both_gram_matrices_have_the_score_of_the_kernel(q):
+    for rows in (A[:50], A[:80]):  # d = 64
+        unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        values = np.linalg.eigvalsh(unit @ unit.T / len(rows)).clip(1e-300)
+        if q == 1:
+            expected = np.exp(-(values * np.log(values)).sum())
+        else:
+            expected = 1 / values[-1] if q == np.inf else (values**q).sum() ** (1 / (1 - q))
+        assert vendi(rows, q).value == pytest.approx(expected, rel=GOLDEN)
+
+
+@pytest.mark.parametrize(
+    ("q", "error", "match"),
+    [
+        (-1, ValueError, "q: expected 0 or more; got -1"),
+        (np.nan, ValueError, "q: expected 0 or more; got nan"),
+        ("inf", TypeError, "q: expected a number, got 'inf'"),
+        (True, TypeError, "q: expected a number, got True"),
+    ],
+)
+def test_vendi_refuses(q, error, match):
+    with pytest.raises(error, match=match):
+        vendi(R, q)

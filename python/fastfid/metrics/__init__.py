@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from fastfid.metrics.classes import inception_score as inception_score
     from fastfid.metrics.cosine import cmmd as cmmd
     from fastfid.metrics.kernel import kid as kid
+    from fastfid.metrics.spectrum import vendi as vendi
 
 # Functions of features, and the modules that have them: loaded on first use, as they load NumPy.
 _FUNCTIONS = {
     "cmmd": "cosine",
     "inception_score": "classes",
     "kid": "kernel",
+    "vendi": "spectrum",
 }
 
 __all__ = sorted(["METRICS", "Row", "make_metrics", *_FUNCTIONS])
