@@ -18,18 +18,19 @@ from tolerances import (
     GOLDEN,
     KERNEL_MEANS,
     KID_FLOAT32,
+    SAMPLED_VARIANCE,
 )
 
 import fastfid
 from fastfid import metrics
-from fastfid.metrics import cmmd, inception_score, kid, vendi
+from fastfid.metrics import cmmd, inception_score, kid, mind, vendi
 
 A32 = np.random.RandomState(1).randn(2000, 64).astype(np.float32)
 B32 = (np.random.RandomState(2).randn(1500, 64) * 1.1 + 0.1).astype(np.float32)
 A, B = A32.astype(np.float64), B32.astype(np.float64)
 R, F = A[:1000], B[:800]
 
-OF_TWO_SETS = [kid, cmmd]
+OF_TWO_SETS = [kid, cmmd, mind]
 FUNCTIONS = [*OF_TWO_SETS, inception_score, vendi]
 
 
@@ -415,3 +416,58 @@ def test_both_gram_matrices_have_the_score_of_the_kernel(q):
 def test_vendi_refuses(q, error, match):
     with pytest.raises(error, match=match):
         vendi(R, q)
+
+
+# MIND.
+
+DIRECTIONS = np.random.RandomState(3).randn(256, 64)
+
+
+def test_mind_is_the_golden_number():
+    found = mind(R[:800], F, directions=DIRECTIONS)
+    assert found.value == pytest.approx(5.616769948488711, rel=GOLDEN)
+    assert found.directions == 256
+    assert mind(F, R[:800], directions=DIRECTIONS * 7).value == pytest.approx(found.value, rel=GOLDEN)
+
+
+def test_mind_of_sets_of_different_sizes_is_that_of_their_repetitions():
+    x, y = A[:12], B[:30]
+    expected = mind(np.tile(x, (5, 1)), np.tile(y, (2, 1)), directions=DIRECTIONS).value
+    assert mind(x, y, directions=DIRECTIONS).value == pytest.approx(expected, rel=GOLDEN)
+
+
+def test_mind_of_a_set_and_itself_is_0():
+    assert mind(R, R[::-1]).value == pytest.approx(0, abs=GOLDEN)
+
+
+def test_mind_of_a_shift_is_three_times_its_square():
+    """Over any orthonormal directions exactly: the mean of their squares is |shift|^2 / d."""
+    axes = np.linalg.qr(DIRECTIONS[:64])[0]
+    shift = np.arange(64) / 10
+    expected = 3 * (shift**2).sum()
+    assert mind(R, R + shift, directions=axes).value == pytest.approx(expected, rel=GOLDEN)
+    found = mind(R, R + shift, directions=2000)
+    assert abs(found.value - expected) < 4 * found.directions_error
+
+
+def test_mind_of_isotropic_gaussians_is_three_fids():
+    x = np.random.default_rng(5).standard_normal((4000, 16))
+    found = mind(x, 3 * x, directions=300)
+    assert found.value == pytest.approx(3 * 16 * (3 - 1) ** 2, rel=SAMPLED_VARIANCE)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"directions": 0}, ValueError, "directions: expected 1 or more; got 0"),
+        ({"directions": np.zeros((2, 64))}, ValueError, "directions: row 0 is 0"),
+        ({"directions": np.ones((2, 63))}, ValueError, "directions, x: expected rows of the same length"),
+        ({"seed": -1}, ValueError, "seed: expected 0 or more"),
+        ({"directions": "many"}, TypeError, "directions: expected an array"),
+    ],
+)
+def test_mind_refuses(options, error, match):
+    with pytest.raises(error, match=match):
+        mind(R, F, **options)
+    with pytest.raises(fastfid.NumericalError, match="too large"):
+        mind(R * 1e200, F)
