@@ -23,14 +23,14 @@ from tolerances import (
 
 import fastfid
 from fastfid import metrics
-from fastfid.metrics import cmmd, inception_score, kid, mind, vendi
+from fastfid.metrics import cmmd, inception_score, kid, mifid, mind, vendi
 
 A32 = np.random.RandomState(1).randn(2000, 64).astype(np.float32)
 B32 = (np.random.RandomState(2).randn(1500, 64) * 1.1 + 0.1).astype(np.float32)
 A, B = A32.astype(np.float64), B32.astype(np.float64)
 R, F = A[:1000], B[:800]
 
-OF_TWO_SETS = [kid, cmmd, mind]
+OF_TWO_SETS = [kid, cmmd, mind, mifid]
 FUNCTIONS = [*OF_TWO_SETS, inception_score, vendi]
 
 
@@ -471,3 +471,45 @@ def test_mind_refuses(options, error, match):
         mind(R, F, **options)
     with pytest.raises(fastfid.NumericalError, match="too large"):
         mind(R * 1e200, F)
+
+
+# MIFID.
+
+
+@pytest.mark.parametrize(("direction", "distance"), [("real", 0.2083086337550477), ("generated", 0.20599343937124678)])
+def test_memorisation_distances_are_the_golden_numbers(direction, distance):
+    found = mifid(np.abs(R), np.abs(F), direction=direction)
+    assert found.memorisation_distance == pytest.approx(distance, rel=GOLDEN)
+    assert found.value == pytest.approx(found.fid, rel=GOLDEN)  # 0.1 or more counts as 1
+    near = mifid(np.abs(R), np.abs(F), direction=direction, threshold=1)
+    assert near.value == pytest.approx(found.fid / distance, rel=GOLDEN)
+
+
+def test_the_fid_of_mifid_is_the_fid():
+    sides = [fastfid.Statistics.from_features(rows) for rows in (R, F)]
+    assert mifid(R, F).fid == fastfid.frechet_distance(*sides)
+
+
+def test_mifid_of_copies():
+    """Generated rows that are real ones, but for their lengths and signs, are at distance 0 from them."""
+    copies = R[:100] * np.linspace(-2, 3, 100)[:, None]
+    found = mifid(R, copies, direction="generated")
+    assert found.memorisation_distance == pytest.approx(0, abs=GOLDEN)
+    assert found.value > 1e10 * found.fid
+    assert mifid(R, copies).memorisation_distance > 0.1
+    assert mifid(R, R).value == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"direction": "fake"}, ValueError, "direction: expected 'real' or 'generated'; got 'fake'"),
+        ({"threshold": 2}, ValueError, "threshold: expected 0 to 1; got 2"),
+        ({"threshold": "0"}, TypeError, "threshold: expected a number"),
+    ],
+)
+def test_mifid_refuses(options, error, match):
+    with pytest.raises(error, match=match):
+        mifid(R, F, **options)
+    with pytest.raises(ValueError, match="fake: row 0 is 0, which has no direction"):
+        mifid(R, np.zeros((9, 64)))

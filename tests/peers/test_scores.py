@@ -5,9 +5,9 @@ import importlib
 import numpy as np
 import pytest
 import torch
-from tolerances import GOLDEN, KERNEL_MEANS, KID_FLOAT32, SCORE_FLOAT32
+from tolerances import GOLDEN, KERNEL_MEANS, KID_FLOAT32, PEERS_DISTANCE, SCORE_FLOAT32
 
-from fastfid.metrics import inception_score, kid
+from fastfid.metrics import inception_score, kid, mifid
 
 X32 = np.random.RandomState(1).randn(1200, 64).astype(np.float32)
 Y32 = (np.random.RandomState(2).randn(1100, 64) * 1.1 + 0.1).astype(np.float32)
@@ -99,3 +99,15 @@ def test_inception_score_of_torchmetrics(peer, splits, seed):
     found = inception_score(LOGITS, protocol="torchmetrics", splits=splits, seed=seed)
     assert found.value == pytest.approx(value, rel=SCORE_FLOAT32)
     assert found.std == pytest.approx(std, rel=0, abs=SCORE_FLOAT32 * value)
+
+
+@pytest.mark.parametrize("shift", [0, 3])
+def test_mifid_of_torchmetrics(peer, shift):
+    """Shifted rows are nearly parallel, so that their distances are below the threshold."""
+    real, fake = (np.abs(rows.astype(np.float64)) + shift for rows in (X32, Y32))
+    theirs = peer("torchmetrics.image.mifid").MemorizationInformedFrechetInceptionDistance(feature=Given())
+    theirs.update(torch.from_numpy(real), real=True)
+    theirs.update(torch.from_numpy(fake), real=False)
+    found = mifid(real, fake)
+    assert found.value == pytest.approx(float(theirs.compute()), rel=PEERS_DISTANCE)
+    assert (found.value > 2 * found.fid) == (shift == 3)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fastfid.metrics.classes import inception_score as inception_score
     from fastfid.metrics.cosine import cmmd as cmmd
     from fastfid.metrics.kernel import kid as kid
+    from fastfid.metrics.memorisation import mifid as mifid
     from fastfid.metrics.sliced import mind as mind
     from fastfid.metrics.spectrum import vendi as vendi
 
@@ -22,6 +23,7 @@ _FUNCTIONS = {
     "cmmd": "cosine",
     "inception_score": "classes",
     "kid": "kernel",
+    "mifid": "memorisation",
     "mind": "sliced",
     "vendi": "spectrum",
 }
