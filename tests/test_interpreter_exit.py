@@ -27,7 +27,7 @@ from fastfid import _core
 
 rng = np.random.default_rng(20261122)
 x = rng.random((500, 200))
-flat = x.astype(np.float32)
+flat, radii = x.astype(np.float32), np.full(500, 30.0)
 wide = rng.random((40, 200))  # fewer rows than features: they are kept
 mu, sigma = np.zeros(200), np.cov(x, rowvar=False)
 images = [rng.integers(0, 256, (299, 299, 3), dtype=np.uint8)] * 4
@@ -105,6 +105,13 @@ CASES = {
             "state": "full.state()",
             "from_state": "fastfid.Moments.from_state(state)",
             "repr": "repr(full)",
+        },
+    ),
+    "bind_neighbours.cpp": (
+        2,
+        {
+            "kth_squared_distances": "_core.kth_squared_distances(flat, 3)",
+            "count_in_balls": "_core.count_in_balls(flat, radii, flat, radii, True)",
         },
     ),
     "bind_raw_moments.cpp": (1, {"add_raw_moments": "_core.add_raw_moments(x, *sums)"}),

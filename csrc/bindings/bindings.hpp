@@ -18,6 +18,7 @@ void bind_gaussian(pybind11::module_& module);
 void bind_image(pybind11::module_& module);
 void bind_kernel_sums(pybind11::module_& module);
 void bind_moments(pybind11::module_& module);
+void bind_neighbours(pybind11::module_& module);
 void bind_raw_moments(pybind11::module_& module);
 void bind_runtime(pybind11::module_& module);
 void bind_testing(pybind11::module_& module);  // the submodule _testing

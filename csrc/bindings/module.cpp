@@ -55,6 +55,7 @@ no such device
   fastfid::bindings::bind_frechet(module);
   fastfid::bindings::bind_image(module);
   fastfid::bindings::bind_kernel_sums(module);
+  fastfid::bindings::bind_neighbours(module);
   fastfid::bindings::bind_raw_moments(module);
   fastfid::bindings::bind_runtime(module);
   fastfid::bindings::bind_moments(module);

@@ -61,6 +61,12 @@ void gemm(Transpose trans_a, Transpose trans_b, int m, int n, int k, double alph
   scipy_cblas_dgemm(CblasRowMajor, cblas(trans_a), cblas(trans_b), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
+void gemm(Transpose trans_a, Transpose trans_b, int m, int n, int k, float alpha, const float* a, int lda,
+          const float* b, int ldb, float beta, float* c, int ldc) {
+  ensure_single_threaded();
+  scipy_cblas_sgemm(CblasRowMajor, cblas(trans_a), cblas(trans_b), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
 void trsm(Side side, Transpose trans, int m, int n, const double* r, int ldr, double* b, int ldb) {
   ensure_single_threaded();
   scipy_cblas_dtrsm(CblasRowMajor, side == Side::kLeft ? CblasLeft : CblasRight, CblasUpper, cblas(trans), CblasNonUnit,

@@ -1,10 +1,10 @@
 // All calls of BLAS and LAPACK. The calls are always single-threaded.
 //
-// All matrices are row-major float64 in host memory; `ld*` is the distance between the starts of two rows, in elements.
-// LAPACK is column-major: LAPACK sees the transpose of a row-major matrix, and an upper triangle as a lower one. Where
-// a routine has no row-major meaning, its arrays have LAPACK's own layout, and the comment says so. Every function may
-// be called from several threads at once. Every function throws DeviceError where LAPACK refuses an argument, and
-// NumericalError where LAPACK's iteration does not converge.
+// All matrices are row-major float64 in host memory, those of gemm() also float32; `ld*` is the distance between the
+// starts of two rows, in elements. LAPACK is column-major: LAPACK sees the transpose of a row-major matrix, and an
+// upper triangle as a lower one. Where a routine has no row-major meaning, its arrays have LAPACK's own layout, and the
+// comment says so. Every function may be called from several threads at once. Every function throws DeviceError where
+// LAPACK refuses an argument, and NumericalError where LAPACK's iteration does not converge.
 #pragma once
 
 #include <cstddef>
@@ -28,6 +28,9 @@ void syrk(Transpose trans, int n, int k, double alpha, const double* a, int lda,
 // C = alpha op(A) op(B) + beta C, with op(A) m x k, op(B) k x n and C m x n. BLAS dgemm, 2 m n k flops.
 void gemm(Transpose trans_a, Transpose trans_b, int m, int n, int k, double alpha, const double* a, int lda,
           const double* b, int ldb, double beta, double* c, int ldc);
+// The same in float32. BLAS sgemm.
+void gemm(Transpose trans_a, Transpose trans_b, int m, int n, int k, float alpha, const float* a, int lda,
+          const float* b, int ldb, float beta, float* c, int ldc);
 
 // B := op(R)^-1 B (kLeft) or B := B op(R)^-1 (kRight) for upper-triangular R and B m x n. BLAS dtrsm.
 void trsm(Side side, Transpose trans, int m, int n, const double* r, int ldr, double* b, int ldb);

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastfid.metrics.cosine import cmmd as cmmd
     from fastfid.metrics.kernel import kid as kid
     from fastfid.metrics.memorisation import mifid as mifid
+    from fastfid.metrics.nearest import prdc as prdc
     from fastfid.metrics.sliced import mind as mind
     from fastfid.metrics.spectrum import vendi as vendi
 
@@ -25,6 +26,7 @@ _FUNCTIONS = {
     "kid": "kernel",
     "mifid": "memorisation",
     "mind": "sliced",
+    "prdc": "nearest",
     "vendi": "spectrum",
 }
 
