@@ -23,7 +23,7 @@
 // >= 1/2, decides nothing. The default rounding mode with gradual underflow is assumed.
 //
 // Rows are float32, C-contiguous, (n, d) in host memory. Memory beside them: O(k) for each row, blocks of rows in
-// float32 (4096, and 512 for each thread), and tiles of products (2 MiB for each thread).
+// float32 (4096, and 1024 for each thread), and tiles of products (2 MiB for each thread).
 #pragma once
 
 #include <cstddef>

@@ -65,7 +65,9 @@ class PRDCResult:
 
     def __repr__(self) -> str:
         """Return one line with the four values and k."""
-        values = ", ".join(f"{name}={getattr(self, name):.6g}" for name in ("precision", "recall", "density", "coverage"))
+        values = ", ".join(
+            f"{name}={getattr(self, name):.6g}" for name in ("precision", "recall", "density", "coverage")
+        )
         sign = "<" if self.strict else "<="
         return f"PRDCResult({values}, k={self.k}, {sign}, real={self.n_real}, generated={self.n_generated})"
 
@@ -190,5 +192,7 @@ def _rows(features: Any, name: str) -> NDArray[np.float32]:
     for start in range(0, len(rows), _BLOCK):
         bad = ~np.isfinite(rows[start : start + _BLOCK]).all(axis=1)
         if bad.any():
-            raise NumericalError(f"{name}: row {start + int(np.argmax(bad))} has values that are NaN or infinite in float32")
+            raise NumericalError(
+                f"{name}: row {start + int(np.argmax(bad))} has values that are NaN or infinite in float32"
+            )
     return rows
