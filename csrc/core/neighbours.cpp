@@ -144,11 +144,19 @@ struct Line {
 };
 
 // lower[j] <= d2 <= upper[j]; 0 and infinity where the product decides nothing.
-[[gnu::always_inline]] inline void bound_line(const Line& line, const Bound& bound, double* lower, double* upper) {
-  for (std::size_t j = 0; j < line.count; ++j) {
-    const double q = line.square + line.squares[j] - 2 * static_cast<double>(line.products[j]);
-    const double s = line.size + line.sizes[j];
-    const double e = bound.product * (line.size * line.sizes[j]) + bound.sum * (s * s);
+[[gnu::always_inline]] inline void bound_line(const Line& line, const Bound& bound, double* __restrict lower,
+                                              double* __restrict upper) {
+  const float* const __restrict products = line.products;
+  const double* const __restrict squares = line.squares;
+  const double* const __restrict sizes = line.sizes;
+  const double square = line.square;
+  const double size = line.size;
+  const Bound constants = bound;
+  const std::size_t count = line.count;
+  for (std::size_t j = 0; j < count; ++j) {
+    const double q = square + squares[j] - 2 * static_cast<double>(products[j]);
+    const double s = size + sizes[j];
+    const double e = constants.product * (size * sizes[j]) + constants.sum * (s * s);
     const double low = q - e;
     const double high = q + e;
     const bool is_finite = high - low <= std::numeric_limits<double>::max();  // false for NaN
@@ -178,9 +186,10 @@ struct LineCounts {
   std::int64_t y_within_x = 0;
   std::int64_t y_around_x = 0;
 };
-FASTFID_CLONES bool count_decided(const Line& line, const Bound& bound, double limit_x, const double* limits_y,
-                                  double* lower, double* upper, LineCounts& of_row, std::int64_t* x_around_y,
-                                  std::int64_t* x_within_y) {
+FASTFID_CLONES bool count_decided(const Line& line, const Bound& bound, double limit_x,
+                                  const double* __restrict limits_y, double* __restrict lower, double* __restrict upper,
+                                  LineCounts& of_row, std::int64_t* __restrict x_around_y,
+                                  std::int64_t* __restrict x_within_y) {
   bound_line(line, bound, lower, upper);
   std::int64_t within = 0;
   std::int64_t around = 0;
