@@ -14,7 +14,7 @@ from stubs import GridMeans
 from tolerances import ANOTHER_ORDER, EQUAL_SETS, SCIPYS_ROOT_SMALL
 
 import fastfid
-from fastfid import FID, Statistics, _core, compute_fid, compute_statistics, frechet_distance
+from fastfid import FID, Statistics, _core, compute_fid, compute_statistics, evaluate, frechet_distance
 from fastfid.errors import FastfidWarning, SkippedImagesWarning, SuspiciousInputWarning
 from fastfid.metrics.moments import FeatureMoments
 
@@ -355,6 +355,28 @@ def test_reset():
 def test_sides_go_into_frechet_distance():
     fid = filled(images(20, 1), images(25, 2), 10)
     assert frechet_distance(fid.real, fid.fake) == fid.compute()
+
+
+def test_the_result_of_a_loop_is_that_of_evaluate():
+    a, b = images(60, 1), images(70, 2, high=200)
+    fid = filled(a, b, 10)
+    result = fid.result()
+    assert result == evaluate(a, b, extractor=GridMeans())["fid"]
+    assert result.value == fid.compute()
+    assert result.numerical_lower <= result.value <= result.numerical_upper
+    assert result.bias > 0
+    assert result.standard_error > 0
+    assert result.standard_error_of == "both"
+    narrower = {"tol": 1e-12}
+    assert fid.result(**narrower).numerical_upper <= result.numerical_upper
+
+
+def test_a_result_of_few_images_says_why_it_has_no_standard_error():
+    result = filled(images(60, 1), images(8, 2), 10).result()
+    assert (result.standard_error, result.bias) == (None, None)
+    assert result.no_standard_error == "fake: n = 8 <= d = 12; sampling bias dominates"
+    with pytest.raises(ValueError, match="fake: a covariance needs at least 2 images, got 0"):
+        filled(images(60, 1), images(0, 2), 10).result()
 
 
 def test_no_warnings_on_plain_use():

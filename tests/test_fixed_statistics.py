@@ -56,6 +56,16 @@ def test_the_value_is_that_of_statistics_against_images(tmp_path):
     assert "real=unknown (fixed)" in repr(fixed(Statistics(known.mu, known.sigma, meta=known.meta)))
 
 
+def test_a_standard_error_beside_a_fixed_side_says_whose_it_is(tmp_path):
+    known, fake = statistics(), images(45, 2)
+    both = fixed(known, fake).result()
+    without = Statistics.load(known.save(tmp_path / "real.npz", rows=False))
+    generated = fixed(without, fake).result()
+    assert (both.standard_error_of, generated.standard_error_of) == ("both", "generated")
+    assert generated.standard_error < both.standard_error
+    assert both.value == generated.value
+
+
 def test_rows_of_few_images_stay_exact():
     known = compute_statistics(images(8, 1), extractor=GridMeans())
     fake = images(7, 2)

@@ -36,6 +36,7 @@ FID(real=Statistics(np.zeros(64), np.eye(64), n=100))
 fid.update(np.zeros((2, 8, 8, 3), np.uint8))
 fid.update("folder", real=False, match="*.png")
 reveal_type(fid.compute())  # is float
+reveal_type(fid.result().standard_error)  # is float | None
 reveal_type(fid.to("cpu"))  # is fastfid.fid.FID
 reveal_type(fid.real)  # is fastfid.statistics.Statistics
 fid.load_state_dict(fid.state_dict())

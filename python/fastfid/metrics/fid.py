@@ -21,7 +21,14 @@ from fastfid.metrics.standard_error import standard_error, why_none
 from fastfid.record import DistanceRecord, distance_record
 from fastfid.statistics import AnyStatistics, DeviceStatistics, Statistics, check_compatible, gaussian
 
-__all__ = ["FIDResult", "FrechetInceptionDistance", "distance", "frechet_distance"]
+__all__ = [
+    "FIDResult",
+    "FrechetInceptionDistance",
+    "as_result",
+    "distance",
+    "frechet_distance",
+    "with_standard_error",
+]
 
 Side = Statistics | DeviceMoments | tuple[ArrayLike, ArrayLike]
 
