@@ -12,6 +12,10 @@ from fastfid.features.weights import find_weights
 IS_CI = bool(os.environ.pop("CI", ""))
 
 
+# Needs packages that the test extra does not have; tools/training_loops.sh names the folder, which collects it.
+collect_ignore = ["training"]
+
+
 @pytest.fixture(scope="session")
 def weights():
     """The real Inception weights, found as for a user: FASTFID_WEIGHTS, the cache, or fetched once."""

@@ -1,0 +1,80 @@
+"""Lightning, accelerate, TensorBoard and Weights & Biases for real: the files of docs/training.md that use them.
+
+``bash tools/training_loops.sh`` runs these tests, in an environment of their own; ``python -m pytest`` does not collect
+them.
+"""
+
+import re
+
+import pages
+import pytest
+import torch
+from tolerances import PRINTED_2_DIGITS, PRINTED_6_DIGITS
+
+N = pages.IMAGES
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, weights):
+    return pages.Workspace(tmp_path_factory.mktemp("training"))
+
+
+@pytest.fixture(scope="module")
+def untrained(workspace):
+    """Lightning's files keep the weights of the seed, so that the images are known."""
+    for name in ("lightning_metric.py", "lightning_callback.py"):
+        path = workspace.folder / name
+        text = path.read_text()
+        assert text.count("Adam(self.parameters())") == 1
+        path.write_text(text.replace("Adam(self.parameters())", "Adam(self.parameters(), lr=0)"))
+    return workspace
+
+
+def latents():
+    return torch.randn(N, 8)
+
+
+def test_lightning_adds_up_the_metric_of_two_processes(untrained):
+    output = untrained.run("lightning_metric.py")
+    expected = untrained.expected([], protocol="torchmetrics", before=latents).value
+    assert pages.value(output) == pytest.approx(expected, rel=PRINTED_6_DIGITS)
+
+
+def test_lightning_with_a_callback_in_two_processes(untrained):
+    output = untrained.run("lightning_callback.py")
+    expected = untrained.expected([(45, 0), (45, 1)], before=latents)
+    assert pages.value(output) == pytest.approx(expected.value, rel=PRINTED_6_DIGITS)
+    error = float(re.search(r"^FID \S+ \+- (\S+)$", output, re.MULTILINE)[1])
+    assert error == pytest.approx(expected.standard_error, rel=PRINTED_2_DIGITS)
+
+
+def test_accelerate_merges_what_each_process_has_seen(workspace):
+    output = workspace.torchrun("accelerate_merge.py")
+    assert f" of {N} images\n" in output
+    assert pages.value(output) == pytest.approx(workspace.expected([(45, 0), (45, 1)]).value, rel=PRINTED_6_DIGITS)
+
+
+def test_accelerate_gathers_every_image_once(workspace):
+    output = workspace.torchrun("accelerate_gather.py")
+    assert f" of {N} images\n" in output
+    assert pages.value(output) == pytest.approx(workspace.expected([], before=latents).value, rel=PRINTED_6_DIGITS)
+
+
+def test_tensorboard_shows_value_and_standard_error(workspace):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    workspace.run("log_tensorboard.py")
+    events = EventAccumulator(str(workspace.folder / "logs")).Reload()
+    curves = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert curves.keys() == {"fid/value", "fid/standard_error"}
+    for curve in curves.values():
+        assert [step for step, _ in curve] == [0, 1000]
+        assert all(value > 0 for _, value in curve)
+
+
+def test_wandb_keeps_value_and_standard_error_offline(workspace):
+    workspace.run("log_wandb.py")
+    (log,) = (workspace.folder / "wandb").glob("offline-run-*/run-*.wandb")
+    content = log.read_bytes()
+    assert b"fid_standard_error" in content
+    assert b"pytorch-fid" in content
