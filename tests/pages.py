@@ -30,13 +30,23 @@ def blocks(page):
 
 def files(page):
     """Name and text of every Python block; the line above each one is its name."""
-    return {re.fullmatch(r"`(\w+\.py)`", above)[1]: text for above, language, text in blocks(page) if language}
+    return {
+        re.fullmatch(r"`(\w+\.py)`", above)[1]: text for above, language, text in blocks(page) if language == "python"
+    }
 
 
 def commands(page):
-    """The words of every line of the other blocks."""
+    """The words of every line of the blocks without a language."""
     lines = [line for _, language, text in blocks(page) if not language for line in text.splitlines()]
     return [line.split() for line in lines]
+
+
+def noise(folder, images, seed=0, high=256):
+    """Make a folder with this number of pictures of noise."""
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    for i in range(images):
+        Image.fromarray(rng.integers(0, high, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i}.png")
 
 
 class Workspace:
@@ -51,10 +61,7 @@ class Workspace:
                 assert text.count(large) == (name == "run.py")
                 text = text.replace(large, small)
             (folder / name).write_text(text)
-        (folder / "real").mkdir()
-        rng = np.random.default_rng(0)
-        for i in range(IMAGES):
-            Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / "real" / f"{i}.png")
+        noise(folder / "real", IMAGES)
         for words in commands("training.md"):
             if words[:2] == ["fastfid", "stats"]:
                 self.run("-m", *words, "--dims", "64")
