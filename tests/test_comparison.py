@@ -1,6 +1,7 @@
 """Which of several sets is closer to a reference: the differences, their errors, the verdicts, and stored records."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -94,14 +95,18 @@ def test_words():
     noisy = np.random.default_rng(0).standard_normal((2, 500))
     shared = [measured(name, fid, 1000, shared=x) for name, fid, x in zip("AB", (1.0, 1.02), noisy, strict=True)]
     assert verdict(*shared, n_reference=500).verdict.endswith("; more images of the reference would be needed")
-    small = verdict(measured("A", 1.0, 1000), measured("B", 1.2, 10, bias=None))
-    assert small.standard_error is None
-    assert small.verdict == (
-        "no verdict: the numbers of images differ, and the bias cannot be taken off (B: n = 10, d = 12)"
+    thin = verdict(measured("A", 1.0, 1000), measured("B", 1.2, 30, bias=None))
+    assert thin.standard_error is None
+    assert thin.verdict == (
+        "no verdict: the numbers of images differ, and the bias cannot be taken off (B: n = 30, d = 12)"
     )
+    few = verdict(measured("A", 1.0, 1000), measured("B", 1.2, 10))
+    assert few.verdict == "no verdict: B: 10 images are too few for one; 20 are the least"
+    unknown = verdict(measured("A", 1.0, 1000), measured("B", 1.2, None, bias=None, own=None, reason="B: unknown"))
+    assert unknown.verdict == "no verdict: B: unknown"
     none = verdict(measured("A", 1.0, 1000), measured("B", 1.2, 1000, own=None, reason="B: why"))
     assert none.verdict == "no verdict: B: why"
-    sure = verdict(measured("B", 1.2, 9, own=0.0), measured("A", 1.0, 9, own=0.0))
+    sure = verdict(measured("B", 1.2, 90, own=0.0), measured("A", 1.0, 90, own=0.0))
     assert (sure.a, sure.verdict) == ("A", "A is better by 0.2, and there is no noise")
 
 
@@ -152,16 +157,44 @@ def test_arguments():
     with pytest.raises(ValueError, match="names: expected 2, as there are candidates, got 1"):
         compare(one, [one, one], names=["a"])
     with pytest.raises(ValueError, match="names: two candidates are called 'x'"):
-        compare(one, [drawn(50, 2), drawn(50, 3)])
+        compare(one, [drawn(50, 2), drawn(50, 3)], names=["x", "x"])
+    for names in ("xy", [1, 2]):
+        with pytest.raises(TypeError, match="names: expected a list of strings"):
+            compare(one, [drawn(50, 2), drawn(50, 3)], names=names)
+    with pytest.raises(TypeError, match="unexpected keyword arguments: nmaes"):
+        compare(one, [drawn(50, 2), drawn(50, 3)], nmaes=["a", "b"])
+    found = compare(one, [drawn(50, 2), drawn(50, 3)])  # of one name
+    assert sorted(candidate.name for candidate in found.candidates) == ["x (1)", "x (2)"]
     other = Statistics.from_features(np.eye(13, D), {"protocol": "clean"}, "other")
     with pytest.raises(ValueError, match="protocol"):
         compare(one, [drawn(50, 2), other])
 
 
-def test_the_reference_among_the_candidates_is_said(tmp_path):
+def test_equal_sets_are_said(tmp_path):
     paths = [str(drawn(50, k).save(tmp_path / f"{k}.npz")) for k in (1, 2)]
-    with pytest.warns(SuspiciousInputWarning, match="both sides are the same"):
+    with pytest.warns(SuspiciousInputWarning) as said:
         compare(paths[0], paths)
+    texts = [str(warning.message) for warning in said]
+    assert f"both sides are the same: {paths[0]}" in texts
+    assert f"{paths[0]} and {paths[0]} are one and the same set" in texts
+    with pytest.warns(SuspiciousInputWarning, match="A and B are one and the same set"):
+        compare(drawn(50, 1), [drawn(50, 2, name="A"), drawn(50, 2, name="B")])
+
+
+def test_candidates_go_with_one_another():
+    """Although the reference does not say its protocol."""
+    silent = Statistics.from_features(np.random.default_rng(0).standard_normal((50, D)), name="silent")
+    sides = [drawn(50, 2), Statistics.from_features(np.eye(30, D), {"protocol": "clean"}, "other")]
+    with pytest.raises(ValueError, match=r"x .*other"), pytest.warns(match="does not say its protocol"):
+        compare(silent, sides)
+
+
+def test_names_of_any_bytes(tmp_path, capsys):
+    paths = [os.fsdecode(os.fsencode(tmp_path) + name) for name in (b"/a\xff.npz", b"/b.npz", b"/c.npz")]
+    for seed, path in enumerate(paths):
+        drawn(50, seed).save(path)
+    assert compare(paths[1], [paths[0], paths[2]]).differences
+    assert fastfid.compute_fid(paths[0], paths[1]) > 0
 
 
 # ------------------------------------------------------------------------------------------------------------- records

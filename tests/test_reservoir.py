@@ -66,15 +66,47 @@ def test_merged_parts_are_a_sample_of_both():
     share = (merged.rows[:, 0] >= 30_000).mean()
     deviation = np.sqrt(0.25 * 0.75 / RESERVOIR_ROWS)  # binomial
     assert share == pytest.approx(0.25, rel=0, abs=DEVIATIONS * deviation)
-    other = parts[1].copy()
-    other.merge(parts[0])
-    assert set(other.rows[:, 0]) == set(merged.rows[:, 0]) or (np.diff(merged.keys) == 0).any()
+    assert (np.diff(merged.keys) > 0).all()
     assert parts[0].n == 30_000  # the copy went on by itself
     twice = filled(numbered(0, 5))
     twice.merge(twice)
     assert twice.n == len(twice.rows) == 10
     with pytest.raises(ValueError, match="other: expected rows of 3 features, got 4"):
         merged.merge(RowReservoir(4))
+
+
+def test_many_small_parts_are_sampled_in_all_their_places():
+    """Every part begins with the same keys; its rows have other keys in the whole."""
+    merged = RowReservoir(3)
+    for _ in range(1000):
+        merged.merge(filled(numbered(0, 10)))
+    counts = np.bincount(merged.rows[:, 0].astype(int), minlength=10)
+    assert scipy.stats.chisquare(counts).pvalue > 0.01
+    merged.merge(filled(numbered(10, 40_000)))
+    counts = np.histogram(merged.rows[:, 0], np.linspace(10, 40_000, 11))[0]
+    assert scipy.stats.chisquare(counts).pvalue > 0.01
+    assert merged.n == 49_990
+
+
+def test_an_interrupt_between_moments_and_sample_drops_the_sample(monkeypatch):
+    moments = accumulated(features(50, 1))
+
+    def interrupted(rows):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(moments._reservoir, "update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        moments.update({"features": features(10, 2)})
+    assert moments.n == 60
+    assert moments.statistics({}, "x").reservoir is None
+    assert FeatureMoments.from_state(moments.state()).n == 60
+
+
+def test_features_beyond_float32_have_no_sample(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((60, 4)) * [1e39, 1, 1, 1]
+    statistics = Statistics.from_features(rows)
+    assert statistics.reservoir is None
+    assert Statistics.load(statistics.save(tmp_path / "x")).n == 60
 
 
 def test_states_go_on():
@@ -101,6 +133,8 @@ def test_states_go_on():
         ({"reservoir_rows": np.full((9, 3), np.nan, np.float32)}, ValueError, "reservoir_rows: has NaN"),
         ({"reservoir_keys": np.arange(8)}, ValueError, r"reservoir_keys: expected shape \(9,\) for n = 9, got \(8,\)"),
         ({"reservoir_keys": np.arange(9)[::-1]}, ValueError, "reservoir_keys: expected ascending"),
+        ({"reservoir_keys": np.zeros(9, np.int64)}, ValueError, "reservoir_keys: expected ascending"),
+        ({"reservoir_keys": np.arange(-1, 8)}, ValueError, "reservoir_keys: expected ascending"),
         ({"reservoir_keys": np.ma.masked_array(np.arange(9))}, TypeError, "mask"),
     ],
 )

@@ -1,5 +1,6 @@
 """Standard error and sampling bias of the distance, against simulation on distributions whose distance is known."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -247,6 +248,25 @@ def test_reasons_for_none():
     )
     for sides in ((good, thin), (thin, good)):
         assert why_none(*sides) == "t: n = 4 <= d = 4; sampling bias dominates"
+
+
+def test_samples_of_no_use():
+    rng = np.random.default_rng(4)
+    good = Statistics.from_features(rng.standard_normal((200, 4)), name="good")
+    repeated = Statistics.from_features(np.repeat(rng.standard_normal((50, 4)), 4, axis=0), name="repeated")
+    assert why_none(good, repeated) == (
+        "repeated: only 50 of 200 rows in the sample of its features differ; images are repeated"
+    )
+    exchanged = dataclasses.replace(good, mu=good.mu + 100, sigma=good.sigma * 1e4, name="exchanged")
+    lost = Statistics.from_features(1e7 + 0.01 * rng.standard_normal((200, 4)), name="lost")  # in float32
+    for bad in (exchanged, lost):
+        for sides in ((good, bad), (bad, good)):
+            reason = why_none(*sides)
+            assert reason.startswith(f"{bad.name}: ")
+            assert "does not go with its mean and covariance" in reason or "differ" in reason
+    large = Statistics.from_features(rng.standard_normal((9000, 4)), name="large")
+    assert why_none(good, large) is None
+    assert "does not go with" in why_none(good, dataclasses.replace(large, mu=large.mu + 1))
 
 
 class TestErrors:

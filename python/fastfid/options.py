@@ -52,6 +52,9 @@ class _NetworkOptions(TypedDict, total=False):
     cache: CacheMode
 
 
+NETWORK_OPTIONS = frozenset(_NetworkOptions.__annotations__)
+
+
 class SourceOptions(TypedDict, total=False):
     """How a source is read. Every function that takes sources takes these keywords."""
 

@@ -33,9 +33,12 @@ def load_known(source: Any, key: str | None = None) -> Statistics | None:
     """
     if isinstance(source, Statistics):
         return source
-    if isinstance(source, str | os.PathLike) and is_statistics_file(source, key):
-        return Statistics.load(source)
-    return None
+    return Statistics.load(source) if is_known(source, key) else None
+
+
+def is_known(source: Any, key: str | None = None) -> bool:
+    """Whether `source` is or names statistics, so that no image must be read."""
+    return isinstance(source, Statistics) or (isinstance(source, str | os.PathLike) and is_statistics_file(source, key))
 
 
 def open_images(source: Any, options: Mapping[str, Any]) -> ImageSource:

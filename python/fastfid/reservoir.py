@@ -31,10 +31,9 @@ class RowReservoir:
     def __init__(self, d: int):
         self.d = d
         self._n = 0  # rows that have gone by
-        self._keys = np.empty(0, np.int64)
-        self._rows = np.empty((0, d), np.float32)
-        # Not yet sorted in: the keys, and the rows on the host or in the memory of their device.
-        self._waiting: list[tuple[NDArray[np.int64], Any]] = []
+        # The keys and rows that are kept, and what is not yet sorted in: pairs of keys and rows, on the host or in the
+        # memory of their device. One attribute, so that an interrupt never finds half of a change.
+        self._held: _Held = (np.empty(0, np.int64), np.empty((0, d), np.float32), ())
 
     def update(self, rows: Any) -> None:
         """Let rows (m, d), float32, go by: a NumPy array, or a ``_core.CudaArray``, read in its stream's order.
@@ -43,29 +42,26 @@ class RowReservoir:
         """
         count = rows.shape[0]
         keys = _keys(self._n, count)
+        kept_keys, kept_rows, waiting = self._held
+        bound = int(kept_keys[-1]) if len(kept_keys) == RESERVOIR_ROWS else np.iinfo(np.int64).max
+        wanted = np.flatnonzero(keys < bound)
+        if wanted.size:
+            with np.errstate(over="ignore"):  # of float64; Statistics says what becomes of such a sample
+                taken = rows[wanted].astype(np.float32) if isinstance(rows, np.ndarray) else rows.take(wanted)
+            self._held = (kept_keys, kept_rows, (*waiting, (keys[wanted], taken)))
         self._n += count
-        wanted = np.flatnonzero(keys < self._bound())
-        if wanted.size == 0:
-            return
-        kept = rows[wanted].astype(np.float32) if isinstance(rows, np.ndarray) else rows.take(wanted)
-        self._waiting.append((keys[wanted], kept))
-        if sum(len(keys) for keys, _ in self._waiting) >= _WAITING_ROWS:
+        if sum(len(keys) for keys, _ in self._held[2]) >= _WAITING_ROWS:
             self._settle()
-
-    def _bound(self) -> int:
-        """Return what a key must be below, for its row to be kept."""
-        return int(self._keys[-1]) if len(self._keys) == RESERVOIR_ROWS else np.iinfo(np.int64).max
 
     def _settle(self) -> None:
         """Sort in what waits."""
-        if not self._waiting:
+        kept_keys, kept_rows, waiting = self._held
+        if not waiting:
             return
-        arrived = [rows if isinstance(rows, np.ndarray) else rows.numpy() for _, rows in self._waiting]
-        keys = np.concatenate([self._keys, *(keys for keys, _ in self._waiting)])
-        self._waiting = []
+        arrived = [rows if isinstance(rows, np.ndarray) else rows.numpy() for _, rows in waiting]
+        keys = np.concatenate([kept_keys, *(keys for keys, _ in waiting)])
         order = np.argsort(keys, kind="stable")[:RESERVOIR_ROWS]
-        self._keys = keys[order]
-        self._rows = np.concatenate([self._rows, *arrived])[order]
+        self._held = (keys[order], np.concatenate([kept_rows, *arrived])[order], ())
 
     @property
     def n(self) -> int:
@@ -76,28 +72,34 @@ class RowReservoir:
     def rows(self) -> NDArray[np.float32]:
         """The sample (k, d), in the order of the keys; not to be changed."""
         self._settle()
-        return self._rows
+        return self._held[1]
 
     @property
     def keys(self) -> NDArray[np.int64]:
         """The keys (k,) of the rows, ascending."""
         self._settle()
-        return self._keys
+        return self._held[0]
 
     def merge(self, other: "RowReservoir") -> None:
-        """Make this the sample of both streams; ValueError if the rows of `other` have another length."""
+        """Let the stream of `other` go by after this one; ValueError if its rows have another length.
+
+        The rows of `other` are a random sample of its stream. They get the keys that the smallest of as many rows would
+        have here, in an order that has nothing to do with their own keys: streams begin with the same keys.
+        """
         if other.d != self.d:
             raise ValueError(f"other: expected rows of {self.d} features, got {other.d}")
-        keys, rows = other.keys, other.rows
-        self._waiting.append((keys, rows))
-        self._n += other._n
+        rows, count = other.rows, other._n
+        keys = _smallest_keys(self._n, count, len(rows))
+        kept_keys, kept_rows, waiting = self._held
+        self._held = (kept_keys, kept_rows, (*waiting, (keys, rows)))
+        self._n += count
         self._settle()
 
     def copy(self) -> "RowReservoir":
         """Return a reservoir that goes on by itself."""
         out = RowReservoir(self.d)
-        # Arrays are replaced here, never written to.
-        out._n, out._keys, out._rows = self._n, self.keys, self.rows
+        self._settle()
+        out._n, out._held = self._n, self._held  # arrays are replaced here, never written to
         return out
 
     def state(self) -> dict[str, Any]:
@@ -120,11 +122,11 @@ class RowReservoir:
             raise ValueError(f"reservoir_keys: expected shape ({expected},) for n = {n}, got {keys.shape}")
         if rows.shape != (expected, d):
             raise ValueError(f"reservoir_rows: expected shape ({expected}, {d}), got {rows.shape}")
-        if (np.diff(keys) < 0).any():
-            raise ValueError("reservoir_keys: expected ascending numbers")
+        if (np.diff(keys) <= 0).any() or (keys < 0).any():
+            raise ValueError("reservoir_keys: expected ascending numbers from 0 on")
         if not np.isfinite(rows).all():
             raise ValueError("reservoir_rows: has NaN or infinite values")
-        self._keys, self._rows, self._n = keys, rows, n
+        self._held, self._n = (keys, rows, ()), n
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -132,6 +134,7 @@ class RowReservoir:
         return dict(self.__dict__)
 
 
+_Held = tuple[NDArray[np.int64], NDArray[np.float32], tuple[tuple[NDArray[np.int64], Any], ...]]
 _ENTRIES = (("reservoir_keys", np.int64), ("reservoir_rows", np.float32))
 
 
@@ -154,3 +157,16 @@ def _keys(start: int, count: int) -> NDArray[np.int64]:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return ((z ^ (z >> np.uint64(31))) >> np.uint64(1)).astype(np.int64)
+
+
+def _smallest_keys(start: int, count: int, wanted: int) -> NDArray[np.int64]:
+    """Return the `wanted` smallest keys of `count` rows from `start` on, in the order of the rows."""
+    keys, places = np.empty(0, np.int64), np.empty(0, np.int64)
+    for first in range(start, start + count, 1 << 20):
+        here = np.arange(first, min(first + (1 << 20), start + count))
+        keys = np.concatenate([keys, _keys(first, len(here))])
+        places = np.concatenate([places, here])
+        if len(keys) > wanted:
+            kept = np.sort(np.argpartition(keys, wanted - 1)[:wanted]) if wanted else np.empty(0, np.intp)
+            keys, places = keys[kept], places[kept]
+    return keys[np.argsort(places, kind="stable")]

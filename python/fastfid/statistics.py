@@ -90,6 +90,8 @@ class Statistics:
             if self.n > _MAX_N:
                 raise ValueError(f"n: expected at most 2^62 samples, got {self.n:.3e}")
             object.__setattr__(self, "n", int(self.n))
+        if self.reservoir is not None and not np.isfinite(self.reservoir.rows).all():
+            object.__setattr__(self, "reservoir", None)  # features beyond float32 have no sample
         if self.reservoir is not None and (self.n is None or self.reservoir.n != self.n or self.reservoir.d != mu.size):
             raise ValueError(
                 f"reservoir: expected a sample of n = {self.n} rows of {mu.size} features, got one of"
@@ -326,6 +328,7 @@ AnyStatistics = Statistics | DeviceStatistics
 
 def gaussian(statistics: AnyStatistics, name: str) -> Gaussian:
     """Return the statistics as the core takes them; `name` begins the messages of the core."""
+    name = name.encode("utf-8", "backslashreplace").decode()  # names of files may hold any bytes
     if isinstance(statistics, DeviceStatistics):
         return Gaussian.on_device(statistics.moments, name=name)
     if statistics.rows is not None:

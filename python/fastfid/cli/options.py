@@ -330,8 +330,8 @@ def _compare_parser() -> Parser:
         usage="fastfid compare [options] REFERENCE CANDIDATE CANDIDATE ...\n"
         "       fastfid compare [--json] --records FILE ...",
         description="The FID of each candidate to one reference with its standard error, best first, and for every two "
-        "candidates whether the difference can be told from sampling noise. Verdicts are wrong in at most 1 % of the "
-        "comparisons of equal candidates. The noise of the reference is shared and cancels.",
+        "candidates whether the difference can be told from sampling noise. Of two equal candidates, a verdict calls "
+        "one better in at most 1 % of the cases. The noise of the reference is shared and cancels.",
         epilog="""\
 examples:
   fastfid compare real.npz run-a/ run-b/           two generators

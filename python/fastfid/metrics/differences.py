@@ -8,6 +8,7 @@ from statistics import NormalDist
 from typing import Any
 
 from fastfid import _core
+from fastfid.errors import NumericalError
 from fastfid.metrics.fid import distance
 from fastfid.metrics.standard_error import Variance, influence, standard_error_from, why_none
 from fastfid.statistics import Statistics, gaussian
@@ -18,6 +19,8 @@ __all__ = ["Candidate", "Difference", "Measured", "compare_measured", "measure",
 FALSE_ALARM = 0.01
 # With the number of images that a verdict names, a difference as large as the measured one is found so often.
 POWER = 0.9
+# Fewer rows say too little of their own variance.
+LEAST_IMAGES = 20
 # The plug-in bias is too small, by less than this times d / n of itself (docs/numerics.md).
 BIAS_ERROR = 0.4
 
@@ -104,14 +107,20 @@ def measure(reference: Statistics, candidate: Statistics) -> Measured:
     """Return the distance of a candidate to the reference with all that comparisons need."""
     reason = why_none(reference, candidate)
     # The bias that comes from the n of the reference is the same for all candidates: as if there were no end of it.
-    endless = _core.Gaussian(reference.mu, reference.sigma, n=1 << 62, name=reference.name)
+    endless = _core.Gaussian(reference.mu, reference.sigma, n=1 << 62)
     bias = None
     if candidate.n is not None and candidate.n > candidate.d:
         bias = _core.frechet_distance(endless, gaussian(candidate, candidate.name)).bias
     fid = distance(reference, candidate, force=True).value
-    if reason is not None or candidate.n is None:
+    if candidate.n is None:
+        reason = f"{candidate.name}: its number of images is unknown; compute the statistics again with: fastfid stats"
+    if reason is not None:
         return Measured(candidate.name, fid, None, candidate.n, candidate.d, bias, None, None, 0.0, reason)
-    found = influence(reference, candidate)
+    assert candidate.n is not None
+    try:
+        found = influence(reference, candidate)
+    except NumericalError as failure:
+        return Measured(candidate.name, fid, None, candidate.n, candidate.d, bias, None, None, 0.0, str(failure))
     return Measured(
         candidate.name,
         fid,
@@ -148,6 +157,12 @@ def _value(one: Measured, is_corrected: bool) -> float:
 
 
 def _difference(a: Measured, b: Measured, n_reference: int | None) -> Difference:
+    if a.n is None or b.n is None:
+        return Difference(a.name, b.name, b.fid - a.fid, None, f"no verdict: {a.why_none or b.why_none}")
+    if min(a.n, b.n) < LEAST_IMAGES:
+        few = a if a.n <= b.n else b
+        reason = f"{few.name}: {few.n} images are too few for one; {LEAST_IMAGES} are the least"
+        return Difference(a.name, b.name, b.fid - a.fid, None, f"no verdict: {reason}")
     correct = a.n != b.n
     if correct and (a.bias is None or b.bias is None):
         small = " and ".join(f"{one.name}: n = {one.n}" for one in (a, b) if one.bias is None)

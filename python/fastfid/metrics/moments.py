@@ -50,14 +50,22 @@ class FeatureMoments:
         """Add the rows of one output: a NumPy array (n, d), or a ``_core.CudaArray``, read in its stream's order."""
         rows = outputs[self.output]
         with self._lock:
-            if isinstance(rows, np.ndarray):
-                self._on_host.update(rows)
-            else:
-                if self._on_device is None:
-                    self._on_device = _core.DeviceMoments(self.d, device=rows.stream.device)
-                self._on_device.update(rows, stream=rows.stream.handle)
-            if self._reservoir is not None:
-                self._reservoir.update(rows)
+            try:
+                self._update_moments(rows)
+                if self._reservoir is not None:
+                    self._reservoir.update(rows)
+            except BaseException:  # an interrupt between the two
+                if self._reservoir is not None and self._reservoir.n != self.n:
+                    self._reservoir = None
+                raise
+
+    def _update_moments(self, rows: Any) -> None:
+        if isinstance(rows, np.ndarray):
+            self._on_host.update(rows)
+            return
+        if self._on_device is None:
+            self._on_device = _core.DeviceMoments(self.d, device=rows.stream.device)
+        self._on_device.update(rows, stream=rows.stream.handle)
 
     def merge(self, other: "FeatureMoments") -> None:
         """Add what `other` has seen; ValueError if its d differs.

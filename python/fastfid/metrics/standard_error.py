@@ -7,11 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid import _core
-from fastfid._core import Gaussian
 from fastfid.errors import NumericalError
-from fastfid.statistics import Statistics
+from fastfid.statistics import Statistics, gaussian
 
 __all__ = ["StandardError", "Variance", "influence", "standard_error", "standard_error_from", "why_none"]
+
+
+_AGAIN = "compute the statistics again with: fastfid stats"
+_LEAST_DISTINCT = 0.9
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,28 @@ def why_none(real: Statistics, generated: Statistics) -> str | None:
         if side.n is not None and side.n <= side.d:
             return f"{side.name}: n = {side.n} <= d = {side.d}; sampling bias dominates"
     if generated.reservoir is None:
-        return f"{generated.name}: holds no sample of its features; compute the statistics again with: fastfid stats"
+        return f"{generated.name}: holds no sample of its features; {_AGAIN}"
+    return _unfit(generated) or _unfit(real)
+
+
+def _unfit(side: Statistics) -> str | None:
+    """Return why the sample of a side is of no use; None if it may be used, or if there is none."""
+    if side.reservoir is None:
+        return None
+    rows = side.reservoir.rows.astype(np.float64)
+    k = len(rows)
+    distinct = len(np.unique(np.ascontiguousarray(side.reservoir.rows).view(np.dtype((np.void, rows.shape[1] * 4)))))
+    if distinct < _LEAST_DISTINCT * k:
+        return f"{side.name}: only {distinct} of {k} rows in the sample of its features differ; images are repeated"
+    variance = side.sigma.diagonal()
+    ratio = rows.var(axis=0, ddof=1).sum() / variance.sum() if variance.sum() > 0 else 1.0
+    off = (rows.mean(axis=0) - side.mu) ** 2 * k
+    distance = float(off[variance > 0] @ (1 / variance[variance > 0])) / max(1, int((variance > 0).sum()))
+    # The sample of a small set is the set itself, rounded to float32; else it is one sample of many.
+    is_whole = k == side.n
+    fits = abs(ratio - 1) < 1e-3 and distance < 1e-3 * k if is_whole else 0.5 < ratio < 2 and distance < 25
+    if not fits:
+        return f"{side.name}: the sample of its features does not go with its mean and covariance; {_AGAIN}"
     return None
 
 
@@ -104,7 +128,7 @@ def standard_error(real: Statistics, generated: Statistics) -> StandardError:
 
 def influence(real: Statistics, generated: Statistics) -> _core.Influence:
     """Return the influence function of the distance at the samples of the two sets, as far as they have one."""
-    a, b = (Gaussian(side.mu, side.sigma, n=side.n, name=side.name) for side in (real, generated))
+    a, b = (gaussian(side, side.name) for side in (real, generated))
     rows = {name: side.reservoir.rows for name, side in (("rows_a", real), ("rows_b", generated)) if side.reservoir}
     return _core.influence(a, b, **rows)
 
