@@ -12,7 +12,7 @@ from tolerances import FEW_ROUNDINGS, SPREAD_OF_250, STUDENTS_QUANTILE
 
 import fastfid
 from fastfid import Statistics, compare, compare_records
-from fastfid.errors import SuspiciousInputWarning
+from fastfid.errors import FastfidWarning, SuspiciousInputWarning
 from fastfid.metrics.differences import Measured, compare_measured, measure, student_quantile
 from fastfid.metrics.standard_error import Variance
 
@@ -202,6 +202,7 @@ def test_names_of_any_bytes(tmp_path, capsys):
 
 def record(fake, fid, **changes):
     return {
+        "schema": 2,
         "fid": fid,
         "standard_error": 0.05,
         "relative_error_of_standard_error": 0.02,
@@ -243,11 +244,23 @@ def test_records_of_one_folder_at_different_times(tmp_path):
 @pytest.mark.parametrize(
     ("second", "text"),
     [
-        (record("B", 2.0, real="other.npz"), "1.json: real is 'other.npz', but 'real.npz' in .*0.json"),
+        (
+            record("B", 2.0, real="other.npz"),
+            '1.json: real is "other.npz", but "real.npz" in .*0.json: they cannot be compared',
+        ),
         (record("B", 2.0, dims=2048), "1.json: dims is 2048, but 64"),
-        (record("B", 2.0, protocol={"real": "clean", "fake": "clean"}), "1.json: protocol is 'clean', but 'same'"),
-        ({"value": 1.0}, "1.json: is no record of an FID as fastfid --json prints it: fid is missing or wrong"),
-        ([1, 2], "1.json: is no record of an FID"),
+        (record("B", 2.0, protocol={"real": "clean", "fake": "clean"}), '1.json: protocol.real is "clean", but "same"'),
+        (record("B", 2.0, n={"real": 50, "fake": 1000}), "1.json: n.real is 50, but 5000"),
+        *(
+            (record("B", 2.0, **{key: {"real": "same", "fake": "other"}}), f'1.json: {key}.fake is "other", but "same"')
+            for key in ("protocol", "extractor", "precision")
+        ),
+        ({"value": 1.0}, "1.json: is no record of an FID as fastfid --json prints it: schema is missing"),
+        ({"schema": 2, "candidates": []}, "1.json: is no record of an FID as fastfid --json prints it: fid is missing"),
+        (record("B", 2.0, schema=3), r"1.json: was written by another version \(schema 3, expected 2\)"),
+        (record("B", 2.0, schema=True), r"1.json: was written by another version \(schema true"),
+        ([1, 2], "1.json: record 1: is no record of an FID as fastfid --json prints it: it is 1"),
+        ([], "1.json: holds no record: it is an empty list"),
     ],
 )
 def test_records_that_do_not_go_together(tmp_path, second, text):
@@ -266,6 +279,219 @@ def test_files_that_hold_no_records(tmp_path):
         compare_records(written(tmp_path, record("A", 1.0)))
     without = written(tmp_path, record("A", 1.0), record("B", 2.0, standard_error=None))
     assert compare_records(without).differences[0].verdict == "no verdict: B: the record has no standard error"
+
+
+def sides(real, fake):
+    return {"real": real, "fake": fake}
+
+
+COUNTS = (True, 1.0, 0, -3, "5", [], 10**30, float("nan"))
+WRONG = {
+    "fid": (True, None, "1", [1], float("nan"), float("inf"), 10**400, -(10**6000), 1e308),
+    "standard_error": (True, "1", -0.1, float("nan"), float("inf"), 10**400, {}),
+    "relative_error_of_standard_error": (True, "1", -0.1, 10, float("nan"), float("inf")),
+    "no_standard_error": (1, [], True),
+    "bias": (True, "1", float("nan"), float("-inf"), 10**400),
+    "dims": (None, *COUNTS),
+    "num": COUNTS,
+    "real": (None, 1, ["a"]),
+    "fake": (None, 1, {}),
+    **dict.fromkeys(("n", "protocol", "extractor", "precision"), (None, 1, "same", [], {"real": None})),
+    "options": (1, []),
+    "inputs": (1, {"fake": None}),
+    "assumed_protocol": ("clean", {}),
+}
+WRONG_INSIDE = {
+    "n.real": (sides(wrong, 1000) for wrong in COUNTS),
+    "n.fake": (sides(5000, wrong) for wrong in COUNTS),
+    "options.force": ({"force": wrong} for wrong in (1, "yes", {})),
+    "inputs.real": (sides(wrong, None) for wrong in (1, "a")),
+    "inputs.real.sha256": (sides({"sha256": wrong}, None) for wrong in (1, [])),
+}
+for _key in ("protocol", "extractor", "precision", "assumed_protocol"):
+    WRONG_INSIDE[f"{_key}.real"] = (sides(wrong, "same") for wrong in (1, True, []))
+    WRONG_INSIDE[f"{_key}.fake"] = (sides("same", wrong) for wrong in (1, True, {}))
+
+
+def as_json(value):
+    """Of an integer of any number of digits, which str() refuses."""
+    if isinstance(value, int) and abs(value) >= 10**400:
+        return ("-" if value < 0 else "") + "1" + "0" * 6000
+    return json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [(key, value) for table in (WRONG, WRONG_INSIDE) for key, values in table.items() for value in values],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_every_key_is_checked(tmp_path, key, value):
+    path = tmp_path / "results.jsonl"
+    outer = key.partition(".")[0]
+    changed = json.dumps({**record("B", 2.0), outer: "HERE"}).replace('"HERE"', as_json(value))
+    path.write_text(json.dumps(record("A", 1.0)) + "\n" + changed + "\n")
+    with pytest.raises(ValueError, match=rf"results.jsonl:2: key {key} is wrong: expected .*, got .*") as error:
+        compare_records([path])
+    assert len(str(error.value)) < len(str(path)) + 200
+
+
+@pytest.mark.parametrize("key", ["fid", "dims", "n", "protocol"])
+def test_a_missing_key_is_named(tmp_path, key):
+    one = {name: value for name, value in record("A", 1.0).items() if name != key}
+    text = "fid is missing" if key == "fid" else f"key {key} is wrong: expected .*, got nothing"
+    with pytest.raises(ValueError, match=text):
+        compare_records(written(tmp_path, record("B", 2.0), one))
+
+
+def test_the_largest_and_smallest_numbers_are_compared(tmp_path):
+    """Every number that is accepted has a verdict and is written as JSON."""
+    sizes = (0, 1e-200, 1e100)
+    for error in sizes:
+        for relative in (None, 0, 1e-200, 9.99):
+            changes = {"standard_error": error, "relative_error_of_standard_error": relative, "bias": 1e100}
+            for n in (1, 1000, 2**63 - 1):
+                pair = [
+                    record("A", -1e100, **changes, dims=2**63 - 1),
+                    record("B", 1e100, **changes, dims=2**63 - 1, n=sides(5000, n)),
+                ]
+                found = compare_records(written(tmp_path, *pair))
+                assert json.dumps(found.to_dict(), allow_nan=False)
+                assert found.table()
+
+
+def test_a_candidate_with_almost_no_noise(tmp_path):
+    """The degrees of freedom of a sum have no limit."""
+    sure = record("A", 1.0, standard_error=1e-9, relative_error_of_standard_error=0.02)
+    noisy = record("B", 4.0, standard_error=1.0, relative_error_of_standard_error=0)
+    (difference,) = compare_records(written(tmp_path, sure, noisy)).differences
+    assert difference.verdict == "A is better by 3.0 standard errors"
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"", "bad.json: holds no record: it is empty"),
+        (b" \n\n", "bad.json: holds no record: it is empty"),
+        (b"\x89PNG\r\n\x1a\n\0", "bad.json: holds no JSON: byte 0 is not UTF-8 text"),
+        (b"[" * 100_000, "bad.json: is no record: it is nested too deeply"),
+        (b"{}\n" + b'{"a":' * 100_000, "bad.json:2: is no record: it is nested too deeply"),
+        (b"null", "bad.json: is no record of an FID as fastfid --json prints it: it is null"),
+        (b"\0" * 50, "bad.json:1: no JSON"),
+    ],
+    ids=["empty", "blank", "binary", "deep", "deep-line", "null", "zeros"],
+)
+def test_files_of_something_else(tmp_path, data, text):
+    path = tmp_path / "bad.json"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=text) as error:
+        compare_records([path])
+    assert "\n" not in str(error.value)
+
+
+def test_pipes_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe: is not a regular file"):
+        compare_records([tmp_path / "pipe"])
+    with pytest.raises(IsADirectoryError):
+        compare_records([tmp_path])
+
+
+def test_a_byte_order_mark_and_line_separators_in_strings(tmp_path):
+    path = tmp_path / "results.jsonl"
+    names = ("A\u2028\x85x", "B")
+    lines = [json.dumps(record(name, 1.0), ensure_ascii=False) for name in names]
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n\n".join(lines).encode())
+    assert {one.name for one in compare_records([path]).candidates} == set(names)
+
+
+def test_an_array_of_records(tmp_path):
+    path = tmp_path / "all.json"
+    path.write_text(json.dumps([record("A", 3.0), record("B", 2.0)], indent=1))
+    assert [one.name for one in compare_records([path]).candidates] == ["B", "A"]
+    path.write_text(json.dumps([record("A", 3.0), record("B", "2")]))
+    with pytest.raises(ValueError, match=r"all.json: record 2: key fid is wrong"):
+        compare_records([path])
+
+
+def hashed(fake, fid, digest, **changes):
+    return record(fake, fid, inputs=sides({"files": 1, "bytes": 1, "sha256": digest}, None), **changes)
+
+
+def test_references_are_known_by_their_hashes(tmp_path):
+    equal = compare_records(written(tmp_path, hashed("A", 1.0, "00"), hashed("B", 2.0, "00", real="moved/real.npz")))
+    assert equal.reference == "real.npz"
+    with pytest.raises(ValueError, match=r'1.json: inputs.real.sha256 is "11", but "00" in .*0.json'):
+        compare_records(written(tmp_path, hashed("A", 1.0, "00"), hashed("B", 2.0, "11")))
+    between = [record("A", 1.0), hashed("B", 2.0, "00"), hashed("C", 2.0, "11")]
+    with pytest.raises(ValueError, match=r'2.json: inputs.real.sha256 is "11", but "00" in .*1.json'):
+        compare_records(written(tmp_path, *between))
+    with pytest.raises(ValueError, match=r"1.json: real is"):
+        compare_records(written(tmp_path, hashed("A", 1.0, "00"), record("B", 2.0, real="moved/real.npz")))
+
+
+def test_what_a_candidate_does_not_say_is_not_compared(tmp_path):
+    silent = record("B", 2.0, protocol=sides("same", None))
+    assert compare_records(written(tmp_path, silent, record("A", 1.0))).candidates[0].name == "A"
+    with pytest.raises(ValueError, match=r'2.json: protocol.fake is "other", but "same" in .*1.json'):
+        compare_records(written(tmp_path, silent, record("A", 1.0), record("C", 1.0, protocol=sides("same", "other"))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"options": {"force": True}}, "1.json: was forced"),
+        ({"num": 1000}, "1.json: num is 1000, but null in .*0.json"),
+        ({"assumed_protocol": sides(None, "clean")}, '1.json: assumed_protocol.fake is "clean", but null in .*0.json'),
+    ],
+)
+def test_circumstances_are_said(tmp_path, changes, text):
+    with pytest.warns(SuspiciousInputWarning, match=text) as said:
+        compare_records(written(tmp_path, record("A", 1.0), record("B", 2.0, **changes)))
+    assert len(said) == 1
+
+
+def test_records_without_an_fid_are_left_out(tmp_path):
+    kid = {"schema": 2, "value": 0.1, "metrics": [{"metric": "kid"}]}
+    with pytest.warns(FastfidWarning, match=r"results.jsonl:2: is left out: it has no FID"):
+        found = compare_records(written(tmp_path, record("A", 1.0), kid, record("B", 2.0), lines=True))
+    assert len(found.candidates) == 2
+    with (
+        pytest.warns(FastfidWarning, match="has no FID"),
+        pytest.raises(ValueError, match="expected two records or more, got 1"),
+    ):
+        compare_records(written(tmp_path, record("A", 1.0), kid))
+
+
+def test_a_record_counts_once(tmp_path):
+    again = dict(reversed(record("A", 1.0).items()))
+    with pytest.warns(
+        FastfidWarning, match=r"results.jsonl:3: is left out: it is the same record as .*results.jsonl:1"
+    ):
+        found = compare_records(written(tmp_path, record("A", 1.0), record("B", 2.0), again, lines=True))
+    assert [one.name for one in found.candidates] == ["A", "B"]
+
+
+@pytest.mark.parametrize("bias", [None, 0.5])
+@pytest.mark.parametrize("other", [None, 1000])
+def test_unknown_numbers_of_images(tmp_path, bias, other):
+    unknown = record("B", 2.0, n=sides(5000, None), bias=bias)
+    found = compare_records(written(tmp_path, record("A", 1.0, n=sides(5000, other)), unknown))
+    name = "B" if other else "A"
+    assert found.differences[0].verdict == f"no verdict: {name}: its number of images is unknown"
+    assert found.differences[0].difference == 1
+    assert "unknown" in found.table()
+
+
+def test_names_are_not_doubled(tmp_path):
+    why = {"standard_error": None, "no_standard_error": "im2: n = 10 <= d = 64; sampling bias dominates"}
+    found = compare_records(written(tmp_path, record("A", 1.0), record("im2", 2.0, **why)))
+    assert found.differences[0].verdict == "no verdict: im2: n = 10 <= d = 64; sampling bias dominates"
+
+
+def test_the_whole_bias_is_taken_off(tmp_path):
+    """That of the reference's n too: it is the same in all."""
+    found = compare_records(written(tmp_path, record("A", 3.0), record("B", 2.0, n=sides(5000, 2000), bias=0.25)))
+    assert {one.name: one.value for one in found.candidates} == {"A": 2.5, "B": 1.75}
 
 
 # -------------------------------------------------------------------------------------------------------- command line

@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "evaluation": CELLAR
     | {"assumptions", "options", "reading", "record", "extractor", "metrics", "statistics", "features", "cache"},
     "comparison": CELLAR | {"assumptions", "extractor", "options", "reading", "evaluation", "metrics", "statistics"},
+    "stored": CELLAR | {"comparison", "metrics", "record"},
     "states": set(),
     "fixed": CELLAR | {"reservoir", "statistics"},
     "fid": CELLAR
@@ -56,12 +57,12 @@ MAY_IMPORT = {
     "cache": CELLAR | {"statistics", "sources", "features"},
     "info": CELLAR | {"features"},
     "demo": CELLAR | {"evaluation", "metrics", "features", "statistics"},
-    "cli": CELLAR | {"evaluation", "features", "info", "comparison", "demo", "metrics", "sources"},
+    "cli": CELLAR | {"evaluation", "features", "info", "comparison", "demo", "metrics", "sources", "stored"},
     "compat": CELLAR
     | {"assumptions", "extractor", "fixed", "metrics", "statistics", "sources", "features", "pipeline", "compat"},
     "__main__": {"cli"},
     "__init__": {"comparison", "evaluation", "extractor", "features", "fid", "metrics", "protocols", "statistics"}
-    | {"_version", "_core", "errors"},
+    | {"_version", "_core", "errors", "stored"},
     "_version": set(),
 }
 

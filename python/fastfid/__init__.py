@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from fastfid._core import trace_sqrt_product as trace_sqrt_product
     from fastfid.comparison import Comparison as Comparison
     from fastfid.comparison import compare as compare
-    from fastfid.comparison import compare_records as compare_records
     from fastfid.errors import BackendUnavailable as BackendUnavailable
     from fastfid.errors import DeviceError as DeviceError
     from fastfid.errors import FastfidWarning as FastfidWarning
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from fastfid.metrics.fid import frechet_distance as frechet_distance
     from fastfid.protocols import InputSpec as InputSpec
     from fastfid.statistics import Statistics as Statistics
+    from fastfid.stored import compare_records as compare_records
 
 # Names are loaded on first use (PEP 562), so that `fastfid --help` and two .npz files do not load ONNX Runtime.
 _HOME = {
@@ -63,7 +63,7 @@ _HOME = {
     "WeightsError": "errors",
     "build_info": "_core",
     "compare": "comparison",
-    "compare_records": "comparison",
+    "compare_records": "stored",
     "compute_fid": "evaluation",
     "compute_statistics": "evaluation",
     "evaluate": "evaluation",

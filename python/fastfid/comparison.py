@@ -1,11 +1,9 @@
 """Several sets of images against one reference: which is closer, and whether that can be told."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
-from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
@@ -18,12 +16,11 @@ from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluation import compute_statistics, extractor_beside
 from fastfid.extractor import FeatureExtractor
 from fastfid.metrics.differences import Candidate, Difference, Measured, compare_measured, measure
-from fastfid.metrics.standard_error import Variance
 from fastfid.options import NETWORK_OPTIONS, StatisticsOptions, check_keywords
 from fastfid.reading import is_known, load_known
 from fastfid.statistics import Statistics, check_compatible
 
-__all__ = ["Comparison", "compare", "compare_records"]
+__all__ = ["Comparison", "compare"]
 
 
 @dataclass(frozen=True)
@@ -191,49 +188,6 @@ def _numbered(measured: Sequence[Measured]) -> list[Measured]:
     ]
 
 
-def compare_records(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
-    """Compare the FIDs of stored records, as ``--json`` prints and ``--append`` writes them.
-
-    The noise of the reference does not cancel: a record says nothing of single images.
-
-    Parameters
-    ----------
-    paths : list of paths
-        Files of one record each, or of one in every line.
-
-    Raises
-    ------
-    OSError
-        A file cannot be read.
-    ValueError
-        A file holds no record of an FID; there are fewer than two; their references, protocols, networks or dims
-        differ. The message names the file.
-
-    Examples
-    --------
-    >>> from fastfid import compute_fid
-    >>> record = json.dumps(compute_fid("real", "fake", dims=64, return_info=True))  # two folders of four pictures
-    >>> _ = Path("runs.jsonl").write_text(f"{record}\\n{record}")
-    >>> compare_records(["runs.jsonl"]).differences[0].verdict[:10]
-    'no verdict'
-    """
-    records = [record for path in paths for record in _read_records(Path(path))]
-    if len(records) < 2:
-        raise ValueError(f"expected two records or more, got {len(records)}")
-    first_name, first = records[0]
-    for name, record in records[1:]:
-        for key in ("real", "n", "dims", "protocol", "extractor", "precision"):
-            a, b = (_of_reference(one[key]) for one in (first, record))
-            if a != b:
-                raise ValueError(f"{name}: {key} is {b!r}, but {a!r} in {first_name}: they cannot be compared")
-    called = [str(record["fake"]) for _, record in records]
-    if len(set(called)) < len(called):  # the same folder at different times
-        called = [f"{name} ({where})" for name, (where, _) in zip(called, records, strict=True)]
-    measured = [_of_record(name, record) for name, (_, record) in zip(called, records, strict=True)]
-    found, differences = compare_measured(measured, None)
-    return Comparison(str(first["real"]), found, differences, "the noise of the reference does not cancel")
-
-
 def _checked(candidates: Sequence[Any], names: Sequence[str] | None) -> list[Any]:
     if isinstance(candidates, str | bytes | os.PathLike | Statistics) or not hasattr(candidates, "__iter__"):
         raise TypeError(f"candidates: expected a list of sets of images, got {type(candidates).__name__}")
@@ -271,47 +225,3 @@ def _of_statistics(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _repeated(names: Sequence[str]) -> str:
     return next(name for name in names if names.count(name) > 1)
-
-
-def _of_reference(value: Any) -> Any:
-    """Return the part of a record's entry that both records must share."""
-    return value["real"] if isinstance(value, Mapping) else value
-
-
-def _read_records(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Return the records in a file, each with what messages call it."""
-    text = path.read_text(encoding="utf-8")
-    try:
-        found = [(str(path), json.loads(text))]
-    except ValueError:
-        found = []
-        for number, line in enumerate(text.splitlines(), start=1):
-            if not line.strip():
-                continue
-            try:
-                found.append((f"{path}:{number}", json.loads(line)))
-            except ValueError as error:
-                raise ValueError(f"{path}:{number}: no JSON: {error}") from None
-    for name, record in found:
-        _check_record(name, record)
-    return found
-
-
-def _check_record(name: str, record: Any) -> None:
-    needed = {
-        **dict.fromkeys(("fid", "dims"), int | float),
-        **dict.fromkeys(("real", "fake"), str),
-        **dict.fromkeys(("n", "protocol", "extractor", "precision"), Mapping),
-    }
-    for key, kind in needed.items():
-        if not isinstance(record, Mapping) or not isinstance(record.get(key), kind):
-            raise ValueError(f"{name}: is no record of an FID as fastfid --json prints it: {key} is missing or wrong")
-
-
-def _of_record(name: str, record: Mapping[str, Any]) -> Measured:
-    error, n = record.get("standard_error"), record["n"].get("fake")
-    relative = record.get("relative_error_of_standard_error") or 0.0
-    own = None if error is None else Variance(error**2, 2 * relative)
-    reason = record.get("no_standard_error") or "the record has no standard error"
-    why = None if own else f"{name}: {reason}"
-    return Measured(name, record["fid"], error, n, record["dims"], record.get("bias"), own, None, 0.0, why)

@@ -163,8 +163,9 @@ def _run_compare(argv: Sequence[str]) -> int:
         parser.error("--records: takes no other paths")
     if not args.records and len(args.path) < 3:
         parser.error("a reference and two candidates or more are needed")
-    from fastfid.comparison import compare, compare_records
+    from fastfid.comparison import compare
     from fastfid.sources import is_statistics_file
+    from fastfid.stored import compare_records
 
     if args.records:
         _show_warnings(args)

@@ -39,7 +39,8 @@ class Variance:
     @property
     def degrees_of_freedom(self) -> float:
         """Those of the chi-squared distribution with this relative error (Satterthwaite 1946)."""
-        return 2 / self.relative_error**2 if self.relative_error > 0 else math.inf
+        # With more of them the quantiles are the normal ones to 1e-7, and lgamma's digits no longer suffice for theirs.
+        return 2 / self.relative_error**2 if self.relative_error > 1e-4 else math.inf
 
     @classmethod
     def of_mean(cls, values: NDArray[np.float64], n: int) -> "Variance":
