@@ -220,3 +220,13 @@ def test_a_write_that_stops_in_the_middle_is_taken_back(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=rf"No space left on device: '{target}'"):
         append_line(target, "[1, 2, 3]")
     assert target.read_text() == "[0]\n"
+
+
+def test_a_loop_of_links_is_found_before_the_work(tmp_path):
+    os.symlink(tmp_path / "loop", tmp_path / "loop")
+    with pytest.raises(OSError, match="loop") as error:
+        check_appendable(tmp_path / "loop")
+    assert error.value.errno == errno.ELOOP
+    os.symlink(tmp_path / "later.jsonl", tmp_path / "link")
+    check_appendable(tmp_path / "link")
+    assert not (tmp_path / "later.jsonl").exists()

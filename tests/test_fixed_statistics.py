@@ -252,6 +252,7 @@ def test_a_state_carries_the_fixed_side():
         ({"name": 3}, TypeError, r"real: state\['name'\]: expected a string"),
         ({"rows": [1]}, TypeError, r"real: state\['rows'\]: expected an array of float32"),
         ({"rows": np.zeros((3, 12))}, ValueError, r"real: state\['rows'\]: expected finite values of shape \(60, 12\)"),
+        ({"rows": np.zeros((60, 12))}, ValueError, r"real: state\['rows'\]: do not have the mean state\['mu'\]"),
         ({"mu": np.zeros(3), "sigma": np.eye(3)}, ValueError, r"real: reservoir_rows: expected shape \(60, 3\), got"),
     ],
 )

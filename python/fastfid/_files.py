@@ -262,9 +262,11 @@ def check_appendable(path: str | os.PathLike[str]) -> None:
     OSError, ValueError
         See :func:`append_line`. A file that is not there yet is not made.
     """
-    if os.path.exists(path):
+    try:
         with _locked(path):
             return
+    except FileNotFoundError:  # a loop of links is another error
+        pass
     check_writable(Path(os.path.realpath(path)))
 
 

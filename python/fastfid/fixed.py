@@ -165,4 +165,8 @@ def fixed_from_state(state: Mapping[str, Any]) -> Statistics:
         raise TypeError("state['rows']: expected an array of float32 or float64")
     if rows.shape != (known.n, known.d) or not np.isfinite(rows).all():
         raise ValueError(f"state['rows']: expected finite values of shape {(known.n, known.d)}, got {rows.shape}")
+    # The distance takes the rows in place of the covariance.
+    scale = np.sqrt(np.abs(known.sigma.diagonal()).max())
+    if np.abs(rows.mean(axis=0, dtype=np.float64) - known.mu).max() > 1e-3 * scale:
+        raise ValueError("state['rows']: do not have the mean state['mu']")
     return dataclasses.replace(known, rows=rows.copy())
