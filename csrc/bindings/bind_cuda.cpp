@@ -267,7 +267,10 @@ void TensorMoments::update(const py::object& x, std::optional<std::uintptr_t> st
                  ", got one that is not on a CUDA device");
   FASTFID_EXPECT(where.id == moments_->device(), InvalidArgument, "x: expected a tensor on cuda:", moments_->device(),
                  ", got one on cuda:", where.id);
-  const std::uintptr_t handle = stream ? *stream : callers_stream(x, moments_->device());
+  if (!stream) stream = callers_stream(x, moments_->device());
+  // Where the stream is unknown: __dlpack__ makes the legacy default stream, 1, wait for the tensor, and the tensor is
+  // kept until it has been read. So nothing depends on the stream of the caller.
+  const std::uintptr_t handle = stream.value_or(1);
   ImportedTensor tensor = import_tensor(x, "x", handle);
   const cuda::DeviceRows rows = as_device_rows(tensor);
   const cuda::Stream on{moments_->device(), reinterpret_cast<CUstream_st*>(handle)};

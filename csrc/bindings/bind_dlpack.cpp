@@ -70,7 +70,7 @@ void ImportedTensor::release() noexcept {
   managed_versioned_ = nullptr;
 }
 
-std::uintptr_t callers_stream(py::handle tensor, int device) {
+std::optional<std::uintptr_t> callers_stream(py::handle tensor, int device) {
   // The library is never imported here: code that made a tensor has imported the tensor's library.
   const py::dict modules = attribute(py::module_::import("sys"), "modules");
   if (modules.contains("torch")) {
@@ -87,7 +87,7 @@ std::uintptr_t callers_stream(py::handle tensor, int device) {
       return py::cast<std::uintptr_t>(attribute(call(current, py::make_tuple(device)), "ptr"));
     }
   }
-  return 1;
+  return std::nullopt;
 }
 
 dlpack::Device tensor_device(py::handle object, const char* argument) {

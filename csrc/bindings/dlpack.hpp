@@ -49,8 +49,9 @@ class ImportedTensor : public dlpack::View {
 ImportedTensor import_tensor(pybind11::handle object, const char* argument, std::optional<std::uintptr_t> stream);
 
 // The stream on which the caller works with a tensor. For a tensor of torch or CuPy this is the library's current
-// stream of the device. Other libraries have no current stream; for their tensors this is the legacy default stream.
-std::uintptr_t callers_stream(pybind11::handle tensor, int device);
+// stream of the device. For tensors of other libraries the stream is unknown: nothing is returned, as by
+// fastfid.sources.device.callers_stream.
+std::optional<std::uintptr_t> callers_stream(pybind11::handle tensor, int device);
 
 // (type, id) from `__dlpack_device__`. Throws TypeError for an object without `__dlpack_device__`.
 dlpack::Device tensor_device(pybind11::handle object, const char* argument);
