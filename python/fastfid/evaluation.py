@@ -9,6 +9,7 @@ from typing import Any, Literal, Unpack, cast, overload
 
 from fastfid import _core, mistakes
 from fastfid._console import warn
+from fastfid._html import table
 from fastfid._progress import ProgressMode
 from fastfid.assumptions import assume_protocols, dims_and_protocol
 from fastfid.cache import CacheMode
@@ -135,6 +136,16 @@ class Evaluation(Mapping[str, Result]):
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={result.value:.6g}" for name, result in self.results.items())
         return f"Evaluation({values}, real={self.real.name!r}, fake={self.fake.name!r})"
+
+    def _repr_html_(self) -> str:
+        """Return a table for a notebook: metric, value, standard error and n of the two sets."""
+        counts = " and ".join("unknown" if side.n is None else f"{side.n:,}" for side in (self.real, self.fake))
+        rows = [
+            (name, f"{result.value:.6g}", "" if (e := result.standard_error) is None else f"\u00b1 {e:.2g}", counts)
+            for name, result in self.results.items()
+        ]
+        head = ("metric", "value", "standard error", "n")
+        return table(head, rows, caption=f"{self.real.name} and {self.fake.name}")
 
     def to_dict(self, *, command: Sequence[str] | None = None) -> EvaluationRecord:
         """Return all that is known, as plain JSON types: the object of ``--json`` (docs/json.md).
