@@ -203,14 +203,7 @@ std::optional<FeatureRows> parse_rows(py::handle object, const char* name, std::
   const py::array array = as_array(object, name, 2);
   FASTFID_EXPECT(static_cast<std::size_t>(array.shape(1)) == d, InvalidArgument, name, ": expected shape (n, ", d,
                  "), got ", describe(object));
-  FeatureRows rows;
-  rows.n = static_cast<std::size_t>(array.shape(0));
-  if (py::isinstance<py::array_t<float>>(array)) {
-    rows.data = as_contiguous<float>(object, name, 2).data();
-  } else {
-    rows.data = as_contiguous<double>(object, name, 2).data();
-  }
-  return rows;
+  return feature_rows(object, name);
 }
 
 // The result as Python holds it.

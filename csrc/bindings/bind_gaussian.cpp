@@ -19,6 +19,18 @@ py::array_t<double> square_matrix(py::handle object, const std::string& name) {
   return sigma;
 }
 
+FeatureRows feature_rows(py::handle object, const std::string& name) {
+  const py::array array = as_array(object, name, 2);
+  FeatureRows rows;
+  rows.n = static_cast<std::size_t>(array.shape(0));
+  if (py::isinstance<py::array_t<float>>(array)) {
+    rows.data = as_contiguous<float>(object, name, 2).data();
+  } else {
+    rows.data = as_contiguous<double>(object, name, 2).data();
+  }
+  return rows;
+}
+
 BoundGaussian::BoundGaussian(py::handle mu, py::handle sigma, py::handle rows, std::optional<std::size_t> n,
                              std::string name) {
   gaussian_.name = std::move(name);
@@ -39,13 +51,7 @@ BoundGaussian::BoundGaussian(py::handle mu, py::handle sigma, py::handle rows, s
     covariance_ = array;
   } else {
     const py::array array = as_array(rows, label(part), 2);
-    FeatureRows features;
-    features.n = static_cast<std::size_t>(array.shape(0));
-    if (py::isinstance<py::array_t<float>>(array)) {
-      features.data = as_contiguous<float>(rows, label(part), 2).data();
-    } else {
-      features.data = as_contiguous<double>(rows, label(part), 2).data();
-    }
+    const FeatureRows features = feature_rows(rows, label(part));
     gaussian_.covariance = features;
     covariance_ = array;
     FASTFID_EXPECT(!n || *n == features.n, InvalidArgument, label("n"), ": expected the ", features.n,

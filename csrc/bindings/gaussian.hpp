@@ -20,6 +20,10 @@ namespace fastfid::bindings {
 // shape.
 pybind11::array_t<double> square_matrix(pybind11::handle object, const std::string& name);
 
+// `object` as feature rows (n, d), float32 or float64, C-contiguous. Throws TypeError for another dtype, rank or memory
+// order.
+FeatureRows feature_rows(pybind11::handle object, const std::string& name);
+
 // A Gaussian in host memory, or the moments of one on a CUDA device. Keeps the Python objects alive that hold its
 // numbers. Immutable.
 class BoundGaussian {

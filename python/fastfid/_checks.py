@@ -9,6 +9,7 @@ from typing import Any
 __all__ = [
     "DIMS",
     "check_at_least",
+    "check_count",
     "check_device",
     "check_dims",
     "check_on_error",
@@ -85,6 +86,15 @@ def check_at_least(name: str, value: int, least: int) -> None:
     """Raise ValueError if `value`, the argument called `name`, is less than `least`."""
     if value < least:
         raise ValueError(f"{name}: expected {least} or more; got {value}")
+
+
+def check_count(name: str, value: Any, least: int) -> int:
+    """Return `value` as an int. Raises TypeError unless it is one, ValueError if it is less than `least`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name}: expected {least} or more; got {value}")
+    return int(value)
 
 
 def expect_unmasked(value: Any, name: str) -> None:

@@ -18,6 +18,7 @@ from fastfid.extractor import FeatureExtractor
 from fastfid.metrics.differences import Candidate, Difference, Measured, compare_measured, measure
 from fastfid.options import NETWORK_OPTIONS, StatisticsOptions, check_keywords
 from fastfid.reading import is_known, load_known
+from fastfid.record import SCHEMA
 from fastfid.statistics import Statistics, check_compatible
 
 __all__ = ["Comparison", "compare"]
@@ -57,7 +58,7 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types: the object of ``fastfid compare --json`` (docs/json.md)."""
         return {
-            "schema": 2,
+            "schema": SCHEMA,
             "reference": self.reference,
             "candidates": [asdict(candidate) for candidate in self.candidates],
             "differences": [asdict(difference) for difference in self.differences],
@@ -122,8 +123,7 @@ def compare(
     ------
     TypeError, ValueError
         Fewer than two candidates; not as many names; two candidates of one name; candidates that do not go with the
-        reference or with one another; and whatever
-        :func:`compute_statistics` and :func:`compute_fid` raise.
+        reference or with one another; and whatever :func:`compute_statistics` and :func:`compute_fid` raise.
 
     Examples
     --------
@@ -141,20 +141,23 @@ def compare(
     check_keywords({name: value for name, value in options.items() if name not in NETWORK_OPTIONS})
     candidates = _checked(candidates, names)
     key = options.get("key")
-    file = next((known for source in (reference, *candidates) if (known := load_known(source, key)) is not None), None)
     for a, b in combinations((reference, *candidates), 2):
         if remark := mistakes.same_place(a, b, recursive=options.get("recursive", False)):
             warn(remark, SuspiciousInputWarning)
-    sources = (reference, *candidates)
-    if not all(is_known(source, key) for source in sources):
+    sources = [reference, *candidates]
+    known = [number for number, source in enumerate(sources) if is_known(source, key)]
+    if len(known) < len(sources):
+        file = None
+        if known:  # it is loaded once
+            file = sources[known[0]] = load_known(sources[known[0]], key)
         options["extractor"] = _network(file, force, options)
-    real = _statistics(reference, options)
+    real = _statistics(sources[0], options)
     first: Statistics | None = None
     measured: list[Measured] = []
-    for number, source in enumerate(candidates):
+    for number, source in enumerate(sources[1:], start=1):
         one = _statistics(source, options)  # one at a time: a set has 48 MB at 2048 dims
-        one = replace(one, name=names[number] if names is not None else one.name)
-        _check_candidate(real, first, one, force, is_known(reference, key) and is_known(source, key))
+        one = replace(one, name=names[number - 1] if names is not None else one.name)
+        _check_candidate(real, first, one, force, {0, number} <= set(known))
         first = first or one
         measured.append(measure(real, one))
     found, differences = compare_measured(_numbered(measured), real.n)

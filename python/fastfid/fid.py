@@ -455,7 +455,8 @@ class FID:
         dict
             ``provenance``, ``real`` and ``fake``: dicts of plain values and of arrays. The arrays are ``torch.Tensor``
             where the program has imported torch, so that ``torch.save`` and ``torch.load`` take them as they are, and
-            ``numpy.ndarray`` otherwise. A fixed ``real`` holds ``mu`` (d,) and ``sigma`` (d, d), 32 MB at 2048 dims.
+            ``numpy.ndarray`` otherwise. A fixed ``real`` holds ``mu`` (d,) and ``sigma`` (d, d), and a
+            sample of the features: 48 MB at 2048 dims.
 
         Examples
         --------

@@ -20,7 +20,7 @@ class RowReservoir:
     """At most :data:`RESERVOIR_ROWS` rows (float32) of a stream, a random sample without replacement.
 
     Every row has a key, a hash of its number in the stream, and the rows with the smallest keys are kept. So the sample
-    does not depend on how the stream is cut into updates. Parts of a set are merged by their keys.
+    does not depend on how the stream is cut into updates. Where streams are merged, rows of the second get new keys.
 
     Parameters
     ----------

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfid._checks import check_count
 from fastfid._console import warn
 from fastfid.errors import SuspiciousInputWarning
-from fastfid.metrics.given import BLOCK, Score, check_count, rows_of, torch_for
+from fastfid.metrics.given import BLOCK, Score, rows_of, torch_for
 
 __all__ = ["InceptionScore", "inception_score"]
 

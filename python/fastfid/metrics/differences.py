@@ -10,7 +10,7 @@ from typing import Any
 from fastfid import _core
 from fastfid.errors import NumericalError
 from fastfid.metrics.fid import distance
-from fastfid.metrics.standard_error import Variance, influence, standard_error_from, why_none
+from fastfid.metrics.standard_error import AGAIN, Variance, influence, standard_error_from, why_none
 from fastfid.statistics import Statistics, gaussian
 
 __all__ = ["Candidate", "Difference", "Measured", "compare_measured", "measure", "student_quantile"]
@@ -55,9 +55,10 @@ class Difference:
     Attributes
     ----------
     a, b : str
-        Their names; `a` has the smaller value.
+        Their names; `a` is the better one.
     difference : float
-        The value of `b` less that of `a`.
+        The FID of `b` less that of `a`; where their n differ and both have a bias, of the FIDs less the bias that comes
+        from their own n.
     standard_error : float or None
         Of the difference; None where there is none.
     verdict : str
@@ -113,7 +114,7 @@ def measure(reference: Statistics, candidate: Statistics) -> Measured:
         bias = _core.frechet_distance(endless, gaussian(candidate, candidate.name)).bias
     fid = distance(reference, candidate, force=True).value
     if candidate.n is None:
-        reason = f"{candidate.name}: its number of images is unknown; compute the statistics again with: fastfid stats"
+        reason = f"{candidate.name}: its number of images is unknown; {AGAIN}"
     if reason is not None:
         return Measured(candidate.name, fid, None, candidate.n, candidate.d, bias, None, None, 0.0, reason)
     assert candidate.n is not None

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfid._checks import check_count
 from fastfid.errors import NumericalError
-from fastfid.metrics.given import Score, check_count, rows_of, same_length, torch_for
+from fastfid.metrics.given import Score, rows_of, same_length, torch_for
 from fastfid.metrics.mmd import Draws, Polynomial, numpy_draws, subset_values, unbiased_mmd2, unbiased_mmd2_under
 
 __all__ = ["KernelDistance", "kid"]

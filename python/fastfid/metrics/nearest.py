@@ -1,6 +1,5 @@
 """Metrics of features by balls around their nearest neighbours."""
 
-import operator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -8,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid import _core
-from fastfid._checks import expect_unmasked
+from fastfid._checks import check_count, expect_unmasked
 from fastfid.errors import NumericalError
 
 __all__ = ["PRDC_PROTOCOLS", "PRDCResult", "prdc"]
@@ -162,11 +161,7 @@ def _share(counts: NDArray[np.int64]) -> float:
 def _options(k: Any, strict: Any, protocol: Any) -> tuple[int, bool]:
     if not isinstance(strict, bool | np.bool_):
         raise TypeError(f"strict: expected True or False, got {strict!r}")
-    if isinstance(k, bool) or not hasattr(k, "__index__"):
-        raise TypeError(f"k: expected an integer, got {k!r}")
-    given = operator.index(k), bool(strict)
-    if given[0] < 1:
-        raise ValueError(f"k: expected 1 or more; got {k}")
+    given = check_count("k", k, 1), bool(strict)
     if protocol is None:
         return given
     if protocol not in PRDC_PROTOCOLS:

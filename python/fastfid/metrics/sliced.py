@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfid._checks import check_count
 from fastfid.errors import NumericalError
-from fastfid.metrics.given import Score, check_count, rows_of, same_length, unit_rows
+from fastfid.metrics.given import Score, rows_of, same_length, unit_rows
 
 __all__ = ["MIND", "mind"]
 

@@ -10,10 +10,10 @@ from fastfid import _core
 from fastfid.errors import NumericalError
 from fastfid.statistics import Statistics, gaussian
 
-__all__ = ["StandardError", "Variance", "influence", "standard_error", "standard_error_from", "why_none"]
+__all__ = ["AGAIN", "StandardError", "Variance", "influence", "standard_error", "standard_error_from", "why_none"]
 
-
-_AGAIN = "compute the statistics again with: fastfid stats"
+# The remedy for statistics that say too little.
+AGAIN = "compute the statistics again with: fastfid stats"
 _LEAST_DISTINCT = 0.9
 
 
@@ -84,7 +84,7 @@ def why_none(real: Statistics, generated: Statistics) -> str | None:
         if side.n is not None and side.n <= side.d:
             return f"{side.name}: n = {side.n} <= d = {side.d}; sampling bias dominates"
     if generated.reservoir is None:
-        return f"{generated.name}: holds no sample of its features; {_AGAIN}"
+        return f"{generated.name}: holds no sample of its features; {AGAIN}"
     return _unfit(generated) or _unfit(real)
 
 
@@ -105,7 +105,7 @@ def _unfit(side: Statistics) -> str | None:
     is_whole = k == side.n
     fits = abs(ratio - 1) < 1e-3 and distance < 1e-3 * k if is_whole else 0.5 < ratio < 2 and distance < 25
     if not fits:
-        return f"{side.name}: the sample of its features does not go with its mean and covariance; {_AGAIN}"
+        return f"{side.name}: the sample of its features does not go with its mean and covariance; {AGAIN}"
     return None
 
 
