@@ -47,7 +47,8 @@ MAY_IMPORT = {
     "reading": CELLAR | {"extractor", "metrics", "statistics", "sources", "pipeline", "cache"},
     "evaluation": CELLAR
     | {"assumptions", "options", "reading", "record", "extractor", "metrics", "statistics", "features", "cache"},
-    "comparison": CELLAR | {"assumptions", "extractor", "options", "reading", "record", "evaluation", "metrics", "statistics"},
+    "comparison": CELLAR
+    | {"assumptions", "extractor", "options", "reading", "record", "evaluation", "metrics", "statistics"},
     "stored": CELLAR | {"comparison", "metrics", "record"},
     "states": set(),
     "fixed": CELLAR | {"reservoir", "statistics"},

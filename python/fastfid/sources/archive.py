@@ -163,7 +163,7 @@ _MAX_HEADER_BYTES = 2**20
 _CHUNK_BYTES = 2**20
 
 _Opener = Callable[[IO[bytes]], IO[bytes]]
-# Limit of the size that a member may declare. It fits into an int64, with room for sums.
+# Limit of the size that a member may declare, and of its place: both fit into an int64.
 _MAX_MEMBER_BYTES = 2**62
 _COMPRESSIONS: dict[bytes, _Opener] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # type: ignore[dict-item]
 
