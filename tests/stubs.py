@@ -7,6 +7,7 @@ import weakref
 from types import SimpleNamespace
 
 import numpy as np
+from metric_cases import CLASSIFIER
 
 from fastfid import Moments, _core
 from fastfid.extractor import FeatureExtractor
@@ -44,6 +45,21 @@ class GridMeans(FeatureExtractor):
 
     def forward(self, batch):
         return np.ascontiguousarray(batch, dtype=np.float32)
+
+
+class AllOutputs(GridMeans):
+    """What every metric needs: the means as both outputs of the Inception network, and a classifier of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.outputs = {"features": self.dims, "spatial": self.dims}
+
+    def forward(self, batch):
+        rows = super().forward(batch)
+        return {"features": rows, "spatial": rows}
+
+    def classifier(self):
+        return CLASSIFIER
 
 
 def counts_during(call):

@@ -5,7 +5,7 @@ import pytest
 from tolerances import KERNEL_MEANS
 
 from fastfid import _core
-from fastfid.metrics import mmd
+from fastfid.metrics import kernel, mmd
 from fastfid.metrics.base import Sample
 from fastfid.metrics.rows import FeatureRows
 
@@ -50,6 +50,6 @@ def test_features_that_are_too_large():
         kept.update({"features": rows(9, 2, 1) * np.float32(scale)})
         return Sample(name, {}, kept)
 
-    result = mmd.KernelInceptionDistance().result(sample("a", 1e35), sample("b", 1.0))
+    result = kernel.KernelInceptionDistance().result(sample("a", 1e35), sample("b", 1.0))
     assert result.standard_error is None
     assert result.no_standard_error == "the features are too large for a standard error"

@@ -11,22 +11,23 @@ import numpy as np
 import pytest
 from metric_cases import METRIC_CASES
 from PIL import Image
-from stubs import GridMeans
+from stubs import AllOutputs, GridMeans
 from tolerances import ANOTHER_ORDER, SPREAD_OF_200
 
 from fastfid import FID, Statistics, _core, compute_fid, compute_statistics, evaluate, frechet_distance
 from fastfid.cli import main
 from fastfid.errors import FastfidWarning, NumericalError
-from fastfid.metrics import _FUNCTIONS, METRICS, make_metrics
-from fastfid.metrics.base import Sample
+from fastfid.metrics import _FUNCTIONS, METRICS, classes, kernel, kid, label_of, make_metrics, nearest, prdc
+from fastfid.metrics.base import Result, Sample
 from fastfid.metrics.fid import FrechetInceptionDistance
-from fastfid.metrics.moments import FeatureMoments
+from fastfid.metrics.rows import FeatureRows
 from fastfid.options import SourceOptions
 from fastfid.sources.picture import DEFAULT_MAX_PIXELS
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(METRICS)
-LENGTHS = {"features": 12}
+VALUES = [value for name in NAMES for value in METRICS[name].labels]
+LENGTHS = {"features": 12, "spatial": 12}
 
 
 def features(n, seed, shift=0.0):
@@ -34,21 +35,37 @@ def features(n, seed, shift=0.0):
     return (rng.standard_normal((n, 12)) @ rng.uniform(-1, 1, (12, 12)) + shift).astype(np.float32)
 
 
+def outputs(rows):
+    return {"features": rows, "spatial": rows}
+
+
 def accumulated(metric, rows, splits=1):
     accumulator = metric.accumulator(LENGTHS)
     for part in np.array_split(rows, splits):
         batch = part.copy()
-        accumulator.update({"features": batch})
+        accumulator.update(outputs(batch))
         batch[...] = np.nan  # the pipeline overwrites it
     return accumulator
 
 
-def result_of(metric, a, b):
+def results_of(metric, a, b):
+    """Return the results of a metric by name."""
     real, fake = (
-        Sample(name, {}, rows if not isinstance(rows, np.ndarray) else accumulated(metric, rows))
+        Sample(
+            name, {}, rows if not isinstance(rows, np.ndarray) else accumulated(metric, rows), AllOutputs().classifier
+        )
         for name, rows in (("a", a), ("b", b))
     )
-    return metric.result(real, fake)
+    found = metric.result(real, fake)
+    return {metric.name: found} if isinstance(found, Result) else found
+
+
+def features_of(images):
+    return np.stack([GridMeans().prepare(image) for image in images])
+
+
+def values_of(metric, a, b):
+    return {name: result.value for name, result in results_of(metric, a, b).items()}
 
 
 @pytest.fixture(params=NAMES)
@@ -71,24 +88,27 @@ def test_the_docs_have_the_table():
 def test_the_value_is_the_truth(metric, sizes):
     case = METRIC_CASES[metric.name]
     a, b = features(sizes[0], 1), features(sizes[1], 2, 0.3)
-    result = result_of(metric, a, b)
-    assert result.value == pytest.approx(case.truth(a.astype(float), b.astype(float)), rel=case.relative)
-    if result.numerical_lower is not None:
-        assert result.numerical_lower <= result.value <= result.numerical_upper
+    truth = case.truth(a.astype(float), b.astype(float))
+    truths = truth if isinstance(truth, dict) else {metric.name: truth}
+    found = results_of(metric, a, b)
+    assert list(found) == list(truths) == list(METRICS[metric.name].labels)
+    for name, result in found.items():
+        assert result.value == pytest.approx(truths[name], rel=case.relative)
+        if result.numerical_lower is not None:
+            assert result.numerical_lower <= result.value <= result.numerical_upper
 
 
 def test_the_order_of_the_sets(metric):
     a, b = features(60, 1), features(50, 2, 0.3)
-    there, back = result_of(metric, a, b).value, result_of(metric, b, a).value
+    there, back = values_of(metric, a, b), values_of(metric, b, a)
     assert (there == pytest.approx(back, rel=ANOTHER_ORDER)) == METRIC_CASES[metric.name].is_symmetric
 
 
 def test_no_split_into_batches_changes_a_bit(metric):
     a, b = features(60, 1), features(50, 2, 0.3)
-    whole = result_of(metric, a, b)
+    whole = results_of(metric, a, b)
     for splits in (2, 7, 60):
-        parts = result_of(metric, accumulated(metric, a, splits), accumulated(metric, b, min(splits, 50)))
-        assert dataclasses.astuple(parts) == dataclasses.astuple(whole)
+        assert results_of(metric, accumulated(metric, a, splits), accumulated(metric, b, min(splits, 50))) == whole
 
 
 def test_parts_can_be_merged(metric):
@@ -97,19 +117,19 @@ def test_parts_can_be_merged(metric):
     for part in parts[1:]:
         parts[0].merge(part)
     assert parts[0].n == 60
-    assert result_of(metric, parts[0], b).value == pytest.approx(result_of(metric, a, b).value, rel=ANOTHER_ORDER)
+    assert values_of(metric, parts[0], b) == pytest.approx(values_of(metric, a, b), rel=ANOTHER_ORDER)
 
 
 def test_a_state_goes_on_where_it_was(metric):
     a, b = features(60, 1), features(50, 2, 0.3)
-    whole = result_of(metric, a, b)
+    whole = results_of(metric, a, b)
     first = accumulated(metric, a[:31])
     state = first.state()
-    first.update({"features": a[:3].copy()})  # a state is a copy
+    first.update(outputs(a[:3].copy()))  # a state is a copy
     again = metric.restored(state)
     assert again.n == 31
-    again.update({"features": a[31:].copy()})
-    assert dataclasses.astuple(result_of(metric, again, b)) == dataclasses.astuple(whole)
+    again.update(outputs(a[31:].copy()))
+    assert results_of(metric, again, b) == whole
 
 
 @pytest.mark.parametrize("state", [{}, {"n": -1}, {"rows": None, "n": 2}])
@@ -123,31 +143,32 @@ def test_what_is_forgotten_counts_no_more(metric):
     accumulator = accumulated(metric, features(9, 3))
     accumulator.reset()
     assert accumulator.n == 0
-    accumulator.update({"features": a.copy()})
-    assert result_of(metric, accumulator, b).value == result_of(metric, a, b).value
+    accumulator.update(outputs(a.copy()))
+    assert values_of(metric, accumulator, b) == values_of(metric, a, b)
 
 
 def test_too_few_images_are_an_error_that_names_the_set(metric):
-    fewest = METRIC_CASES[metric.name].fewest
-    result_of(metric, features(fewest, 1), features(fewest, 2))
-    with pytest.raises(ValueError, match=r"^a: "):
-        result_of(metric, features(fewest - 1, 1), features(50, 2))
+    case = METRIC_CASES[metric.name]
+    results_of(metric, features(case.fewest, 1), features(case.fewest, 2))
+    if not case.of_generated:
+        with pytest.raises(ValueError, match=r"^a: "):
+            results_of(metric, features(case.fewest - 1, 1), features(50, 2))
     with pytest.raises(ValueError, match=r"^b: "):
-        result_of(metric, features(50, 2), features(fewest - 1, 1))
+        results_of(metric, features(50, 2), features(case.fewest - 1, 1))
 
 
 def test_rows_of_another_length_are_refused(metric):
     with pytest.raises(ValueError, match="12"):
-        metric.accumulator(LENGTHS).update({"features": np.zeros((3, 11), np.float32)})
+        metric.accumulator(LENGTHS).update(outputs(np.zeros((3, 11), np.float32)))
 
 
 def test_a_result_is_frozen_and_plain(metric):
-    result = result_of(metric, features(60, 1), features(50, 2))
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        result.value = 0.0
-    record = json.loads(json.dumps(result.to_dict(), allow_nan=False))
-    assert record["value"] == result.value
-    assert {"numerical_lower", "numerical_upper", "standard_error", "note"} < set(record)
+    for result in results_of(metric, features(60, 1), features(50, 2)).values():
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            result.value = 0.0
+        record = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+        assert record["value"] == result.value
+        assert {"numerical_lower", "numerical_upper", "standard_error", "note", *result.details} < set(record)
 
 
 def test_a_standard_error_is_the_spread_of_the_values(metric):
@@ -157,10 +178,16 @@ def test_a_standard_error_is_the_spread_of_the_values(metric):
     def drawn(n, seed, mix, shift=0.0):
         return (np.random.default_rng((seed, n)).standard_normal((n, 12)) @ mix + shift).astype(np.float32)
 
-    draws = [result_of(metric, drawn(80, 2 * k, mixed[0]), drawn(100, 2 * k + 1, mixed[1], 0.3)) for k in range(200)]
-    if draws[0].standard_error is None:
-        assert not METRIC_CASES[metric.name].has_standard_error
+    def draw(k):
+        (result,) = list(results_of(metric, drawn(80, 2 * k, mixed[0]), drawn(100, 2 * k + 1, mixed[1], 0.3)).values())[
+            :1
+        ]
+        return result
+
+    if not METRIC_CASES[metric.name].has_standard_error:
+        assert draw(0).standard_error is None
         return
+    draws = [draw(k) for k in range(200)]
     spread = np.std([draw.value for draw in draws], ddof=1)
     assert np.mean([draw.standard_error for draw in draws]) == pytest.approx(spread, rel=SPREAD_OF_200)
 
@@ -175,7 +202,7 @@ def pictures():
 
 
 def test_one_pass_for_all_metrics(pictures):
-    class Counting(GridMeans):
+    class Counting(AllOutputs):
         seen = 0
 
         def forward(self, batch):
@@ -185,19 +212,77 @@ def test_one_pass_for_all_metrics(pictures):
     extractor = Counting()
     together = evaluate(*pictures, metrics=NAMES, extractor=extractor)
     assert extractor.seen == 55
-    assert list(together) == NAMES
-    assert len(together) == len(NAMES)
+    assert list(together) == VALUES
+    assert len(together) == len(VALUES)
     for name in NAMES:
-        assert together[name] == evaluate(*pictures, metrics=(name,), extractor=GridMeans())[name]
+        alone = evaluate(*pictures, metrics=(name,), extractor=AllOutputs())
+        assert dict(alone) == {value: together[value] for value in METRICS[name].labels}
     assert "real='array" in repr(together)
 
 
+def test_metrics_of_rows_share_them(pictures):
+    class Spy(FeatureRows):
+        made = 0
+
+        def __init__(self, *args, **options):
+            Spy.made += 1
+            super().__init__(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fastfid.metrics.rows.FeatureRows", Spy)
+        evaluate(*pictures, metrics=["kid", "prdc", "kid:clean-fid"], extractor=GridMeans())
+    assert Spy.made == 2  # one for each set
+
+
+def test_all_metrics_that_can_be_computed(pictures):
+    every = evaluate(*pictures, metrics="all", extractor=AllOutputs())
+    assert (list(every), every.missing) == ([value for row in METRICS.values() for value in row.labels], {})
+    some = evaluate(*pictures, metrics="all", extractor=GridMeans())
+    assert {name: list(METRICS[name].labels) for name in some.missing} == {"sfid": ["sfid"], "is": ["is"]}
+    assert some.missing["sfid"] == "sfid: needs the output spatial; the extractor gives features at 12 dims"
+    assert "GridMeans has no classifier" in some.missing["is"]
+    with pytest.raises(KeyError, match="sfid could not be computed: sfid: needs the output"):
+        some["sfid"]
+    rows = {row["metric"]: row for row in some.to_dict()["metrics"]}
+    assert (rows["sfid"]["value"], rows["sfid"]["note"]) == (None, some.missing["sfid"])
+    assert set(rows) == set(every)
+    few = evaluate(pictures[0][:5], pictures[1], metrics="all", extractor=AllOutputs())
+    assert few.missing == {"prdc": "array: prdc with k = 5 needs at least 6 images, got 5"}
+    statistics = Statistics(np.zeros(12), np.eye(12), n=100, meta={"protocol": "none"}, name="file")
+    of_file = evaluate(statistics, pictures[1], metrics="all", extractor=GridMeans(), force=True)
+    assert set(of_file) == {name for name in NAMES if METRICS[name].make().is_of_statistics} - {"sfid"}
+    assert "file holds statistics only" in of_file.missing["kid"]
+    with pytest.raises(ValueError, match="sfid: needs the output spatial"):
+        evaluate(*pictures, metrics=["fid", "sfid"], extractor=GridMeans())
+
+
+def test_conventions_of_tools(pictures):
+    found = evaluate(*pictures, metrics=["kid", "kid:clean-fid", "prdc:adm"], extractor=GridMeans())
+    assert list(found) == ["kid", "kid:clean-fid", *(f"{x}:adm" for x in METRICS["prdc"].labels)]
+    rows = [accumulated(METRICS["kid"].make(), features_of(side)).rows() for side in pictures]
+    assert found["kid:clean-fid"].value == kid(*rows[::-1], protocol="clean-fid", seed=0).value
+    assert found["recall:adm"].value == prdc(*rows, protocol="adm").recall
+    record = found.to_dict()["metrics"]
+    assert [(row["metric"], row["convention"]) for row in record[:3]] == [
+        ("kid", None),
+        ("kid", "clean-fid"),
+        ("precision", "adm"),
+    ]
+    assert [label_of(name) for name in list(found)[:3]] == ["KID", "KID (clean-fid)", "Precision (adm)"]
+    for row in METRICS.values():
+        for convention in row.conventions:
+            assert row.make(convention).key == f"{row.name}:{convention}"
+    assert METRICS["kid"].conventions == tuple(kernel._CONVENTIONS)[1:]
+    assert set(METRICS["is"].conventions) == set(classes._CONVENTIONS) - {None}
+    assert METRICS["prdc"].conventions == tuple(nearest.PRDC_PROTOCOLS)
+
+
 def test_the_record_of_an_evaluation(pictures):
-    evaluation = evaluate(*pictures, metrics=NAMES, extractor=GridMeans())
+    evaluation = evaluate(*pictures, metrics=NAMES, extractor=AllOutputs())
     record = evaluation.to_dict()
     assert json.loads(json.dumps(record, allow_nan=False)) == record  # plain types only
-    assert [row["metric"] for row in record["metrics"]] == NAMES
-    assert [row["value"] for row in record["metrics"]] == [evaluation[name].value for name in NAMES]
+    assert [row["metric"] for row in record["metrics"]] == VALUES
+    assert [row["value"] for row in record["metrics"]] == [evaluation[name].value for name in VALUES]
     assert {row["extractor"] for row in record["metrics"]} == {"grid-means"}
     assert {(row["n_real"], row["n_generated"]) for row in record["metrics"]} == {(30, 25)}
     assert (record["n"], record["dims"], record["device"]) == ({"real": 30, "fake": 25}, 12, "cpu")
@@ -299,7 +384,7 @@ def test_statistics_serve_metrics_that_need_no_more(pictures):
     extractor = GridMeans()
     statistics = Statistics(np.zeros(12), np.eye(12), n=100, name="file")
     for name in NAMES:
-        if METRICS[name].make().is_of_statistics:
+        if METRICS[name].make().is_of_statistics and name != "sfid":
             with pytest.warns(FastfidWarning, match="file does not say its protocol"):
                 assert evaluate(statistics, pictures[1], metrics=(name,), extractor=extractor)[name].value > 0
         else:
@@ -313,7 +398,9 @@ def test_statistics_serve_metrics_that_need_no_more(pictures):
         (("fud",), "metrics: expected names among fid.*; got 'fud'"),
         (("fid", "fid"), "metrics: fid comes twice"),
         ((), "metrics: expected at least one of fid"),
-        ("fid", r"metrics: expected a list of names, such as \('fid',\); got 'fid'"),
+        ("fid", r"metrics: expected a list of names, such as \('fid',\), or 'all'; got 'fid'"),
+        (("kid:kid",), "metrics: kid: expected a convention among torch-fidelity.*; got 'kid:kid'"),
+        (("fid:adm",), "metrics: fid: expected no convention; got 'fid:adm'"),
     ],
 )
 def test_metrics_that_are_none(pictures, metrics, text):
@@ -349,8 +436,7 @@ def test_outputs_of_an_extractor_go_to_who_needs_them(pictures):
         needs = frozenset({"first"})
 
         def accumulator(self, lengths):
-            moments = super().accumulator({"features": lengths["first"]})
-            moments.output = "first"
+            moments = super().accumulator(lengths)
             seen[len(seen)] = moments
             return moments
 
@@ -372,9 +458,6 @@ class OfFirst(FrechetInceptionDistance):
 
     name = "first"
     needs = frozenset({"first"})
-
-    def accumulator(self, lengths):
-        return FeatureMoments(lengths["first"], output="first")
 
 
 def test_the_cache_and_statistics_are_of_the_features(tmp_path, monkeypatch, pictures):
@@ -435,13 +518,13 @@ def test_features_that_are_no_numpy_array(pictures):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_features_that_are_not_finite_name_the_set(pictures, name):
-    class Failing(GridMeans):
+    class Failing(AllOutputs):
         batch_size = 4
 
         def forward(self, batch):
-            rows = super().forward(batch)
+            rows = GridMeans.forward(self, batch)
             rows[rows[:, 0] > 200] = np.nan
-            return rows
+            return outputs(rows)
 
     white = np.concatenate([pictures[1][:6], np.full((2, 9, 11, 3), 255, np.uint8)])
     with pytest.raises(NumericalError, match=rf"^array: {name}: images from number 4 on, counted from 0: .*NaN"):
@@ -486,8 +569,8 @@ def test_keywords_of_other_functions(pictures, call, text):
 
 
 def test_an_evaluation_keeps_no_rows(pictures):
-    evaluation = evaluate(*pictures, metrics=NAMES, extractor=GridMeans())
-    assert len(pickle.dumps(evaluation)) < 3000
+    evaluation = evaluate(*pictures, metrics=NAMES, extractor=AllOutputs())
+    assert len(pickle.dumps(evaluation)) < 6000
     assert pickle.loads(pickle.dumps(evaluation))["fid"] == evaluation["fid"]
 
 
@@ -511,17 +594,21 @@ def arrays(tmp_path_factory, pictures):
 @pytest.mark.peers
 def test_metrics_of_the_command_line(arrays, capfd):
     options = ["--dims", "64", "--quiet", "--device", "cpu"]
-    assert main([*arrays, *options, "--metrics", ",".join(NAMES)]) == 0
-    lines = capfd.readouterr().out.splitlines()
-    assert main([*arrays, *options, "--metrics", ",".join(NAMES), "--json"]) == 0
-    record = json.loads(capfd.readouterr().out)
-    assert [line.split(":")[0] for line in lines] == [METRICS[name].label for name in NAMES]
-    for line, row in zip(lines, record["metrics"], strict=True):
-        value, _, error = line.partition(":")[2].partition(" +- ")
-        assert float(value) == row["value"]
-        assert (float(error) if error else None) == row["standard_error"]
+    for metrics in ("fid,kid,prdc,mind", "all"):
+        assert main([*arrays, *options, "--metrics", metrics]) == 0
+        printed = capfd.readouterr()
+        lines = printed.out.splitlines()
+        assert main([*arrays, *options, "--metrics", metrics, "--json"]) == 0
+        record = [row for row in json.loads(capfd.readouterr().out)["metrics"] if row["value"] is not None]
+        assert [line.split(":")[0] for line in lines] == [label_of(row["metric"]) for row in record]
+        for line, row in zip(lines, record, strict=True):
+            value, _, error = line.partition(":")[2].partition(" +- ")
+            assert float(value) == row["value"]
+            assert (float(error) if error else None) == row["standard_error"]
     assert main([*arrays, *options]) == 0
     assert lines[0].startswith(capfd.readouterr().out.strip())
+    assert main([*arrays, *options, "--metrics", "fid,sfid"]) == 1
+    assert "sfid: needs the output spatial; the extractor gives features at 64 dims" in capfd.readouterr().err
 
 
 def test_metrics_that_the_command_line_does_not_know(capfd):

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from stubs import GridMeans
+from stubs import AllOutputs
 
 import fastfid
 from fastfid import Statistics, evaluate
@@ -17,7 +17,7 @@ from fastfid.metrics.base import Result
 def evaluation():
     rng = np.random.default_rng(0)
     real, fake = (rng.integers(0, 256, (n, 9, 11, 3), dtype=np.uint8) for n in (60, 45))
-    return evaluate(real, fake, metrics=list(METRICS), extractor=GridMeans())
+    return evaluate(real, fake, metrics=list(METRICS), extractor=AllOutputs())
 
 
 def test_results_are_one_short_line(evaluation):

@@ -1,9 +1,10 @@
 """Evaluation of whole sets of images: read each set once, fit its statistics, compare two sets."""
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Unpack, cast, overload
 
@@ -13,11 +14,11 @@ from fastfid._html import table
 from fastfid._progress import ProgressMode
 from fastfid.assumptions import assume_protocols, dims_and_protocol
 from fastfid.cache import CacheMode
-from fastfid.errors import SuspiciousInputWarning
-from fastfid.extractor import FeatureExtractor
-from fastfid.features.make import make_extractor
-from fastfid.metrics import make_metrics
-from fastfid.metrics.base import Metric, Result, Sample, check_takes
+from fastfid.errors import BackendUnavailable, NumericalError, SuspiciousInputWarning, WeightsError
+from fastfid.extractor import FEATURES, FeatureExtractor
+from fastfid.features.make import make_extractor, outputs_of_inception
+from fastfid.metrics import ALL, make_metrics
+from fastfid.metrics.base import Metric, Result, Sample, check_gives, check_takes
 from fastfid.metrics.fid import FrechetInceptionDistance
 from fastfid.options import (
     DEFAULT_DIMS,
@@ -70,12 +71,13 @@ class EvaluatedSet:
 
 @dataclass(frozen=True)
 class Evaluation(Mapping[str, Result]):
-    """The result of :func:`evaluate`: a mapping from metric names to results, with a description of the two sets.
+    """The result of :func:`evaluate`: a mapping from names to results, with a description of the two sets.
 
     Attributes
     ----------
     results : dict of str to Result
-        Results by metric name, in the requested order.
+        Results by name, in the requested order: the metric's name, with a convention as ``kid:torch-fidelity``; for
+        metrics of several values those of the values, as ``precision``.
     real, fake : EvaluatedSet
         Name, provenance and number of images of the two sets.
     dims : int
@@ -98,6 +100,8 @@ class Evaluation(Mapping[str, Result]):
         With how many threads it computed.
     options : dict
         Every option that can change the number, as it was in effect.
+    missing : dict of str to str
+        With ``metrics="all"``: the metrics that could not be computed, and why.
     inputs : dict or None
         With `hash_inputs`, for ``real`` and ``fake`` each: number, bytes and SHA-256 of the files; None for a side that
         is not made of files.
@@ -122,9 +126,12 @@ class Evaluation(Mapping[str, Result]):
     host: str
     threads: int
     options: Mapping[str, Any]
+    missing: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, Mapping[str, Any] | None] | None = None
 
     def __getitem__(self, name: str) -> Result:
+        if name in self.missing:
+            raise KeyError(f"{name} could not be computed: {self.missing[name]}")
         return self.results[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -284,7 +291,7 @@ def evaluate(
     real: Any,
     fake: Any,
     *,
-    metrics: Iterable[str | Metric] = ("fid",),
+    metrics: Literal["all"] | Iterable[str | Metric] = ("fid",),
     dims: Dims | None = None,
     protocol: ProtocolName | None = None,
     device: str | int = "auto",
@@ -308,9 +315,10 @@ def evaluate(
     real, fake : path, array, tensor, iterable, Dataset, generator, list of paths or Statistics
         See :func:`compute_statistics`, also for the other keywords. Statistics are accepted for metrics that need
         nothing else.
-    metrics : list of str or Metric
-        Names of metrics listed in docs/metrics.md, or metric objects with options, such as
-        ``FrechetInceptionDistance(tol=1e-9)``.
+    metrics : list of str or Metric, or "all"
+        Names of metrics listed in docs/metrics.md, with a tool's convention as ``kid:torch-fidelity``, or metric
+        objects with options, such as ``FrechetInceptionDistance(tol=1e-9)``. "all": every metric of the list that can
+        be computed; ``missing`` of the result has the others and why.
     force : bool
         Compare statistics made under different protocols, networks or precisions all the same.
     hash_inputs : bool
@@ -342,12 +350,18 @@ def evaluate(
     # Whatever can be refused without the network is refused before it runs.
     a, b = sets = _open_both(real, fake, options, hash_inputs)
     file = next((one.known for one in sets if one.known is not None), None)
+    missing = _Missing(lenient=metrics == ALL)
     if file is not None:
-        for metric in asked.values():
-            check_takes(metric, file)
+        for key, metric in list(asked.items()):
+            with missing.of(key, asked):
+                check_takes(metric, file)
     reading = None
     if any(one.known is None for one in sets):
-        extractor = extractor_beside(file, extractor, dims, protocol, device, weights, precision, force)
+        outputs = frozenset().union(*(metric.needs for metric in asked.values()))
+        extractor = extractor_beside(file, extractor, dims, protocol, device, weights, precision, force, outputs)
+        for key, metric in list(asked.items()):
+            with missing.of(key, asked):
+                check_gives(extractor, metric)
         reading = Reading(extractor, asked, num_workers, on_error, max_errors, progress, cache, opened_at, options)
         for one in sets:
             one.entry = reading.entry(one.source) if one.source is not None else None
@@ -361,10 +375,13 @@ def evaluate(
         warn(shared, SuspiciousInputWarning)
     if a.known is not None and b.known is not None:
         check_compatible(a.known, b.known, force=force)
-    results = {name: metric.result(a.sample(metric), b.sample(metric)) for name, metric in asked.items()}
+    results: dict[str, Result] = {}
+    for key, metric in list(asked.items()):
+        with missing.of(key, asked):
+            results |= _by_name(metric, metric.result(a.sample(metric), b.sample(metric)))
     finished = time.perf_counter()
     inputs = {"real": a.identity(), "fake": b.identity()} if hash_inputs else None
-    first = next(iter(asked.values()))
+    first = next(iter(asked.values()))  # the FID of "all" has a value, or its error was raised
     return Evaluation(
         results,
         EvaluatedSet.of(a.sample(first)),
@@ -379,8 +396,42 @@ def evaluate(
         host=os.uname().nodename,
         threads=_core.num_threads(),
         options={**effective_options(options), "on_error": on_error, "force": force, "tol": _tol(asked)},
+        missing=dict(missing),
         inputs=inputs,
     )
+
+
+class _Missing(dict[str, str]):
+    """The metrics of a run that cannot be computed, with the reasons.
+
+    Parameters
+    ----------
+    lenient : bool
+        Whether such metrics are left out. Else the reason is raised as the error that it is.
+    """
+
+    def __init__(self, *, lenient: bool):
+        super().__init__()
+        self._lenient = lenient
+
+    @contextlib.contextmanager
+    def of(self, key: str, asked: dict[str, Metric]) -> Iterator[None]:
+        """Remove the metric from `asked` if the block cannot compute it."""
+        try:
+            yield
+        except (ValueError, NumericalError, WeightsError, BackendUnavailable) as error:
+            if not self._lenient or len(asked) == 1:
+                raise
+            self[key] = str(error.args[0])
+            del asked[key]
+
+
+def _by_name(metric: Metric, found: Result | Mapping[str, Result]) -> dict[str, Result]:
+    """Return the results by the names under which an evaluation has them."""
+    if isinstance(found, Result):
+        return {metric.key: found}
+    suffix = metric.key.removeprefix(metric.name)  # the convention
+    return {f"{name}{suffix}": result for name, result in found.items()}
 
 
 def _open_both(real: Any, fake: Any, options: Mapping[str, Any], hash_inputs: bool) -> tuple[ImageSet, ImageSet]:
@@ -414,6 +465,7 @@ def extractor_beside(
     weights: str | os.PathLike[str] | None,
     precision: str,
     force: bool,
+    outputs: frozenset[str] = frozenset({FEATURES}),
 ) -> FeatureExtractor:
     """Return the network for the images: `extractor`, or Inception, whose defaults are those of `file` if given.
 
@@ -423,7 +475,7 @@ def extractor_beside(
         The features cannot be compared with the statistics `file`.
     """
     if extractor is None:
-        extractor = _make_inception(file, dims, protocol, device, weights, precision, force)
+        extractor = _make_inception(file, dims, protocol, device, weights, precision, force, outputs)
     if file is not None:
         if file.d != extractor.dims:
             raise ValueError(f"{file.name} has {file.d} dims, the extractor gives {extractor.dims}")
@@ -439,13 +491,14 @@ def _make_inception(
     weights: str | os.PathLike[str] | None,
     precision: str,
     force: bool,
+    outputs: frozenset[str] = frozenset({FEATURES}),
 ) -> FeatureExtractor:
     dims, protocol = dims_and_protocol(dims, protocol, file)
     if file is not None:  # raises before weights are fetched for nothing
         wanted = {"protocol": protocol, "precision": precision}
         options = {"protocol": tuple(PROTOCOLS), "precision": tuple(PRECISIONS)}
         check_provenance(file.name, file.meta, "this run", wanted, force=force, options=options)
-    return make_extractor(dims, protocol, device, weights, precision)
+    return make_extractor(dims, protocol, device, weights, precision, outputs & outputs_of_inception(dims, protocol))
 
 
 @overload

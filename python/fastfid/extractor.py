@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from fastfid.sources.device import DeviceImages
 
-__all__ = ["FEATURES", "DeviceBatch", "DeviceNetwork", "FeatureExtractor", "check_extractor", "outputs_of"]
+__all__ = ["FEATURES", "SPATIAL", "DeviceBatch", "DeviceNetwork", "FeatureExtractor", "check_extractor", "outputs_of"]
 
 # The output that every extractor has: one feature vector per image.
 FEATURES = "features"
+
+# The output of the Inception network for sFID: one vector per image.
+SPATIAL = "spatial"
 
 
 class DeviceBatch(Protocol):
@@ -181,6 +184,16 @@ class FeatureExtractor(ABC):
             The features, float32 (n, dims). An extractor with several outputs returns each under its name in
             :attr:`outputs`, float32 (n, length).
         """
+
+    def classifier(self) -> NDArray[np.float32]:
+        """Return the matrix of the network's classifier without its bias, float32 (classes, dims).
+
+        Raises
+        ------
+        ValueError
+            The network has no classifier.
+        """
+        raise ValueError(f"extractor: {type(self).__name__} has no classifier, which the Inception Score needs")
 
     def on_device(self, device: str) -> DeviceNetwork | None:
         """Return the network that takes images on `device` (``cuda:N``) without copying them to the host.

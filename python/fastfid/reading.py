@@ -3,9 +3,12 @@
 import dataclasses
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fastfid._console import warn
 from fastfid._files import FileSet
@@ -13,7 +16,7 @@ from fastfid._progress import ProgressMode
 from fastfid.cache import CacheMode, StatisticsCache
 from fastfid.errors import NumericalError, SkippedImagesWarning, SuspiciousInputWarning
 from fastfid.extractor import FEATURES, FeatureExtractor, outputs_of
-from fastfid.metrics.base import Accumulator, Metric, Sample, takes_statistics
+from fastfid.metrics.base import Accumulator, Metric, Sample, check_gives, takes_statistics
 from fastfid.pipeline import DeviceFeed, Report, extract
 from fastfid.provenance import provenance_of
 from fastfid.sources import ImageSource, is_statistics_file, open_source
@@ -80,15 +83,17 @@ class ImageSet:
     entry: StatisticsCache | None = None
     report: Report | None = None  # None: no image was read
     files: FileSet | None = None  # to be known by their content
-    seen: Mapping[str, Accumulator | Statistics] = field(default_factory=dict)  # by metric
+    # By what the metrics accumulate.
+    seen: Mapping[tuple[str, ...], Accumulator | Statistics] = field(default_factory=dict)
     name: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
+    classifier: Callable[[], NDArray[np.float32]] | None = None
 
     def sample(self, metric: Metric) -> Sample:
         """Return the sample of this set for the metric."""
         if self.known is not None:
             return Sample(self.known.name, self.known.meta, self.known)
-        return Sample(self.name, self.meta, self.seen[metric.name])
+        return Sample(self.name, self.meta, self.seen[metric.accumulates], self.classifier)
 
     def identity(self) -> dict[str, Any] | None:
         """Return what the files are; None, and a warning, where they changed since they were opened."""
@@ -125,13 +130,8 @@ class Reading:
     options: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        outputs = outputs_of(self.extractor)
         for metric in self.metrics.values():
-            if missing := set(metric.needs) - set(outputs):
-                raise ValueError(
-                    f"{metric.name}: needs the output {', '.join(sorted(missing))}; the extractor gives"
-                    f" {', '.join(outputs)}"
-                )
+            check_gives(self.extractor, metric)
 
     def entry(self, source: ImageSource) -> StatisticsCache | None:
         """Return the cache entry of the source, or None without a cache. ValueError if it is not made of files."""
@@ -149,6 +149,7 @@ class Reading:
         """Read the source, or load its statistics from the cache."""
         images.name = source.name
         images.meta = {**provenance_of(self.extractor), "source": source.name}
+        images.classifier = self.extractor.classifier
         if images.entry is None:
             self._read(images, source)
             return
@@ -161,7 +162,7 @@ class Reading:
             # The cached statistics may have been made under another name of the same files.
             images.meta = {**meta, "source": source.name}
             kept = dataclasses.replace(cached, meta=images.meta, name=source.name)
-            images.seen = dict.fromkeys(self.metrics, kept)
+            images.seen = dict.fromkeys((metric.accumulates for metric in self.metrics.values()), kept)
             return
         self._read(images, source)
         refusal = self._keep(images, images.entry)
@@ -183,16 +184,21 @@ class Reading:
         )
 
     def _read(self, images: ImageSet, source: ImageSource) -> None:
-        accumulators = {name: metric.accumulator(outputs_of(self.extractor)) for name, metric in self.metrics.items()}
+        accumulators: dict[tuple[str, ...], Accumulator] = {}
+        asked_by: dict[tuple[str, ...], str] = {}
+        for key, metric in self.metrics.items():
+            if metric.accumulates not in accumulators:
+                accumulators[metric.accumulates] = metric.accumulator(outputs_of(self.extractor))
+                asked_by[metric.accumulates] = key
         images.seen = accumulators
 
         def consume(outputs: Mapping[str, Any]) -> None:
-            for name, accumulator in accumulators.items():
+            for what, accumulator in accumulators.items():
                 try:
                     accumulator.update(outputs)
                 except NumericalError as error:
                     # Features are not finite. The accumulator knows the row, but not the image.
-                    where = f"{source.name}: {name}: images from number {accumulator.n} on, counted from 0"
+                    where = f"{source.name}: {asked_by[what]}: images from number {accumulator.n} on, counted from 0"
                     raise NumericalError(f"{where}: {error}") from None
 
         if isinstance(source, DeviceImages) and (network := self.extractor.on_device(source.device)) is not None:

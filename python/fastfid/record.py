@@ -101,7 +101,7 @@ class MetricRecord(_Class):
     metric: str
     extractor: str | None
     convention: str | None
-    value: float
+    value: float | None
     numerical_lower: float | None
     numerical_upper: float | None
     standard_error: float | None
@@ -225,6 +225,7 @@ def evaluation_record(evaluation: "Evaluation", command: Sequence[str] | None = 
     real, fake = evaluation.real, evaluation.fake
     results = evaluation.results
     rows = [_row(name, result, real, fake) for name, result in results.items()]
+    rows += [_row_without_value(name, why, real, fake) for name, why in evaluation.missing.items()]
     options = {name: value for name, value in evaluation.options.items() if name not in ("num", "seed")}
     record = {
         "schema": SCHEMA,
@@ -268,21 +269,35 @@ def _of_the_sides(real: Described, fake: Described, dims: int) -> dict[str, Any]
 
 
 def _row(name: str, result: "Result", real: Described, fake: Described) -> dict[str, Any]:
-    """Return the row of one metric."""
+    """Return the row of one value."""
     found = result.to_dict()
     common = {key: found[key] for key in _COMMON}
     if result.standard_error is None:
         common["no_standard_error"] = result.no_standard_error or "the metric gives none"
+    return _row_of(name, common, _details(result), real, fake)
+
+
+def _row_without_value(name: str, why: str, real: Described, fake: Described) -> dict[str, Any]:
+    """Return the row of a metric that could not be computed."""
+    common = {**dict.fromkeys(_COMMON), "no_standard_error": "there is no value", "note": why}
+    return _row_of(name, common, {}, real, fake)
+
+
+def _row_of(
+    name: str, common: Mapping[str, Any], details: Mapping[str, Any], real: Described, fake: Described
+) -> dict[str, Any]:
+    """Return a row; `name` has the convention, as ``kid:torch-fidelity``."""
     extractors = {side.meta["extractor"] for side in (real, fake) if side.meta.get("extractor") is not None}
+    metric, _, convention = name.partition(":")
     return {
-        "metric": name,
+        "metric": metric,
         "extractor": extractors.pop() if len(extractors) == 1 else None,
-        "convention": None,
+        "convention": convention or None,
         "class": None,
         **common,
         "n_real": real.n,
         "n_generated": fake.n,
-        "details": _details(result),
+        "details": details,
     }
 
 

@@ -97,10 +97,13 @@ def _append(target: str, record: Any) -> OSError | ValueError | None:
     return None
 
 
-def _metrics(args: argparse.Namespace) -> list[Any]:
+def _metrics(args: argparse.Namespace) -> Any:
     """Return the metrics that were asked for."""
+    from fastfid.metrics import ALL
     from fastfid.metrics.fid import FrechetInceptionDistance
 
+    if args.metrics == ALL:
+        return ALL
     # What nobody sees is not computed.
     is_seen = args.metrics or args.json or args.append is not None or not args.quiet
     fid = FrechetInceptionDistance(needs_standard_error=bool(is_seen))
@@ -108,18 +111,20 @@ def _metrics(args: argparse.Namespace) -> list[Any]:
 
 
 def _print_result(args: argparse.Namespace, found: Any, record: Any) -> None:
-    """Print the record, or a line for each metric; the FID alone as pytorch-fid prints it."""
+    """Print the record, or a line for each value; the FID alone as pytorch-fid prints it."""
     if args.json:
         print(json.dumps(record, indent=2, allow_nan=False))
         return
     if not args.metrics:
         print("FID: ", found["fid"].value)
         return
-    from fastfid.metrics import METRICS
+    from fastfid.metrics import label_of
 
     for name, result in found.items():
         error = f" +- {result.standard_error}" if result.standard_error is not None else ""
-        print(f"{METRICS[name].label}:  {result.value}{error}")
+        print(f"{label_of(name)}:  {result.value}{error}")
+    for name, reason in found.missing.items():
+        _remark(f"{name}: not computed: {reason}")
 
 
 def _run_stats(argv: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from fastfid._checks import DIMS, check_device
 from fastfid._version import __version__
-from fastfid.metrics import METRICS
+from fastfid.metrics import ALL, METRICS, check_name
 from fastfid.precisions import PRECISIONS
 from fastfid.protocols import PROTOCOLS
 
@@ -43,7 +43,7 @@ examples:
   fastfid stats real/ -o real.npz                once
   fastfid real.npz generated.zip --json          then often, with numerical bounds, n and versions
   fastfid real/ generated/ --protocol clean      another preprocessing; docs/protocols.md
-  fastfid real/ generated/ --metrics fid,kid     several metrics from one pass; docs/metrics.md
+  fastfid real/ generated/ --metrics fid,kid,prdc  several metrics from one pass; docs/metrics.md
   fastfid real.npz step9/ --append runs.jsonl    and one line a run for later; docs/json.md
 
 environment: FASTFID_WEIGHTS (a weights file), FASTFID_CACHE (folder of the weights and of --cache), FASTFID_NUM_THREADS
@@ -140,18 +140,22 @@ def _dims(text: str) -> int:
 _dims.choices = tuple(map(str, DIMS))  # type: ignore[attr-defined]
 
 
-def _metrics(text: str) -> list[str]:
+def _metrics(text: str) -> str | list[str]:
+    if text == ALL:
+        return text
     names = text.split(",")
     for name in names:
-        if name not in METRICS:
-            meant = _did_you_mean(name, METRICS)
-            raise argparse.ArgumentTypeError(f"expected names among {', '.join(METRICS)}; got {name!r}{meant}")
+        try:
+            check_name(name)
+        except ValueError as error:
+            hint = "" if name.partition(":")[0] in METRICS else f", or {ALL}{_did_you_mean(name, METRICS)}"
+            raise argparse.ArgumentTypeError(f"{error}{hint}") from None
         if names.count(name) > 1:
             raise argparse.ArgumentTypeError(f"{name} comes twice")
     return names
 
 
-_metrics.choices = tuple(METRICS)  # type: ignore[attr-defined]
+_metrics.choices = (ALL, *METRICS)  # type: ignore[attr-defined]
 
 
 def _device(text: str) -> str:
@@ -275,13 +279,16 @@ def _fid_parser() -> Parser:
         description=_DESCRIPTION.replace("{commands}", commands),
         epilog=_EPILOG,
     )
-    parser.add_argument("path", nargs=2, metavar="PATH", help="the two sets of images, or their statistics (.npz)")
+    parser.add_argument(
+        "path", nargs=2, metavar="PATH", help="the real set and the generated one, or statistics (.npz)"
+    )
     parser.add_argument(
         "--metrics",
         type=_metrics,
         metavar="NAMES",
-        help=f"metrics from one pass over the images, with commas between: {', '.join(METRICS)} (docs/metrics.md); "
-        "default: the FID, printed as pytorch-fid does",
+        help=f"metrics from one pass over the images, with commas between: {', '.join(METRICS)}; or {ALL} that can be "
+        "computed; a tool's convention as kid:torch-fidelity (docs/metrics.md); default: the FID, printed as "
+        "pytorch-fid does",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object (docs/json.md)")
     parser.add_argument(

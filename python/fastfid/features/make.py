@@ -1,15 +1,23 @@
 """The network that is meant where the caller brings none."""
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from fastfid._checks import check_dims
-from fastfid.protocols import get_protocol
+from fastfid._checks import DIMS, check_dims
+from fastfid.extractor import FEATURES, SPATIAL
+from fastfid.protocols import SIDE, get_protocol
 
 if TYPE_CHECKING:
     from fastfid.features.inception import InceptionV3
 
-__all__ = ["make_extractor"]
+__all__ = ["make_extractor", "outputs_of_inception"]
+
+
+def outputs_of_inception(dims: int, protocol: str) -> frozenset[str]:
+    """Return the outputs that the Inception network has at this layer, for images under this protocol."""
+    has_spatial = dims == DIMS[-1] and get_protocol(protocol).size == (SIDE, SIDE)
+    return frozenset({FEATURES, SPATIAL} if has_spatial else {FEATURES})
 
 
 def make_extractor(
@@ -18,6 +26,7 @@ def make_extractor(
     device: str | int = "auto",
     weights: str | os.PathLike[str] | None = None,
     precision: str = "float32",
+    outputs: Iterable[str] = (FEATURES,),
 ) -> "InceptionV3":
     """Return the Inception network for the given layer and protocol; finds or fetches its weights.
 

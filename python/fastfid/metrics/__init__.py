@@ -5,7 +5,7 @@ that have other names, as an imported module would take the name of the function
 """
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ _FUNCTIONS = {
     "vendi": "spectrum",
 }
 
-__all__ = sorted(["METRICS", "Row", "make_metrics", *_FUNCTIONS])
+__all__ = sorted(["ALL", "METRICS", "Row", "check_name", "label_of", "make_metrics", *_FUNCTIONS])
 
 
 def __getattr__(name: str) -> Any:
@@ -53,23 +53,28 @@ class Row:
     ----------
     name : str
         Name of the metric in ``--metrics`` and ``metrics=``.
-    label : str
-        Text before the value in the output of the command line.
+    labels : dict of str to str
+        Text before each value in the output of the command line, by the name of the value: the metric's, or those of
+        its several values.
     title : str
         Full name of the metric, with its source.
     home : str
         Module and class, as ``module:class``. They are loaded when the metric is used.
+    conventions : tuple of str
+        Tools whose convention can be chosen instead of fastfid's own, as ``kid:torch-fidelity``.
     """
 
     name: str
-    label: str
+    labels: Mapping[str, str]
     title: str
     home: str
+    conventions: tuple[str, ...] = ()
 
-    def make(self) -> "Metric":
-        """Return the metric with its default options."""
+    def make(self, convention: str | None = None) -> "Metric":
+        """Return the metric with its default options, or with the convention of a tool."""
         module, _, name = self.home.partition(":")
-        metric: Metric = getattr(importlib.import_module(module), name)()
+        kind = getattr(importlib.import_module(module), name)
+        metric: Metric = kind(convention=convention) if convention else kind()
         return metric
 
 
@@ -78,18 +83,91 @@ METRICS = {
     for row in (
         Row(
             "fid",
-            "FID",
+            {"fid": "FID"},
             "Fréchet Inception Distance (Heusel et al. 2017)",
             "fastfid.metrics.fid:FrechetInceptionDistance",
         ),
         Row(
+            "sfid",
+            {"sfid": "sFID"},
+            "FID of spatial features (Nash et al. 2021)",
+            "fastfid.metrics.fid:SpatialFID",
+        ),
+        Row(
             "kid",
-            "KID",
+            {"kid": "KID"},
             "Kernel Inception Distance (Binkowski et al. 2018)",
-            "fastfid.metrics.mmd:KernelInceptionDistance",
+            "fastfid.metrics.kernel:KernelInceptionDistance",
+            ("torch-fidelity", "torchmetrics", "clean-fid", "stylegan3", "dgm-eval", "mmd-gan"),
+        ),
+        Row(
+            "is",
+            {"is": "Inception Score"},
+            "Inception Score of the generated set (Salimans et al. 2016)",
+            "fastfid.metrics.classes:InceptionScoreMetric",
+            ("openai", "torch-fidelity", "torchmetrics", "adm"),
+        ),
+        Row(
+            "prdc",
+            {"precision": "Precision", "recall": "Recall", "density": "Density", "coverage": "Coverage"},
+            "Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020)",
+            "fastfid.metrics.nearest:PrecisionRecall",
+            ("prdc", "adm", "torch-fidelity"),
+        ),
+        Row(
+            "mind",
+            {"mind": "MIND"},
+            "MIND, a sliced Wasserstein distance (arXiv:2605.06797)",
+            "fastfid.metrics.sliced:SlicedDistance",
+        ),
+        Row(
+            "mifid",
+            {"mifid": "MIFID"},
+            "Memorisation-informed FID (Bai et al. 2021)",
+            "fastfid.metrics.memorisation:MemorisationInformedFID",
+        ),
+        Row(
+            "vendi",
+            {"vendi": "Vendi"},
+            "Vendi score of the generated set (Friedman and Dieng 2023)",
+            "fastfid.metrics.spectrum:Vendi",
+        ),
+        Row(
+            "cmmd",
+            {"cmmd": "CMMD"},
+            "CMMD, a Gaussian MMD of the features' directions (Jayasumana et al. 2024)",
+            "fastfid.metrics.cosine:DirectionalMMD",
         ),
     )
 }
+
+# What --metrics and metrics= take instead of names, for every metric of the table.
+ALL = "all"
+
+
+def label_of(key: str) -> str:
+    """Return the text before a value in the output: of its name, with the convention, as ``KID (torch-fidelity)``."""
+    name, _, convention = key.partition(":")
+    label = next((row.labels[name] for row in METRICS.values() if name in row.labels), name)
+    return f"{label} ({convention})" if convention else label
+
+
+def check_name(text: str) -> tuple[str, str | None]:
+    """Return the metric's name and the convention, as in ``kid`` and ``kid:torch-fidelity``.
+
+    Raises
+    ------
+    ValueError
+        There is no such metric, or it has no such convention.
+    """
+    name, colon, convention = text.partition(":")
+    if name not in METRICS:
+        raise ValueError(f"expected names among {', '.join(METRICS)}; got {text!r}")
+    known = METRICS[name].conventions
+    if colon and convention not in known:
+        what = f"a convention among {', '.join(known)}" if known else "no convention"
+        raise ValueError(f"{name}: expected {what}; got {text!r}")
+    return name, convention or None
 
 
 def _check_metric(metric: object) -> None:
@@ -101,8 +179,16 @@ def _check_metric(metric: object) -> None:
         raise TypeError(f"metrics: {metric.name}.needs: expected a set of names of outputs, got {metric.needs!r}")
 
 
-def make_metrics(names: "Iterable[str | Metric]") -> "dict[str, Metric]":
-    """Return the metrics of these names, by name and in the given order. Metric objects are returned unchanged.
+def _make(name: str) -> "Metric":
+    try:
+        known, convention = check_name(name)
+    except ValueError as error:
+        raise ValueError(f"metrics: {error}") from None
+    return METRICS[known].make(convention)
+
+
+def make_metrics(names: "str | Iterable[str | Metric]") -> "dict[str, Metric]":
+    """Return the metrics of these names, by key and in the given order. Metric objects are returned unchanged.
 
     Raises
     ------
@@ -111,19 +197,19 @@ def make_metrics(names: "Iterable[str | Metric]") -> "dict[str, Metric]":
     TypeError
         An element is neither a name nor a metric.
     """
+    if names == ALL:
+        names = list(METRICS)
     if isinstance(names, str):
-        raise ValueError(f"metrics: expected a list of names, such as ({names!r},); got {names!r}")
+        raise ValueError(f"metrics: expected a list of names, such as ({names!r},), or {ALL!r}; got {names!r}")
     if not isinstance(names, Iterable):
         raise TypeError(f"metrics: expected a list of names or metrics, got {names!r}")
     made: dict[str, Metric] = {}
     for name in names:
-        if isinstance(name, str) and name not in METRICS:
-            raise ValueError(f"metrics: expected names among {', '.join(METRICS)}; got {name!r}")
-        metric = METRICS[name].make() if isinstance(name, str) else name
+        metric = _make(name) if isinstance(name, str) else name
         _check_metric(metric)
-        if metric.name in made:
-            raise ValueError(f"metrics: {metric.name} comes twice")
-        made[metric.name] = metric
+        if metric.key in made:
+            raise ValueError(f"metrics: {metric.key} comes twice")
+        made[metric.key] = metric
     if not made:
         raise ValueError(f"metrics: expected at least one of {', '.join(METRICS)}; got none")
     return made

@@ -2,16 +2,17 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fastfid.extractor import FEATURES
+from fastfid.extractor import FEATURES, FeatureExtractor, outputs_of
 from fastfid.statistics import Statistics
 
-__all__ = ["Accumulator", "Metric", "Result", "Sample", "check_takes", "takes_statistics"]
+__all__ = ["Accumulator", "Metric", "Result", "Sample", "check_gives", "check_takes", "takes_statistics"]
 
 
 class Accumulator(Protocol):
@@ -49,11 +50,14 @@ class Sample:
         Provenance of the features.
     seen : Accumulator or Statistics
         The accumulator of the metric, or the statistics that were given instead of images.
+    classifier : callable or None
+        Returns the matrix of the network's classifier, float32 (classes, d), for metrics with `needs_classifier`.
     """
 
     name: str
     meta: Mapping[str, Any]
     seen: Any
+    classifier: Callable[[], NDArray[np.float32]] | None = None
 
     @property
     def n(self) -> int | None:
@@ -85,6 +89,8 @@ class Result:
         features, and counts as fixed.
     no_standard_error : str or None
         Why there is no standard error.
+    details : dict
+        What else the metric found, by name. A subclass may have attributes for it instead.
     """
 
     value: float
@@ -95,6 +101,7 @@ class Result:
     relative_error_of_standard_error: float | None = None
     standard_error_of: str | None = None
     no_standard_error: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
 
     def __repr__(self) -> str:
         """Return one line: the value, and its standard error where it is known."""
@@ -102,11 +109,10 @@ class Result:
         return f"{type(self).__name__}(value={self.value:.6g}{error})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON types."""
-        return {
-            key: float(value) if isinstance(value, np.floating) else value
-            for key, value in dataclasses.asdict(self).items()
-        }
+        """Return the fields as plain JSON types; those of `details` stand beside the others."""
+        found = dataclasses.asdict(self)
+        found |= found.pop("details")
+        return {key: value.item() if isinstance(value, np.generic) else value for key, value in found.items()}
 
 
 class Metric(ABC):
@@ -118,10 +124,26 @@ class Metric(ABC):
         Name of the metric on the command line and in records.
     needs : frozenset of str
         Names of the extractor's outputs that the metric uses.
+    needs_classifier : bool
+        Whether the metric uses the network's classifier.
+    convention : str or None
+        The tool whose convention the metric follows. None: the metric has one convention, or it is fastfid's own.
     """
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]]
+    needs_classifier: ClassVar[bool] = False
+    convention: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The name with the convention, as ``kid:torch-fidelity``, which tells the metrics of one run apart."""
+        return f"{self.name}:{self.convention}" if self.convention else self.name
+
+    @property
+    def accumulates(self) -> tuple[str, ...]:
+        """What the accumulator holds. Metrics of one run that return equal tuples share one accumulator."""
+        return (self.key,)
 
     @abstractmethod
     def accumulator(self, lengths: Mapping[str, int]) -> Accumulator:
@@ -138,8 +160,8 @@ class Metric(ABC):
         """
 
     @abstractmethod
-    def result(self, real: Sample, fake: Sample) -> Result:
-        """Compare two sets.
+    def result(self, real: Sample, fake: Sample) -> Result | Mapping[str, Result]:
+        """Compare two sets. A metric of several values returns their results by name.
 
         Raises
         ------
@@ -159,10 +181,22 @@ class Metric(ABC):
 
 def check_takes(metric: Metric, statistics: Statistics) -> None:
     """Raise ValueError if the metric needs the images of both sets, of which one is given as statistics."""
-    if not takes_statistics(metric):
-        raise ValueError(f"{metric.name}: needs the images of both sides; {statistics.name} holds statistics only")
+    if not takes_statistics(metric, statistics):
+        raise ValueError(f"{metric.key}: needs the images of both sides; {statistics.name} holds statistics only")
 
 
-def takes_statistics(metric: Metric) -> bool:
-    """Return whether the metric can be computed from statistics of the features."""
+def check_gives(extractor: FeatureExtractor, metric: Metric) -> None:
+    """Raise ValueError or WeightsError if the metric needs what the extractor does not give."""
+    outputs = outputs_of(extractor)
+    if missing := set(metric.needs) - set(outputs):
+        raise ValueError(
+            f"{metric.key}: needs the output {', '.join(sorted(missing))}; the extractor gives {', '.join(outputs)}"
+            f" at {extractor.dims} dims"
+        )
+    if metric.needs_classifier:
+        extractor.classifier()
+
+
+def takes_statistics(metric: Metric, statistics: Statistics | None = None) -> bool:
+    """Return whether the metric can be computed from statistics of the features; from `statistics`, if given."""
     return metric.is_of_statistics and set(metric.needs) == {FEATURES}

@@ -1,19 +1,21 @@
-"""The Inception Score of logits of one's own, with the conventions of the tools."""
+"""The Inception Score, of images and of logits of one's own, with the conventions of the tools."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastfid._checks import check_count
 from fastfid._console import warn
-from fastfid.errors import SuspiciousInputWarning
-from fastfid.metrics.given import BLOCK, Score, rows_of, torch_for
+from fastfid.errors import NumericalError, SuspiciousInputWarning
+from fastfid.metrics.base import Result, Sample
+from fastfid.metrics.given import BLOCK, Score, blocks, rows_of, torch_for
+from fastfid.metrics.rows import RowMetric
 
-__all__ = ["InceptionScore", "inception_score"]
+__all__ = ["InceptionScore", "InceptionScoreMetric", "inception_score"]
 
 # What consecutive blocks may differ by from blocks of a random order, relative, before a warning.
 _ORDER_MATTERS = 0.2
@@ -258,3 +260,45 @@ def inception_score(
     has_std = convention.ddof is not None and len(scores) > convention.ddof
     std = float(scores.std(ddof=convention.ddof or 0)) if has_std else None
     return InceptionScore(value, std=std, protocol=protocol, splits=len(bounds), order=order)
+
+
+@dataclass(frozen=True)
+class InceptionScoreMetric(RowMetric):
+    """The Inception Score of the generated set; see :func:`inception_score`.
+
+    The logits are the features times the network's classifier without its bias.
+
+    Parameters
+    ----------
+    convention : str, optional
+        A protocol of :func:`inception_score`. Default: 10 blocks in the given order ("openai").
+    seed : int, optional
+        Seed of the shuffle of a convention. Default: 2020.
+    """
+
+    name: ClassVar[str] = "is"
+    needs_classifier: ClassVar[bool] = True
+
+    convention: str | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _options(self.convention, None, None, None, self.seed)
+
+    def result(self, real: Sample, fake: Sample) -> Result:
+        """Return the score of the generated set. Raises ValueError if it has fewer images than blocks."""
+        if fake.classifier is None:
+            raise ValueError(f"{fake.name}: no classifier of the network is known, which the Inception Score needs")
+        (features,) = self.rows_of(fake)
+        weights = fake.classifier()
+        logits = np.empty((len(features), len(weights)), np.float32)
+        for block in blocks(len(features)):
+            np.matmul(features[block], weights.T, out=logits[block])
+        try:
+            seed = 2020 if self.seed is None else self.seed
+            found = inception_score(logits, protocol=self.convention, seed=seed)
+        except (NumericalError, ValueError) as error:
+            raise type(error)(f"{fake.name}: {error}") from None
+        why = "details.std is the standard deviation of the scores of the blocks, which is no standard error"
+        details = {"std": found.std, "splits": found.splits, "order": found.order}
+        return Result(found.value, no_standard_error=why, details=details)

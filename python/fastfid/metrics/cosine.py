@@ -2,14 +2,16 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfid.metrics.base import Result, Sample
 from fastfid.metrics.given import Score, blocks, rows_of, same_length, unit_rows
+from fastfid.metrics.rows import RowMetric
 
-__all__ = ["CMMD", "cmmd"]
+__all__ = ["CMMD", "DirectionalMMD", "cmmd"]
 
 # The kernel of unit vectors a and b is exp(-|a - b|^2 / (2 sigma^2)) = exp((a . b - 1) / sigma^2), sigma = 10.
 _SIGMA_SQUARED = 100.0
@@ -113,3 +115,22 @@ def cmmd(x: Any, y: Any, *, moments: bool = False) -> CMMD:
     if moments:
         return _from_moments(x, y)
     return CMMD(_SCALE * (2 * _mean_of_rest(x, y) - _mean_of_rest(x, x) - _mean_of_rest(y, y)))
+
+
+@dataclass(frozen=True)
+class DirectionalMMD(RowMetric):
+    """The CMMD of the features of all images, exactly; see :func:`cmmd`.
+
+    It is the CMMD of papers if the extractor is the image tower of OpenAI's CLIP ViT-L/14 at 336 pixels.
+    """
+
+    name: ClassVar[str] = "cmmd"
+    least: ClassVar[int] = 1
+
+    def result(self, real: Sample, fake: Sample) -> Result:
+        """Return the distance. Raises ValueError if the features of an image are all 0."""
+        found = cmmd(*self.rows_of(real, fake))
+        note = ""
+        if str(fake.meta.get("extractor", "")).startswith("inception"):
+            note = "of Inception features: the CMMD of papers is of CLIP features"
+        return Result(found.value, note=note)

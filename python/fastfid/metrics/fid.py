@@ -14,7 +14,7 @@ from fastfid import _core
 from fastfid._console import warn
 from fastfid._core import DeviceMoments, FrechetResult
 from fastfid.errors import NumericalError
-from fastfid.extractor import FEATURES
+from fastfid.extractor import FEATURES, SPATIAL
 from fastfid.metrics.base import Metric, Result, Sample
 from fastfid.metrics.moments import FeatureMoments
 from fastfid.metrics.standard_error import standard_error, why_none
@@ -24,6 +24,7 @@ from fastfid.statistics import AnyStatistics, DeviceStatistics, Statistics, chec
 __all__ = [
     "FIDResult",
     "FrechetInceptionDistance",
+    "SpatialFID",
     "as_result",
     "distance",
     "frechet_distance",
@@ -131,13 +132,24 @@ class FrechetInceptionDistance(Metric):
         if self.tol is not None and not (isinstance(self.tol, numbers.Real) and 0 < self.tol < math.inf):
             raise ValueError(f"tol: expected None or a positive number, got {self.tol!r}")
 
+    @property
+    def output(self) -> str:
+        """Name of the only output that the metric needs."""
+        (output,) = self.needs
+        return output
+
+    @property
+    def accumulates(self) -> tuple[str, ...]:
+        """Moments of the output."""
+        return ("moments", self.output)
+
     def accumulator(self, lengths: Mapping[str, int]) -> FeatureMoments:
         """Return empty moments of the features."""
-        return FeatureMoments(lengths[FEATURES])
+        return FeatureMoments(lengths[self.output], output=self.output)
 
     def restored(self, state: Mapping[str, Any]) -> FeatureMoments:
         """Return moments that continue from a state; see :meth:`Moments.from_state`."""
-        return FeatureMoments.from_state(state)
+        return FeatureMoments.from_state(state, output=self.output)
 
     @property
     def is_of_statistics(self) -> bool:
@@ -159,6 +171,18 @@ class FrechetInceptionDistance(Metric):
         if not self.needs_standard_error:
             return dataclasses.replace(found, no_standard_error="it was not asked for")
         return with_standard_error(found, a, b)
+
+
+@dataclass(frozen=True)
+class SpatialFID(FrechetInceptionDistance):
+    """sFID: the Fréchet distance of a spatial feature map (Nash et al. 2021, as guided-diffusion's evaluator has it).
+
+    The vector of an image is the first 7 channels of the branch of 1 x 1 of Mixed_6d, at 17 x 17 places: 2,023 numbers,
+    by row, column, channel.
+    """
+
+    name: ClassVar[str] = "sfid"
+    needs: ClassVar[frozenset[str]] = frozenset({SPATIAL})
 
 
 def with_standard_error(found: FIDResult, real: Statistics, fake: Statistics) -> FIDResult:

@@ -2,17 +2,19 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastfid._checks import check_count
 from fastfid.errors import NumericalError
+from fastfid.metrics.base import Result, Sample
 from fastfid.metrics.given import Score, rows_of, same_length, torch_for
 from fastfid.metrics.mmd import Draws, Polynomial, numpy_draws, subset_values, unbiased_mmd2, unbiased_mmd2_under
+from fastfid.metrics.rows import RowMetric
 
-__all__ = ["KernelDistance", "kid"]
+__all__ = ["KernelDistance", "KernelInceptionDistance", "kid"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,6 +53,8 @@ class _Convention:
     generator : {"numpy", "torch"}
     seed : int or None
         None: the tool draws from the global generator.
+    generated_first : bool
+        Whether the tool draws of the generated set first.
     clamps : bool
         Whether smaller sets make the subsets smaller. Else they are an error.
     in_float64 : bool
@@ -59,18 +63,19 @@ class _Convention:
 
     generator: str = "numpy"
     seed: int | None = None
+    generated_first: bool = False
     clamps: bool = False
     in_float64: bool = False
 
 
 _CONVENTIONS = {
     None: _Convention(seed=2020, in_float64=True),
-    "torch-fidelity": _Convention(seed=2020),
+    "torch-fidelity": _Convention(seed=2020, generated_first=True),
     "torchmetrics": _Convention(generator="torch"),
-    "clean-fid": _Convention(clamps=True),
-    "stylegan3": _Convention(clamps=True),
+    "clean-fid": _Convention(generated_first=True, clamps=True),
+    "stylegan3": _Convention(generated_first=True, clamps=True),
     "dgm-eval": _Convention(clamps=True, in_float64=True),
-    "mmd-gan": _Convention(),
+    "mmd-gan": _Convention(generated_first=True),
 }
 
 
@@ -216,3 +221,69 @@ def kid(
     if not all(math.isfinite(number) for number in (found.value, found.standard_error or 0, found.std or 0)):
         raise NumericalError("x, y: the features are too large for the kernel")
     return found
+
+
+@dataclass(frozen=True)
+class KernelInceptionDistance(RowMetric):
+    """The unbiased squared MMD of the features of all images with its standard error, or the KID of a tool.
+
+    Parameters
+    ----------
+    convention : str, optional
+        A protocol of :func:`kid`. The sets are handed over in the tool's order.
+    seed : int, optional
+        Seed of the draws of a convention. Default: the tool's; 0 for tools that draw from a global generator.
+
+    Raises
+    ------
+    ValueError
+        There is no such convention, or there is a seed without a convention.
+    """
+
+    name: ClassVar[str] = "kid"
+
+    convention: str | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.convention not in _CONVENTIONS:
+            names = ", ".join(repr(name) for name in _CONVENTIONS if name)
+            raise ValueError(f"convention: expected one of {names}; got {self.convention!r}")
+        if self.seed is not None and self.convention is None:
+            raise ValueError("seed: nothing is drawn over all images; give a convention")
+
+    def result(self, real: Sample, fake: Sample) -> Result:
+        """Return the distance. Raises ValueError if a set has fewer than two images, or than a subset."""
+        x, y = self.rows_of(real, fake)
+        names = f"{real.name}, {fake.name}"
+        found = _over_all(x, y) if self.convention is None else self._of_the_tool(x, y, names)
+        if not math.isfinite(found.value):
+            raise NumericalError(f"{names}: the features are too large for the kernel of the KID")
+        return found
+
+    def _of_the_tool(self, real: NDArray[np.float32], fake: NDArray[np.float32], names: str) -> Result:
+        convention = _CONVENTIONS[self.convention]
+        seed = (convention.seed or 0) if self.seed is None else self.seed
+        sides = (fake, real) if convention.generated_first else (real, fake)
+        size = 1000 if not convention.clamps else min(1000, len(real), len(fake))
+        if size > min(len(real), len(fake)):
+            raise ValueError(f"{names}: {self.key} needs at least {size} images, got {len(real)} and {len(fake)}")
+        try:
+            found = kid(*sides, protocol=self.convention, seed=seed)
+        except NumericalError:
+            return Result(math.nan)  # the caller reports it
+        return Result(
+            found.value,
+            no_standard_error="the subsets overlap; details.std is the standard deviation of their values",
+            details={"std": found.std, "subsets": found.subsets, "subset_size": found.subset_size, "seed": seed},
+        )
+
+
+def _over_all(x: NDArray[np.float32], y: NDArray[np.float32]) -> Result:
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller reports it
+        value, error = unbiased_mmd2(x, y)
+    if error is None:
+        return Result(value, no_standard_error="a set has fewer than 3 images")
+    if not math.isfinite(error):
+        return Result(value, no_standard_error="the features are too large for a standard error")
+    return Result(value, standard_error=error, standard_error_of="both")

@@ -1,17 +1,19 @@
-"""MIFID of features of one's own: the Fréchet distance over how far images are from the nearest of the other set."""
+"""MIFID: the Fréchet distance over how far images are from the nearest of the other set."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastfid.errors import NumericalError
+from fastfid.metrics.base import Result, Sample
 from fastfid.metrics.fid import distance
 from fastfid.metrics.given import Score, blocks, rows_of, same_length, unit_rows
+from fastfid.metrics.rows import RowMetric
 from fastfid.statistics import Statistics
 
-__all__ = ["MIFID", "mifid"]
+__all__ = ["MIFID", "MemorisationInformedFID", "mifid"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,3 +101,27 @@ def mifid(real: Any, fake: Any, *, direction: str = "real", threshold: float = 0
         raise NumericalError("real, fake: the features are too large for a Fréchet distance")
     value = fid / ((memorised if memorised < threshold else 1.0) + 1e-14) if fid > 1e-8 else 0.0
     return MIFID(value, fid=fid, memorisation_distance=memorised, direction=direction)
+
+
+@dataclass(frozen=True)
+class MemorisationInformedFID(RowMetric):
+    """MIFID of the features of all images; see :func:`mifid`.
+
+    Parameters
+    ----------
+    direction : {"real", "generated"}
+    threshold : float
+    """
+
+    name: ClassVar[str] = "mifid"
+
+    direction: str = "real"
+    threshold: float = 0.1
+
+    def result(self, real: Sample, fake: Sample) -> Result:
+        """Return the distance. Raises ValueError if a set has fewer than two images, or features of zeros."""
+        x, y = self.rows_of(real, fake)
+        found = mifid(x, y, direction=self.direction, threshold=self.threshold)
+        memorised = found.memorisation_distance
+        details = {"fid": found.fid, "memorisation_distance": memorised, "direction": found.direction}
+        return Result(found.value, details=details)

@@ -1,25 +1,20 @@
-"""The Kernel Inception Distance (Binkowski et al. 2018, "Demystifying MMD GANs"): what it is made of, and the metric.
+"""What the Kernel Inception Distance is made of (Binkowski et al. 2018, "Demystifying MMD GANs").
 
-The function for features of one's own is in kernel.py.
+The metric and the function for features of one's own are in kernel.py.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastfid import _core
-from fastfid.errors import NumericalError
-from fastfid.extractor import FEATURES
-from fastfid.metrics.base import Metric, Result, Sample
 from fastfid.metrics.given import blocks
-from fastfid.metrics.rows import FeatureRows
 
 __all__ = [
-    "KernelInceptionDistance",
     "Polynomial",
     "mean_over_subsets",
     "numpy_draws",
@@ -209,33 +204,3 @@ def mean_over_subsets(
     kernel = Polynomial(3, 1 / x.shape[1], 1.0)
     draws = numpy_draws(rng, len(x), len(y), num_subsets, subset_size)
     return float(subset_values(kernel, x, y, draws, np.dtype(np.float64)).mean())
-
-
-@dataclass(frozen=True)
-class KernelInceptionDistance(Metric):
-    """The unbiased squared MMD of the features of all images, with its standard error."""
-
-    name: ClassVar[str] = "kid"
-    needs: ClassVar[frozenset[str]] = frozenset({FEATURES})
-
-    def accumulator(self, lengths: Mapping[str, int]) -> FeatureRows:
-        """Return an empty accumulator of whole rows."""
-        return FeatureRows(lengths[FEATURES])
-
-    def restored(self, state: Mapping[str, Any]) -> FeatureRows:
-        """Return rows that continue from a state."""
-        return FeatureRows.from_state(state)
-
-    def result(self, real: Sample, fake: Sample) -> Result:
-        """Return the distance. Raises ValueError if a set has fewer than two images."""
-        for side in (real, fake):
-            if side.seen.n < 2:
-                raise ValueError(f"{side.name}: the KID needs at least 2 images, got {side.seen.n}")
-        value, error = unbiased_mmd2(real.seen.rows(), fake.seen.rows())
-        if not math.isfinite(value):
-            raise NumericalError(f"{real.name}, {fake.name}: the features are too large for the kernel of the KID")
-        if error is None:
-            return Result(value, no_standard_error="a set has fewer than 3 images")
-        if not math.isfinite(error):
-            return Result(value, no_standard_error="the features are too large for a standard error")
-        return Result(value, standard_error=error, standard_error_of="both")

@@ -1,7 +1,7 @@
 """Metrics of features by balls around their nearest neighbours."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from fastfid import _core
 from fastfid._checks import check_count, expect_unmasked
 from fastfid.errors import NumericalError
+from fastfid.metrics.base import Result, Sample
+from fastfid.metrics.rows import RowMetric
 
-__all__ = ["PRDC_PROTOCOLS", "PRDCResult", "prdc"]
+__all__ = ["PRDC_PROTOCOLS", "PRDCResult", "PrecisionRecall", "prdc"]
 
 # The tools' k, and whether a ball leaves out what is exactly as far as its radius.
 PRDC_PROTOCOLS = {"prdc": (5, True), "adm": (3, False), "torch-fidelity": (3, False)}
@@ -191,3 +193,39 @@ def _rows(features: Any, name: str) -> NDArray[np.float32]:
                 f"{name}: row {start + int(np.argmax(bad))} has values that are NaN or infinite in float32"
             )
     return rows
+
+
+@dataclass(frozen=True)
+class PrecisionRecall(RowMetric):
+    """Precision, recall, density and coverage; see :func:`prdc`.
+
+    Parameters
+    ----------
+    k : int
+    strict : bool
+    convention : str, optional
+        A protocol of :func:`prdc`, whose `k` and `strict` are used.
+    """
+
+    name: ClassVar[str] = "prdc"
+
+    k: int = 5
+    strict: bool = True
+    convention: Literal["prdc", "adm", "torch-fidelity"] | None = None
+
+    def __post_init__(self) -> None:
+        _options(self.k, self.strict, self.convention)
+
+    def result(self, real: Sample, fake: Sample) -> dict[str, Result]:
+        """Return the four values. Raises ValueError if a set has fewer than k + 1 images."""
+        x, y = self.rows_of(real, fake)
+        k, _ = _options(self.k, self.strict, self.convention)
+        for side, rows in ((real, x), (fake, y)):
+            if len(rows) < k + 1:
+                raise ValueError(f"{side.name}: {self.key} with k = {k} needs at least {k + 1} images, got {len(rows)}")
+        found = prdc(x, y, k=self.k, strict=self.strict, protocol=self.convention)
+        details = {"k": found.k, "strict": found.strict, "undecided": found.undecided}
+        return {
+            name: Result(getattr(found, name), details=details)
+            for name in ("precision", "recall", "density", "coverage")
+        }

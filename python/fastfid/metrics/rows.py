@@ -1,7 +1,7 @@
-"""The accumulator of whole feature rows, for metrics that compare individual images."""
+"""Whole feature rows: their accumulator, and the base class of metrics that compare individual images."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from fastfid._checks import expect_unmasked
 from fastfid.errors import NumericalError
 from fastfid.extractor import FEATURES
+from fastfid.metrics.base import Metric, Sample
 
-__all__ = ["FeatureRows"]
+__all__ = ["FeatureRows", "RowMetric"]
 
 
 class FeatureRows:
@@ -107,3 +108,38 @@ class FeatureRows:
         self = cls(int(d), output=output)
         self._add(np.array(rows, order="C"))
         return self
+
+
+class RowMetric(Metric):
+    """Base class of metrics of the features of all images. Those of one run share their rows.
+
+    Attributes
+    ----------
+    least : int
+        Number of images that a set must have.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({FEATURES})
+    least: ClassVar[int] = 2
+
+    @property
+    def accumulates(self) -> tuple[str, ...]:
+        """Rows of the features."""
+        return ("rows", FEATURES)
+
+    def accumulator(self, lengths: Mapping[str, int]) -> FeatureRows:
+        """Return an empty accumulator of whole rows."""
+        return FeatureRows(lengths[FEATURES])
+
+    def restored(self, state: Mapping[str, Any]) -> FeatureRows:
+        """Return rows that continue from a state."""
+        return FeatureRows.from_state(state)
+
+    def rows_of(self, *sides: Sample) -> list[NDArray[np.float32]]:
+        """Return the rows of each set. Raises ValueError if a set has fewer than `least`."""
+        for side in sides:
+            if side.seen.n < self.least:
+                raise ValueError(
+                    f"{side.name}: the metric {self.key} needs at least {self.least} images, got {side.seen.n}"
+                )
+        return [side.seen.rows() for side in sides]

@@ -1,17 +1,19 @@
-"""MIND, the sliced Wasserstein distance of features of one's own."""
+"""MIND, the sliced Wasserstein distance of two sets of features."""
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastfid._checks import check_count
 from fastfid.errors import NumericalError
+from fastfid.metrics.base import Result, Sample
 from fastfid.metrics.given import Score, rows_of, same_length, unit_rows
+from fastfid.metrics.rows import RowMetric
 
-__all__ = ["MIND", "mind"]
+__all__ = ["MIND", "SlicedDistance", "mind"]
 
 _DIRECTIONS = 32  # that are projected and sorted at a time
 
@@ -104,3 +106,27 @@ def mind(x: Any, y: Any, *, directions: Any = 1000, seed: int = 2020) -> MIND:
     if not math.isfinite(value) or not math.isfinite(error or 0):
         raise NumericalError("x, y: the features are too large for squares of their differences")
     return MIND(value, directions_error=error, directions=len(lines))
+
+
+@dataclass(frozen=True)
+class SlicedDistance(RowMetric):
+    """MIND of the features of all images; see :func:`mind`.
+
+    Parameters
+    ----------
+    directions, seed : int
+    """
+
+    name: ClassVar[str] = "mind"
+
+    directions: int = 1000
+    seed: int = 2020
+
+    def result(self, real: Sample, fake: Sample) -> Result:
+        """Return the distance. Raises ValueError if a set has fewer than two images."""
+        found = mind(*self.rows_of(real, fake), directions=self.directions, seed=self.seed)
+        return Result(
+            found.value,
+            no_standard_error="details.directions_error is the error of the random directions, not of the images",
+            details={"directions_error": found.directions_error, "directions": found.directions, "seed": self.seed},
+        )

@@ -2,13 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from fastfid.metrics.base import Result, Sample
 from fastfid.metrics.given import Score, rows_of, unit_rows
+from fastfid.metrics.rows import RowMetric
 
-__all__ = ["VendiScore", "vendi"]
+__all__ = ["Vendi", "VendiScore", "vendi"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,3 +87,25 @@ def vendi(x: Any, q: float = 1) -> VendiScore:
         power = float(np.sum((values / largest) ** q))
         score = math.exp((math.log(power) + q * math.log(largest)) / (1 - q))
     return VendiScore(score, q=float(q))
+
+
+@dataclass(frozen=True)
+class Vendi(RowMetric):
+    """The Vendi score of the generated set, with that of the real set beside; see :func:`vendi`.
+
+    Parameters
+    ----------
+    q : float
+        The order.
+    """
+
+    name: ClassVar[str] = "vendi"
+    least: ClassVar[int] = 1
+
+    q: float = 1
+
+    def result(self, real: Sample, fake: Sample) -> Result:
+        """Return the score. Raises ValueError if the features of an image are all 0."""
+        x, y = self.rows_of(real, fake)
+        found = vendi(y, self.q)
+        return Result(found.value, details={"q": found.q, "of_real": vendi(x, self.q).value})
