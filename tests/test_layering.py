@@ -44,23 +44,26 @@ MAY_IMPORT = {
     "metrics": CELLAR | {"extractor", "metrics", "record", "reservoir", "statistics"},
     "options": CELLAR | {"extractor", "cache"},
     "assumptions": CELLAR | {"options", "statistics"},
+    "beside": CELLAR | {"statistics"},
     "reading": CELLAR | {"extractor", "metrics", "statistics", "sources", "pipeline", "cache"},
     "evaluation": CELLAR
-    | {"assumptions", "options", "reading", "record", "extractor", "metrics", "statistics", "features", "cache"},
+    | {"assumptions", "beside", "options", "reading", "record", "extractor", "metrics", "statistics", "features"}
+    | {"cache"},
     "comparison": CELLAR
     | {"assumptions", "extractor", "options", "reading", "record", "evaluation", "metrics", "statistics"},
     "stored": CELLAR | {"comparison", "metrics", "record"},
     "states": set(),
     "fixed": CELLAR | {"reservoir", "statistics"},
     "fid": CELLAR
-    | {"assumptions", "extractor", "fixed", "options", "metrics", "states", "statistics", "sources", "features"}
-    | {"pipeline"},
+    | {"assumptions", "beside", "extractor", "fixed", "options", "metrics", "states", "statistics", "sources"}
+    | {"features", "pipeline"},
     "cache": CELLAR | {"statistics", "sources", "features"},
     "info": CELLAR | {"features"},
     "demo": CELLAR | {"evaluation", "metrics", "features", "statistics"},
     "cli": CELLAR | {"evaluation", "features", "info", "comparison", "demo", "metrics", "sources", "stored"},
     "compat": CELLAR
-    | {"assumptions", "extractor", "fixed", "metrics", "statistics", "sources", "features", "pipeline", "compat"},
+    | {"assumptions", "beside", "extractor", "fixed", "metrics", "statistics", "sources", "features", "pipeline"}
+    | {"compat"},
     "__main__": {"cli"},
     "__init__": {"comparison", "evaluation", "extractor", "features", "fid", "metrics", "protocols", "statistics"}
     | {"_version", "_core", "errors", "stored"},

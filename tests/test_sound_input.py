@@ -526,7 +526,7 @@ def test_dims_and_protocol_come_from_the_statistics(tmp_path, weights):
     with pytest.warns(UserWarning, match=r"images are read with 64 dims and protocol clean, as .*real\.npz was made"):
         assert compute_fid(real, tmp_path / "b") == pytest.approx(expected, abs=SINGULAR_FROM_FILE)
     adopted = pytest.warns(FastfidWarning, match="images are read with 64 dims, as")
-    refused = pytest.raises(ValueError, match=r"--protocol clean or protocol='clean' reads the images alike \(--force")
+    refused = pytest.raises(ValueError, match=r"pass --protocol clean \(protocol='clean'\), or --force \(force=True\)")
     with adopted, refused:
         compute_fid(real, tmp_path / "b", protocol="pytorch-fid", weights="never looked for")
     with pytest.raises(ValueError, match="has 64 dims, but 192 are asked for: leave out --dims"):
@@ -542,9 +542,9 @@ def test_a_refusal_names_no_option_that_does_not_help(tmp_path):
     other = Statistics(np.zeros(768), np.eye(768), 1000, meta, name="vit.npz")
     grid = GridMeans(cells=16)  # 768 dims too; its protocol is its own, whatever --protocol says
     adopted = pytest.warns(FastfidWarning, match="images are read with 768 dims, as")
-    with adopted, pytest.raises(ValueError, match=r"with protocol 224x224, this run with pytorch-fid: .* nothing \("):
+    with adopted, pytest.raises(ValueError, match=r"with protocol 224x224, .* with pytorch-fid: pass --force \("):
         compute_fid(other, tmp_path / "b", weights="never looked for")
-    with pytest.raises(ValueError, match=r"with protocol 224x224, this run with none: .* means nothing \(--force"):
+    with pytest.raises(ValueError, match=r"with protocol 224x224, .* has none: pass --force \("):
         compute_fid(other, tmp_path / "b", extractor=grid)
 
 

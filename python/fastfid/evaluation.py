@@ -13,6 +13,7 @@ from fastfid._console import warn
 from fastfid._html import table
 from fastfid._progress import ProgressMode
 from fastfid.assumptions import assume_protocols, dims_and_protocol
+from fastfid.beside import check_extractor_beside, check_network_beside
 from fastfid.cache import CacheMode
 from fastfid.errors import BackendUnavailable, NumericalError, SuspiciousInputWarning, WeightsError
 from fastfid.extractor import FEATURES, FeatureExtractor
@@ -31,9 +32,6 @@ from fastfid.options import (
     check_keywords,
     check_options,
 )
-from fastfid.precisions import PRECISIONS
-from fastfid.protocols import PROTOCOLS
-from fastfid.provenance import check_provenance, provenance_of
 from fastfid.reading import ImageSet, Reading, effective_options, files_of, load_known, open_images
 from fastfid.record import EvaluationRecord, FIDRecord, evaluation_record
 from fastfid.statistics import Statistics, check_compatible
@@ -477,9 +475,7 @@ def extractor_beside(
     if extractor is None:
         extractor = _make_inception(file, dims, protocol, device, weights, precision, force, outputs)
     if file is not None:
-        if file.d != extractor.dims:
-            raise ValueError(f"{file.name} has {file.d} dims, the extractor gives {extractor.dims}")
-        check_provenance(file.name, file.meta, "this run", provenance_of(extractor), force=force)
+        check_extractor_beside(file, extractor, force=force)
     return extractor
 
 
@@ -495,9 +491,8 @@ def _make_inception(
 ) -> FeatureExtractor:
     dims, protocol = dims_and_protocol(dims, protocol, file)
     if file is not None:  # raises before weights are fetched for nothing
-        wanted = {"protocol": protocol, "precision": precision}
-        options = {"protocol": tuple(PROTOCOLS), "precision": tuple(PRECISIONS)}
-        check_provenance(file.name, file.meta, "this run", wanted, force=force, options=options)
+        wanted = {"dims": dims, "protocol": protocol, "precision": precision}
+        check_network_beside(file, wanted, lambda key, value: f"--{key} {value} ({key}={value!r})", force=force)
     return make_extractor(dims, protocol, device, weights, precision, outputs & outputs_of_inception(dims, protocol))
 
 

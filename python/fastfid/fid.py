@@ -11,12 +11,11 @@ from fastfid._checks import check_device, check_dims, check_real
 from fastfid._console import warn
 from fastfid._core import Moments
 from fastfid.assumptions import assume_protocols, dims_and_protocol
+from fastfid.beside import check_extractor_beside, check_network_beside
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.extractor import FeatureExtractor, check_extractor
 from fastfid.features.make import make_extractor
 from fastfid.fixed import (
-    check_extractor_beside,
-    check_network_beside,
     fixed_from_state,
     fixed_statistics,
     is_fixed_state,
@@ -28,7 +27,7 @@ from fastfid.metrics.moments import FeatureMoments
 from fastfid.options import Dims, PrecisionName, ProtocolName, SourceOptions
 from fastfid.pipeline import DeviceFeed, extract
 from fastfid.precisions import check_precision
-from fastfid.protocols import PROTOCOLS, get_protocol
+from fastfid.protocols import get_protocol
 from fastfid.provenance import check_provenance, provenance_of
 from fastfid.sources import open_source
 from fastfid.sources.device import DeviceImages, callers_stream
@@ -133,7 +132,7 @@ class FID:
             check_network_beside(
                 fixed,
                 {"dims": self.dims, "protocol": self.protocol, "precision": self.precision},
-                lambda key, value: f"{key}={value!r}" if key != "protocol" or value in PROTOCOLS else None,
+                lambda key, value: f"{key}={value!r}",
             )
         if fixed.meta.get("protocol") is None:
             assume_protocols([fixed, None], self.protocol, "protocol={!r}")

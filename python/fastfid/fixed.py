@@ -1,21 +1,17 @@
-"""A real side that is given once, as statistics: where it comes from, what it goes with, and its state."""
+"""A real side that is given once, as statistics: where it comes from, and its state."""
 
 import dataclasses
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from fastfid.provenance import provenance_of
 from fastfid.reservoir import RowReservoir
 from fastfid.statistics import Statistics
 
 __all__ = [
-    "check_extractor_beside",
-    "check_network_beside",
-    "command_for",
     "fixed_from_state",
     "fixed_statistics",
     "is_fixed_state",
@@ -49,58 +45,6 @@ def fixed_statistics(given: Any, argument: str) -> Statistics:
     if os.path.isdir(path):
         raise ValueError(f"{argument}: {path} is a folder; fit it once: fastfid stats {shlex.quote(path)} -o real.npz")
     return Statistics.load(path)
-
-
-def command_for(fixed: Statistics, wanted: Mapping[str, Any]) -> str:
-    """Return the command that makes statistics which go with a network of the wanted dims, protocol and precision."""
-    file = fixed.name if fixed.name.endswith(".npz") else "real.npz"
-    options = [f"--protocol {wanted['protocol']}"]
-    if wanted["dims"] != 2048:
-        options.append(f"--dims {wanted['dims']}")
-    if wanted["precision"] != "float32":
-        options.append(f"--precision {wanted['precision']}")
-    return f"fastfid stats IMAGES -o {shlex.quote(file)} --overwrite {' '.join(options)}"
-
-
-def check_network_beside(
-    fixed: Statistics, wanted: Mapping[str, Any], option: Callable[[str, Any], str | None]
-) -> None:
-    """Refuse fixed statistics of other dims, another protocol or precision than those of the Inception network.
-
-    Parameters
-    ----------
-    fixed : Statistics
-    wanted : mapping
-        ``dims``, ``protocol`` and ``precision`` of the network. What the statistics do not say is not compared.
-    option : callable
-        Takes one of these keys and what the statistics say of it; returns the option with which the network is like
-        them, or None where there is none.
-
-    Raises
-    ------
-    ValueError
-        They differ; the message names the option, and the command that makes other statistics.
-    """
-    stated = {**fixed.meta, "dims": fixed.d}
-    for key in ("dims", "protocol", "precision"):
-        if stated.get(key) is not None and stated[key] != wanted[key]:
-            way = option(key, stated[key])
-            raise ValueError(
-                f"{fixed.name} was made with {key} {stated[key]}, and the other side's images are read with"
-                f" {wanted[key]}: {f'pass {way}, or ' if way else ''}make it again with: {command_for(fixed, wanted)}"
-            )
-
-
-def check_extractor_beside(fixed: Statistics, extractor: Any) -> None:
-    """Refuse fixed statistics that another network has made; ValueError names both."""
-    stated, its = {**fixed.meta, "dims": fixed.d}, provenance_of(extractor)
-    for key in ("dims", "protocol", "extractor", "precision"):
-        if stated.get(key) is not None and stated[key] != its[key]:
-            raise ValueError(
-                f"{fixed.name} was made with {key} {stated[key]}, and the extractor of the other side has {its[key]}:"
-                " make it again with fastfid.compute_statistics(images, extractor=extractor), or with the weights= of"
-                " this side"
-            )
 
 
 def is_same(a: Statistics, b: Statistics) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,6 @@ def check_provenance(
     *,
     force: bool = False,
     hint: str = FORCE_HINT,
-    options: Mapping[str, Container[Any]] | None = None,
 ) -> None:
     """Raise ValueError if two provenances differ in dims, protocol, extractor or precision.
 
@@ -40,9 +39,6 @@ def check_provenance(
     ----------
     hint : str
         What the refusal adds.
-    options : dict of str to container, optional
-        `b` is what images are about to be read with, under options that take these values: the refusal names the one
-        that reads them as `a` was.
 
     Raises
     ------
@@ -54,8 +50,6 @@ def check_provenance(
     for key in ("dims", "protocol", "extractor", "precision"):
         ours, theirs = a.get(key), b.get(key)
         if ours is not None and theirs is not None and ours != theirs:
-            if options is not None and ours in options.get(key, ()):
-                hint = f"; --{key} {ours} or {key}={ours!r} reads the images alike{hint}"
             raise ValueError(
                 f"{name_a} was made with {key} {ours}, {name_b} with {theirs}: their distance means nothing{hint}"
             )

@@ -24,10 +24,11 @@ from fastfid import _core
 from fastfid._checks import DIMS
 from fastfid._console import warn
 from fastfid.assumptions import assume_protocols
+from fastfid.beside import check_extractor_beside, check_network_beside
 from fastfid.errors import BackendUnavailable, NumericalError, SuspiciousInputWarning
 from fastfid.extractor import FeatureExtractor
 from fastfid.features.make import make_extractor
-from fastfid.fixed import check_extractor_beside, check_network_beside, fixed_statistics, is_same
+from fastfid.fixed import fixed_statistics, is_same
 from fastfid.metrics.fid import frechet_distance
 from fastfid.mistakes import Census
 from fastfid.pipeline import extract, features_on_device, only_features
