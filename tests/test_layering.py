@@ -45,10 +45,12 @@ MAY_IMPORT = {
     "options": CELLAR | {"extractor", "cache"},
     "assumptions": CELLAR | {"options", "statistics"},
     "beside": CELLAR | {"statistics"},
-    "reading": CELLAR | {"extractor", "metrics", "statistics", "sources", "pipeline", "cache"},
+    "store": CELLAR | {"cache", "sources"},
+    "reading": CELLAR | {"extractor", "metrics", "statistics", "sources", "pipeline", "cache", "store"},
+    "evaluated": CELLAR | {"metrics", "record"},
     "evaluation": CELLAR
     | {"assumptions", "beside", "options", "reading", "record", "extractor", "metrics", "statistics", "features"}
-    | {"cache"},
+    | {"cache", "evaluated"},
     "comparison": CELLAR
     | {"assumptions", "extractor", "options", "reading", "record", "evaluation", "metrics", "statistics"},
     "stored": CELLAR | {"comparison", "metrics", "record"},
@@ -60,12 +62,22 @@ MAY_IMPORT = {
     "cache": CELLAR | {"statistics", "sources", "features"},
     "info": CELLAR | {"features"},
     "demo": CELLAR | {"evaluation", "metrics", "features", "statistics"},
-    "cli": CELLAR | {"evaluation", "features", "info", "comparison", "demo", "metrics", "sources", "stored"},
+    "cli": CELLAR | {"evaluation", "features", "info", "comparison", "demo", "metrics", "sources", "store", "stored"},
     "compat": CELLAR
     | {"assumptions", "beside", "extractor", "fixed", "metrics", "statistics", "sources", "features", "pipeline"}
     | {"compat"},
     "__main__": {"cli"},
-    "__init__": {"comparison", "evaluation", "extractor", "features", "fid", "metrics", "protocols", "statistics"}
+    "__init__": {
+        "comparison",
+        "evaluated",
+        "evaluation",
+        "extractor",
+        "features",
+        "fid",
+        "metrics",
+        "protocols",
+        "statistics",
+    }
     | {"_version", "_core", "errors", "stored"},
     "_version": set(),
 }

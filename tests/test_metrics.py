@@ -239,9 +239,9 @@ def test_all_metrics_that_can_be_computed(pictures):
     assert (list(every), every.missing) == ([value for row in METRICS.values() for value in row.labels], {})
     some = evaluate(*pictures, metrics="all", extractor=GridMeans())
     assert {name: list(METRICS[name].labels) for name in some.missing} == {"sfid": ["sfid"], "is": ["is"]}
-    assert some.missing["sfid"] == "sfid: needs the output spatial; the extractor gives features at 12 dims"
+    assert some.missing["sfid"] == "needs the output spatial; the extractor gives features at 12 dims"
     assert "GridMeans has no classifier" in some.missing["is"]
-    with pytest.raises(KeyError, match="sfid could not be computed: sfid: needs the output"):
+    with pytest.raises(KeyError, match="sfid could not be computed: needs the output"):
         some["sfid"]
     rows = {row["metric"]: row for row in some.to_dict()["metrics"]}
     assert (rows["sfid"]["value"], rows["sfid"]["note"]) == (None, some.missing["sfid"])

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fastfid.errors import SkippedImagesWarning as SkippedImagesWarning
     from fastfid.errors import SuspiciousInputWarning as SuspiciousInputWarning
     from fastfid.errors import WeightsError as WeightsError
-    from fastfid.evaluation import Evaluation as Evaluation
+    from fastfid.evaluated import Evaluation as Evaluation
     from fastfid.evaluation import compute_fid as compute_fid
     from fastfid.evaluation import compute_statistics as compute_statistics
     from fastfid.evaluation import evaluate as evaluate
@@ -46,7 +46,7 @@ _HOME = {
     "Comparison": "comparison",
     "DeviceError": "errors",
     "DeviceMoments": "_core",
-    "Evaluation": "evaluation",
+    "Evaluation": "evaluated",
     "FID": "fid",
     "FastfidWarning": "errors",
     "FeatureExtractor": "extractor",

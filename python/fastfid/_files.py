@@ -157,6 +157,11 @@ class FileSet:
         self._paths = [os.path.abspath(path) for path in paths]
         self._before = self._state()
 
+    @property
+    def state(self) -> str:
+        """A hash of inodes, sizes and times of the files as they were listed."""
+        return self._before
+
     def identity(self) -> dict[str, Any] | None:
         """Return number, bytes and one SHA-256 of the files; None where one has changed since they were listed.
 

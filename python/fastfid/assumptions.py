@@ -1,5 +1,6 @@
 """Defaults of dims and protocol beside statistics, and the protocol assumed for statistics that do not state one."""
 
+from collections.abc import Sequence
 from typing import cast
 
 from fastfid._checks import DIMS, check_dims
@@ -7,13 +8,12 @@ from fastfid._console import warn
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.options import DEFAULT_DIMS, DEFAULT_PROTOCOL
 from fastfid.protocols import PROTOCOLS
-from fastfid.provenance import assumed_protocol
-from fastfid.statistics import Statistics
+from fastfid.provenance import KnownFeatures, assumed_protocol
 
 __all__ = ["assume_protocols", "dims_and_protocol"]
 
 
-def dims_and_protocol(dims: int | None, protocol: str | None, file: Statistics | None) -> tuple[int, str]:
+def dims_and_protocol(dims: int | None, protocol: str | None, file: KnownFeatures | None) -> tuple[int, str]:
     """Return the dims and the protocol with which images are read.
 
     The given values are used first, then those of the statistics `file` of the other side, then the defaults of FID.
@@ -46,13 +46,13 @@ def dims_and_protocol(dims: int | None, protocol: str | None, file: Statistics |
 
 
 def assume_protocols(
-    known: list[Statistics | None], used: str | None, option: str = "--protocol {}"
+    known: Sequence[KnownFeatures | None], used: str | None, option: str = "--protocol {}"
 ) -> list[str | None]:
     """Return the protocol assumed for each side whose statistics do not say it, and say so.
 
     Parameters
     ----------
-    known : list of Statistics or None
+    known : list of Statistics, FeatureStore or None
         The two sides; None: images.
     used : str or None
         The protocol that images are read with; None: both sides are statistics.
@@ -61,7 +61,7 @@ def assume_protocols(
     """
     stated = [used if side is None else side.meta.get("protocol") for side in known]
     if stated == [None, None]:
-        return _assumed_of_two(cast(list[Statistics], known))
+        return _assumed_of_two(cast(list[KnownFeatures], known))
     assumed: list[str | None] = [None, None]
     for i, (side, own, other) in enumerate(zip(known, stated, stated[::-1], strict=True)):
         if side is None or own is not None:
@@ -88,7 +88,7 @@ def assume_protocols(
     return assumed
 
 
-def _assumed_of_two(known: list[Statistics]) -> list[str | None]:
+def _assumed_of_two(known: list[KnownFeatures]) -> list[str | None]:
     """Warn that neither of two statistics states its protocol, and return the assumed protocols."""
     signs = [assumed_protocol(side.meta, side.name) for side in known]
     assumed: list[str | None] = [sign.protocol if sign else DEFAULT_PROTOCOL for sign in signs]

@@ -7,8 +7,7 @@ from typing import Any
 from fastfid._checks import DIMS
 from fastfid.precisions import PRECISIONS
 from fastfid.protocols import PROTOCOLS
-from fastfid.provenance import provenance_of
-from fastfid.statistics import Statistics
+from fastfid.provenance import KnownFeatures, provenance_of
 
 __all__ = ["check_extractor_beside", "check_network_beside", "command_for"]
 
@@ -16,7 +15,7 @@ __all__ = ["check_extractor_beside", "check_network_beside", "command_for"]
 _OPTIONS = {"dims": DIMS, "protocol": tuple(PROTOCOLS), "precision": tuple(PRECISIONS)}
 
 
-def command_for(known: Statistics, wanted: Mapping[str, Any]) -> str:
+def command_for(known: KnownFeatures, wanted: Mapping[str, Any]) -> str:
     """Return the command that makes statistics which go with a network of the wanted dims, protocol and precision."""
     file = known.name if known.name.endswith(".npz") else "real.npz"
     options = [f"--protocol {wanted['protocol']}"]
@@ -28,7 +27,7 @@ def command_for(known: Statistics, wanted: Mapping[str, Any]) -> str:
 
 
 def check_network_beside(
-    known: Statistics,
+    known: KnownFeatures,
     wanted: Mapping[str, Any],
     option: Callable[[str, Any], str | None],
     *,
@@ -63,7 +62,7 @@ def check_network_beside(
     _check(known, wanted, "the other side's images are read with", way, again, force)
 
 
-def check_extractor_beside(known: Statistics, extractor: Any, *, force: bool | None = None) -> None:
+def check_extractor_beside(known: KnownFeatures, extractor: Any, *, force: bool | None = None) -> None:
     """Refuse statistics that another network has made than `extractor`, which is that of the other side.
 
     `force`: as in :func:`check_network_beside`. ValueError names what differs.
@@ -73,7 +72,7 @@ def check_extractor_beside(known: Statistics, extractor: Any, *, force: bool | N
 
 
 def _check(
-    known: Statistics,
+    known: KnownFeatures,
     wanted: Mapping[str, Any],
     reader: str,
     way: Callable[[str, Any], str | None],

@@ -1,25 +1,24 @@
 """Evaluation of whole sets of images: read each set once, fit its statistics, compare two sets."""
 
-import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal, Unpack, cast, overload
 
 from fastfid import _core, mistakes
 from fastfid._console import warn
-from fastfid._html import table
 from fastfid._progress import ProgressMode
 from fastfid.assumptions import assume_protocols, dims_and_protocol
 from fastfid.beside import check_extractor_beside, check_network_beside
 from fastfid.cache import CacheMode
 from fastfid.errors import BackendUnavailable, NumericalError, SuspiciousInputWarning, WeightsError
+from fastfid.evaluated import EvaluatedSet, Evaluation
 from fastfid.extractor import FEATURES, FeatureExtractor
-from fastfid.features.make import make_extractor, outputs_of_inception
+from fastfid.features.make import classifier_of, make_extractor, outputs_of_inception
 from fastfid.metrics import ALL, make_metrics
-from fastfid.metrics.base import Metric, Result, Sample, check_gives, check_takes
+from fastfid.metrics.base import Metric, Result, check_gives
 from fastfid.metrics.fid import FrechetInceptionDistance
 from fastfid.options import (
     DEFAULT_DIMS,
@@ -32,135 +31,21 @@ from fastfid.options import (
     check_keywords,
     check_options,
 )
-from fastfid.reading import ImageSet, Reading, effective_options, files_of, load_known, open_images
-from fastfid.record import EvaluationRecord, FIDRecord, evaluation_record
+from fastfid.provenance import KnownFeatures
+from fastfid.reading import (
+    ImageSet,
+    Reading,
+    check_given,
+    effective_options,
+    files_of,
+    load_known,
+    load_store,
+    open_images,
+)
+from fastfid.record import FIDRecord
 from fastfid.statistics import Statistics, check_compatible
 
-__all__ = ["EvaluatedSet", "Evaluation", "compute_fid", "compute_statistics", "evaluate"]
-
-
-@dataclass(frozen=True)
-class EvaluatedSet:
-    """One of the two sets of an :class:`Evaluation`.
-
-    Attributes
-    ----------
-    name : str
-        Name of the set in messages.
-    meta : dict
-        Provenance of the features.
-    n : int or None
-        Number of images. None if the statistics do not state it.
-    """
-
-    name: str
-    meta: Mapping[str, Any]
-    n: int | None
-
-    @classmethod
-    def of(cls, sample: Sample) -> "EvaluatedSet":
-        """Return the name, provenance and number of images of a sample, without its accumulated features."""
-        return cls(sample.name, sample.meta, sample.n)
-
-    def __repr__(self) -> str:
-        """Return one line, without the provenance."""
-        return f"EvaluatedSet(name={self.name!r}, n={self.n})"
-
-
-@dataclass(frozen=True)
-class Evaluation(Mapping[str, Result]):
-    """The result of :func:`evaluate`: a mapping from names to results, with a description of the two sets.
-
-    Attributes
-    ----------
-    results : dict of str to Result
-        Results by name, in the requested order: the metric's name, with a convention as ``kid:torch-fidelity``; for
-        metrics of several values those of the values, as ``precision``.
-    real, fake : EvaluatedSet
-        Name, provenance and number of images of the two sets.
-    dims : int
-        Number of features per image.
-    assumed_protocol : dict
-        For ``real`` and ``fake``: the protocol assumed for statistics that do not name one, else None.
-    skipped : dict
-        For ``real`` and ``fake``: the images that were left out.
-    cached : dict
-        For ``real`` and ``fake``: whether the statistics came from the cache.
-    device : str or None
-        Device on which the network ran. None if no image was read.
-    seconds : dict
-        ``load``, ``features``, ``distance`` and ``total``.
-    date : str
-        When it began, in ISO 8601, UTC.
-    host : str
-        The machine's name.
-    threads : int
-        With how many threads it computed.
-    options : dict
-        Every option that can change the number, as it was in effect.
-    missing : dict of str to str
-        With ``metrics="all"``: the metrics that could not be computed, and why.
-    inputs : dict or None
-        With `hash_inputs`, for ``real`` and ``fake`` each: number, bytes and SHA-256 of the files; None for a side that
-        is not made of files.
-
-    Examples
-    --------
-    >>> evaluation = evaluate("real", "fake", dims=64)  # two folders of four pictures
-    >>> evaluation["fid"].value > 0, evaluation.real.n
-    (True, 4)
-    """
-
-    results: Mapping[str, Result]
-    real: EvaluatedSet
-    fake: EvaluatedSet
-    dims: int
-    assumed_protocol: Mapping[str, str | None]
-    skipped: Mapping[str, list[dict[str, str]]]
-    cached: Mapping[str, bool]
-    device: str | None
-    seconds: Mapping[str, float]
-    date: str
-    host: str
-    threads: int
-    options: Mapping[str, Any]
-    missing: Mapping[str, str] = field(default_factory=dict)
-    inputs: Mapping[str, Mapping[str, Any] | None] | None = None
-
-    def __getitem__(self, name: str) -> Result:
-        if name in self.missing:
-            raise KeyError(f"{name} could not be computed: {self.missing[name]}")
-        return self.results[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.results)
-
-    def __len__(self) -> int:
-        return len(self.results)
-
-    def __repr__(self) -> str:
-        values = ", ".join(f"{name}={result.value:.6g}" for name, result in self.results.items())
-        return f"Evaluation({values}, real={self.real.name!r}, fake={self.fake.name!r})"
-
-    def _repr_html_(self) -> str:
-        """Return a table for a notebook: metric, value, standard error and n of the two sets."""
-        counts = " and ".join("unknown" if side.n is None else f"{side.n:,}" for side in (self.real, self.fake))
-        rows = [
-            (name, f"{result.value:.6g}", "" if (e := result.standard_error) is None else f"\u00b1 {e:.2g}", counts)
-            for name, result in self.results.items()
-        ]
-        head = ("metric", "value", "standard error", "n")
-        return table(head, rows, caption=f"{self.real.name} and {self.fake.name}")
-
-    def to_dict(self, *, command: Sequence[str] | None = None) -> EvaluationRecord:
-        """Return all that is known, as plain JSON types: the object of ``--json`` (docs/json.md).
-
-        Parameters
-        ----------
-        command : list of str, optional
-            The command line that asked for it, for the record.
-        """
-        return evaluation_record(self, command)
+__all__ = ["compute_fid", "compute_statistics", "evaluate"]
 
 
 def compute_statistics(
@@ -187,8 +72,8 @@ def compute_statistics(
     source : path, array, tensor, iterable, Dataset, generator, list of paths or Statistics
         A folder, a zip or tar, a glob of pictures, an ``.npz`` with images under ``arr_0``, an ``.npy``, uint8 images
         [n, h, w, 3] or [n, 3, h, w], or an iterable of images or batches. A list of folders or archives is their
-        union. Statistics, and ``.npz`` files of statistics, are returned unchanged; the keywords of the network are
-        ignored for them.
+        union. Statistics, and ``.npz`` files of statistics, are returned unchanged; the features of a store (see
+        :func:`evaluate`) are taken as they are. The keywords of the network are ignored for both.
     dims : {64, 192, 768, 2048}, optional
         Layer of the network, given by its number of features. Default: 2048.
     protocol : str, optional
@@ -272,11 +157,15 @@ def compute_statistics(
     known = load_known(source, options.get("key"))
     if known is not None:
         return known
+    metric = FrechetInceptionDistance()
+    if (store := load_store(source)) is not None:
+        kept = ImageSet(None, store=store)
+        kept.take(store, {metric.name: metric})
+        return metric.statistics(kept.sample(metric))
     opened_at = time.time()
     opened = open_images(source, options)
     if extractor is None:
         extractor = make_extractor(dims or DEFAULT_DIMS, protocol or DEFAULT_PROTOCOL, device, weights, precision)
-    metric = FrechetInceptionDistance()
     reading = Reading(
         extractor, {metric.name: metric}, num_workers, on_error, max_errors, progress, cache, opened_at, options
     )
@@ -304,6 +193,7 @@ def evaluate(
     cache: CacheMode = False,
     force: bool = False,
     hash_inputs: bool = False,
+    store: str | os.PathLike[str] | None = None,
     **options: Unpack[SourceOptions],
 ) -> Evaluation:
     """Return metrics of two sets of images, from one pass over each set.
@@ -321,6 +211,9 @@ def evaluate(
         Compare statistics made under different protocols, networks or precisions all the same.
     hash_inputs : bool
         Read the files of each side once more, for a hash of their names and contents in the record.
+    store : path, optional
+        Keep the features of each side in a folder below this one; see docs/metrics.md. A run that was interrupted goes
+        on, and later runs read the features instead of the images. The folder of a side is itself a source.
 
     Returns
     -------
@@ -347,36 +240,37 @@ def evaluate(
         warn(remark, SuspiciousInputWarning)
     # Whatever can be refused without the network is refused before it runs.
     a, b = sets = _open_both(real, fake, options, hash_inputs)
-    file = next((one.known for one in sets if one.known is not None), None)
+    file = next((one.given for one in sets if one.given is not None), None)
     missing = _Missing(lenient=metrics == ALL)
-    if file is not None:
-        for key, metric in list(asked.items()):
-            with missing.of(key, asked):
-                check_takes(metric, file)
+    for one in sets:
+        missing.check(asked, partial(check_given, one.given))
     reading = None
-    if any(one.known is None for one in sets):
+    if any(one.given is None for one in sets):
         outputs = frozenset().union(*(metric.needs for metric in asked.values()))
         extractor = extractor_beside(file, extractor, dims, protocol, device, weights, precision, force, outputs)
-        for key, metric in list(asked.items()):
-            with missing.of(key, asked):
-                check_gives(extractor, metric)
-        reading = Reading(extractor, asked, num_workers, on_error, max_errors, progress, cache, opened_at, options)
+        missing.check(asked, partial(check_gives, extractor))
+        reading = Reading(
+            extractor, asked, num_workers, on_error, max_errors, progress, cache, opened_at, options, store
+        )
         for one in sets:
             one.entry = reading.entry(one.source) if one.source is not None else None
-    assumed = assume_protocols([one.known for one in sets], reading.extractor.protocol if reading else None)
+    assumed = assume_protocols([one.given for one in sets], reading.extractor.protocol if reading else None)
     loaded = time.perf_counter()
     for one in sets:
         if reading is not None and one.source is not None:
             reading.fill(one, one.source)
+        elif one.store is not None:
+            one.take(one.store, asked)
+            one.classifier = partial(classifier_of, one.meta, weights)
     extracted = time.perf_counter()
     if not remark and a.report and b.report and (shared := mistakes.overlap(a.report.census, b.report.census)):
         warn(shared, SuspiciousInputWarning)
-    if a.known is not None and b.known is not None:
-        check_compatible(a.known, b.known, force=force)
+    if a.given is not None and b.given is not None:
+        check_compatible(a.given, b.given, force=force)
     results: dict[str, Result] = {}
-    for key, metric in list(asked.items()):
-        with missing.of(key, asked):
-            results |= _by_name(metric, metric.result(a.sample(metric), b.sample(metric)))
+    missing.check(
+        asked, lambda metric: results.update(_by_name(metric, metric.result(a.sample(metric), b.sample(metric))))
+    )
     finished = time.perf_counter()
     inputs = {"real": a.identity(), "fake": b.identity()} if hash_inputs else None
     first = next(iter(asked.values()))  # the FID of "all" has a value, or its error was raised
@@ -384,7 +278,7 @@ def evaluate(
         results,
         EvaluatedSet.of(a.sample(first)),
         EvaluatedSet.of(b.sample(first)),
-        reading.extractor.dims if reading else sets[0].known.d,  # type: ignore[union-attr]  # one of the two is there
+        reading.extractor.dims if reading else sets[0].given.d,  # type: ignore[union-attr]  # one of the two is there
         assumed_protocol=dict(zip(("real", "fake"), assumed, strict=True)),
         skipped={"real": a.skipped, "fake": b.skipped},
         cached={"real": a.is_cached, "fake": b.is_cached},
@@ -412,16 +306,16 @@ class _Missing(dict[str, str]):
         super().__init__()
         self._lenient = lenient
 
-    @contextlib.contextmanager
-    def of(self, key: str, asked: dict[str, Metric]) -> Iterator[None]:
-        """Remove the metric from `asked` if the block cannot compute it."""
-        try:
-            yield
-        except (ValueError, NumericalError, WeightsError, BackendUnavailable) as error:
-            if not self._lenient or len(asked) == 1:
-                raise
-            self[key] = str(error.args[0])
-            del asked[key]
+    def check(self, asked: dict[str, Metric], step: Callable[[Metric], object]) -> None:
+        """Take a step for every metric. Metrics for which it raises an error are removed from `asked`."""
+        for key, metric in list(asked.items()):
+            try:
+                step(metric)
+            except (ValueError, NumericalError, WeightsError, BackendUnavailable) as error:
+                if not self._lenient or len(asked) == 1:
+                    raise
+                self[key] = str(error.args[0]).removeprefix(f"{key}: ")
+                del asked[key]
 
 
 def _by_name(metric: Metric, found: Result | Mapping[str, Result]) -> dict[str, Result]:
@@ -434,9 +328,9 @@ def _by_name(metric: Metric, found: Result | Mapping[str, Result]) -> dict[str, 
 
 def _open_both(real: Any, fake: Any, options: Mapping[str, Any], hash_inputs: bool) -> tuple[ImageSet, ImageSet]:
     """Return the two sets: statistics that were loaded, or images that are to be read."""
-    a, b = (ImageSet(load_known(source, options.get("key"))) for source in (real, fake))
+    a, b = (ImageSet(load_known(source, options.get("key")), store=load_store(source)) for source in (real, fake))
     for one, source in ((a, real), (b, fake)):
-        one.source = open_images(source, options) if one.known is None else None
+        one.source = open_images(source, options) if one.known is None and one.store is None else None
         one.files = files_of(source, one.source) if hash_inputs else None
     return a, b
 
@@ -455,7 +349,7 @@ def _tol(asked: Mapping[str, Metric]) -> float | None:
 
 
 def extractor_beside(
-    file: Statistics | None,
+    file: KnownFeatures | None,
     extractor: FeatureExtractor | None,
     dims: int | None,
     protocol: str | None,
@@ -480,7 +374,7 @@ def extractor_beside(
 
 
 def _make_inception(
-    file: Statistics | None,
+    file: KnownFeatures | None,
     dims: int | None,
     protocol: str | None,
     device: str | int,

@@ -4,12 +4,28 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-__all__ = ["FORCE_HINT", "Assumption", "assumed_protocol", "check_provenance", "provenance_of"]
+__all__ = ["FORCE_HINT", "Assumption", "KnownFeatures", "assumed_protocol", "check_provenance", "provenance_of"]
 
 # Appended to the error about different provenances where the comparison can be forced.
 FORCE_HINT = " (--force or force=True compares them all the same)"
+
+
+class KnownFeatures(Protocol):
+    """What statistics and stores of features say of themselves."""
+
+    @property
+    def name(self) -> str:
+        """A path, or what the source calls itself."""
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """The provenance."""
+
+    @property
+    def d(self) -> int:
+        """Length of a feature vector."""
 
 
 def provenance_of(extractor: Any) -> dict[str, Any]:

@@ -10,20 +10,32 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfid._console import warn
+from fastfid._console import remark, warn
 from fastfid._files import FileSet
 from fastfid._progress import ProgressMode
 from fastfid.cache import CacheMode, StatisticsCache
 from fastfid.errors import NumericalError, SkippedImagesWarning, SuspiciousInputWarning
 from fastfid.extractor import FEATURES, FeatureExtractor, outputs_of
 from fastfid.metrics.base import Accumulator, Metric, Sample, check_gives, takes_statistics
+from fastfid.metrics.rows import FeatureRows
 from fastfid.pipeline import DeviceFeed, Report, extract
 from fastfid.provenance import provenance_of
 from fastfid.sources import ImageSource, is_statistics_file, open_source
+from fastfid.sources.base import RestOfSource
 from fastfid.sources.device import DeviceImages, callers_stream
 from fastfid.statistics import Statistics
+from fastfid.store import FeatureStore, StoredRows, StoreWriter, is_store, writer_for
 
-__all__ = ["ImageSet", "Reading", "effective_options", "files_of", "load_known", "open_images"]
+__all__ = [
+    "ImageSet",
+    "Reading",
+    "check_given",
+    "effective_options",
+    "files_of",
+    "load_known",
+    "load_store",
+    "open_images",
+]
 
 
 def load_known(source: Any, key: str | None = None) -> Statistics | None:
@@ -37,6 +49,28 @@ def load_known(source: Any, key: str | None = None) -> Statistics | None:
     if isinstance(source, Statistics):
         return source
     return Statistics.load(source) if is_known(source, key) else None
+
+
+def load_store(source: Any) -> FeatureStore | None:
+    """Return the store of features that `source` names, or None.
+
+    Raises
+    ------
+    ValueError
+        The store is not complete or damaged.
+    """
+    return FeatureStore(source) if is_store(source) else None
+
+
+def check_given(given: Statistics | FeatureStore | None, metric: Metric) -> None:
+    """Raise ValueError if the metric cannot be computed from what was given instead of images."""
+    if isinstance(given, Statistics) and not takes_statistics(metric, given):
+        raise ValueError(f"{metric.key}: needs the images of both sides; {given.name} holds statistics only")
+    if isinstance(given, FeatureStore) and (missing := set(metric.needs) - set(given.outputs)):
+        raise ValueError(
+            f"{metric.key}: needs the output {', '.join(sorted(missing))}; the store {given.name} has"
+            f" {', '.join(given.outputs)}"
+        )
 
 
 def is_known(source: Any, key: str | None = None) -> bool:
@@ -83,8 +117,9 @@ class ImageSet:
     entry: StatisticsCache | None = None
     report: Report | None = None  # None: no image was read
     files: FileSet | None = None  # to be known by their content
+    store: FeatureStore | None = None  # features of an earlier run, or of this one
     # By what the metrics accumulate.
-    seen: Mapping[tuple[str, ...], Accumulator | Statistics] = field(default_factory=dict)
+    seen: Mapping[tuple[str, ...], Accumulator | Statistics | StoredRows] = field(default_factory=dict)
     name: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
     classifier: Callable[[], NDArray[np.float32]] | None = None
@@ -105,14 +140,60 @@ class ImageSet:
         return found
 
     @property
+    def given(self) -> Statistics | FeatureStore | None:
+        """What was given instead of images."""
+        return self.known or (self.store if self.source is None else None)
+
+    @property
     def is_cached(self) -> bool:
-        """Whether the statistics of the source came from the cache."""
+        """Whether the statistics of the source came from the cache, or its features from a store."""
         return self.source is not None and self.report is None
 
     @property
     def skipped(self) -> list[dict[str, str]]:
         """Name and reason of each image left out."""
-        return [{"name": name, "reason": why} for name, why in self.report.skipped] if self.report else []
+        if self.report is None:
+            return self.store.skipped if self.store is not None else []
+        return _skipped(self.report)
+
+    def take(self, store: FeatureStore, metrics: Mapping[str, Metric]) -> None:
+        """Accumulate what the metrics need from a store."""
+        self.store, self.name = store, self.name or store.name
+        self.meta = {**store.meta, "source": self.name}
+        empty = accumulators_of(metrics, store.outputs)
+        others = {what: one for what, one in empty.items() if not isinstance(one, FeatureRows)}
+        for outputs in store.blocks() if others else ():
+            for accumulator in others.values():
+                accumulator.update(outputs)
+        rows = {what: StoredRows(store.rows(one.output)) for what, one in empty.items() if isinstance(one, FeatureRows)}
+        self.seen = {**others, **rows}
+
+
+def _skipped(report: Report) -> list[dict[str, str]]:
+    return [{"name": name, "reason": why} for name, why in report.skipped]
+
+
+def accumulators_of(metrics: Mapping[str, Metric], lengths: Mapping[str, int]) -> dict[tuple[str, ...], Accumulator]:
+    """Return an empty accumulator of each kind that the metrics need."""
+    found: dict[tuple[str, ...], Accumulator] = {}
+    for metric in metrics.values():
+        if metric.accumulates not in found:
+            found[metric.accumulates] = metric.accumulator(lengths)
+    return found
+
+
+def _check_memory(source: ImageSource, d: int) -> None:
+    """Refuse rows of `d` features that the memory cannot hold, before any image is read."""
+    try:
+        needed = 8 * d * len(source)
+    except TypeError:  # a stream
+        return
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > 0.8 * there:
+        raise ValueError(
+            f"{source.name}: the features of {len(source):,} images take up to {needed / 2**30:.0f} GiB of memory,"
+            f" of which there are {there / 2**30:.0f}: keep them on disk by --store DIR (store=)"
+        )
 
 
 @dataclass(frozen=True)
@@ -128,6 +209,7 @@ class Reading:
     cache: CacheMode
     opened_at: float  # a time before the sources were opened, in seconds since the epoch
     options: Mapping[str, Any]
+    store: str | os.PathLike[str] | None = None  # the folder of stores
 
     def __post_init__(self) -> None:
         for metric in self.metrics.values():
@@ -150,6 +232,9 @@ class Reading:
         images.name = source.name
         images.meta = {**provenance_of(self.extractor), "source": source.name}
         images.classifier = self.extractor.classifier
+        if self.store is not None:
+            self._through_store(images, source, self.store)
+            return
         if images.entry is None:
             self._read(images, source)
             return
@@ -157,8 +242,8 @@ class Reading:
         in_cache = all(takes_statistics(metric) for metric in self.metrics.values())
         if in_cache and (cached := images.entry.load()) is not None:
             meta = dict(cached.meta)
-            for remark in meta.pop("remarks", ()):
-                warn(f"{source.name}: {remark}", SuspiciousInputWarning)
+            for text in meta.pop("remarks", ()):
+                warn(f"{source.name}: {text}", SuspiciousInputWarning)
             # The cached statistics may have been made under another name of the same files.
             images.meta = {**meta, "source": source.name}
             kept = dataclasses.replace(cached, meta=images.meta, name=source.name)
@@ -183,14 +268,31 @@ class Reading:
             dataclasses.replace(statistics, meta={**statistics.meta, "remarks": report.census.remarks()})
         )
 
+    def _through_store(self, images: ImageSet, source: ImageSource, root: str | os.PathLike[str]) -> None:
+        """Read the source into its store, or take what an earlier run has stored."""
+        meta = {name: value for name, value in images.meta.items() if name != "source"}
+        meta |= {"device": self.extractor.device, "runtime": self.extractor.runtime}
+        options = {**effective_options(self.options), "on_error": self.on_error}
+        store = writer_for(root, source, meta, self._stored_outputs(), options, can_resume=self.on_error == "raise")
+        if isinstance(store, StoreWriter):
+            with store as writer:
+                store = self._write(writer, images, source)
+        images.take(store, self.metrics)
+
+    def _stored_outputs(self) -> dict[str, int]:
+        needed = frozenset({FEATURES}).union(*(metric.needs for metric in self.metrics.values()))
+        return {name: length for name, length in outputs_of(self.extractor).items() if name in needed}
+
+    def _write(self, writer: StoreWriter, images: ImageSet, source: ImageSource) -> FeatureStore:
+        """Read the images that are not in the store yet."""
+        if writer.done:
+            remark(f"{source.name}: goes on after the {writer.done:,} images of an interrupted run")
+        images.report = self._extract(RestOfSource(source, writer.done), writer.add)
+        return writer.finish(_skipped(images.report))
+
     def _read(self, images: ImageSet, source: ImageSource) -> None:
-        accumulators: dict[tuple[str, ...], Accumulator] = {}
-        asked_by: dict[tuple[str, ...], str] = {}
-        for key, metric in self.metrics.items():
-            if metric.accumulates not in accumulators:
-                accumulators[metric.accumulates] = metric.accumulator(outputs_of(self.extractor))
-                asked_by[metric.accumulates] = key
-        images.seen = accumulators
+        accumulators = images.seen = accumulators_of(self.metrics, outputs_of(self.extractor))
+        _check_memory(source, sum(one.d for one in accumulators.values() if isinstance(one, FeatureRows)))
 
         def consume(outputs: Mapping[str, Any]) -> None:
             for what, accumulator in accumulators.items():
@@ -198,7 +300,8 @@ class Reading:
                     accumulator.update(outputs)
                 except NumericalError as error:
                     # Features are not finite. The accumulator knows the row, but not the image.
-                    where = f"{source.name}: {asked_by[what]}: images from number {accumulator.n} on, counted from 0"
+                    asked_by = next(key for key, metric in self.metrics.items() if metric.accumulates == what)
+                    where = f"{source.name}: {asked_by}: images from number {accumulator.n} on, counted from 0"
                     raise NumericalError(f"{where}: {error}") from None
 
         if isinstance(source, DeviceImages) and (network := self.extractor.on_device(source.device)) is not None:
@@ -207,7 +310,11 @@ class Reading:
             feed.flush()
             images.report = Report(n=len(source))
             return
-        report = images.report = extract(
+        images.report = self._extract(source, consume)
+
+    def _extract(self, source: ImageSource, consume: Callable[[Mapping[str, Any]], object]) -> Report:
+        """Read the images, and say what there is to say of them."""
+        report = extract(
             source,
             self.extractor,
             consume,
@@ -221,5 +328,6 @@ class Reading:
             shown = ", ".join(f"{name} ({reason})" for name, reason in report.skipped[:5])
             more = ", ..." if len(report.skipped) > 5 else ""
             warn(f"{source.name}: skipped {len(report.skipped)} unreadable images: {shown}{more}", SkippedImagesWarning)
-        for remark in report.census.remarks():
-            warn(f"{source.name}: {remark}", SuspiciousInputWarning)
+        for text in report.census.remarks():
+            warn(f"{source.name}: {text}", SuspiciousInputWarning)
+        return report

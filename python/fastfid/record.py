@@ -13,7 +13,7 @@ from fastfid._version import __version__
 from fastfid.cache import package_versions
 
 if TYPE_CHECKING:
-    from fastfid.evaluation import Evaluation
+    from fastfid.evaluated import Evaluation
     from fastfid.metrics.base import Result
 
 __all__ = [

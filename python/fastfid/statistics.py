@@ -17,7 +17,7 @@ from fastfid._core import DeviceMoments, Gaussian, Moments
 from fastfid._files import atomic_file, npz_path
 from fastfid._html import table
 from fastfid._version import __version__
-from fastfid.provenance import FORCE_HINT, check_provenance
+from fastfid.provenance import FORCE_HINT, KnownFeatures, check_provenance
 from fastfid.reservoir import RESERVOIR_ROWS, RowReservoir
 
 __all__ = ["Statistics"]
@@ -336,7 +336,7 @@ def gaussian(statistics: AnyStatistics, name: str) -> Gaussian:
     return Gaussian(statistics.mu, statistics.sigma, n=statistics.n, name=name)
 
 
-def check_compatible(a: AnyStatistics, b: AnyStatistics, *, force: bool = False, hint: str = FORCE_HINT) -> None:
+def check_compatible(a: KnownFeatures, b: KnownFeatures, *, force: bool = False, hint: str = FORCE_HINT) -> None:
     """Refuse two statistics that do not belong together.
 
     Raises

@@ -36,28 +36,33 @@ def _run_fid(argv: Sequence[str]) -> int:
     parser = PARSERS[""]()
     args = _parse(parser, argv)
     if args.save_stats:
-        for option in ("json", "append", "hash-inputs", "force", "metrics"):
+        for option in ("json", "append", "hash-inputs", "force", "metrics", "store"):
             if getattr(args, option.replace("-", "_")) not in (None, False):
                 parser.error(f"--{option}: there is no distance with --save-stats")
         return _save_statistics(parser, args, *args.path, overwrite=False)
     if args.hash_inputs and not args.json and args.append is None:
         parser.error("--hash-inputs: is of the record, for which --json or --append asks")
     from fastfid.evaluation import evaluate
-    from fastfid.sources import is_statistics_file
 
     for path in args.path:
         _check_exists(path)
     if args.append is not None:
         _check_append(args.append, args.path)
-    reads_images = not all(is_statistics_file(path, args.key) for path in args.path)
+    reads_images = _reads_images(args, args.path)
     _prepare(args, reads_images)
     found = evaluate(
-        *args.path, metrics=_metrics(args), force=args.force, hash_inputs=args.hash_inputs, **fid_options(args)
+        *args.path,
+        metrics=_metrics(args),
+        force=args.force,
+        hash_inputs=args.hash_inputs,
+        store=args.store,
+        **fid_options(args),
     )
     record = found.to_dict(command=["fastfid", *argv])
     for side, cached in found.cached.items():
         if cached:
-            _remark(f"{getattr(found, side).name}: statistics from the cache")
+            what = f"features from {args.store}" if args.store else "statistics from the cache"
+            _remark(f"{getattr(found, side).name}: {what}")
     if not reads_images:
         _remark(superfluous(parser, args))
     if "fid" in found:
@@ -70,6 +75,14 @@ def _run_fid(argv: Sequence[str]) -> int:
     if problem is not None:
         raise problem
     return 0
+
+
+def _reads_images(args: argparse.Namespace, paths: Sequence[str]) -> bool:
+    """Return whether an image of the paths is read: they are not all statistics or stores of features."""
+    from fastfid.sources import is_statistics_file
+    from fastfid.store import is_store
+
+    return not all(is_statistics_file(path, args.key) or is_store(path) for path in paths)
 
 
 def _check_append(target: str, paths: Sequence[str]) -> None:
@@ -150,7 +163,7 @@ def _save_statistics(parser: Parser, args: argparse.Namespace, source: str, outp
         raise RuntimeError(f"{target}: there is no folder {target.parent}")
     check_writable(target)
     has_statistics = is_statistics_file(source, args.key)
-    _prepare(args, reads_images=not has_statistics)
+    _prepare(args, reads_images=_reads_images(args, [source]))
     _remark(f"Saving statistics for {source}")
     statistics = compute_statistics(source, **fid_options(args))
     statistics.save(target, overwrite=overwrite, rows=not getattr(args, "no_rows", False))
@@ -169,7 +182,6 @@ def _run_compare(argv: Sequence[str]) -> int:
     if not args.records and len(args.path) < 3:
         parser.error("a reference and two candidates or more are needed")
     from fastfid.comparison import compare
-    from fastfid.sources import is_statistics_file
     from fastfid.stored import compare_records
 
     if args.records:
@@ -178,7 +190,7 @@ def _run_compare(argv: Sequence[str]) -> int:
     else:
         for path in args.path:
             _check_exists(path)
-        reads_images = not all(is_statistics_file(path, args.key) for path in args.path)
+        reads_images = _reads_images(args, args.path)
         _prepare(args, reads_images)
         reference, *candidates = args.path
         found = compare(reference, candidates, force=args.force, **fid_options(args))

@@ -301,6 +301,12 @@ def _fid_parser() -> Parser:
         action="store_true",
         help="put a hash of each side's files (names and contents) into it",
     )
+    parser.add_argument(
+        "--store",
+        metavar="DIR",
+        help="keep the features of each side in a folder below DIR, which is itself a PATH for later runs; an "
+        "interrupted run goes on (docs/metrics.md)",
+    )
     parser.add_argument("--force", action="store_true", help="compare although protocol, network or precision differ")
     parser.add_argument(
         "--save-stats", action="store_true", help="write the statistics of the first path to the second"
@@ -353,6 +359,12 @@ examples:
         "--records", nargs="+", metavar="FILE", help="compare records that --json printed or --append wrote"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object (docs/json.md)")
+    parser.add_argument(
+        "--store",
+        metavar="DIR",
+        help="keep the features of each side in a folder below DIR, which is itself a PATH for later runs; an "
+        "interrupted run goes on (docs/metrics.md)",
+    )
     parser.add_argument("--force", action="store_true", help="compare although protocol, network or precision differ")
     _add_output_options(parser)
     _add_source_options(parser)

@@ -1,8 +1,11 @@
 """The network that is meant where the caller brings none."""
 
 import os
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fastfid._checks import DIMS, check_dims
 from fastfid.extractor import FEATURES, SPATIAL
@@ -11,13 +14,24 @@ from fastfid.protocols import SIDE, get_protocol
 if TYPE_CHECKING:
     from fastfid.features.inception import InceptionV3
 
-__all__ = ["make_extractor", "outputs_of_inception"]
+__all__ = ["classifier_of", "make_extractor", "outputs_of_inception"]
 
 
 def outputs_of_inception(dims: int, protocol: str) -> frozenset[str]:
     """Return the outputs that the Inception network has at this layer, for images under this protocol."""
     has_spatial = dims == DIMS[-1] and get_protocol(protocol).size == (SIDE, SIDE)
     return frozenset({FEATURES, SPATIAL} if has_spatial else {FEATURES})
+
+
+def classifier_of(meta: Mapping[str, Any], weights: str | os.PathLike[str] | None) -> NDArray[np.float32]:
+    """Return the classifier of the network that made stored features, of which `meta` is the provenance.
+
+    Raises
+    ------
+    ValueError
+        The network is not the Inception network up to 2048 dims.
+    """
+    raise ValueError(f"{meta.get('extractor')}: has no classifier that is known, which the Inception Score needs")
 
 
 def make_extractor(

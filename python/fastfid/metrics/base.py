@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastfid.extractor import FEATURES, FeatureExtractor, outputs_of
 from fastfid.statistics import Statistics
 
-__all__ = ["Accumulator", "Metric", "Result", "Sample", "check_gives", "check_takes", "takes_statistics"]
+__all__ = ["Accumulator", "Metric", "Result", "Sample", "check_gives", "takes_statistics"]
 
 
 class Accumulator(Protocol):
@@ -177,12 +177,6 @@ class Metric(ABC):
     def statistics(self, sample: Sample) -> Statistics | None:
         """Return the statistics of the features of a set, if the metric has accumulated them."""
         return None
-
-
-def check_takes(metric: Metric, statistics: Statistics) -> None:
-    """Raise ValueError if the metric needs the images of both sets, of which one is given as statistics."""
-    if not takes_statistics(metric, statistics):
-        raise ValueError(f"{metric.key}: needs the images of both sides; {statistics.name} holds statistics only")
 
 
 def check_gives(extractor: FeatureExtractor, metric: Metric) -> None:

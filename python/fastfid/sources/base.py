@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastfid.errors import FastfidWarning, ImageError
 
-__all__ = ["ConcatenatedSource", "FailedItem", "ImageItem", "ImageSource", "SubsetSource"]
+__all__ = ["ConcatenatedSource", "FailedItem", "ImageItem", "ImageSource", "RestOfSource", "SubsetSource"]
 
 
 class ImageItem(ABC):
@@ -117,6 +118,22 @@ class ConcatenatedSource(ImageSource):
         """Yield the names of each source in turn."""
         for source in self._sources:
             yield from source.picture_names()
+
+
+class RestOfSource(ImageSource):
+    """The images of another source without the first `done`."""
+
+    def __init__(self, source: ImageSource, done: int):
+        self.name = source.name
+        self.notes = []
+        self._source = source
+        self._done = done
+
+    def __len__(self) -> int:
+        return len(self._source) - self._done
+
+    def __iter__(self) -> Iterator[ImageItem]:
+        return islice(iter(self._source), self._done, None)
 
 
 class SubsetSource(ImageSource):
