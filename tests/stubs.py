@@ -285,8 +285,8 @@ class Tensor:
 class OnDevice(InceptionV3):
     """The network on the CPU, which reports cuda:0 as its device and takes tensors of this device."""
 
-    def __init__(self, dims, protocol, batch_size):
-        super().__init__(dims, protocol=protocol, device="cpu")
+    def __init__(self, dims, protocol, batch_size, **options):
+        super().__init__(dims, protocol=protocol, device="cpu", **options)
         self.device = self._network.device = "cuda:0"
         self._network.bind = self._bind
         self.batch_size = batch_size
@@ -294,9 +294,9 @@ class OnDevice(InceptionV3):
         self.memory = HostMemory()
         self._there = cuda.CudaNetwork(self._network, self.memory, input_spec(protocol), batch_size)
 
-    def _bind(self, image, shape, map):
+    def _bind(self, *places):
         self._network.device = "cpu"
         try:
-            return InceptionNetwork.bind(self._network, image, shape, map)
+            return InceptionNetwork.bind(self._network, *places)
         finally:
             self._network.device = "cuda:0"

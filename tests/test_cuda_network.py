@@ -112,6 +112,19 @@ def test_float16_network_between_fixed_addresses(weights):
     np.testing.assert_array_equal(_core.spatial_mean(map.astype(np.float32)), network.features(x))
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_spatial_features_at_a_fixed_address(precision, weights):
+    network = InceptionNetwork(2048, weights, "cpu", precision, outputs=("features", "spatial"))
+    x = np.random.default_rng(4).uniform(-1, 1, (2, 3, 299, 299)).astype(network.dtype)
+    map, spatial = (np.full(shape, np.nan, network.dtype) for shape in (network.map_shape(x.shape), (2, 2023)))
+    network.bind(x.ctypes.data, x.shape, map.ctypes.data, spatial.ctypes.data)()
+    expected = network.run(x)
+    np.testing.assert_array_equal(spatial, expected["spatial"])
+    np.testing.assert_array_equal(_core.spatial_mean(map.astype(np.float32)), expected["features"])
+    with pytest.raises(ValueError, match="expected network inputs of 299 x 299, got 299 x 300"):
+        network.bind(0, (2, 3, 299, 300), 0, 0)
+
+
 # --------------------------------------------------------------------------------------------------- batches and sides
 
 
@@ -187,6 +200,30 @@ def test_the_third_run_and_later_ones_are_replayed():
     assert_same(side.total(), expected)
     assert (memory.runs, memory.replays) == (8, 4)
     assert memory.calls.count(("record", None)) == 2
+
+
+def test_spatial_features_of_images_on_a_device():
+    """By batches, the last of them not full, and by forward(): the bits of the host; the map is theirs too."""
+    extractor = OnDevice(2048, "pytorch-fid", 2, outputs=("features", "spatial"))
+    images = pictures(3, 1)
+    on_host = InceptionV3(device="cpu", outputs=("features", "spatial"))
+    inputs = np.stack([on_host.prepare(image) for image in images])
+    expected = on_host.forward(inputs)
+    kept = {"features": [], "spatial": []}
+
+    def keep(outputs):
+        for name, rows in outputs.items():
+            kept[name].append(rows.numpy())
+
+    feed = DeviceFeed(extractor.on_device("cuda:0"), keep)
+    feed.add(DeviceImages(Tensor(images)), 17)
+    feed.flush()
+    found = extractor.forward(inputs)
+    for name in expected:
+        np.testing.assert_array_equal(np.concatenate(kept[name]), expected[name])
+        np.testing.assert_array_equal(found[name], expected[name])
+    features = features_on_device(extractor.on_device("cuda:0"), DeviceImages(Tensor(images)), 17)
+    np.testing.assert_array_equal(features.values, expected["features"])
 
 
 def test_batches_are_used_again():
@@ -601,6 +638,15 @@ class TestOnADevice:
         expected = InceptionV3(2048, device="cpu")(photographs)
         features = on_gpu(photographs)
         np.testing.assert_allclose(features, expected, rtol=0, atol=FEATURES_ON_DEVICE[on_gpu.precision])
+
+    def test_spatial_features_are_the_cpus(self, on_gpu, photographs):
+        def spatial(network):
+            return network.forward(np.stack([network.prepare(image) for image in photographs[:8]]))["spatial"]
+
+        both = {"outputs": ("features", "spatial")}
+        there = spatial(type(on_gpu)(precision=on_gpu.precision, device="cuda:0", **both))
+        on_cpu = spatial(InceptionV3(device="cpu", **both))
+        np.testing.assert_allclose(there, on_cpu, rtol=0, atol=FEATURES_ON_DEVICE[on_gpu.precision])
 
     def test_batch_size_changes_no_bit(self, on_gpu, photographs):
         whole = on_gpu(photographs)

@@ -96,6 +96,16 @@ def test_skeleton_has_no_weights(shipped, dims):
     onnx.shape_inference.infer_shapes(shipped, check_type=True, strict_mode=True)
 
 
+def test_the_map_is_that_of_a_graph_without_a_second_output(tool, dims, monkeypatch):
+    """Node by node, so that the features of the FID keep their bits."""
+    monkeypatch.setattr(tool, "add_spatial", lambda graph: None)
+    plain = tool.skeleton(dims)
+    shipped = onnx.load(SKELETONS / f"inception-{dims}.onnx", load_external_data=False)
+    del shipped.graph.node[len(plain.graph.node) :]
+    del shipped.graph.output[1:]
+    assert shipped.SerializeToString(deterministic=True) == plain.SerializeToString(deterministic=True)
+
+
 def test_float16_skeleton_differs_from_the_float32_one_in_its_dtype_only(shipped, dims):
     half = onnx.load(SKELETONS / f"inception-{dims}-float16.onnx", load_external_data=False)
     assert canonical(half) == canonical(shipped)  # no cast among them
@@ -118,6 +128,7 @@ def test_axes_are_free(shipped, dims):
     assert interface(shipped) == [
         ("image", onnx.TensorProto.FLOAT, ["n", 3, "h", "w"]),
         ("map", onnx.TensorProto.FLOAT, ["n", dims, "map_h", "map_w"]),
+        *[("spatial", onnx.TensorProto.FLOAT, ["n", "spatial_length"])] * (dims == DIMS[-1]),
     ]
 
 

@@ -28,13 +28,16 @@ import fastfid
 from fastfid import _core
 from fastfid._checks import DIMS
 from fastfid.errors import BackendUnavailable, FastfidWarning, WeightsError
-from fastfid.features import session
+from fastfid.features import inception_network, session
 from fastfid.features.inception import InceptionV3
 from fastfid.features.inception_network import InceptionNetwork, fingerprint_input
 from fastfid.features.inception_torch import FIDInception, convolutions, load_weights
+from fastfid.features.make import make_extractor
 from fastfid.features.session import CudaSettings
 from fastfid.features.weights import IDENTITY
+from fastfid.pipeline import extract
 from fastfid.precisions import PRECISIONS
+from fastfid.sources import open_source
 
 SKELETONS = Path(session.__file__).parent / "skeletons"
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
@@ -153,6 +156,113 @@ def test_any_size_without_a_resize(weights):
         for image, features in zip(images, extract(images), strict=True):
             x = (2 * (image.astype(np.float32) / 255) - 1).transpose(2, 0, 1)[None]
             np.testing.assert_allclose(features, truth(dims, weights, x)[0], rtol=0, atol=FEATURES_OF_NOISE)
+
+
+# ---------------------------------------------------------------------------------------------------- spatial features
+
+
+def spatial_truth(weights, x):
+    """Seven channels of the layer in float64, place by place: row, column, channel."""
+    network = FIDInception(2048)
+    load_weights(network, weights)
+    kept = []
+    network.Mixed_6d.branch1x1.register_forward_hook(lambda layer, given, output: kept.append(output.numpy()))
+    with torch.inference_mode():
+        network.double()(torch.from_numpy(x).double())
+    (maps,) = kept
+    assert maps.shape == (len(x), 192, 17, 17)
+    return np.stack([maps[:, c, y, x] for y in range(17) for x in range(17) for c in range(7)], axis=1)
+
+
+@pytest.fixture(scope="module")
+def both():
+    return InceptionV3(outputs=("features", "spatial"), device="cpu")
+
+
+def test_spatial_features_are_those_of_the_network_in_float64(both, weights, prepared):
+    noise = np.random.default_rng(5).uniform(-1, 1, (2, *prepared.shape[1:])).astype(np.float32)
+    batch = np.concatenate([prepared, noise])
+    found = both.forward(batch)
+    assert list(found) == ["features", "spatial"]
+    assert both.outputs == {"features": 2048, "spatial": 2023}
+    assert found["spatial"].shape == (6, 2023)
+    assert found["spatial"].dtype == np.float32
+    np.testing.assert_allclose(found["spatial"], spatial_truth(weights, batch), rtol=0, atol=FEATURES_OF_NOISE)
+
+
+def test_spatial_features_change_no_bit_of_the_features(both, prepared, photographs):
+    alone = InceptionV3(device="cpu")
+    assert alone.outputs == {"features": 2048}
+    found = both.forward(prepared)
+    np.testing.assert_array_equal(found["features"], alone.forward(prepared))
+    np.testing.assert_array_equal(both.features(prepared), found["features"])
+    np.testing.assert_array_equal(both(photographs), alone(photographs))
+    single = np.concatenate([both.forward(x[None])["spatial"] for x in prepared])
+    np.testing.assert_array_equal(single, found["spatial"])
+    assert both.forward(prepared[:0])["spatial"].shape == (0, 2023)
+
+
+def test_spatial_features_in_float16(weights, prepared):
+    network = InceptionNetwork(2048, weights, "cpu", "float16", outputs=("spatial", "features"))
+    spatial = network.run(prepared[:1])["spatial"]
+    assert spatial.dtype == np.float32
+    error = np.abs(spatial - spatial_truth(weights, prepared[:1])).max()
+    assert FLOAT16_SHOWS < error < PRECISIONS["float16"].tolerance
+
+
+def test_spatial_features_go_through_the_pipeline(both, photographs, prepared):
+    batches = []
+    extract(open_source(photographs), both, lambda outputs: batches.append(outputs["spatial"].copy()), mixed_sizes=True)
+    prepared = np.stack([both.prepare(image) for image in photographs])
+    np.testing.assert_array_equal(np.concatenate(batches), both.forward(prepared)["spatial"])
+
+
+def test_a_pickle_keeps_the_outputs(both, prepared):
+    sent = pickle.loads(pickle.dumps(both))
+    assert sent.outputs == both.outputs
+    np.testing.assert_array_equal(sent.forward(prepared[:1])["spatial"], both.forward(prepared[:1])["spatial"])
+
+
+def test_the_fingerprint_of_the_spatial_features(weights, monkeypatch, tmp_path):
+    for path in SKELETONS.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    with np.load(SKELETONS / "fingerprint.npz") as stored:
+        changed = dict(stored)
+    np.testing.assert_allclose(
+        changed["spatial"], spatial_truth(weights, fingerprint_input())[0], rtol=0, atol=FEATURES_FLOAT64
+    )
+    changed["spatial"] = changed["spatial"].reshape(17, 17, 7).transpose(2, 0, 1).ravel()  # channel, row, column
+    np.savez(tmp_path / "fingerprint.npz", **changed)
+    monkeypatch.setattr(inception_network, "_skeletons", lambda: tmp_path)
+    InceptionNetwork(2048, weights, "cpu")
+    with pytest.raises(WeightsError, match="does not reproduce the stored features"):
+        InceptionNetwork(2048, weights, "cpu", outputs=("features", "spatial"))
+
+
+@pytest.mark.parametrize("size", [(298, 299), (299, 300), (256, 256)])
+def test_spatial_features_need_one_size(size):
+    both = InceptionV3(protocol="none", outputs=["features", "spatial"], device="cpu")
+    text = f"spatial features: expected network inputs of 299 x 299, got {size[0]} x {size[1]}; choose a protocol that"
+    with pytest.raises(ValueError, match=text):
+        both(np.zeros((1, *size, 3), np.uint8))
+    assert both(np.zeros((1, 299, 299, 3), np.uint8)).shape == (1, 2048)
+
+
+@pytest.mark.parametrize(
+    ("dims", "outputs", "error", "text"),
+    [
+        (2048, "spatial", TypeError, "expected a sequence of names, such as .*; got 'spatial'"),
+        (2048, None, TypeError, "expected a sequence of names, such as .*; got None"),
+        (2048, ("spatial",), ValueError, r"expected 'features', or 'features' and 'spatial'; got \('spatial',\)"),
+        (2048, ("features", "logits"), ValueError, r"'features' and 'spatial'; got \('features', 'logits'\)"),
+        (2048, (), ValueError, r"'features' and 'spatial'; got \(\)"),
+        (768, ("features", "spatial"), ValueError, "'spatial' is of the network with dims 2048, got dims 768"),
+    ],
+)
+def test_outputs_that_there_are_not(dims, outputs, error, text):
+    for make in (InceptionV3, make_extractor):
+        with pytest.raises(error, match=f"^outputs: .*{text}"):
+            make(dims, device="cpu", outputs=outputs)
 
 
 # --------------------------------------------------------------------------------------------------------- precision

@@ -4,11 +4,12 @@ This maintainers' command needs torch, onnx and onnxscript (the `export` extra).
 ``python/fastfid/features/skeletons/``:
 
 - ``inception-DIMS.onnx``: the graph up to the feature map of one stage, without weights. Every initializer is declared
-  as external data, so that ONNX Runtime takes it from the program (``SessionOptions.add_external_initializers``).
+  as external data, so that ONNX Runtime takes it from the program (``SessionOptions.add_external_initializers``). The
+  graph of 2048 has a second output, the spatial features of the sFID.
 - ``inception-DIMS-float16.onnx``: the graph in float16, from the image to the map.
 - ``convolutions.json``: name, weight shape (O, I, H, W) and first dims of the 94 convolutions, in network order.
-- ``fingerprint.npz`` (with ``--fingerprint``, which needs the weights): the features of one fixed input, computed by
-  the PyTorch definition in float64. A session must reproduce these features before it is used.
+- ``fingerprint.npz`` (with ``--fingerprint``, which needs the weights): the outputs for one fixed input, computed by
+  the PyTorch definition in float64. A session must reproduce these outputs before it is used.
 
     python tools/export_inception.py [--output FOLDER] [--fingerprint]
 """
@@ -24,7 +25,14 @@ import torch
 from torch import nn
 
 from fastfid._checks import DIMS
-from fastfid.features.inception_network import SKELETON_DTYPES, fingerprint_input, skeleton_name
+from fastfid.extractor import SPATIAL
+from fastfid.features.inception_network import (
+    SKELETON_DTYPES,
+    SPATIAL_CHANNELS,
+    SPATIAL_LAYER,
+    fingerprint_input,
+    skeleton_name,
+)
 from fastfid.features.inception_torch import FIDInception, convolutions, load_weights
 
 SKELETONS = Path(__file__).parents[1] / "python" / "fastfid" / "features" / "skeletons"
@@ -45,7 +53,8 @@ def fold_batch_norm(network: nn.Module) -> None:
 def skeleton(dims: int, dtype: str = "float32") -> onnx.ModelProto:
     """Return the graph from `image` (n, 3, h, w) to `map` (n, dims, h', w'), every initializer external and absent.
 
-    `dtype`, float32 or float16, is the dtype of the image, the weights and the map.
+    `dtype`, float32 or float16, is the dtype of the image, the weights and the outputs. The graph of 2048 also has the
+    output of :func:`add_spatial`.
     """
     network = FIDInception(dims)
     fold_batch_norm(network)
@@ -64,7 +73,28 @@ def skeleton(dims: int, dtype: str = "float32") -> onnx.ModelProto:
         verbose=False,
     )
     assert program is not None
-    return strip(program.model_proto)
+    model = strip(program.model_proto)
+    if dims == DIMS[-1]:
+        add_spatial(model.graph)
+    return model
+
+
+def add_spatial(graph: onnx.GraphProto) -> None:
+    """Add the output `spatial` (n, h'' w'' 7): the first channels of one branch, in the order row, column, channel.
+
+    ONNX Runtime computes a whole graph whatever it is asked for, so this part must take images of any size.
+    """
+    (convolution,) = (node for node in graph.node if f"{SPATIAL_LAYER}.conv.weight" in node.input)
+    (activation,) = (node for node in graph.node if node.input[0] == convolution.output[0])
+    assert activation.op_type == "Relu"
+    node = onnx.helper.make_node
+    bounds = {"spatial_first": 0, "spatial_end": SPATIAL_CHANNELS, "spatial_axis": 1}
+    graph.node.extend(node("Constant", [], [name], value_ints=[value]) for name, value in bounds.items())
+    graph.node.append(node("Slice", [activation.output[0], *bounds], ["spatial_channels"]))
+    graph.node.append(node("Transpose", ["spatial_channels"], ["spatial_nhwc"], perm=[0, 2, 3, 1]))
+    graph.node.append(node("Flatten", ["spatial_nhwc"], [SPATIAL], axis=1))
+    dtype = graph.output[0].type.tensor_type.elem_type
+    graph.output.append(onnx.helper.make_tensor_value_info(SPATIAL, dtype, ["n", "spatial_length"]))
 
 
 def strip(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -98,17 +128,23 @@ def convolution_table() -> list[tuple[str, list[int], int]]:
 
 
 def fingerprint() -> dict[str, np.ndarray]:
-    """Return the features of the fixed input for every dims, in float64."""
+    """Return the features of the fixed input for every dims, and its spatial features, in float64."""
     from fastfid.features.weights import find_weights
 
     weights = find_weights()
     x = torch.from_numpy(fingerprint_input()).double()
     features = {}
+    kept: list[torch.Tensor] = []
     for dims in DIMS:
         network = FIDInception(dims)
         load_weights(network, weights)
+        if dims == DIMS[-1]:
+            layer = network.get_submodule(SPATIAL_LAYER)
+            layer.register_forward_hook(lambda _, given, output: kept.append(output[0, :SPATIAL_CHANNELS]))
         with torch.inference_mode():
             features[str(dims)] = network.double()(x).mean((2, 3))[0].numpy()
+    (channels,) = kept
+    features[SPATIAL] = channels.permute(1, 2, 0).flatten().numpy()
     return features
 
 

@@ -14,8 +14,7 @@ __all__ = ["FEATURES", "SPATIAL", "DeviceBatch", "DeviceNetwork", "FeatureExtrac
 
 # The output that every extractor has: one feature vector per image.
 FEATURES = "features"
-
-# The output of the Inception network for sFID: one vector per image.
+# The spatial features of the sFID, which the Inception network has.
 SPATIAL = "spatial"
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fastfid import _core
 from fastfid.errors import BackendUnavailable
-from fastfid.extractor import FEATURES
+from fastfid.extractor import FEATURES, SPATIAL
 from fastfid.features.inception_network import InceptionNetwork
 from fastfid.sources.device import DeviceImages
 
@@ -101,7 +101,7 @@ class CudaMemory:
 
 
 class CudaBatch:
-    """A batch of network inputs at a fixed place, and its way to features.
+    """A batch of network inputs at a fixed place, and its way to the network's outputs.
 
     Parameters
     ----------
@@ -122,8 +122,8 @@ class CudaBatch:
     ----------
     inputs : array (n, 3, h, w)
         The network's input, in its dtype. Rows that were never written are zero.
-    features : array (n, dims)
-        float32; what :meth:`run` makes of `inputs`.
+    outputs : dict of str to array (n, length)
+        float32; what :meth:`run` makes of `inputs`, by the names of the network's outputs.
     """
 
     def __init__(self, network: InceptionNetwork, memory: Memory, spec: _core.InputSpec, shape: tuple[int, int, int]):
@@ -133,9 +133,14 @@ class CudaBatch:
         self._spec = spec
         self.inputs = memory.array((n, 3, h, w), network.dtype)
         self.inputs.fill_bytes(0)  # no NaN from stray bits in rows that are computed in vain
-        self._map = memory.array(network.map_shape((n, 3, h, w)), network.dtype)
-        self.features = memory.array((n, network.dims), "float32")
-        self._network_run = network.bind(self.inputs.data, (n, 3, h, w), self._map.data)
+        self.outputs = {name: memory.array((n, length), "float32") for name, length in network.outputs.items()}
+        # What the graph gives, in the network's dtype; the mean over its last two axes is the output. For the spatial
+        # features these axes have one value, and the mean only widens float16.
+        self._maps = {FEATURES: memory.array(network.map_shape((n, 3, h, w)), network.dtype)}
+        if SPATIAL in network.outputs:
+            self._maps[SPATIAL] = memory.array((n, network.outputs[SPATIAL], 1, 1), network.dtype)
+        addresses = [map.data for map in self._maps.values()]
+        self._network_run = network.bind(self.inputs.data, (n, 3, h, w), *addresses)
         self._replay: Callable[[], None] | None = None
         self._runs_to_recording = 2 if network.graph else None
 
@@ -154,11 +159,12 @@ class CudaBatch:
             self._replay()
         else:
             self._run_anew()
-        return {FEATURES: self.features}
+        return self.outputs
 
     def _run_anew(self) -> None:
         self._network_run()
-        self._memory.spatial_mean(self._map, self.features)
+        for name, map in self._maps.items():
+            self._memory.spatial_mean(map, self.outputs[name])
 
 
 class CudaNetwork:
@@ -208,14 +214,13 @@ class CudaNetwork:
         """Let the caller's stream wait until all images asked for have been read; the host, where it is unknown."""
         self._memory.hold(stream)
 
-    def forward(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the features of network inputs on the host; waits. Features of rows that fill a batch are left out."""
-        features = np.empty((len(inputs), self._network.dims), np.float32)
+    def forward(self, inputs: NDArray[np.float32], outputs: Mapping[str, NDArray[np.float32]]) -> None:
+        """Put the outputs for network inputs on the host into `outputs`; waits. Rows that fill a batch are left out."""
         with self.lock:
             batch = self.take_batch(inputs.shape[2:])
             for start in range(0, len(inputs), self.batch_size):
                 chunk = inputs[start : start + self.batch_size].astype(self._network.dtype, copy=False)
                 batch.inputs.rows(0, len(chunk)).copy_from(chunk)
-                features[start : start + len(chunk)] = batch.run()[FEATURES].rows(0, len(chunk)).numpy()
+                for name, rows in batch.run().items():
+                    outputs[name][start : start + len(chunk)] = rows.rows(0, len(chunk)).numpy()
             self.give_back(batch)
-        return features

@@ -1,6 +1,7 @@
 """The FID Inception network as a feature extractor."""
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,9 @@ from numpy.typing import NDArray
 
 from fastfid._checks import check_dims
 from fastfid.errors import BackendUnavailable
+from fastfid.extractor import FEATURES
 from fastfid.features.cuda import CudaMemory, CudaNetwork
-from fastfid.features.inception_network import InceptionNetwork
+from fastfid.features.inception_network import InceptionNetwork, check_outputs
 from fastfid.features.network import NetworkExtractor
 from fastfid.features.session import CudaSettings, choose_device
 from fastfid.features.weights import find_weights
@@ -50,11 +52,22 @@ class InceptionV3(NetworkExtractor):
         ``"auto"`` (CUDA where there is a device), ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or N.
     weights : path-like, optional
         File of weights; else ``FASTFID_WEIGHTS``, the cache, or fetched once (:mod:`fastfid.features.weights`).
+    outputs : iterable of str
+        ``"features"``; with ``dims=2048`` also ``"spatial"``, the features of the sFID (Nash et al. 2021, arXiv
+        2103.03841): the first 7 channels of ``Mixed_6d.branch1x1``, 17 x 17, in the order row, column, channel.
+
+    Attributes
+    ----------
+    outputs : dict of str to int
+        Lengths of the outputs by name; 2023 for ``"spatial"``.
 
     Raises
     ------
+    TypeError
+        `outputs` is no sequence of names.
     ValueError
-        Unknown `dims`, `protocol`, `precision` or `device`; another precision than ``"float32"`` on the CPU.
+        Unknown `dims`, `protocol`, `precision`, `device` or `outputs`; another precision than ``"float32"`` on the CPU;
+        ``"spatial"`` with other `dims` than 2048.
     fastfid.BackendUnavailable
         The device does not exist or cannot be used.
     fastfid.WeightsError
@@ -66,8 +79,13 @@ class InceptionV3(NetworkExtractor):
     >>> extract = InceptionV3(dims=64)
     >>> extract(np.zeros((2, 32, 32, 3), np.uint8)).shape
     (2, 64)
+    >>> both = InceptionV3(outputs=("features", "spatial"))
+    >>> found = both.forward(np.zeros((2, 3, 299, 299), np.float32))
+    >>> found["features"].shape, found["spatial"].shape
+    ((2, 2048), (2, 2023))
     """
 
+    outputs: dict[str, int]
     _cuda_settings = CudaSettings()  # benchmarks/gpu.py measures subclasses with others
 
     def __init__(
@@ -78,8 +96,10 @@ class InceptionV3(NetworkExtractor):
         precision: str = "float32",
         device: str | int = "auto",
         weights: str | os.PathLike[str] | None = None,
+        outputs: Iterable[str] = (FEATURES,),
     ):
         dims = check_dims(dims)
+        self.outputs = check_outputs(outputs, dims)
         row = get_protocol(protocol)
         arguments = {
             "dims": dims,
@@ -87,13 +107,14 @@ class InceptionV3(NetworkExtractor):
             "precision": precision,
             "device": device,
             "weights": weights,
+            "outputs": tuple(self.outputs),
         }
         chosen = choose_device(device)
         check_precision(precision, chosen)  # before weights are fetched in vain
         found = find_weights(weights)
         memory, self._why_not_there = _memory_of(chosen)
         stream = memory.stream if memory is not None else None
-        self._network = InceptionNetwork(dims, found, device, precision, stream, self._cuda_settings)
+        self._network = InceptionNetwork(dims, found, device, precision, stream, self._cuda_settings, self.outputs)
         super().__init__(arguments, row.input, row.size, self._network.device, self._cuda_settings)
         self.dims = dims
         self.protocol = protocol
@@ -106,21 +127,43 @@ class InceptionV3(NetworkExtractor):
 
     def __repr__(self) -> str:
         """Return one line that tells networks apart."""
+        outputs = f", outputs={tuple(self.outputs)!r}"
         return (
             f"InceptionV3(dims={self.dims}, protocol={self.protocol!r}, device={self.device!r},"
-            f" precision={self.precision!r})"
+            f" precision={self.precision!r}{'' if tuple(self.outputs) == (FEATURES,) else outputs})"
         )
 
-    def forward(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the features, float32 (n, dims), of network inputs (n, 3, h', w')."""
+    def forward(self, batch: NDArray[Any]) -> NDArray[np.float32] | dict[str, NDArray[np.float32]]:
+        """Return the outputs for network inputs (n, 3, h', w').
+
+        Returns
+        -------
+        numpy.ndarray or dict of str to numpy.ndarray
+            The features, float32 (n, dims); with several :attr:`outputs` each under its name, float32 (n, length).
+
+        Raises
+        ------
+        ValueError
+            ``"spatial"`` is among the outputs, and the inputs are not 299 x 299, as of a protocol without a resize.
+        """
+        found = self._run(batch)
+        return found if len(found) > 1 else found[FEATURES]
+
+    def features(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the features alone, float32 (n, dims), of network inputs (n, 3, h', w'), whatever the outputs are."""
+        return self._run(batch)[FEATURES]
+
+    def _run(self, batch: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         batch = np.ascontiguousarray(batch, dtype=np.float32)
+        found = {name: np.empty((len(batch), length), np.float32) for name, length in self.outputs.items()}
         if self._there is not None:
-            return self._there.forward(batch)
-        features = np.empty((len(batch), self.dims), np.float32)
+            self._there.forward(batch, found)
+            return found
         for start in range(0, len(batch), self.batch_size):
             chunk = slice(start, start + self.batch_size)
-            features[chunk] = self._network.features(batch[chunk])
-        return features
+            for name, rows in self._network.run(batch[chunk]).items():
+                found[name][chunk] = rows
+        return found
 
     def on_device(self, device: str) -> CudaNetwork:
         """Return what takes images that are on `device` (``cuda:N``) without the host; see the base class."""

@@ -42,12 +42,15 @@ def make_extractor(
     precision: str = "float32",
     outputs: Iterable[str] = (FEATURES,),
 ) -> "InceptionV3":
-    """Return the Inception network for the given layer and protocol; finds or fetches its weights.
+    """Return the Inception network for the given layer, protocol and outputs; finds or fetches its weights.
 
     Raises
     ------
+    TypeError
+        `outputs` is no sequence of names.
     ValueError
-        Unknown `dims`, `protocol`, `device` or `precision`, or a precision that the device does not have.
+        Unknown `dims`, `protocol`, `device`, `precision` or `outputs`, or a precision or outputs that the device or the
+        layer does not have.
     fastfid.WeightsError
         The weights are nowhere to be had, or are not the right ones.
     fastfid.BackendUnavailable
@@ -57,4 +60,4 @@ def make_extractor(
     get_protocol(protocol)
     from fastfid.features.inception import InceptionV3  # loads ONNX Runtime: not for two .npz files
 
-    return InceptionV3(dims, protocol=protocol, precision=precision, device=device, weights=weights)
+    return InceptionV3(dims, protocol=protocol, precision=precision, device=device, weights=weights, outputs=outputs)

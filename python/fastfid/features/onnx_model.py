@@ -210,7 +210,8 @@ class _Graph:
             zeros = np.zeros((self.run_size - len(images), *images.shape[1:]), np.float32)
             images = np.concatenate([images, zeros])
         try:
-            return self._session.run(self.output, {self._input.name: images})
+            (found,) = self._session.run([self.output], {self._input.name: images})
+            return found
         except (BackendUnavailable, MemoryError):
             raise
         except Exception as error:

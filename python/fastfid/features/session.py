@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -381,8 +381,8 @@ class Session:
         """The tensors that a run can give."""
         return tuple(Tensor(x.name, x.type, tuple(x.shape)) for x in self._session.get_outputs())
 
-    def run(self, output: str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        """Return one output of the graph for inputs on the host.
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return these outputs of the graph, in their order, for inputs on the host.
 
         It runs outside the GIL. Several threads may call at once.
 
@@ -394,7 +394,7 @@ class Session:
         """
         try:
             with _calling():
-                found: NDArray[Any] = self._session.run([output], dict(inputs))[0]
+                found: list[NDArray[Any]] = self._session.run(list(outputs), dict(inputs))
         except Exception as failure:
             # Memory that is taken by others is nothing to install.
             if self._has_run or self.device == "cpu" or "memory" in str(failure).lower():

@@ -64,14 +64,14 @@ class InceptionFeatures:
     def of_arrays(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the features, float32 (n, 2048), of a float32 array."""
         if self.mode == "legacy_pytorch":
-            return self.engine.forward(2 * (images / np.float32(255)) - 1)
+            return self.engine.features(2 * (images / np.float32(255)) - 1)
         if self.mode == "legacy_tensorflow":
             channels_last = np.ascontiguousarray(images.transpose(0, 2, 3, 1), dtype=np.float32)
             resized = np.stack([_core.resize(image, SIDE, SIDE, "bilinear-tf1") for image in channels_last])
             images = resized.transpose(0, 3, 1, 2)
         elif images.shape[2:] != (SIDE, SIDE):
             raise ValueError(f"images: mode clean expects shape (n, 3, 299, 299), got {images.shape}")
-        return self.engine.forward((images - np.float32(128)) / np.float32(128))
+        return self.engine.features((images - np.float32(128)) / np.float32(128))
 
 
 def build_feature_extractor(mode: str, device: Any = None, use_dataparallel: bool = True) -> InceptionFeatures:
