@@ -63,6 +63,9 @@ CANCELLED_MEAN = 1e-12
 SCIPYS_ROOT = 1e-9
 # The same of at most 12 dimensions, and of 600 with conditions up to 1e3. Measured: 3e-14.
 SCIPYS_ROOT_SMALL = 1e-12
+# Intercept, slope and residuals of lines through such distances: differences of them, some 10 times as small, and
+# residuals 100 times. Measured: 1.6e-14.
+INTERCEPT = 1e-12
 
 # The sum of 400 singular values by NumPy: each is off by up to 400 u of the largest, the sum by 1.8e-11 of that at
 # worst. Measured: 1.0e-12.

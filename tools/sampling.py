@@ -1,24 +1,26 @@
 """Standard errors, biases and verdicts beside simulation: ``python -m tools.sampling [--pairs 5000]``.
 
 The first table has the spread of the FID of 300 pairs of Gaussians beside its standard errors, and the true bias beside
-the estimate. Then pairs of candidates are compared with a reference, and the verdicts of `fastfid compare` are counted:
-for equal candidates the false alarms, for unequal ones, with the number of images that a verdict would name, how often
-they are told apart. Takes about ten minutes on one core with 5,000 pairs.
+the estimate; the second has FID-infinity. Then pairs of candidates are compared with a reference, and the verdicts of
+`fastfid compare` are counted: for equal candidates the false alarms, for unequal ones, with the number of images that a
+verdict would name, how often they are told apart. Takes about ten minutes on one core with 5,000 pairs.
 """
 
 import argparse
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfid.metrics.base import Result
 from fastfid.metrics.differences import FALSE_ALARM, POWER, Measured, compare_measured, measure, student_quantile
 from fastfid.metrics.fid import frechet_distance
+from fastfid.metrics.infinity import fid_infinity
 from fastfid.metrics.standard_error import standard_error
 from fastfid.statistics import Statistics
 
@@ -126,6 +128,35 @@ def standard_errors(d: int = 32, draws: int = 300) -> None:
         )
 
 
+def infinity(d: int = 16, draws: int = 500) -> None:
+    """Print the table of FID-infinity: standard deviations of its two estimates beside their standard errors."""
+    print("\n| sets | n / d | FID | FID less bias | its standard error | intercept | its standard error |", end="")
+    print(" error of least squares |\n|---|---|---|---|---|---|---|---|")
+    first, apart, near = normal(d, 1.5, 1), normal(d, 1.5, 2, 1.2, 0.1), normal(d, 1.5, 1, 1.05, 0.01)
+    cases = {"apart": (first, apart), "nearly equal": (first, near), "equal": (first, first)}
+    for multiple in (1.25, 2, 5, 10):
+        for name, (one, other) in cases.items():
+            n, rng = int(multiple * d), np.random.default_rng(3)
+            closed, fits = [], []
+            for _ in range(draws):
+                real, fake = fitted(one(rng, n), "real"), other(rng, n)
+                closed.append(fid_infinity(real, fake))
+                if multiple >= 5:
+                    fits.append(fid_infinity(real, fake, method="fit", smallest=n // 3))
+            cells = [f"{np.std([found.fid for found in closed]):.4f}", *_beside(closed), *_beside(fits)]
+            if fits:
+                cells.append(f"{math.sqrt(np.mean([found.fit_error**2 for found in fits])):.4f}")
+            print(f"| {name} | {multiple:g} | {' | '.join([*cells, '', '', ''][:6])} |", flush=True)
+
+
+def _beside(estimates: Sequence[Result]) -> list[str]:
+    """Return the standard deviation of the values, and the root mean square of their standard errors."""
+    if not estimates:
+        return []
+    errors = [found.standard_error or 0.0 for found in estimates]
+    return [f"{np.std([found.value for found in estimates]):.4f}", f"{np.sqrt(np.mean(np.square(errors))):.4f}"]
+
+
 def power_of(case: Case, pairs: int) -> tuple[int, float]:
     """Return the n that a verdict would name for the true difference, and how often that n tells."""
     _, pilot = case.run(200, 8)
@@ -146,6 +177,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=5000, metavar="N", help="pairs of each case; default: 5000")
     pairs = parser.parse_args().pairs
     standard_errors()
+    infinity()
     bad = 0
     print()
     print(f"| equal candidates, {pairs} pairs | false alarms |\n|---|---|")

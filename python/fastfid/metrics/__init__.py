@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fastfid.metrics.base import Metric
     from fastfid.metrics.classes import inception_score as inception_score
     from fastfid.metrics.cosine import cmmd as cmmd
+    from fastfid.metrics.infinity import fid_infinity as fid_infinity
     from fastfid.metrics.kernel import kid as kid
     from fastfid.metrics.memorisation import mifid as mifid
     from fastfid.metrics.nearest import prdc as prdc
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 # Functions of features, and the modules that have them: loaded on first use, as they load NumPy.
 _FUNCTIONS = {
     "cmmd": "cosine",
+    "fid_infinity": "infinity",
     "inception_score": "classes",
     "kid": "kernel",
     "mifid": "memorisation",
@@ -137,6 +139,12 @@ METRICS = {
             {"cmmd": "CMMD"},
             "CMMD, a Gaussian MMD of the features' directions (Jayasumana et al. 2024)",
             "fastfid.metrics.cosine:DirectionalMMD",
+        ),
+        Row(
+            "fid-infinity",
+            {"fid-infinity": "FID-infinity"},
+            "FID of infinitely many images (Chong and Forsyth 2020), by the closed form of the bias",
+            "fastfid.metrics.infinity:FIDInfinity",
         ),
     )
 }

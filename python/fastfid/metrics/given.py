@@ -8,9 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid._checks import expect_unmasked
+from fastfid._core import Moments
 from fastfid.errors import BackendUnavailable, NumericalError
+from fastfid.reservoir import RowReservoir
+from fastfid.statistics import Statistics
 
-__all__ = ["Score", "blocks", "rows_of", "same_length", "torch_for", "unit_rows"]
+__all__ = [
+    "Score",
+    "blocks",
+    "gaussian_of",
+    "rows_of",
+    "same_length",
+    "statistics_of",
+    "torch_for",
+    "unit_rows",
+]
 
 BLOCK = 1024  # rows that are converted or multiplied at a time; a square of so many values takes 8 MiB of float64
 
@@ -112,6 +124,33 @@ def unit_rows(rows: NDArray[Any], name: str) -> NDArray[np.float64]:
     unit /= largest
     unit /= np.sqrt(np.einsum("ij,ij->i", unit, unit))[:, None]
     return unit
+
+
+def gaussian_of(rows: NDArray[Any], name: str, order: NDArray[np.intp] | None = None) -> Statistics:
+    """Return the Gaussian of rows as :func:`rows_of` returns them, or of those with the numbers `order`.
+
+    Raises
+    ------
+    ValueError
+        There are fewer than two rows.
+    fastfid.NumericalError
+        The features are too large for a covariance.
+    """
+    n, d = len(rows) if order is None else len(order), rows.shape[1]
+    moments, reservoir = Moments(d), RowReservoir(d)
+    for block in blocks(n):  # an interrupt is heard between two
+        part = rows[block] if order is None else rows[order[block]]
+        moments.update(part)
+        reservoir.update(part)
+    try:
+        return Statistics.from_moments(moments, {}, name, reservoir)
+    except NumericalError as error:
+        raise NumericalError(f"{name}: {error}") from None
+
+
+def statistics_of(values: Any, name: str) -> Statistics:
+    """Return :class:`Statistics` unchanged, and those of rows; see :func:`rows_of` for the errors."""
+    return values if isinstance(values, Statistics) else gaussian_of(rows_of(values, name), name)
 
 
 def torch_for(what: str) -> ModuleType:
