@@ -18,12 +18,14 @@ from tolerances import (
     GOLDEN,
     KERNEL_MEANS,
     KID_FLOAT32,
+    OFFSET_OF_A_MILLION,
     SAMPLED_VARIANCE,
 )
 
 import fastfid
 from fastfid import metrics
-from fastfid.metrics import cmmd, inception_score, kid, mifid, mind, vendi
+from fastfid.metrics import cmmd, fdr, inception_score, kid, mifid, mind, rke, vendi
+from fastfid.metrics.ratios import FDR_DIVISORS
 
 A32 = np.random.RandomState(1).randn(2000, 64).astype(np.float32)
 B32 = (np.random.RandomState(2).randn(1500, 64) * 1.1 + 0.1).astype(np.float32)
@@ -31,7 +33,7 @@ A, B = A32.astype(np.float64), B32.astype(np.float64)
 R, F = A[:1000], B[:800]
 
 OF_TWO_SETS = [kid, cmmd, mind, mifid]
-FUNCTIONS = [*OF_TWO_SETS, inception_score, vendi]
+FUNCTIONS = [*OF_TWO_SETS, inception_score, rke, vendi]
 
 
 def call(function, rows, **options):
@@ -416,6 +418,90 @@ def test_both_gram_matrices_have_the_score_of_the_kernel(q):
 def test_vendi_refuses(q, error, match):
     with pytest.raises(error, match=match):
         vendi(R, q)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1, 8, 100])
+def test_rke_of_a_gaussian_kernel_is_its_formula(sigma):
+    """By differences of all pairs, over three blocks; a million off, distances are those of the rows."""
+    x = A[:2000, :5]
+    mean = np.mean([np.exp(-((row - x) ** 2).sum(axis=1) / (2 * sigma**2)) ** 2 for row in x])
+    assert rke(x, sigma=sigma).value == pytest.approx(1 / mean, rel=GOLDEN)
+    assert rke(x + 2.0**20, sigma=sigma).value == pytest.approx(1 / mean, rel=OFFSET_OF_A_MILLION)
+    assert rke(x, sigma=sigma).sigma == sigma
+
+
+def test_rke_of_cosines_is_the_vendi_score_of_order_2():
+    assert rke(F).value == pytest.approx(59.31063743000485, rel=GOLDEN)
+    assert (rke(F).value, rke(F).sigma) == (vendi(F, q=2).value, None)
+
+
+def test_rke_of_distant_modes_is_that_of_their_shares():
+    rows = np.repeat(np.eye(3) * 100, (50, 30, 20), axis=0)
+    assert rke(rows, sigma=1).value == pytest.approx(1 / (0.25 + 0.09 + 0.04), rel=GOLDEN)
+    assert rke(np.arange(9.0)[:, None], sigma=1e-3).value == pytest.approx(9, rel=GOLDEN)
+    assert rke(np.ones((9, 2)), sigma=1e-9).value == 1
+    assert rke(np.ones((1, 2)), sigma=1).value == 1
+
+
+def test_rke_of_a_gaussian_set():
+    """The mean of exp(-|x - y|^2 / sigma^2) over normal x and y is (1 + 4 / sigma^2)^(-d/2)."""
+    x = np.random.default_rng(5).standard_normal((4000, 4))
+    assert rke(x, sigma=3).value == pytest.approx((1 + 4 / 9) ** 2, rel=SAMPLED_VARIANCE)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "error", "match"),
+    [
+        (0, ValueError, "sigma: expected a positive, finite number; got 0"),
+        (np.inf, ValueError, "sigma: expected a positive, finite number; got inf"),
+        (True, TypeError, "sigma: expected a number, got True"),
+        ("1", TypeError, "sigma: expected a number, got '1'"),
+        (1e-300, fastfid.NumericalError, "x: the features are too large for a kernel of sigma = 1e-300"),
+    ],
+)
+def test_rke_refuses(sigma, error, match):
+    with pytest.raises(error, match=match):
+        rke(R, sigma=sigma)
+
+
+# FDr-k.
+
+
+def test_fdr6_is_the_mean_of_six_ratios():
+    """Twice the distances of the validation images, but for one at four times its own."""
+    distances = {"inception": 3.36, "convnext": 113.74, "dinov2": 28.38, "mae": 0.16, "siglip": 1.20, "clip": 11.20}
+    found = fdr(distances)
+    assert found.value == pytest.approx((5 * 2 + 4) / 6, rel=FEW_ROUNDINGS)
+    assert found.ratios == pytest.approx({name: 4 if name == "mae" else 2 for name in distances}, rel=FEW_ROUNDINGS)
+    assert list(FDR_DIVISORS) == list(distances)
+    assert fdr(FDR_DIVISORS).value == 1
+    assert json.loads(json.dumps(found.to_dict())) == {"value": found.value, "ratios": found.ratios}
+
+
+def test_fdr_of_divisors_of_ones_own():
+    train, held_out, fake = (fastfid.Statistics.from_features(rows) for rows in (A[:1000], A[1000:], B[:1000]))
+    distances = [fastfid.frechet_distance(train, side) for side in (fake, held_out)]
+    found = fdr({"mine": np.float64(distances[0])}, divisors={"mine": distances[1], "other": 3})
+    assert found.value == found.ratios["mine"] == distances[0] / distances[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        (([1.0],), TypeError, "distances: expected a dict of Fréchet distances by extractor, got list"),
+        (({},), ValueError, "distances: expected at least one extractor, got none"),
+        (({"vgg": 1.0},), ValueError, "distances: expected names among inception, .*, clip; got vgg"),
+        (({"mae": "1"},), TypeError, "distances: expected a number for mae, got '1'"),
+        (({"mae": True},), TypeError, "distances: expected a number for mae, got True"),
+        (({"mae": -1.0},), ValueError, "distances: expected a distance of at least 0 for mae, got -1.0"),
+        (({"mae": np.nan},), ValueError, "distances: expected a distance of at least 0 for mae, got nan"),
+        (({"a": 1}, {"a": 0.0}), ValueError, "divisors: expected a distance above 0 for a, got 0"),
+        (({"a": 1}, 2.0), TypeError, "divisors: expected a dict of Fréchet distances by extractor, got float"),
+    ],
+)
+def test_fdr_refuses(arguments, error, match):
+    with pytest.raises(error, match=match):
+        fdr(*arguments)
 
 
 # MIND.

@@ -17,18 +17,22 @@ if TYPE_CHECKING:
     from fastfid.metrics.kernel import kid as kid
     from fastfid.metrics.memorisation import mifid as mifid
     from fastfid.metrics.nearest import prdc as prdc
+    from fastfid.metrics.ratios import fdr as fdr
     from fastfid.metrics.sliced import mind as mind
+    from fastfid.metrics.spectrum import rke as rke
     from fastfid.metrics.spectrum import vendi as vendi
 
 # Functions of features, and the modules that have them: loaded on first use, as they load NumPy.
 _FUNCTIONS = {
     "cmmd": "cosine",
+    "fdr": "ratios",
     "fid_infinity": "infinity",
     "inception_score": "classes",
     "kid": "kernel",
     "mifid": "memorisation",
     "mind": "sliced",
     "prdc": "nearest",
+    "rke": "spectrum",
     "vendi": "spectrum",
 }
 

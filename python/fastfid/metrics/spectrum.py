@@ -1,16 +1,18 @@
-"""The Vendi score, and with it RKE, of features of one's own."""
+"""The Vendi score and RKE of features of one's own: how many different ones there are, in effect."""
 
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fastfid.errors import NumericalError
 from fastfid.metrics.base import Result, Sample
-from fastfid.metrics.given import Score, rows_of, unit_rows
+from fastfid.metrics.given import Score, blocks, rows_of, unit_rows
 from fastfid.metrics.rows import RowMetric
 
-__all__ = ["Vendi", "VendiScore", "vendi"]
+__all__ = ["RKE", "Vendi", "VendiScore", "rke", "vendi"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,3 +111,89 @@ class Vendi(RowMetric):
         x, y = self.rows_of(real, fake)
         found = vendi(y, self.q)
         return Result(found.value, details={"q": found.q, "of_real": vendi(x, self.q).value})
+
+
+@dataclass(frozen=True, repr=False)
+class RKE(Score):
+    """The Rényi kernel entropy score of a set of features.
+
+    Attributes
+    ----------
+    value : float
+        From 1 (one mode) to the number of rows.
+    sigma : float or None
+        Bandwidth of the Gaussian kernel. None: the kernel is the cosine.
+    """
+
+    sigma: float | None = None
+
+
+def rke(x: Any, *, sigma: float | None = None) -> RKE:
+    """Return RKE: the effective number of modes of a set of features, from the Rényi entropy of order 2.
+
+    It is ``1 / mean k(x_i, x_j)^2`` over all pairs, each row with itself too: the exponential of the entropy of order 2
+    of the eigenvalues of K / n (Jalali et al. 2023, "An information-theoretic evaluation of generative models in
+    learning multi-modal distributions"; their RKE-MC, exactly rather than from random pairs). With the cosine as kernel
+    it is ``vendi(x, q=2)``.
+
+    Parameters
+    ----------
+    x : array_like, shape (n, d)
+        float16, float32, float64 or integers; at least 1 row, for the cosine none of zeros. Computed in float64.
+    sigma : float, optional
+        Take the Gaussian kernel ``exp(-|a - b|^2 / (2 sigma^2))`` of the rows as they are, as Jalali et al. do.
+
+    Raises
+    ------
+    TypeError
+        An argument has another type.
+    ValueError
+        `x` has another shape or, for the cosine, a row of zeros; or `sigma` is not positive and finite.
+    fastfid.NumericalError
+        A row has NaN or infinite values, or is too large for `sigma`.
+
+    Notes
+    -----
+    Cosine: O(n d min(n, d)) operations. Gaussian: n^2 d operations, in blocks; memory for a float64 copy of the rows,
+    no (n, n) matrix. Squared distances are taken from products, after the mean has been subtracted: they are off by
+    about 1e-16 of the largest squared norm.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> three = np.repeat(np.eye(3), 10, axis=0)  # three modes
+    >>> rke(three).value, rke(three, sigma=0.1).value
+    (3.0..., 3.0...)
+    """
+    if sigma is None:
+        return RKE(vendi(x, q=2).value)
+    if isinstance(sigma, bool) or not isinstance(sigma, int | float | np.integer | np.floating):
+        raise TypeError(f"sigma: expected a number, got {sigma!r}")
+    if not 0 < sigma < math.inf:
+        raise ValueError(f"sigma: expected a positive, finite number; got {sigma!r}")
+    rows = rows_of(x, "x", 1).astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows -= rows.mean(axis=0)
+        rows /= sigma
+        pairs = _sum_over_pairs(rows)
+    if not math.isfinite(pairs):
+        raise NumericalError(f"x: the features are too large for a kernel of sigma = {sigma:g}")
+    n = len(rows)
+    return RKE(n * n / (n + 2 * pairs), sigma=float(sigma))
+
+
+def _sum_over_pairs(rows: NDArray[np.float64]) -> float:
+    """Return the sum of exp(-|a - b|^2) over all pairs of different rows, each pair once."""
+    squares = np.einsum("ij,ij->i", rows, rows)
+    total = 0.0
+    for one in blocks(len(rows)):
+        for other in blocks(len(rows)):
+            if other.start < one.start:
+                continue
+            exponents = rows[one] @ rows[other].T
+            exponents *= 2
+            exponents -= squares[one, None]
+            exponents -= squares[other]
+            kernel = np.exp(np.minimum(exponents, 0, out=exponents), out=exponents)
+            total += float(np.triu(kernel, 1).sum() if one == other else kernel.sum())
+    return total
