@@ -13,12 +13,14 @@ import pytest
 from tolerances import (
     ANOTHER_NUMBER,
     CMMD_BRACKET,
+    CMMD_FLOAT32,
     CMMDS,
     FEW_ROUNDINGS,
     GOLDEN,
     KERNEL_MEANS,
     KID_FLOAT32,
     OFFSET_OF_A_MILLION,
+    ROOTS_OF_ROUNDINGS,
     SAMPLED_VARIANCE,
 )
 
@@ -361,6 +363,60 @@ def test_cmmd_of_a_set_and_itself_is_0_whatever_the_lengths_of_its_rows():
     assert cmmd(R, R, moments=True).lower == 0
 
 
+def unit_statistics(rows, **options):
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return fastfid.Statistics.from_features(unit, **options)
+
+
+def test_cmmd_of_statistics_is_that_of_the_rows(tmp_path):
+    x, y = unit_statistics(R), unit_statistics(F)
+    expected = cmmd(R, F, moments=True)
+    path = x.save(tmp_path / "x.npz", rows=False)
+    for a, b in ((x, y), (x, F), (R, y), (fastfid.Statistics.load(path), y)):
+        found = cmmd(a, b, moments=True)
+        assert found.value == pytest.approx(expected.value, rel=0, abs=CMMDS)
+        assert found.lower - CMMDS <= cmmd(R, F).value <= found.upper + CMMDS
+    few = cmmd(unit_statistics(R[:9]), unit_statistics(F[:9]), moments=True)  # n <= d
+    assert few.value == pytest.approx(cmmd(R[:9], F[:9], moments=True).value, rel=0, abs=CMMDS)
+    in_float32 = unit_statistics(R.astype(np.float32))
+    assert cmmd(in_float32, y, moments=True).value == pytest.approx(expected.value, rel=0, abs=CMMD_FLOAT32)
+
+
+def test_cmmd_of_statistics_of_two_points_has_the_closed_form():
+    x, y = (unit_statistics(np.tile([[np.cos(a), np.sin(a)]], (9, 1))) for a in (0.0, 1.0))
+    found = cmmd(x, y, moments=True)
+    assert found.lower - CMMDS <= -2000 * np.expm1((np.cos(1) - 1) / 100) <= found.upper + CMMDS
+
+
+@pytest.mark.parametrize("of_statistics", [lambda s: cmmd(F, s, moments=True), vendi, rke])
+def test_statistics_of_other_than_unit_vectors_are_refused(of_statistics):
+    unit = R / np.linalg.norm(R, axis=1, keepdims=True)
+    spread = unit * np.sqrt(np.linspace(0.5, 1.5, 1000))[:, None]  # of mean squared length 1
+    bad = r"\(s\): expected statistics of unit vectors, got a mean squared length 64.*divide each row by its norm"
+    with pytest.raises(ValueError, match=bad):
+        of_statistics(fastfid.Statistics.from_features(R, name="s"))
+    with pytest.raises(ValueError, match=r"got a mean squared length 1\.0002"):
+        of_statistics(fastfid.Statistics.from_features(unit * 1.0001))
+    with pytest.raises(ValueError, match=r"got a row of squared length (1\.5|0\.5)"):
+        of_statistics(fastfid.Statistics.from_features(spread))
+    known = fastfid.Statistics.from_features(unit)
+    with pytest.raises(ValueError, match=r"\(s\): its number of rows is unknown, on which the second moment depends"):
+        of_statistics(fastfid.Statistics(known.mu, known.sigma, name="s"))
+
+
+def test_statistics_that_cmmd_refuses():
+    x, y = unit_statistics(R), unit_statistics(F[:, :60])
+    with pytest.raises(ValueError, match="y: statistics give bounds of the CMMD only; pass moments=True"):
+        cmmd(R, x)
+    with pytest.raises(ValueError, match=r"has 64 dims.* has 60"):
+        cmmd(x, y, moments=True)
+    with pytest.raises(ValueError, match="x, y: expected rows of the same length"):
+        cmmd(R, y, moments=True)
+    of = [unit_statistics(R, meta={"extractor": name}, name=name) for name in ("dinov2", "clip")]
+    with pytest.raises(ValueError, match="dinov2"):
+        cmmd(*of, moments=True)
+
+
 def test_cmmd_refuses_rows_without_a_direction():
     with pytest.raises(ValueError, match="y: row 3 is 0, which has no direction"):
         cmmd(R[:9], R[:9] * (np.arange(9) != 3)[:, None])
@@ -404,6 +460,22 @@ def test_both_gram_matrices_have_the_score_of_the_kernel(q):
         else:
             expected = 1 / values[-1] if q == np.inf else (values**q).sum() ** (1 / (1 - q))
         assert vendi(rows, q).value == pytest.approx(expected, rel=GOLDEN)
+
+
+@pytest.mark.parametrize("q", [0, 0.5, 1, 2, 3.5, np.inf])
+def test_vendi_scores_of_statistics_are_those_of_the_rows(q, tmp_path):
+    statistics = unit_statistics(F)
+    assert vendi(statistics, q).value == pytest.approx(vendi(F, q).value, rel=GOLDEN)
+    stored = fastfid.Statistics.load(statistics.save(tmp_path / "f.npz"))
+    assert vendi(stored, q).value == pytest.approx(vendi(F, q).value, rel=GOLDEN)
+    assert rke(statistics).value == pytest.approx(rke(F).value, rel=GOLDEN)
+    few = unit_statistics(F[:9])  # of 64 features
+    assert vendi(few, q).value == pytest.approx(vendi(F[:9], q).value, rel=GOLDEN)
+    if q > 0:  # the rank of what a file has rounded is another
+        stored = fastfid.Statistics.load(few.save(tmp_path / "few.npz"))
+        assert vendi(stored, q).value == pytest.approx(vendi(F[:9], q).value, rel=ROOTS_OF_ROUNDINGS)
+    with pytest.raises(TypeError, match="x: a Gaussian kernel needs rows, got Statistics"):
+        rke(statistics, sigma=1)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,10 @@ KERNEL_MEANS = 1e-12
 # them are differences of means 40 times as large. Measured: 2e-14 (a standard deviation of scores).
 GOLDEN = 1e-12
 
+# A Vendi score of order 0.5, relative, where eigenvalues that are 0 are roundings of 1e-17: roots of 55 of them at
+# worst, 2e-7, beside a sum of roots of 3. Measured: 4.4e-16 (all but a few are negative).
+ROOTS_OF_ROUNDINGS = 5e-7
+
 # A KID of float32 features by float32 products and sums, absolute, times the mean of the kernel, which is 1 to 3 in
 # these tests: 1,000^2 products of d = 64 are off by sqrt(64) u each, and means of them by less. Measured: 1.4e-7.
 KID_FLOAT32 = 1e-6
@@ -49,6 +53,9 @@ SCORE_FLOAT32 = 1e-5
 # CMMDs, absolute: 1,000 times differences of means of kernels of order 1, taken as such in the golden number: a few u
 # 1000 = 1e-13 each. Measured: 1.0e-13.
 CMMDS = 1e-12
+# The same of unit vectors in float32, absolute: a CMMD of 0.1, quadratic in features that are rounded by 6e-8 each.
+# Measured: 1.6e-11.
+CMMD_FLOAT32 = 2e-8
 # Between the bounds of a CMMD from moments, by its docstring: 4000 (exp(0.01) - 1 - 0.01 - 0.01^2 / 2) exp(-0.01).
 CMMD_BRACKET = 6.7e-4
 

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid.metrics.base import Result, Sample
-from fastfid.metrics.given import Score, blocks, rows_of, same_length, unit_rows
+from fastfid.metrics.given import Score, blocks, rows_of, same_length, unit_moments, unit_rows
 from fastfid.metrics.rows import RowMetric
+from fastfid.statistics import Statistics, check_compatible
 
 __all__ = ["CMMD", "DirectionalMMD", "cmmd"]
 
@@ -46,12 +47,19 @@ def _mean_of_rest(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return total / (len(x) * len(y))
 
 
-def _moments(unit: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+_Moments = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def _moments(side: NDArray[Any] | Statistics, name: str) -> _Moments:
+    """Return the mean and the second moment of the directions of one side."""
+    if isinstance(side, Statistics):
+        return unit_moments(side, name)
+    unit = unit_rows(side, name)
     return unit.mean(axis=0), unit.T @ unit / len(unit)
 
 
-def _from_moments(x: NDArray[np.float64], y: NDArray[np.float64]) -> CMMD:
-    (mean_x, second_x), (mean_y, second_y) = _moments(x), _moments(y)
+def _from_moments(x: _Moments, y: _Moments) -> CMMD:
+    (mean_x, second_x), (mean_y, second_y) = x, y
     first = float(np.sum((mean_x - mean_y) ** 2)) / _SIGMA_SQUARED
     second = float(np.sum((second_x - second_y) ** 2)) / (2 * _SIGMA_SQUARED**2)
     step = 1 / _SIGMA_SQUARED
@@ -76,8 +84,9 @@ def cmmd(x: Any, y: Any, *, moments: bool = False) -> CMMD:
 
     Parameters
     ----------
-    x, y : array_like, shape (m, d) and (n, d)
-        float16, float32, float64 or integers; at least 1 row, none of zeros.
+    x, y : array_like, shape (m, d) and (n, d), or Statistics
+        float16, float32, float64 or integers; at least 1 row, none of zeros. With ``moments=True`` each may be
+        statistics of unit vectors: an extractor that divides by the norm, or ``Statistics.from_features`` of such rows.
     moments : bool
         Compute it from means and second moments: O((m + n) d^2) operations, whatever the number of pairs. With
         M_p the mean of the p-th tensor power of the rows, the squared MMD is ``exp(-1/100) sum_p |M_p(x) - M_p(y)|^2 /
@@ -89,13 +98,15 @@ def cmmd(x: Any, y: Any, *, moments: bool = False) -> CMMD:
     TypeError
         An argument has another type.
     ValueError
-        Shapes do not fit, or a row is 0.
+        Shapes or provenance do not fit, or a row is 0. Statistics are of vectors whose mean squared length is not 1 to
+        1e-5, or any of whose sample is not, or they do not say their n; or `moments` is False.
     fastfid.NumericalError
         A row has NaN or infinite values.
 
     Notes
     -----
-    O((m + n)^2 d) operations exactly; memory for float64 copies of the rows, no (m, n) matrix.
+    O((m + n)^2 d) operations exactly; memory for float64 copies of the rows, no (m, n) matrix. Statistics without a
+    sample show the mean squared length only: that each vector has length 1 is then the caller's word.
 
     Examples
     --------
@@ -109,11 +120,17 @@ def cmmd(x: Any, y: Any, *, moments: bool = False) -> CMMD:
     """
     if not isinstance(moments, bool | np.bool_):
         raise TypeError(f"moments: expected True or False, got {moments!r}")
-    x, y = rows_of(x, "x", 1), rows_of(y, "y", 1)
-    same_length(x, y)
-    x, y = unit_rows(x, "x"), unit_rows(y, "y")
+    for name, side in (("x", x), ("y", y)):
+        if isinstance(side, Statistics) and not moments:
+            raise ValueError(f"{name}: statistics give bounds of the CMMD only; pass moments=True, or the rows")
+    x, y = (side if isinstance(side, Statistics) else rows_of(side, name, 1) for name, side in (("x", x), ("y", y)))
+    if isinstance(x, Statistics) and isinstance(y, Statistics):
+        check_compatible(x, y, hint="")
+    a, b = (side.mu[None] if isinstance(side, Statistics) else side for side in (x, y))
+    same_length(a, b)
     if moments:
-        return _from_moments(x, y)
+        return _from_moments(_moments(x, "x"), _moments(y, "y"))
+    x, y = unit_rows(x, "x"), unit_rows(y, "y")
     return CMMD(_SCALE * (2 * _mean_of_rest(x, y) - _mean_of_rest(x, x) - _mean_of_rest(y, y)))
 
 

@@ -21,10 +21,16 @@ __all__ = [
     "same_length",
     "statistics_of",
     "torch_for",
+    "unit_moments",
     "unit_rows",
 ]
 
 BLOCK = 1024  # rows that are converted or multiplied at a time; a square of so many values takes 8 MiB of float64
+
+# How far the squared length of a unit vector in float32 may be from 1: the norm is the root of a float32 sum of up to
+# some 4,000 squares, whose roundings of 6e-8 have either sign, and each feature is rounded once more: 5e-7 in all. In
+# float16 it is 1e-4: such rows are to be divided by their norms again.
+UNIT_LENGTH = 1e-5
 
 
 @dataclass(frozen=True, repr=False)
@@ -151,6 +157,40 @@ def gaussian_of(rows: NDArray[Any], name: str, order: NDArray[np.intp] | None = 
 def statistics_of(values: Any, name: str) -> Statistics:
     """Return :class:`Statistics` unchanged, and those of rows; see :func:`rows_of` for the errors."""
     return values if isinstance(values, Statistics) else gaussian_of(rows_of(values, name), name)
+
+
+def unit_moments(statistics: Statistics, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean (d,) and the mean of x x^T (d, d) of unit vectors x, from their statistics.
+
+    That the vectors have length 1 shows in their mean square, the trace of the second moment; and in each row of the
+    sample, where the statistics have one.
+
+    Raises
+    ------
+    ValueError
+        The statistics are of other vectors, or do not say their n.
+    """
+    n = statistics.n
+    if n is None:
+        raise ValueError(
+            f"{name} ({statistics.name}): its number of rows is unknown, on which the second moment depends; give it:"
+            " Statistics(..., n=...)"
+        )
+    mean = statistics.mu
+    second = statistics.sigma * ((n - 1) / n)
+    second += np.outer(mean, mean)
+    squares = {"a mean squared length": float(np.trace(second))}
+    if statistics.reservoir is not None:
+        rows = statistics.reservoir.rows.astype(np.float64)
+        of_rows = np.einsum("ij,ij->i", rows, rows)
+        squares["a row of squared length"] = float(of_rows[np.argmax(np.abs(of_rows - 1))])
+    for what, square in squares.items():
+        if abs(square - 1) > UNIT_LENGTH:
+            raise ValueError(
+                f"{name} ({statistics.name}): expected statistics of unit vectors, got {what} {square:.6g}; divide each"
+                " row by its norm before Statistics.from_features, or pass the rows"
+            )
+    return mean, second
 
 
 def torch_for(what: str) -> ModuleType:

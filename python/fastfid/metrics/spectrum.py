@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from fastfid.errors import NumericalError
 from fastfid.metrics.base import Result, Sample
-from fastfid.metrics.given import Score, blocks, rows_of, unit_rows
+from fastfid.metrics.given import Score, blocks, rows_of, unit_moments, unit_rows
 from fastfid.metrics.rows import RowMetric
+from fastfid.statistics import Statistics
 
 __all__ = ["RKE", "Vendi", "VendiScore", "rke", "vendi"]
 
@@ -40,8 +41,9 @@ def vendi(x: Any, q: float = 1) -> VendiScore:
 
     Parameters
     ----------
-    x : array_like, shape (n, d)
-        float16, float32, float64 or integers; at least 1 row, none of zeros. Computed in float64.
+    x : array_like, shape (n, d), or Statistics
+        float16, float32, float64 or integers; at least 1 row, none of zeros. Computed in float64. Statistics are those
+        of unit vectors, whose second moment has the eigenvalues of K / n.
     q : float
         At least 0; ``math.inf`` is allowed. Of order 0 it is the rank, of order infinity 1 over the largest eigenvalue.
 
@@ -50,7 +52,8 @@ def vendi(x: Any, q: float = 1) -> VendiScore:
     TypeError
         An argument has another type.
     ValueError
-        `x` has another shape or a row of zeros, or `q` is negative or NaN.
+        `x` has another shape or a row of zeros; or is statistics of vectors whose mean squared length is not 1 to 1e-5,
+        or any of whose sample is not, or that do not say their n. `q` is negative or NaN.
     fastfid.NumericalError
         A row has NaN or infinite values.
 
@@ -58,7 +61,7 @@ def vendi(x: Any, q: float = 1) -> VendiScore:
     -----
     O(n d min(n, d)) operations and an eigendecomposition of min(n, d)^3, which order 2 does without. Eigenvalues up to
     min(n, d) 2^-52 of the largest are roundings of 0, and count as 0; the package has no such limit, which matters for
-    orders near 0.
+    orders near 0. So does the rounding of statistics of n <= d rows that a file has.
 
     Examples
     --------
@@ -72,9 +75,7 @@ def vendi(x: Any, q: float = 1) -> VendiScore:
         raise TypeError(f"q: expected a number, got {q!r}")
     if not q >= 0:
         raise ValueError(f"q: expected 0 or more; got {q!r}")
-    unit = unit_rows(rows_of(x, "x", 1), "x")
-    n, d = unit.shape
-    gram = (unit.T @ unit if d < n else unit @ unit.T) / n
+    gram = _gram(x)
     if q == 2:
         return VendiScore(1 / float(np.vdot(gram, gram)), q=2.0)
     values = np.linalg.eigvalsh(gram)
@@ -89,6 +90,19 @@ def vendi(x: Any, q: float = 1) -> VendiScore:
         power = float(np.sum((values / largest) ** q))
         score = math.exp((math.log(power) + q * math.log(largest)) / (1 - q))
     return VendiScore(score, q=float(q))
+
+
+def _gram(x: Any) -> NDArray[np.float64]:
+    """Return a matrix that has the eigenvalues of K / n that are not 0; of rows the smaller of the two."""
+    if isinstance(x, Statistics):
+        second = unit_moments(x, "x")[1]
+        if x.rows is None:
+            return second
+        x = x.rows
+    unit = unit_rows(rows_of(x, "x", 1), "x")
+    n, d = unit.shape
+    gram: NDArray[np.float64] = (unit.T @ unit if d < n else unit @ unit.T) / n
+    return gram
 
 
 @dataclass(frozen=True)
@@ -138,8 +152,9 @@ def rke(x: Any, *, sigma: float | None = None) -> RKE:
 
     Parameters
     ----------
-    x : array_like, shape (n, d)
-        float16, float32, float64 or integers; at least 1 row, for the cosine none of zeros. Computed in float64.
+    x : array_like, shape (n, d), or Statistics
+        float16, float32, float64 or integers; at least 1 row, for the cosine none of zeros. Computed in float64. For
+        the cosine it may be statistics of unit vectors; see :func:`vendi`.
     sigma : float, optional
         Take the Gaussian kernel ``exp(-|a - b|^2 / (2 sigma^2))`` of the rows as they are, as Jalali et al. do.
 
@@ -171,6 +186,8 @@ def rke(x: Any, *, sigma: float | None = None) -> RKE:
         raise TypeError(f"sigma: expected a number, got {sigma!r}")
     if not 0 < sigma < math.inf:
         raise ValueError(f"sigma: expected a positive, finite number; got {sigma!r}")
+    if isinstance(x, Statistics):
+        raise TypeError("x: a Gaussian kernel needs rows, got Statistics; pass the rows, or leave sigma out")
     rows = rows_of(x, "x", 1).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         rows -= rows.mean(axis=0)
