@@ -34,6 +34,7 @@ def test_every_option_of_a_source_is_everywhere():
     named = list(SourceOptions.__annotations__)
     assert [p.name for p in inspect.signature(open_source).parameters.values() if p.kind is p.KEYWORD_ONLY] == named
     words = ["a", "b", "--value-range", "0", "1", "--key", "x", "--match", "y", "--num", "3", "--max-pixels", "9"]
+    words += ["--labels", "auto"]
     assert set(named) - {"layout"} <= set(fid_options(PARSERS[""]().parse_args(words)))  # it has no flag
 
 

@@ -106,7 +106,7 @@ class StatisticsCache:
 
     def _fingerprint(self) -> _Fingerprint:
         decides = {"fastfid": __version__, **package_versions(), **_codec_versions(), **self._provenance}
-        head = json.dumps(decides, sort_keys=True)
+        head = json.dumps(decides, sort_keys=True, default=_as_json)
         key, state = hashlib.sha256(head.encode()), hashlib.sha256()
         newest = 0.0
         for path in self._files:
@@ -123,6 +123,11 @@ class StatisticsCache:
             key.update(json.dumps(facts).encode() + b"\n")
             state.update(json.dumps(where).encode() + b"\n")
         return _Fingerprint(key.hexdigest(), state.hexdigest(), newest)
+
+
+def _as_json(value: Any) -> Any:
+    """Return an option that JSON has no type for: an array, a tensor or a path."""
+    return value.tolist() if hasattr(value, "tolist") else os.fsdecode(value)
 
 
 def package_versions() -> dict[str, str | None]:

@@ -2,8 +2,10 @@
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, TypedDict
+
+from numpy.typing import NDArray
 
 from fastfid._checks import check_at_least, check_device, check_on_error
 from fastfid._progress import ProgressMode, check_progress
@@ -80,6 +82,8 @@ class SourceOptions(TypedDict, total=False):
     """Rotate and flip pictures according to their EXIF orientation. Default: ignore it, as the other packages do."""
     max_pixels: int
     """Refuse pictures that declare more pixels, before decoding them. Default: Pillow's limit, 89 million."""
+    labels: str | os.PathLike[str] | Sequence[int | str] | NDArray[Any] | None
+    """Where labels come from: "auto", "folder", a ``.csv`` file, or one label for each image. Default: no labels."""
 
 
 class StatisticsOptions(_NetworkOptions, SourceOptions, total=False):

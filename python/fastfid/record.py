@@ -4,6 +4,7 @@ docs/json.md explains every key. Later versions add keys, and rows of ``metrics`
 """
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypedDict, TypeVar, cast
 
@@ -87,6 +88,7 @@ class RecordedOptions(TypedDict):
     alpha: bool
     exif: bool
     max_pixels: int
+    labels: str | None
     on_error: str
     force: bool
     tol: float | None
@@ -227,6 +229,8 @@ def evaluation_record(evaluation: "Evaluation", command: Sequence[str] | None = 
     rows = [_row(name, result, real, fake) for name, result in results.items()]
     rows += [_row_without_value(name, why, real, fake) for name, why in evaluation.missing.items()]
     options = {name: value for name, value in evaluation.options.items() if name not in ("num", "seed")}
+    if not isinstance(options["labels"], str | os.PathLike | None):
+        options["labels"] = "given"  # one for each image
     record = {
         "schema": SCHEMA,
         **{name: rows[0][name] for name in _COMMON},

@@ -236,6 +236,11 @@ def _add_image_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--alpha", action="store_true", help="composite on white (default: drop alpha, as pytorch-fid)")
     add("--exif", action="store_true", help="apply the EXIF orientation (default: ignore it, as pytorch-fid)")
+    add(
+        "--labels",
+        metavar="WHAT",
+        help="classes of the images: auto (what the source carries), folder (its sub-folders), or a .csv of name,label",
+    )
     add("--max-pixels", type=_at_least(1), metavar="N", help="refuse larger images undecoded; default: 89 million")
     add(
         "--on-error",
@@ -445,7 +450,17 @@ def _reading_options() -> Sequence[str]:
 
 
 # Options of the network and of the images that leave the number as it is, or change it only with another of them.
-_WITHOUT_EFFECT = ("device", "threads", "num_workers", "batch_size", "seed", "max_pixels", "max_errors", "cache")
+_WITHOUT_EFFECT = (
+    "device",
+    "threads",
+    "num_workers",
+    "batch_size",
+    "seed",
+    "max_pixels",
+    "max_errors",
+    "cache",
+    "labels",
+)
 
 
 def progress_mode(args: argparse.Namespace) -> Any:

@@ -3,6 +3,7 @@
 import bz2
 import contextlib
 import errno
+import functools
 import gzip
 import io
 import lzma
@@ -17,9 +18,11 @@ from numpy.typing import NDArray
 
 from fastfid._files import KnownFile, RandomAccessFile
 from fastfid.errors import FastfidWarning, ImageError, SuspiciousInputWarning
-from fastfid.sources.base import FailedItem, FileSource, ImageItem
+from fastfid.sources.base import FailedItem, FileSource, ImageItem, Labels
+from fastfid.sources.labels import DATASET_JSON, from_dataset_json, largest_dataset_json
 from fastfid.sources.listing import PassedOver
 from fastfid.sources.picture import Decoder, reason
+from fastfid.sources.samples import SampleLabels, Samples
 
 __all__ = ["BytesItem", "TarSource", "ZipItem", "ZipSource"]
 
@@ -95,6 +98,20 @@ class ZipSource(FileSource):
     def picture_names(self) -> Iterator[str]:
         """Yield the names of the members."""
         return iter(self._names)
+
+    def own_labels(self) -> Labels | None:
+        """Read ``dataset.json`` at the root of the archive."""
+        path = f"{self.name}/{DATASET_JSON}"
+        with self._file.open() as file, _listing(self.name, "zip archive"), zipfile.ZipFile(file) as archive:
+            if DATASET_JSON not in archive.namelist():
+                return None
+            size, most = archive.getinfo(DATASET_JSON).file_size, largest_dataset_json(len(self))
+            if size <= most:
+                with archive.open(DATASET_JSON) as stream:
+                    data = stream.read(size + 1)
+        if size > most:
+            raise ValueError(f"{path}: has {size} bytes; at most {most} are read for {len(self)} images")
+        return from_dataset_json(data, self._names, path, self)
 
     def __iter__(self) -> Iterator[ImageItem]:
         # The file is opened again, and closed when the last item is gone.
@@ -200,11 +217,20 @@ class TarSource(FileSource):
         with self._file.open() as file:
             start = file.read(8)
         self._opener = next((opener for magic, opener in _COMPRESSIONS.items() if start.startswith(magic)), None)
-        members = [
-            (member.name, member.offset_data, member.size)
-            for member in self._walk()
-            if _is_picture(member, passed_over)
-        ]
+        self._has_end = True
+        samples = Samples(passed_over)
+        members = []
+        for member, _ in self._walk():
+            if not samples.is_companion(member) and _is_picture(member, passed_over):
+                samples.add_picture(member.name)
+                members.append((member.name, member.offset_data, member.size))
+        samples.end()
+        if not self._has_end:
+            self.notes.append(
+                SuspiciousInputWarning(
+                    f"{self.name}: has no end mark (two blocks of zeros); it may be cut short, and pictures missing"
+                )
+            )
         members.sort()
         members = _last_of_each(members, [name for name, _, _ in members], self)
         if self._opener is not None:
@@ -242,8 +268,27 @@ class TarSource(FileSource):
                 stream.seek(int(offset))
                 yield BytesItem(full_name, stream.read(int(size)), self._decoder)
 
-    def _walk(self) -> Iterator[tarfile.TarInfo]:
-        """Yield the headers of all members. Raises ValueError if the archive is damaged."""
+    def own_labels(self) -> Labels | None:
+        """Read the ``.cls``, or the ``.json``, beside each picture, as in a WebDataset. None: there are none."""
+        wanted = set(self._names)
+        found = SampleLabels(self.name)
+        for member, stream in self._walk():
+            if member.isfile() and not member.issparse():
+                data = functools.partial(self._data, member, stream)
+                found.add(member.name, member.size, data, is_picture=member.name in wanted)
+        return found.labels(self._names)
+
+    def _data(self, member: tarfile.TarInfo, stream: IO[bytes]) -> bytes:
+        """Read the data of a member."""
+        with _listing(self.name, "tar archive"):
+            stream.seek(member.offset_data)
+            return stream.read(member.size)
+
+    def _walk(self) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+        """Yield the headers of all members, and the stream that they lie in. ValueError if the archive is damaged.
+
+        The caller may move the stream.
+        """
         with (
             self._file.open() as file,
             _listing(self.name, "tar archive"),
@@ -257,18 +302,14 @@ class TarSource(FileSource):
                     raise tarfile.ReadError(f"impossible size {member.size} of {member.name!r}")
                 before = archive.offset
                 archive.members = []  # type: ignore[attr-defined]  # the list would grow with every member
-                yield member
+                yield member, stream
             # tarfile treats a damaged header as the end of the archive and would silently ignore the rest.
             stream.seek(archive.offset)
             end = stream.read(2 * tarfile.BLOCKSIZE)
             if any(end[: tarfile.BLOCKSIZE]):
                 raise tarfile.ReadError(f"damaged header at byte {archive.offset}")
             if len(end) < 2 * tarfile.BLOCKSIZE:
-                self.notes.append(
-                    SuspiciousInputWarning(
-                        f"{self.name}: has no end mark (two blocks of zeros); it may be cut short, and pictures missing"
-                    )
-                )
+                self._has_end = False
             rest = end
             while rest:
                 if rest.strip(b"\0"):

@@ -11,7 +11,8 @@ from fastfid._checks import expect_unmasked
 from fastfid._files import KnownFile, RandomAccessFile
 from fastfid.errors import ImageError
 from fastfid.npz import ArrayHeader, open_npz, read_header
-from fastfid.sources.base import FileSource, ImageItem, ImageSource
+from fastfid.sources.base import FileSource, ImageItem, ImageSource, Labels
+from fastfid.sources.labels import labels_of_array
 
 __all__ = [
     "ArraySource",
@@ -328,6 +329,9 @@ class NpySource(FileSource):
             yield _RowItem(self._rows, index, file, self._start + index * self._rows.nbytes)
 
 
+_LABELS = "arr_1"
+
+
 class NpzSource(FileSource):
     """The images in one array of an ``.npz``, (n, h, w, 3) or (n, 3, h, w), in their order.
 
@@ -374,6 +378,17 @@ class NpzSource(FileSource):
 
     def __len__(self) -> int:
         return self._rows.n
+
+    def own_labels(self) -> Labels | None:
+        """Read ``arr_1``, in which ADM keeps the labels of the images in ``arr_0``."""
+        name = f"{self.name}: {_LABELS}"
+        with self._file.open() as file, open_npz(self.name, file) as archive:
+            if self._key != "arr_0" or _LABELS not in archive.names:
+                return None
+            array = archive.read(_LABELS, 2**20 + 8192 * len(self))  # one-hot rows of 1,000 classes fit
+        if len(array) != len(self) if array.ndim else True:
+            raise ValueError(f"{name}: expected {len(self):,} labels, one for each image; got shape {array.shape}")
+        return labels_of_array(array, _LABELS, name, self._rows.name_of)
 
     def __iter__(self) -> Iterator[ImageItem]:
         with (

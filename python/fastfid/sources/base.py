@@ -2,14 +2,29 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastfid.errors import FastfidWarning, ImageError
 
-__all__ = ["ConcatenatedSource", "FailedItem", "ImageItem", "ImageSource", "RestOfSource", "SubsetSource"]
+__all__ = [
+    "ConcatenatedSource",
+    "FailedItem",
+    "ImageItem",
+    "ImageSource",
+    "Label",
+    "LabelledSource",
+    "Labels",
+    "RestOfSource",
+    "SubsetSource",
+]
+
+Label: TypeAlias = int | str
+"""The class of an image: a number from 0 on, or a name."""
 
 
 class ImageItem(ABC):
@@ -21,8 +36,18 @@ class ImageItem(ABC):
         Name in error messages: a path, or ``archive.zip/member.png``, or ``item 17``.
     """
 
-    __slots__ = ("name",)
+    __slots__ = ("_label", "name")
     name: str
+    _label: Label | None
+
+    @property
+    def label(self) -> Label | None:
+        """The class of the image; None: the source reads no labels."""
+        return getattr(self, "_label", None)  # unset, so that an item without a label costs no time
+
+    @label.setter
+    def label(self, label: Label | None) -> None:
+        self._label = label
 
     @abstractmethod
     def load(self) -> NDArray[np.uint8]:
@@ -49,6 +74,25 @@ class FailedItem(ImageItem):
         raise self._error
 
 
+@dataclass(frozen=True)
+class Labels:
+    """The labels of the images of a source, in the source's order.
+
+    Attributes
+    ----------
+    values : sequence of int, or sequence of str
+        One label for each image: an int64 array (n,), or names.
+    origin : str
+        What the labels were read from, such as ``dataset.json``.
+    class_names : tuple of str, optional
+        Names of the classes. An integer label is a position in it, and a name is one of it. None: not known.
+    """
+
+    values: NDArray[np.int64] | Sequence[str]
+    origin: str
+    class_names: tuple[str, ...] | None = None
+
+
 class ImageSource(ABC):
     """An ordered collection of images that is read once from front to back.
 
@@ -58,10 +102,31 @@ class ImageSource(ABC):
         Name of the source in messages and in the statistics file.
     notes : list of FastfidWarning
         Remarks for the user, such as the number of ignored files and the reasons. Complete before iteration.
+    labels_from : str or None
+        What the labels of the items were read from, such as ``dataset.json``; None: the items have no labels.
+    class_names : tuple of str or None
+        Names of the classes. An integer label is a position in it, and a name is one of it. None: not known.
     """
 
     name: str
     notes: list[FastfidWarning]
+    labels_from: str | None = None
+    class_names: tuple[str, ...] | None = None
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether every item has a label."""
+        return self.labels_from is not None
+
+    def own_labels(self) -> Labels | None:
+        """Read the labels that the source itself carries. None: it carries none.
+
+        Raises
+        ------
+        ValueError
+            The labels are damaged, or an image has no label. The message names the file and the image.
+        """
+        return None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -109,6 +174,27 @@ class ConcatenatedSource(ImageSource):
         for source in self._sources:
             yield from source
 
+    def own_labels(self) -> Labels | None:
+        """Read the labels of each source. Either all sources carry labels, or none does."""
+        found = [source.own_labels() for source in self._sources]
+        known = [labels for labels in found if labels is not None]
+        if not known:
+            return None
+        if len(known) < len(found):
+            bare, labelled = (self._sources[[x is None for x in found].index(y)].name for y in (True, False))
+            raise ValueError(f"{bare}: carries no labels, but {labelled} does; labels are read from all parts or none")
+        for source, labels in zip(self._sources, known, strict=True):
+            is_alike = isinstance(labels.values, np.ndarray) == isinstance(known[0].values, np.ndarray)
+            if not is_alike or labels.class_names != known[0].class_names:
+                raise ValueError(
+                    f"{source.name}: its labels ({labels.origin}) are not of the classes of those of"
+                    f" {self._sources[0].name} ({known[0].origin})"
+                )
+        origin = " + ".join(dict.fromkeys(labels.origin for labels in known))
+        if isinstance(known[0].values, np.ndarray):
+            return Labels(np.concatenate([labels.values for labels in known]), origin, known[0].class_names)
+        return Labels([label for labels in known for label in labels.values], origin, known[0].class_names)
+
     def files(self) -> Iterator[str]:
         """Yield the files of each source in turn."""
         for source in self._sources:
@@ -136,6 +222,55 @@ class RestOfSource(ImageSource):
         return islice(iter(self._source), self._done, None)
 
 
+class LabelledSource(ImageSource):
+    """Another source whose items get labels.
+
+    Raises
+    ------
+    ValueError
+        There are more or fewer labels than images. For a stream, the error is raised when it is read.
+    """
+
+    def __init__(self, source: ImageSource, labels: Labels):
+        self.name = source.name
+        self.notes = source.notes
+        self.labels_from = labels.origin
+        self.class_names = labels.class_names
+        self._source = source
+        self._values = labels.values
+        try:
+            found = len(source)
+        except TypeError:  # a stream
+            return
+        if found != len(self._values):
+            raise ValueError(
+                f"{self.name}: has {found:,} images, but {self.labels_from} has {len(self._values):,} labels"
+            )
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __iter__(self) -> Iterator[ImageItem]:
+        labels = self._values.tolist() if isinstance(self._values, np.ndarray) else self._values
+        found = 0
+        for item in self._source:
+            if found == len(labels):
+                raise ValueError(f"{item.name}: has no label; {self.labels_from} has {found:,} labels")
+            item.label = labels[found]
+            found += 1
+            yield item
+        if found < len(labels):
+            raise ValueError(f"{self.name}: has {found:,} images, but {self.labels_from} has {len(labels):,} labels")
+
+    def files(self) -> Iterator[str]:
+        """Yield the files of the source."""
+        return self._source.files()
+
+    def picture_names(self) -> Iterator[str]:
+        """Yield the names of the source."""
+        return self._source.picture_names()
+
+
 class SubsetSource(ImageSource):
     """`num` images of another source, in the order of this source.
 
@@ -159,6 +294,8 @@ class SubsetSource(ImageSource):
         self._seed = seed
         self.name = source.name
         self.notes = list(source.notes)
+        self.labels_from = source.labels_from
+        self.class_names = source.class_names
         try:
             found = len(source)
         except TypeError:

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfid.sources.base import ImageItem, ImageSource
+from fastfid._files import open_regular
+from fastfid.sources.base import ImageItem, ImageSource, Labels
+from fastfid.sources.labels import DATASET_JSON, from_dataset_json, largest_dataset_json
 from fastfid.sources.listing import PassedOver, is_called_picture
 from fastfid.sources.picture import Decoder
 
@@ -67,6 +69,18 @@ class FolderSource(ImageSource):
     def __iter__(self) -> Iterator[ImageItem]:
         for name in self._names:
             yield FileItem(os.path.join(self.name, name), self._decoder)
+
+    def own_labels(self) -> Labels | None:
+        """Read ``dataset.json`` in the folder."""
+        path = os.path.join(self.name, DATASET_JSON)
+        if not os.path.lexists(path):
+            return None
+        most = largest_dataset_json(len(self))
+        with open_regular(path) as file:
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise ValueError(f"{path}: has more than the {most} bytes that are read for {len(self)} images")
+        return from_dataset_json(data, self._names, path, self)
 
     def files(self) -> Iterator[str]:
         """Yield the paths of the pictures."""

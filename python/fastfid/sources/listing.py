@@ -3,6 +3,7 @@
 import fnmatch
 import re
 from collections import Counter
+from collections.abc import Container
 
 from fastfid.errors import FastfidWarning, SuspiciousInputWarning
 from fastfid.sources.picture import IMAGE_EXTENSIONS
@@ -45,6 +46,8 @@ class PassedOver:
     match : str, optional
         Read only pictures that this pattern (``*.input.png``) matches. The pattern is compared with the name, or, if it
         contains "/", with the path below the folder or in the archive.
+    read_otherwise : container of str
+        Paths of other files that are read too, such as ``dataset.json``. They are not counted.
 
     Attributes
     ----------
@@ -52,12 +55,15 @@ class PassedOver:
         Counts that the code that lists the source increments.
     """
 
-    def __init__(self, any_case: bool, match: str | None = None, *, is_deep: bool = True):
+    def __init__(
+        self, any_case: bool, match: str | None = None, *, is_deep: bool = True, read_otherwise: Container[str] = ()
+    ):
         if match is not None and not isinstance(match, str):
             raise TypeError(f"match: expected a pattern, got {match!r}")
         self._any_case = any_case
         self._match = match
         self._is_deep = is_deep
+        self._read_otherwise = read_otherwise
         self._has_path = match is not None and "/" in match
         self._matches = re.compile(fnmatch.translate(match)).match if match is not None else None
         self._other_case = 0
@@ -81,13 +87,17 @@ class PassedOver:
                     self._other_case += 1
                     return False
             else:
-                kind = dot + extension if dot else "no extension"
-                self._others[kind if kind in self._others or len(self._others) < _MOST_NAMES else "others"] += 1
+                if path not in self._read_otherwise:
+                    self.count_other(dot + extension if dot else "no extension")
                 return False
         if self._matches is not None and not self._matches(path if self._has_path else name):
             self._unmatched += 1
             return False
         return True
+
+    def count_other(self, kind: str) -> None:
+        """Count a file that is no picture, such as a ``.txt``."""
+        self._others[kind if kind in self._others or len(self._others) < _MOST_NAMES else "others"] += 1
 
     def is_archived_picture(self, path: str) -> bool:
         """Like :meth:`is_picture`, for a member of an archive. The folders in its path are checked too."""

@@ -18,6 +18,7 @@ from fastfid.sources.base import ConcatenatedSource, ImageSource, SubsetSource
 from fastfid.sources.device import DeviceImages, device_of
 from fastfid.sources.folder import FilesSource, FolderSource
 from fastfid.sources.iterable import IterableSource, is_sequence
+from fastfid.sources.labels import DATASET_JSON, LabelsOption, check_labels_option, labelled
 from fastfid.sources.listing import FILE_SUFFIXES, PassedOver, is_called_picture, kind_of_file
 from fastfid.sources.picture import DEFAULT_MAX_PIXELS, Decoder
 
@@ -59,6 +60,7 @@ def open_source(
     alpha: bool = False,
     exif: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    labels: LabelsOption = None,
 ) -> ImageSource:
     """Open a source of images.
 
@@ -96,11 +98,26 @@ def open_source(
         Apply the EXIF orientation. Default: ignore it, as the other FID packages do.
     max_pixels : int
         Pictures that declare more pixels raise an error before they are decoded.
+    labels : str, path or sequence, optional
+        Where the labels of the images come from. Default: the images have no labels.
+
+        * "auto": what the source itself carries: ``arr_1`` beside ``arr_0`` in an ``.npz``; ``dataset.json`` at the
+          root of a zip or folder; ``.cls``, or ``.json`` with the key ``label`` or ``cls``, beside each picture in a
+          tar;
+        * "folder": the top-level sub-folders are the classes, as in ``cat/1.png``; implies `recursive`;
+        * the path of a ``.csv`` file with the columns ``name``, the path of a picture below the folder or in the
+          archive, and ``label``;
+        * one label for each image, in the source's order.
+
+        Labels are whole numbers from 0 on, or names. Two sets with labels of the same classes can be compared class by
+        class.
 
     Returns
     -------
     ImageSource
-        Its ``notes`` report ignored entries and likely mistakes.
+        Its ``notes`` report ignored entries and likely mistakes. With labels, each item has a ``label``, and the source
+        says what they come from (``labels_from``) and, where they are known, the names of the classes
+        (``class_names``).
 
     Raises
     ------
@@ -109,14 +126,18 @@ def open_source(
     TypeError
         `obj` has another type, or its images are not uint8.
     ValueError
-        `obj` has no image, a file is damaged, or an argument has an invalid value.
+        `obj` has no image, a file is damaged, an image has no label or several, or an argument has an invalid value.
     """
     if layout not in (None, "nhwc", "nchw"):
         raise ValueError(f"layout: expected 'nhwc' or 'nchw'; got {layout!r}")
     if value_range is not None:
         value_range = check_value_range(value_range)
+    labels = check_labels_option(labels)
+    is_word = isinstance(labels, str)
+    recursive = recursive or (is_word and labels == "folder")
     decoder = Decoder(alpha=alpha, exif=exif, max_pixels=max_pixels)
-    passed_over = PassedOver(any_case, match, is_deep=recursive)
+    read_otherwise = (DATASET_JSON,) if is_word and labels == "auto" else ()
+    passed_over = PassedOver(any_case, match, is_deep=recursive, read_otherwise=read_otherwise)
     opener = _PathOpener(decoder, passed_over, recursive, key, layout, value_range)
     if isinstance(obj, str | os.PathLike):
         source = opener.open([os.fsdecode(obj)], os.fsdecode(obj))
@@ -124,8 +145,9 @@ def open_source(
         paths = [os.fsdecode(path) for path in obj]
         source = opener.open(paths, " + ".join(paths))
     elif device_of(obj) is not None:
-        if num is not None:
-            raise ValueError("num: is not for a tensor on a GPU; index the tensor")
+        for name, value in (("num", num), ("labels", None if is_word else labels)):
+            if value is not None:
+                raise ValueError(f"{name}: is not for a tensor on a GPU; index the tensor")
         source = DeviceImages(obj, layout, value_range)
     elif is_array(obj):
         source = ArraySource(obj, layout, value_range)
@@ -136,6 +158,7 @@ def open_source(
             f"expected a folder, a {_suffixes(1)} file, a uint8 array or tensor, or an iterable or callable that gives"
             f" images; got {type(obj).__name__}"
         )
+    source = labelled(source, labels)
     return source if num is None else SubsetSource(source, num, seed)
 
 
