@@ -298,6 +298,11 @@ def test_small_blocks_in_random_order_are_none():
     assert inception_score(LOGITS).value < 0.7 * inception_score(LOGITS, splits=1).value
 
 
+def test_probabilities_that_vanish_in_the_mean_add_nothing():
+    smallest = np.log(5e-324)
+    assert inception_score([[0.0, smallest], [0.0, 2 * smallest]], splits=1).value == 1
+
+
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [

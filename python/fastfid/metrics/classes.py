@@ -105,7 +105,8 @@ class _Sums:
 
     def score(self) -> float:
         """Return exp of the mean of KL(p || mean p)."""
-        mean = self.p[self.p > 0] / self.n
+        mean = self.p / self.n
+        mean = mean[mean > 0]  # the smallest numbers vanish in the division
         return math.exp(self.negative_entropy / self.n - float(mean @ np.log(mean)))
 
 
