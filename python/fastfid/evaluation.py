@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, Unpack, cast, overload
@@ -13,13 +13,14 @@ from fastfid._progress import ProgressMode
 from fastfid.assumptions import assume_protocols, dims_and_protocol
 from fastfid.beside import check_extractor_beside, check_network_beside
 from fastfid.cache import CacheMode
-from fastfid.errors import BackendUnavailable, NumericalError, SuspiciousInputWarning, WeightsError
+from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluated import EvaluatedSet, Evaluation
 from fastfid.extractor import FEATURES, FeatureExtractor
 from fastfid.features.make import classifier_of, make_extractor, outputs_of_inception
 from fastfid.metrics import ALL, make_metrics
-from fastfid.metrics.base import Metric, Result, check_gives
+from fastfid.metrics.base import Metric, check_gives
 from fastfid.metrics.fid import FrechetInceptionDistance
+from fastfid.metrics.several import Missing, results_of
 from fastfid.options import (
     DEFAULT_DIMS,
     DEFAULT_PROTOCOL,
@@ -45,7 +46,7 @@ from fastfid.reading import (
 from fastfid.record import FIDRecord
 from fastfid.statistics import Statistics, check_compatible
 
-__all__ = ["compute_fid", "compute_statistics", "evaluate"]
+__all__ = ["compute_fid", "compute_statistics", "evaluate", "options_in_effect"]
 
 
 def compute_statistics(
@@ -241,7 +242,7 @@ def evaluate(
     # Whatever can be refused without the network is refused before it runs.
     a, b = sets = _open_both(real, fake, options, hash_inputs)
     file = next((one.given for one in sets if one.given is not None), None)
-    missing = _Missing(lenient=metrics == ALL)
+    missing = Missing(lenient=metrics == ALL)
     for one in sets:
         missing.check(asked, partial(check_given, one.given))
     reading = None
@@ -267,10 +268,7 @@ def evaluate(
         warn(shared, SuspiciousInputWarning)
     if a.given is not None and b.given is not None:
         check_compatible(a.given, b.given, force=force)
-    results: dict[str, Result] = {}
-    missing.check(
-        asked, lambda metric: results.update(_by_name(metric, metric.result(a.sample(metric), b.sample(metric))))
-    )
+    results = results_of(asked, missing, a, b)
     finished = time.perf_counter()
     inputs = {"real": a.identity(), "fake": b.identity()} if hash_inputs else None
     first = next(iter(asked.values()))  # the FID of "all" has a value, or its error was raised
@@ -287,43 +285,10 @@ def evaluate(
         date=datetime.fromtimestamp(opened_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         host=os.uname().nodename,
         threads=_core.num_threads(),
-        options={**effective_options(options), "on_error": on_error, "force": force, "tol": _tol(asked)},
+        options=options_in_effect(options, asked, on_error=on_error, force=force),
         missing=dict(missing),
         inputs=inputs,
     )
-
-
-class _Missing(dict[str, str]):
-    """The metrics of a run that cannot be computed, with the reasons.
-
-    Parameters
-    ----------
-    lenient : bool
-        Whether such metrics are left out. Else the reason is raised as the error that it is.
-    """
-
-    def __init__(self, *, lenient: bool):
-        super().__init__()
-        self._lenient = lenient
-
-    def check(self, asked: dict[str, Metric], step: Callable[[Metric], object]) -> None:
-        """Take a step for every metric. Metrics for which it raises an error are removed from `asked`."""
-        for key, metric in list(asked.items()):
-            try:
-                step(metric)
-            except (ValueError, NumericalError, WeightsError, BackendUnavailable) as error:
-                if not self._lenient or len(asked) == 1:
-                    raise
-                self[key] = str(error.args[0]).removeprefix(f"{key}: ")
-                del asked[key]
-
-
-def _by_name(metric: Metric, found: Result | Mapping[str, Result]) -> dict[str, Result]:
-    """Return the results by the names under which an evaluation has them."""
-    if isinstance(found, Result):
-        return {metric.key: found}
-    suffix = metric.key.removeprefix(metric.name)  # the convention
-    return {f"{name}{suffix}": result for name, result in found.items()}
 
 
 def _open_both(real: Any, fake: Any, options: Mapping[str, Any], hash_inputs: bool) -> tuple[ImageSet, ImageSet]:
@@ -344,8 +309,12 @@ def _seconds(started: float, loaded: float, extracted: float, found: float, fini
     }
 
 
-def _tol(asked: Mapping[str, Metric]) -> float | None:
-    return next((metric.tol for metric in asked.values() if isinstance(metric, FrechetInceptionDistance)), None)
+def options_in_effect(
+    options: Mapping[str, Any], asked: Mapping[str, Metric], *, on_error: str = "raise", force: bool = False
+) -> dict[str, Any]:
+    """Return every option that can change a number, as an :class:`Evaluation` has them."""
+    tol = next((metric.tol for metric in asked.values() if isinstance(metric, FrechetInceptionDistance)), None)
+    return {**effective_options(options), "on_error": on_error, "force": force, "tol": tol}
 
 
 def extractor_beside(

@@ -18,6 +18,7 @@ from fastfid.errors import NumericalError, SkippedImagesWarning, SuspiciousInput
 from fastfid.extractor import FEATURES, FeatureExtractor, outputs_of
 from fastfid.metrics.base import Accumulator, Metric, Sample, check_gives, takes_statistics
 from fastfid.metrics.rows import FeatureRows
+from fastfid.metrics.several import Accumulators
 from fastfid.pipeline import DeviceFeed, Report, extract
 from fastfid.provenance import provenance_of
 from fastfid.sources import ImageSource, is_statistics_file, open_source
@@ -160,7 +161,7 @@ class ImageSet:
         """Accumulate what the metrics need from a store."""
         self.store, self.name = store, self.name or store.name
         self.meta = {**store.meta, "source": self.name}
-        empty = accumulators_of(metrics, store.outputs)
+        empty = Accumulators(metrics, store.outputs)
         others = {what: one for what, one in empty.items() if not isinstance(one, FeatureRows)}
         for outputs in store.blocks() if others else ():
             for accumulator in others.values():
@@ -171,15 +172,6 @@ class ImageSet:
 
 def _skipped(report: Report) -> list[dict[str, str]]:
     return [{"name": name, "reason": why} for name, why in report.skipped]
-
-
-def accumulators_of(metrics: Mapping[str, Metric], lengths: Mapping[str, int]) -> dict[tuple[str, ...], Accumulator]:
-    """Return an empty accumulator of each kind that the metrics need."""
-    found: dict[tuple[str, ...], Accumulator] = {}
-    for metric in metrics.values():
-        if metric.accumulates not in found:
-            found[metric.accumulates] = metric.accumulator(lengths)
-    return found
 
 
 def _check_memory(source: ImageSource, d: int) -> None:
@@ -291,18 +283,14 @@ class Reading:
         return writer.finish(_skipped(images.report))
 
     def _read(self, images: ImageSet, source: ImageSource) -> None:
-        accumulators = images.seen = accumulators_of(self.metrics, outputs_of(self.extractor))
+        images.seen = accumulators = Accumulators(self.metrics, outputs_of(self.extractor))
         _check_memory(source, sum(one.d for one in accumulators.values() if isinstance(one, FeatureRows)))
 
         def consume(outputs: Mapping[str, Any]) -> None:
-            for what, accumulator in accumulators.items():
-                try:
-                    accumulator.update(outputs)
-                except NumericalError as error:
-                    # Features are not finite. The accumulator knows the row, but not the image.
-                    asked_by = next(key for key, metric in self.metrics.items() if metric.accumulates == what)
-                    where = f"{source.name}: {asked_by}: images from number {accumulator.n} on, counted from 0"
-                    raise NumericalError(f"{where}: {error}") from None
+            try:
+                accumulators.update(outputs)
+            except NumericalError as error:
+                raise NumericalError(f"{source.name}: {error}") from None
 
         if isinstance(source, DeviceImages) and (network := self.extractor.on_device(source.device)) is not None:
             feed = DeviceFeed(network, consume)

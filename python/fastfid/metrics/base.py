@@ -2,7 +2,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastfid.extractor import FEATURES, FeatureExtractor, outputs_of
 from fastfid.statistics import Statistics
 
-__all__ = ["Accumulator", "Metric", "Result", "Sample", "check_gives", "takes_statistics"]
+__all__ = ["Accumulator", "Metric", "Result", "Sample", "check_gives", "check_outputs", "takes_statistics"]
 
 
 class Accumulator(Protocol):
@@ -181,14 +181,18 @@ class Metric(ABC):
 
 def check_gives(extractor: FeatureExtractor, metric: Metric) -> None:
     """Raise ValueError or WeightsError if the metric needs what the extractor does not give."""
-    outputs = outputs_of(extractor)
-    if missing := set(metric.needs) - set(outputs):
-        raise ValueError(
-            f"{metric.key}: needs the output {', '.join(sorted(missing))}; the extractor gives {', '.join(outputs)}"
-            f" at {extractor.dims} dims"
-        )
+    check_outputs(outputs_of(extractor), extractor.dims, metric)
     if metric.needs_classifier:
         extractor.classifier()
+
+
+def check_outputs(outputs: Collection[str], dims: int, metric: Metric) -> None:
+    """Raise ValueError if the metric needs an output that is not among these of an extractor."""
+    if missing := set(metric.needs) - set(outputs):
+        raise ValueError(
+            f"{metric.key}: needs the output {', '.join(sorted(missing))}; the extractor gives"
+            f" {', '.join(sorted(outputs))} at {dims} dims"
+        )
 
 
 def takes_statistics(metric: Metric, statistics: Statistics | None = None) -> bool:

@@ -1,0 +1,185 @@
+"""Several metrics of the same two sets: their accumulators, their results, and those that cannot be computed."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, Self
+
+from fastfid.errors import BackendUnavailable, NumericalError, WeightsError
+from fastfid.extractor import FEATURES
+from fastfid.metrics.base import Accumulator, Metric, Result, Sample
+
+__all__ = ["Accumulators", "Missing", "name_of", "results_of"]
+
+
+def name_of(accumulates: tuple[str, ...]) -> str:
+    """Return what an accumulator is called in a state, by what it accumulates.
+
+    >>> name_of(("rows", "features"))
+    'rows/features'
+    """
+    return "/".join(accumulates)
+
+
+class Accumulators(Mapping[tuple[str, ...], Accumulator]):
+    """The accumulators of several metrics for one set, by what they accumulate: metrics of the same share one.
+
+    Parameters
+    ----------
+    metrics : dict of str to Metric
+        By key.
+    lengths : dict of str to int, optional
+        Lengths of the extractor's outputs by name. Default: those of the first update, before which there are no
+        accumulators.
+    """
+
+    def __init__(self, metrics: Mapping[str, Metric], lengths: Mapping[str, int] | None = None):
+        self._metrics = metrics
+        self._by_what: dict[tuple[str, ...], Accumulator] = {}
+        if lengths is not None:
+            self.make(lengths)
+
+    def make(self, lengths: Mapping[str, int]) -> None:
+        """Make the accumulators that are not there yet, empty."""
+        for metric in self._metrics.values():
+            if metric.accumulates not in self._by_what:
+                self._by_what[metric.accumulates] = metric.accumulator(lengths)
+
+    def __getitem__(self, accumulates: tuple[str, ...]) -> Accumulator:
+        return self._by_what[accumulates]
+
+    def __iter__(self) -> Iterator[tuple[str, ...]]:
+        return iter(self._by_what)
+
+    def __len__(self) -> int:
+        return len(self._by_what)
+
+    @property
+    def n(self) -> int:
+        """Number of images that every accumulator has."""
+        return min((one.n for one in self._by_what.values()), default=0)
+
+    @property
+    def d(self) -> int | None:
+        """Number of features in a row; None before the first update."""
+        found = (one for one in self._by_what.values() if getattr(one, "output", None) == FEATURES)
+        return next((getattr(one, "d", None) for one in found), None)
+
+    def update(self, outputs: Mapping[str, Any]) -> None:
+        """Add images; see :meth:`Accumulator.update`.
+
+        Raises
+        ------
+        fastfid.NumericalError
+            Features are not finite. The message names a metric and the images.
+        """
+        if not self._by_what:
+            self.make({name: rows.shape[1] for name, rows in outputs.items()})
+        for what, one in self._by_what.items():
+            try:
+                one.update(outputs)
+            except NumericalError as error:
+                # The accumulator knows the row, but not the image.
+                where = f"{self._asked_by(what)}: images from number {one.n} on, counted from 0"
+                raise NumericalError(f"{where}: {error}") from None
+
+    def _asked_by(self, what: tuple[str, ...]) -> str:
+        return next((key for key, metric in self._metrics.items() if metric.accumulates == what), name_of(what))
+
+    def check_whole(self, name: str) -> None:
+        """Raise ValueError if an update was interrupted, so that some accumulators have more images than others."""
+        if len({one.n for one in self._by_what.values()}) > 1:
+            found = ", ".join(f"{one.n} for {self._asked_by(what)}" for what, one in self._by_what.items())
+            raise ValueError(
+                f"{name}: an update was interrupted, and the metrics have seen different images ({found}):"
+                " reset() this side, or load a state from before"
+            )
+
+    def merge(self, other: Self) -> None:
+        """Add the images of `other`, of the same metrics. An accumulator that is not here yet is taken over."""
+        for what, one in other.items():
+            if what in self._by_what:
+                self._by_what[what].merge(one)
+            else:
+                self._by_what[what] = one
+
+    def reset(self) -> None:
+        """Remove all images."""
+        for one in self._by_what.values():
+            one.reset()
+
+    def state(self) -> dict[str, Any]:
+        """Return the state of every accumulator by its name; nothing before the first update."""
+        return {name_of(what): one.state() for what, one in self._by_what.items()}
+
+    @classmethod
+    def restored(cls, metrics: Mapping[str, Metric], state: Mapping[str, Any]) -> Self:
+        """Return accumulators that continue from a state. It may hold more than the metrics need.
+
+        Raises
+        ------
+        TypeError, ValueError
+            `state` is not a valid state, or has not what a metric needs. The message names the entry.
+        """
+        self = cls(metrics)
+        for key, metric in metrics.items() if state else ():
+            name = name_of(metric.accumulates)
+            if name not in state:
+                raise ValueError(f"state: the key {name!r} is missing, which {key} needs")
+            if not isinstance(state[name], Mapping):
+                raise TypeError(f"state[{name!r}]: expected a mapping, got {type(state[name]).__name__}")
+            if metric.accumulates not in self._by_what:
+                try:
+                    self._by_what[metric.accumulates] = metric.restored(state[name])
+                except (TypeError, ValueError) as error:  # NumericalError too
+                    raise type(error)(f"{name}: {error}") from None
+        return self
+
+
+class Missing(dict[str, str]):
+    """The metrics of a run that cannot be computed, with the reasons.
+
+    Parameters
+    ----------
+    lenient : bool
+        Whether such metrics are left out. Else the reason is raised as the error that it is.
+    """
+
+    def __init__(self, *, lenient: bool):
+        super().__init__()
+        self._lenient = lenient
+
+    def check(self, asked: dict[str, Metric], step: Callable[[Metric], object]) -> None:
+        """Take a step for every metric. Metrics for which it raises an error are removed from `asked`."""
+        for key, metric in list(asked.items()):
+            try:
+                step(metric)
+            except (ValueError, NumericalError, WeightsError, BackendUnavailable) as error:
+                if not self._lenient or len(asked) == 1:
+                    raise
+                self[key] = str(error.args[0]).removeprefix(f"{key}: ")
+                del asked[key]
+
+
+class SampledSet(Protocol):
+    """A set of images, or its statistics."""
+
+    def sample(self, metric: Metric) -> Sample:
+        """Return what a metric compares."""
+
+
+def results_of(asked: dict[str, Metric], missing: Missing, real: SampledSet, fake: SampledSet) -> dict[str, Result]:
+    """Return the results by the names under which an evaluation has them.
+
+    Metrics that cannot be computed move from `asked` to `missing`, if that is lenient.
+    """
+    results: dict[str, Result] = {}
+
+    def compute(metric: Metric) -> None:
+        found = metric.result(real.sample(metric), fake.sample(metric))
+        if isinstance(found, Result):
+            results[metric.key] = found
+            return
+        suffix = metric.key.removeprefix(metric.name)  # the convention
+        results.update({f"{name}{suffix}": result for name, result in found.items()})
+
+    missing.check(asked, compute)
+    return results
