@@ -56,9 +56,10 @@ MAY_IMPORT = {
     "stored": CELLAR | {"comparison", "metrics", "record"},
     "states": set(),
     "fixed": CELLAR | {"reservoir", "statistics"},
-    "fid": CELLAR
-    | {"assumptions", "beside", "extractor", "fixed", "options", "metrics", "states", "statistics", "sources"}
-    | {"features", "pipeline"},
+    "growing": CELLAR
+    | {"assumptions", "beside", "extractor", "features", "fixed", "metrics", "options", "pipeline", "sources", "states"}
+    | {"statistics"},
+    "fid": CELLAR | {"extractor", "features", "fixed", "growing", "metrics", "options", "statistics"},
     "cache": CELLAR | {"statistics", "sources", "features"},
     "info": CELLAR | {"features"},
     "demo": CELLAR | {"evaluation", "metrics", "features", "statistics"},
