@@ -60,6 +60,9 @@ MAY_IMPORT = {
     | {"assumptions", "beside", "extractor", "features", "fixed", "metrics", "options", "pipeline", "sources", "states"}
     | {"statistics"},
     "fid": CELLAR | {"extractor", "features", "fixed", "growing", "metrics", "options", "statistics"},
+    "evaluator": CELLAR
+    | {"evaluated", "evaluation", "extractor", "features", "growing", "metrics", "options", "reading", "sources"}
+    | {"statistics"},
     "cache": CELLAR | {"statistics", "sources", "features"},
     "info": CELLAR | {"features"},
     "demo": CELLAR | {"evaluation", "metrics", "features", "statistics"},
@@ -72,6 +75,7 @@ MAY_IMPORT = {
         "comparison",
         "evaluated",
         "evaluation",
+        "evaluator",
         "extractor",
         "features",
         "fid",

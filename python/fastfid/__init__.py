@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fastfid.evaluation import compute_fid as compute_fid
     from fastfid.evaluation import compute_statistics as compute_statistics
     from fastfid.evaluation import evaluate as evaluate
+    from fastfid.evaluator import Evaluator as Evaluator
     from fastfid.extractor import FeatureExtractor as FeatureExtractor
     from fastfid.features.inception import InceptionV3 as InceptionV3
     from fastfid.features.onnx_model import OnnxExtractor as OnnxExtractor
@@ -47,6 +48,7 @@ _HOME = {
     "DeviceError": "errors",
     "DeviceMoments": "_core",
     "Evaluation": "evaluated",
+    "Evaluator": "evaluator",
     "FID": "fid",
     "FastfidWarning": "errors",
     "FeatureExtractor": "extractor",
