@@ -122,7 +122,7 @@ def test_too_few_images_name_the_side_and_the_metric():
 def test_all_says_what_is_missing_and_may_have_it_later():
     self = evaluator("all", fake=B[:4])
     found = self.compute()
-    assert set(found.missing) == {"is", "prdc"}
+    assert set(found.missing) == {"is", "prdc", "fid-infinity"}
     assert "precision" not in found
     self.update(B[4:], real=False)
     assert values(self.compute()) == values(whole("all"))
@@ -205,7 +205,7 @@ def test_fixed_statistics(tmp_path):
         Evaluator(["fid", "kid"], real=known, extractor=GridMeans())
     self = Evaluator("all", real=known, extractor=AllOutputs())
     self.update(B)
-    assert list(self.compute()) == ["fid"]
+    assert list(self.compute()) == ["fid", "fid-infinity"]
     assert set(self.compute().missing) == set(METRICS) - {"fid"}
 
 

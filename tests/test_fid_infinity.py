@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -14,7 +15,6 @@ from tolerances import DEVIATIONS, INTERCEPT, SCIPYS_ROOT_SMALL, SPREAD_OF_200, 
 import fastfid
 from fastfid import Statistics
 from fastfid.metrics import fid_infinity
-from fastfid.metrics.differences import BIAS_ERROR
 from fastfid.metrics.infinity import FIDInfinity, FIDInfinityFit, FIDInfinityResult
 
 RNG = np.random.default_rng(0)
@@ -43,6 +43,24 @@ def test_the_bias_of_the_generated_side_alone():
     assert fid_infinity(unknown, Y, sides="generated").standard_error_of == "generated"
 
 
+def test_what_may_be_left_of_the_bias():
+    """0.5 d / n of each side's true share; a note where that is more than the standard error."""
+    share = fid_infinity(X, Y, sides="generated")
+    both, other = fid_infinity(X, Y), fid_infinity(Y, X, sides="generated")
+    assert share.bias_error == pytest.approx(0.02 * (share.bias + share.bias_error), rel=SCIPYS_ROOT_SMALL)
+    assert both.bias_error == pytest.approx(share.bias_error + other.bias_error, rel=SCIPYS_ROOT_SMALL)
+    assert both.bias_error < both.standard_error
+    assert both.note == ""
+
+
+@pytest.mark.parametrize("multiple", [1.25, 2, 5])
+def test_the_bias_that_is_left_is_half_of_d_over_n_where_all_features_vary_alike(multiple):
+    found, values, _ = drawn(lambda rng: rng.standard_normal((2, int(64 * multiple), 64)), 40)
+    expected = np.mean([one.bias_error for one in found])
+    assert values.mean() == pytest.approx(expected, abs=DEVIATIONS * values.std() / math.sqrt(40))
+    assert all(re.fullmatch(r"up to .* of the bias is left in the value, more than its.*", one.note) for one in found)
+
+
 def test_features_without_variance():
     """All of the bias is that of a mean."""
     found = fid_infinity(np.ones((9, 2)), Y[:, :2])
@@ -62,7 +80,7 @@ def drawn(draw, draws, **options):
 def test_it_is_the_distance_of_the_distributions_within_what_is_left_of_the_bias(multiple):
     pair, n = Pair(), multiple * Pair.mu2.size
     found, values, error = drawn(lambda rng: pair.sample(rng, n), 500)
-    left = BIAS_ERROR / multiple * np.mean([one.bias for one in found])
+    left = np.mean([one.bias_error for one in found])
     noise = values.std() / math.sqrt(500)
     assert -DEVIATIONS * noise <= values.mean() - pair.distance <= left + DEVIATIONS * noise
     assert error == pytest.approx(values.std(), rel=SPREAD_OF_250)  # the sampling of the bias does not matter

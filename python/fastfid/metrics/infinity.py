@@ -22,6 +22,9 @@ from fastfid.statistics import Statistics, check_compatible
 __all__ = ["FIDInfinity", "FIDInfinityFit", "FIDInfinityResult", "fid_infinity"]
 
 Sides = Literal["both", "generated"]
+# The plug-in bias lacks this times d / n of the true one where all features vary alike, half of that where their
+# variances decay as those of Inception features do (docs/numerics.md).
+BIAS_LEFT = 0.5
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,12 +41,16 @@ class FIDInfinityResult(Result):
         The FID itself.
     bias : float
         By how much the FID is expected to exceed that of infinitely many images, for Gaussian features.
+    bias_error : float
+        How much of the bias is left in `value` at most: 0.5 d / n of the true one, d / n of each side. About half as
+        much is left of Inception features. With few images it is far more than the standard error; `note` says so.
     sides : {"both", "generated"}
         Whose finite number of images the bias is of.
     """
 
     fid: float = math.nan
     bias: float = math.nan
+    bias_error: float = math.nan
     sides: str = "both"
 
 
@@ -151,25 +158,35 @@ def _less_bias(real: Statistics, fake: Statistics, sides: Sides) -> FIDInfinityR
     # With sides="generated", as if there were no end of real images.
     known = real if sides == "both" else dataclasses.replace(real, n=1 << 62, rows=None, reservoir=None)
     found = as_result(distance(known, fake, force=True, needs_bias=True))
-    bias = found.bias
-    if bias is None:
-        # A covariance of zeros, which has no singular values: all of the bias is that of the mean of the other side.
-        assert known.n is not None
-        assert fake.n is not None
-        bias = found.trace1 / known.n + found.trace2 / fake.n
-    return _result(with_standard_error(found, real, fake), bias, sides)
+    assert known.n is not None
+    assert fake.n is not None
+    of_means = [found.trace1 / known.n, found.trace2 / fake.n]
+    # None for a covariance of zeros, which has no singular values: all of the bias is then that of the other's mean.
+    bias = sum(of_means) if found.bias is None else found.bias
+    of_root = (bias - sum(of_means)) / (1 / known.n + 1 / fake.n)
+    left = 0.0
+    for of_mean, n in zip(of_means, (known.n, fake.n), strict=True):
+        lacking = BIAS_LEFT * fake.d / n  # of the true bias, of which there is the rest
+        left += lacking / (1 - lacking) * (of_mean + of_root / n)
+    return _result(with_standard_error(found, real, fake), bias, left, sides)
 
 
-def _result(found: FIDResult, bias: float, sides: Sides) -> FIDInfinityResult:
+def _result(found: FIDResult, bias: float, left: float, sides: Sides) -> FIDInfinityResult:
+    notes = [found.note] if found.note else []
+    if found.standard_error is not None and left > found.standard_error:
+        notes.append(
+            f"up to {left:.2g} of the bias is left in the value, more than its standard error; more images lessen it"
+        )
     return FIDInfinityResult(
         found.value - bias,
         standard_error=found.standard_error,
-        note=found.note,
+        note="; ".join(notes),
         relative_error_of_standard_error=found.relative_error_of_standard_error,
         standard_error_of=found.standard_error_of,
         no_standard_error=found.no_standard_error,
         fid=found.value,
         bias=bias,
+        bias_error=left,
         sides=sides,
     )
 
@@ -284,8 +301,8 @@ def fid_infinity(
     """Return FID-infinity: an estimate of the FID of infinitely many images (Chong and Forsyth 2020).
 
     The FID of n images exceeds that of infinitely many, the more the fewer they are. With method "bias" the closed form
-    of this bias for Gaussian features (docs/numerics.md) is taken off. It needs n > d, and a part of about 0.4 d / n of
-    the bias is left. With method "fit" FIDs of random subsets of the generated rows are extrapolated, as in
+    of this bias for Gaussian features (docs/numerics.md) is taken off. It needs n > d, and 0.25 to 0.5 d / n of the
+    bias is left. With method "fit" FIDs of random subsets of the generated rows are extrapolated, as in
     mchong6/FID_IS_infinity: ordinary least squares in 1 / N, whose intercept is the value.
 
     Parameters
@@ -322,7 +339,7 @@ def fid_infinity(
     "fit": the influence function of the FID, and the rows that every two subsets share, give the variance of the
     intercept. In simulations both are within 15 % of the spread of the value, and up to 1.25 times as large near a
     distance of 0 (docs/numerics.md). The error of least squares (`fit_error`) is about half of it, as the subsets share
-    rows. No error contains what is left of the bias.
+    rows. No standard error contains what is left of the bias, `bias_error`.
 
     Cost: "bias" as the FID, two eigenvalue problems, and one for the influence function. "fit" takes `points` FIDs, and
     their moments: 15 times about (5,000 + n) / 2 rows with 2 d^2 operations each.
