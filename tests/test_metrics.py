@@ -157,6 +157,14 @@ def test_too_few_images_are_an_error_that_names_the_set(metric):
         results_of(metric, features(50, 2), features(case.fewest - 1, 1))
 
 
+@pytest.mark.parametrize("name", ["vendi", "cmmd"])
+def test_features_without_a_direction_name_the_set(name):
+    rows = features(9, 2)
+    rows[3] = 0
+    with pytest.raises(ValueError, match=r"^b: row 3 is 0, which has no direction"):
+        results_of(METRICS[name].make(), features(9, 1), rows)
+
+
 def test_rows_of_another_length_are_refused(metric):
     with pytest.raises(ValueError, match="12"):
         metric.accumulator(LENGTHS).update(outputs(np.zeros((3, 11), np.float32)))

@@ -130,8 +130,12 @@ def cmmd(x: Any, y: Any, *, moments: bool = False) -> CMMD:
     same_length(a, b)
     if moments:
         return _from_moments(_moments(x, "x"), _moments(y, "y"))
-    x, y = unit_rows(x, "x"), unit_rows(y, "y")
-    return CMMD(_SCALE * (2 * _mean_of_rest(x, y) - _mean_of_rest(x, x) - _mean_of_rest(y, y)))
+    return CMMD(_exact(unit_rows(x, "x"), unit_rows(y, "y")))
+
+
+def _exact(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Return the CMMD of unit vectors."""
+    return _SCALE * (2 * _mean_of_rest(x, y) - _mean_of_rest(x, x) - _mean_of_rest(y, y))
 
 
 @dataclass(frozen=True)
@@ -146,8 +150,9 @@ class DirectionalMMD(RowMetric):
 
     def result(self, real: Sample, fake: Sample) -> Result:
         """Return the distance. Raises ValueError if the features of an image are all 0."""
-        found = cmmd(*self.rows_of(real, fake))
+        x, y = self.rows_of(real, fake)
+        value = _exact(unit_rows(x, real.name), unit_rows(y, fake.name))
         note = ""
         if str(fake.meta.get("extractor", "")).startswith("inception"):
             note = "of Inception features: the CMMD of papers is of CLIP features"
-        return Result(found.value, note=note)
+        return Result(value, note=note)

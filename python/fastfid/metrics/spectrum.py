@@ -75,7 +75,11 @@ def vendi(x: Any, q: float = 1) -> VendiScore:
         raise TypeError(f"q: expected a number, got {q!r}")
     if not q >= 0:
         raise ValueError(f"q: expected 0 or more; got {q!r}")
-    gram = _gram(x)
+    return _vendi_of(_gram(x, "x"), q)
+
+
+def _vendi_of(gram: NDArray[np.float64], q: float) -> VendiScore:
+    """Return the score from a matrix with the eigenvalues of K / n."""
     if q == 2:
         return VendiScore(1 / float(np.vdot(gram, gram)), q=2.0)
     values = np.linalg.eigvalsh(gram)
@@ -92,14 +96,14 @@ def vendi(x: Any, q: float = 1) -> VendiScore:
     return VendiScore(score, q=float(q))
 
 
-def _gram(x: Any) -> NDArray[np.float64]:
+def _gram(x: Any, name: str) -> NDArray[np.float64]:
     """Return a matrix that has the eigenvalues of K / n that are not 0; of rows the smaller of the two."""
     if isinstance(x, Statistics):
-        second = unit_moments(x, "x")[1]
+        second = unit_moments(x, name)[1]
         if x.rows is None:
             return second
         x = x.rows
-    unit = unit_rows(rows_of(x, "x", 1), "x")
+    unit = unit_rows(rows_of(x, name, 1), name)
     n, d = unit.shape
     gram: NDArray[np.float64] = (unit.T @ unit if d < n else unit @ unit.T) / n
     return gram
@@ -123,8 +127,8 @@ class Vendi(RowMetric):
     def result(self, real: Sample, fake: Sample) -> Result:
         """Return the score. Raises ValueError if the features of an image are all 0."""
         x, y = self.rows_of(real, fake)
-        found = vendi(y, self.q)
-        return Result(found.value, details={"q": found.q, "of_real": vendi(x, self.q).value})
+        of_real, of_fake = (_vendi_of(_gram(z, side.name), self.q) for z, side in ((x, real), (y, fake)))
+        return Result(of_fake.value, details={"q": of_fake.q, "of_real": of_real.value})
 
 
 @dataclass(frozen=True, repr=False)
