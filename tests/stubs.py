@@ -168,6 +168,35 @@ class _FakeSession:
         return binding
 
 
+def classifier_of(seed):
+    """A matrix in the place of the Inception network's classifier: logits of order 1 from features of order 0.5."""
+    return np.random.default_rng(seed).normal(0, 0.05, (1008, 2048)).astype(np.float32)
+
+
+def weights_with_classifier(folder, seed, *, changes=None, zip_format=True):
+    """Write the real weights with :func:`classifier_of` as pytorch-fid's file holds them; return the file.
+
+    `changes` are other entries of the state dict, by name; None removes one. The real classifier is in no file of the
+    package index.
+    """
+    import torch
+
+    from fastfid.features.inception_torch import FIDInception, load_weights
+    from fastfid.features.weights import find_weights
+
+    network = FIDInception()
+    load_weights(network, find_weights())
+    state = network.state_dict()
+    state |= {"fc.weight": torch.from_numpy(classifier_of(seed)), "fc.bias": torch.full((1008,), 0.5)}
+    for name, value in (changes or {}).items():
+        state.pop(name)
+        if value is not None:
+            state[name] = value
+    path = folder / f"with-classifier-{seed}.pth"
+    torch.save(state, path, _use_new_zipfile_serialization=zip_format)
+    return path
+
+
 class HostArray:
     """A stand-in for CudaArray in host memory."""
 

@@ -185,14 +185,21 @@ class FeatureExtractor(ABC):
         """
 
     def classifier(self) -> NDArray[np.float32]:
-        """Return the matrix of the network's classifier without its bias, float32 (classes, dims).
+        """Return the matrix whose products with the features are the logits, float32 (classes, dims), without a bias.
+
+        The Inception Score needs it. The default raises an error.
 
         Raises
         ------
         ValueError
-            The network has no classifier.
+            The extractor has no classifier.
+        fastfid.WeightsError
+            The extractor's network has one, but the file of its weights lacks it.
         """
-        raise ValueError(f"extractor: {type(self).__name__} has no classifier, which the Inception Score needs")
+        raise ValueError(
+            f"extractor: {type(self).__name__} has no classifier; the Inception Score needs one, as the network of"
+            " InceptionV3(dims=2048) has it"
+        )
 
     def on_device(self, device: str) -> DeviceNetwork | None:
         """Return the network that takes images on `device` (``cuda:N``) without copying them to the host.

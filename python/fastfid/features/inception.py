@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfid._checks import check_dims
+from fastfid._checks import DIMS, check_dims
 from fastfid.errors import BackendUnavailable
 from fastfid.extractor import FEATURES
 from fastfid.features.cuda import CudaMemory, CudaNetwork
 from fastfid.features.inception_network import InceptionNetwork, check_outputs
 from fastfid.features.network import NetworkExtractor
 from fastfid.features.session import CudaSettings, choose_device
-from fastfid.features.weights import find_weights
+from fastfid.features.weights import find_classifier, find_weights
 from fastfid.precisions import check_precision
 from fastfid.protocols import get_protocol
 
@@ -121,6 +121,7 @@ class InceptionV3(NetworkExtractor):
         self.precision = precision
         self.identity = found.identity
         self.batch_size = _CHUNK[self.device.partition(":")[0]]
+        self._classifier: NDArray[np.float32] | None = None
         self._there: CudaNetwork | None = None
         if memory is not None and self.device != "cpu":
             self._there = CudaNetwork(self._network, memory, row.input, self.batch_size)
@@ -164,6 +165,29 @@ class InceptionV3(NetworkExtractor):
             for name, rows in self._network.run(batch[chunk]).items():
                 found[name][chunk] = rows
         return found
+
+    def classifier(self) -> NDArray[np.float32]:
+        """Return the matrix behind the 2048 features, float32 (1008, 2048), without the bias.
+
+        It is read when first asked for, out of the file of the weights, or out of another tool's file where no file is
+        named. The known hash covers the convolutions alone: of the matrix the shape and the dtype are checked, and that
+        its values are finite.
+
+        Raises
+        ------
+        ValueError
+            :attr:`dims` is not 2048.
+        fastfid.WeightsError
+            No file here has it; the message names the one that has it, and how to get it.
+        """
+        if self.dims != DIMS[-1]:
+            raise ValueError(
+                f"extractor: InceptionV3(dims={self.dims}) has no classifier; the Inception Score needs the one of"
+                f" dims={DIMS[-1]}"
+            )
+        if self._classifier is None:
+            self._classifier = find_classifier(self._arguments["weights"])
+        return self._classifier
 
     def on_device(self, device: str) -> CudaNetwork:
         """Return what takes images that are on `device` (``cuda:N``) without the host; see the base class."""

@@ -30,8 +30,17 @@ def classifier_of(meta: Mapping[str, Any], weights: str | os.PathLike[str] | Non
     ------
     ValueError
         The network is not the Inception network up to 2048 dims.
+    fastfid.WeightsError
+        No file here has the classifier.
     """
-    raise ValueError(f"{meta.get('extractor')}: has no classifier that is known, which the Inception Score needs")
+    from fastfid.features.weights import IDENTITY, find_classifier
+
+    if (meta.get("extractor"), meta.get("dims")) != (IDENTITY, DIMS[-1]):
+        raise ValueError(
+            f"{meta.get('source')}: its features are not those of InceptionV3(dims={DIMS[-1]}), whose classifier the"
+            " Inception Score needs"
+        )
+    return find_classifier(weights)
 
 
 def make_extractor(

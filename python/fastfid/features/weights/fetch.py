@@ -8,16 +8,21 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fastfid._console import is_terminal, remark, warn
 from fastfid._files import cache_folder, open_regular
 from fastfid._progress import show_progress
 from fastfid.errors import WeightsError
-from fastfid.features.weights.carriers import read_carrier
+from fastfid.features.weights.carriers import read_carrier, read_classifier
 from fastfid.features.weights.known import (
     CACHE_NAME,
+    CLASSIFIER_STEPS,
     FIDELITY_NAME,
     MANUAL_STEPS,
     MAX_BYTES,
@@ -30,7 +35,7 @@ from fastfid.features.weights.known import (
     Weights,
 )
 
-__all__ = ["describe", "find_weights", "keep_in_cache"]
+__all__ = ["describe", "find_classifier", "find_weights", "keep_in_cache"]
 
 
 def _read_file(path: Path, asked_by: str) -> Weights:
@@ -195,8 +200,49 @@ def find_weights(path: str | os.PathLike[str] | None = None, *, fetch: bool = Tr
     return _fetch()
 
 
+def find_classifier(path: str | os.PathLike[str] | None = None) -> NDArray[np.float32]:
+    """Find the classifier behind the 2048 features, which only some files of the weights have. Fetches nothing.
+
+    Parameters
+    ----------
+    path : path-like, optional
+        As in :func:`find_weights`. A file that `path` or ``FASTFID_WEIGHTS`` names is the only one that is read; else
+        the first of the cache and the files of pytorch-fid and torch-fidelity that has the classifier.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (1008, 2048), read-only: a row for each class, without the bias.
+
+    Raises
+    ------
+    fastfid.WeightsError
+        None of the files has it, or it has another shape or dtype, or values that are not finite.
+    """
+    weights = find_weights(path, fetch=False)
+    for found in (weights, *_other_weights(weights, path)):
+        classifier = read_classifier(found)
+        if classifier is not None:
+            return classifier
+    raise WeightsError(f"{weights.path}: holds the network without its classifier; {CLASSIFIER_STEPS}")
+
+
+def _other_weights(weights: Weights, path: str | os.PathLike[str] | None) -> Iterator[Weights]:
+    """Read the other files that are taken where nobody names one."""
+    if path is not None or os.environ.get("FASTFID_WEIGHTS"):
+        return
+    for file in _files_of_other_tools():
+        if file != weights.path:
+            try:
+                yield _read_file(file, "weights")
+            except WeightsError as error:
+                remark(f"{error}: other places are tried")
+
+
 def describe(path: str | os.PathLike[str] | None = None) -> str:
-    """Return what ``fastfid weights show`` prints: identity, file, its kind and hash, origin. Fetches nothing.
+    """Return what ``fastfid weights show`` prints: identity, file, its kind and hash, classifier, origin.
+
+    Fetches nothing.
 
     Parameters
     ----------
@@ -212,10 +258,16 @@ def describe(path: str | os.PathLike[str] | None = None) -> str:
     if not is_named and not (cache_folder() / CACHE_NAME).exists() and not _files_of_other_tools():
         return "\n".join((f"not here yet: they are fetched into {cache_folder()} when first needed.", *MANUAL_STEPS))
     weights = find_weights(path, fetch=False)
+    try:
+        classes, length = find_classifier(path).shape
+        classifier = f"here, {classes} classes of {length} features; the hash above does not cover it"
+    except WeightsError as error:
+        classifier = f"not here: {error}"
     return (
         f"{weights.identity}\n"
         f"file: {weights.path}\n"
         f"what it is: {weights.carrier}\n"
         f"SHA-256: {weights.carrier_sha256}\n"
+        f"classifier, for the Inception Score: {classifier}\n"
         f"{ORIGIN}"
     )

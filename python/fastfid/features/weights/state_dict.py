@@ -4,6 +4,7 @@ Only tensor values are read: a pickle's operations are looked at before any is c
 ordered dictionaries, tensors and storages and refuses everything else.
 """
 
+import functools
 import io
 import math
 import pickle
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from fastfid.errors import WeightsError
 from fastfid.features.weights.known import convolutions
 
-__all__ = ["StoredTensor", "float32_array", "read_state_dict", "unpickle"]
+__all__ = ["StoredTensor", "float32_array", "read_state_dict", "read_tensor", "unpickle"]
 
 
 def float32_array(data: memoryview | bytes, shape: tuple[int, ...], offset: int = 0) -> NDArray[np.float32]:
@@ -215,24 +216,28 @@ def unpickle(file: io.BytesIO) -> Any:
     return _StateDictUnpickler(_scanned(file)).load()
 
 
+def read_tensor(
+    state: dict[str, Any], storage_bytes: Callable[[str], memoryview], name: str, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """View one tensor of an unpickled state dict; WeightsError unless it is float32, contiguous and of that shape."""
+    found = state.get(name)
+    if not isinstance(found, StoredTensor):
+        raise WeightsError(f"{name}: not in its state dict")
+    if found.storage.dtype != "FloatStorage" or found.size != shape:
+        raise WeightsError(
+            f"{name}: expected float32 (torch.FloatStorage) {shape}, got torch.{found.storage.dtype} {found.size}"
+        )
+    contiguous = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+    if any(size > 1 and a != b for size, a, b in zip(shape, found.stride, contiguous, strict=True)):
+        raise WeightsError(f"{name}: expected a contiguous tensor, got strides {found.stride}")
+    return float32_array(storage_bytes(found.storage.key), shape, found.offset)
+
+
 def read_state_dict(state: Any, storage_bytes: Callable[[str], memoryview]) -> list[NDArray[np.float32]]:
     """Pick the 376 tensors out of an unpickled state dict with torchvision's names."""
     if not isinstance(state, dict):
         raise WeightsError(f"expected a state dict, got {type(state).__name__}")
-
-    def tensor(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        found = state.get(name)
-        if not isinstance(found, StoredTensor):
-            raise WeightsError(f"{name}: not in its state dict")
-        if found.storage.dtype != "FloatStorage" or found.size != shape:
-            raise WeightsError(
-                f"{name}: expected float32 (torch.FloatStorage) {shape}, got torch.{found.storage.dtype} {found.size}"
-            )
-        contiguous = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
-        if any(size > 1 and a != b for size, a, b in zip(shape, found.stride, contiguous, strict=True)):
-            raise WeightsError(f"{name}: expected a contiguous tensor, got strides {found.stride}")
-        return float32_array(storage_bytes(found.storage.key), shape, found.offset)
-
+    tensor = functools.partial(read_tensor, state, storage_bytes)
     tensors = []
     for name, shape, _ in convolutions():
         channels = shape[:1]
