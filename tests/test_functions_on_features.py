@@ -22,6 +22,7 @@ from tolerances import (
     OFFSET_OF_A_MILLION,
     ROOTS_OF_ROUNDINGS,
     SAMPLED_VARIANCE,
+    SPREAD_OF_250,
 )
 
 import fastfid
@@ -177,16 +178,34 @@ def draw(m, n):
     return rng.choice(m, m, replace=False), rng.choice(n, m, replace=False)
 
 
-def test_the_standard_error_under_another_kernel_is_the_jackknifes():
-    x, y = A[:12, :4], B[:9, :4]
-    variance = 0
-    for values in (
-        [brute_force(np.delete(x, i, axis=0), y, 2) for i in range(12)],
-        [brute_force(x, np.delete(y, i, axis=0), 2) for i in range(9)],
+def test_the_standard_error_under_another_kernel_is_its_spread():
+    rng = np.random.default_rng(8)
+    sets = [(rng.standard_normal((90, 32)), rng.standard_normal((60, 32)) * 1.2 + 0.1) for _ in range(250)]
+    found = [kid(x, y, degree=2, coef0=0.5) for x, y in sets]
+    spread = np.std([one.value for one in found], ddof=1)
+    assert np.sqrt(np.mean([one.standard_error**2 for one in found])) == pytest.approx(spread, rel=SPREAD_OF_250)
+
+
+def test_the_standard_error_is_invariant():
+    """No order of rows or sides changes it, and scaled features with a scaled gamma have it."""
+    x, y = A[:60, :4], B[:40, :4]
+    expected = kid(x, y, degree=2).standard_error
+    for found in (
+        kid(y, x, degree=2),
+        kid(x[::-1], y, degree=2),
+        kid(x * 3, y * 3, degree=2, gamma=1 / 4 / 9),
+        kid(x, y[::-1], degree=2),
     ):
-        variance += (len(values) - 1) * np.var(values)
-    assert kid(x, y, degree=2).standard_error == pytest.approx(np.sqrt(variance), rel=KERNEL_MEANS)
-    assert kid(x[:2], y, degree=2).standard_error is None
+        assert found.standard_error == pytest.approx(expected, rel=KERNEL_MEANS)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_few_rows_have_a_value_and_no_standard_error(dtype):
+    x, y = A[:9, :4].astype(dtype), B[:9, :4].astype(dtype)
+    for n in (2, 3):
+        assert kid(x[:n], y).standard_error is None
+        assert kid(x[:n], y).value == pytest.approx(brute_force(A[:n, :4], B[:9, :4]), rel=KID_FLOAT32)
+    assert kid(x[:4], y).standard_error > 0
 
 
 def test_sets_smaller_than_a_subset():

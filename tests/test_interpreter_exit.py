@@ -81,8 +81,8 @@ CASES = {
     "bind_kernel_sums.cpp": (
         2,
         {
-            "kernel_sums": "_core.kernel_sums(flat, flat)",
-            "kernel_sums_within": "_core.kernel_sums_within(flat)",
+            "kernel_sums": "_core.kernel_sums(flat, flat, 0)",
+            "kernel_sums_within": "_core.kernel_sums_within(flat, 0)",
         },
     ),
     "bind_image.cpp": (

@@ -1,8 +1,10 @@
 """The KID in several blocks, its standard error, and edge cases. tests/peers/test_cleanfid.py tests clean-fid's KID."""
 
+import itertools
+
 import numpy as np
 import pytest
-from tolerances import KERNEL_MEANS
+from tolerances import KERNEL_MEANS, SPREAD_OF_1000_KIDS
 
 from fastfid import _core
 from fastfid.metrics import kernel, mmd
@@ -17,31 +19,135 @@ def rows(n, d, seed, shift=0.0):
 def test_blocks_are_the_whole(monkeypatch):
     x, y = rows(1000, 8, 1), rows(700, 8, 2)
     monkeypatch.setattr(mmd, "_BLOCK", 300)
-    np.testing.assert_allclose(mmd._sums_within(x), _core.kernel_sums_within(x), rtol=KERNEL_MEANS)
-    for ours, whole in zip(mmd._sums_across(x, y), _core.kernel_sums(x, y), strict=True):
-        np.testing.assert_allclose(ours, whole, rtol=KERNEL_MEANS)
-
-
-def jackknife(x, y):
-    """The standard error from the value without each row in turn."""
-    parts = []
-    for sample, value in (
-        (x, lambda rest: mmd.unbiased_mmd2(rest, y)[0]),
-        (y, lambda rest: mmd.unbiased_mmd2(x, rest)[0]),
+    for ours, whole in (
+        (mmd._sums_within(x, 1.5), _core.kernel_sums_within(x, 1.5)),
+        (mmd._sums_across(x, y, 1.5), _core.kernel_sums(x, y, 1.5)),
     ):
-        values = np.array([value(np.delete(sample, i, axis=0)) for i in range(len(sample))])
-        parts.append((len(sample) - 1) * values.var())
-    return np.sqrt(sum(parts))
+        for a, b in zip(ours, whole, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=KERNEL_MEANS * np.abs(b).max())
 
 
-@pytest.mark.parametrize(("m", "n"), [(3, 3), (4, 9), (30, 20)])
-def test_the_standard_error_is_the_jackknifes(m, n):
+def kernel(x, y):
+    return (x.astype(np.float64) @ y.astype(np.float64).T / x.shape[1] + 1) ** 3
+
+
+def over_different_rows(*sizes):
+    """All tuples of that many different rows of x and of y."""
+    return itertools.product(*(itertools.permutations(range(size), many) for size, many in sizes))
+
+
+def variance_from_tuples(x, y):
+    """The terms of the variance from means over all tuples of different rows, each the unbiased one of its moment."""
+    kx, ky, k = kernel(x, x), kernel(y, y), kernel(x, y)
+    m, n = len(x), len(y)
+
+    def mean(many_x, many_y, term):
+        return np.mean([term(i, j) for i, j in over_different_rows((m, many_x), (n, many_y))])
+
+    def second_within(k, size):
+        moment = [
+            np.mean([term(i) for i in itertools.permutations(range(size), many)])
+            for many, term in (
+                (2, lambda i: k[i[0], i[1]] ** 2),
+                (3, lambda i: k[i[0], i[1]] * k[i[0], i[2]]),
+                (4, lambda i: k[i[0], i[1]] * k[i[2], i[3]]),
+            )
+        ]
+        return moment[0] - 2 * moment[1] + moment[2], moment[1], moment[2]
+
+    (second_x, chain_x, square_x), (second_y, chain_y, square_y) = second_within(kx, m), second_within(ky, n)
+    of_one_x = mean(1, 2, lambda i, j: k[i[0], j[0]] * k[i[0], j[1]])
+    of_one_y = mean(2, 1, lambda i, j: k[i[0], j[0]] * k[i[1], j[0]])
+    square = mean(2, 2, lambda i, j: k[i[0], j[0]] * k[i[1], j[1]])
+    second_xy = mean(1, 1, lambda i, j: k[i[0], j[0]] ** 2) - of_one_x - of_one_y + square
+    first_x = chain_x - square_x + of_one_x - square
+    first_x -= 2 * mean(2, 1, lambda i, j: kx[i[0], i[1]] * k[i[0], j[0]])
+    first_x += 2 * mean(3, 1, lambda i, j: kx[i[0], i[1]] * k[i[2], j[0]])
+    first_y = chain_y - square_y + of_one_y - square
+    first_y -= 2 * mean(1, 2, lambda i, j: ky[j[0], j[1]] * k[i[0], j[0]])
+    first_y += 2 * mean(1, 3, lambda i, j: ky[j[0], j[1]] * k[i[0], j[2]])
+    second = 2 * second_x / (m * (m - 1)) + 2 * second_y / (n * (n - 1)) + 4 * second_xy / (m * n)
+    return 4 * first_x / m + 4 * first_y / n, second
+
+
+def variance(x, y, shift=1.0):
+    """Both terms by the core, and by NumPy."""
+    cubic = mmd.Polynomial(3, 1 / x.shape[1], 1.0)
+    across = kernel(x, y) - shift
+    return [
+        mmd._variance(mmd._sums_within(x, shift), mmd._sums_within(y, shift), mmd._sums_across(x, y, shift)),
+        mmd._variance(
+            mmd._numpy_sums_within(cubic, x, shift),
+            mmd._numpy_sums_within(cubic, y, shift),
+            (across.sum(1), across.sum(0), (across**2).sum()),
+        ),
+    ]
+
+
+@pytest.mark.parametrize(("m", "n"), [(4, 4), (4, 7), (6, 5)])
+def test_the_variance_is_that_of_means_over_tuples(m, n):
     x, y = rows(m, 6, 1), rows(n, 6, 2, 0.3)
-    assert mmd.unbiased_mmd2(x, y)[1] == pytest.approx(jackknife(x, y), rel=KERNEL_MEANS)
+    first, second = variance_from_tuples(x, y)
+    for found in variance(x, y):
+        np.testing.assert_allclose(found, (first, second), rtol=0, atol=KERNEL_MEANS * (abs(first) + second))
+    expected = np.sqrt(max(first, 0) + second)
+    assert mmd.unbiased_mmd2(x, y)[1] == pytest.approx(expected, rel=KERNEL_MEANS)
+    cubic = mmd.Polynomial(3, 1 / 6, 1.0)
+    assert mmd.unbiased_mmd2_under(cubic, x, y)[1] == pytest.approx(expected, rel=KERNEL_MEANS)
 
 
-def test_two_rows_have_no_standard_error():
-    assert mmd.unbiased_mmd2(rows(2, 4, 1), rows(9, 4, 2))[1] is None
+@pytest.mark.parametrize(
+    ("of_x", "of_y"), [(rows(3, 2, 5), rows(2, 2, 6, 0.8)), (rows(2, 2, 5), rows(2, 2, 5))], ids=["unequal", "equal"]
+)
+def test_the_variance_is_unbiased_over_all_samples(of_x, of_y):
+    """All sets of 4 and 5 rows from populations of a few equally likely rows."""
+    values, variances = [], []
+    for i in itertools.product(range(len(of_x)), repeat=4):
+        for j in itertools.product(range(len(of_y)), repeat=5):
+            x, y = of_x[list(i)], of_y[list(j)]
+            values.append(mmd.unbiased_mmd2(x, y)[0])
+            variances.append(sum(variance(x, y)[0]))
+    assert np.mean(variances) == pytest.approx(np.var(values), rel=KERNEL_MEANS)
+
+
+POPULATIONS = {
+    "equal": (64, 0.0, 120, 120),
+    "shifted": (64, 0.2, 120, 120),
+    "of unequal size": (64, 0.1, 70, 200),
+}
+
+
+@pytest.mark.parametrize("case", POPULATIONS)
+def test_the_standard_error_is_the_spread_of_the_values(case):
+    d, shift, m, n = POPULATIONS[case]
+    rng = np.random.default_rng(4)
+    found = np.array(
+        [
+            mmd.unbiased_mmd2(
+                rng.standard_normal((m, d), np.float32), rng.standard_normal((n, d), np.float32) + np.float32(shift)
+            )
+            for _ in range(1000)
+        ]
+    )
+    assert np.sqrt((found[:, 1] ** 2).mean()) == pytest.approx(found[:, 0].std(ddof=1), rel=SPREAD_OF_1000_KIDS)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_fewer_than_four_rows_have_no_standard_error(n):
+    """Of fewer there are no two pairs without a common row, from which the squared mean of the kernel is estimated."""
+    assert mmd.unbiased_mmd2(rows(n, 4, 1), rows(9, 4, 2))[1] is None
+    assert mmd.unbiased_mmd2(rows(9, 4, 2), rows(n, 4, 1))[1] is None
+
+
+@pytest.mark.parametrize("scale", [1, 100])
+def test_equal_rows_have_the_standard_error_0(scale):
+    same = np.tile(np.abs(rows(1, 300, 1)), (500, 1)) * np.float32(scale)
+    size = float(kernel(same[:1], same[:1])[0, 0])
+    for value, error in (
+        mmd.unbiased_mmd2(same, same[:400]),
+        mmd.unbiased_mmd2_under(mmd.Polynomial(3, 1 / 300, 1.0), same, same[:400]),
+    ):
+        assert [value, error] == pytest.approx([0, 0], rel=0, abs=KERNEL_MEANS * size)
 
 
 def test_features_that_are_too_large():

@@ -361,7 +361,7 @@ def test_why_there_is_no_standard_error(pictures):
         "not asked for": evaluate(
             *pictures, metrics=[FrechetInceptionDistance(needs_standard_error=False)], extractor=GridMeans()
         ),
-        "fewer than 3 images": evaluate(images[:2], images[2:9], metrics=["kid"], extractor=GridMeans()),
+        "fewer than 4 images": evaluate(images[:3], images[3:9], metrics=["kid"], extractor=GridMeans()),
         "n = 9 <= d = 12": evaluate(images, pictures[1][:9], extractor=GridMeans()),
     }
     for reason, evaluation in reasons.items():

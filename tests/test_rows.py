@@ -20,12 +20,20 @@ def kernel(x, y):
     return (x.astype(np.float64) @ y.astype(np.float64).T / x.shape[1] + 1) ** 3
 
 
+def kernel_of_itself(x):
+    return ((x.astype(np.float64) ** 2).sum(1) / x.shape[1] + 1) ** 3
+
+
+SHIFT = 1.25
+
+
 # 384 rows are a strip.
 @pytest.mark.parametrize(("n_x", "n_y", "d"), [(1, 1, 1), (5, 7, 3), (383, 385, 64), (768, 1, 5), (12_300, 400, 2)])
 def test_kernel_sums_are_those_of_numpy(n_x, n_y, d):
     x, y = random(n_x, d), random(n_y, d, 1)
-    expected = kernel(x, y)
-    of_x, of_y = _core.kernel_sums(x, y)
+    expected = kernel(x, y) - SHIFT
+    of_x, of_y, squares = _core.kernel_sums(x, y, SHIFT)
+    assert squares == pytest.approx((expected**2).sum(), rel=ANOTHER_ORDER)
     np.testing.assert_allclose(of_x, expected.sum(1), rtol=0, atol=ANOTHER_ORDER * np.abs(expected).sum(1).max())
     np.testing.assert_allclose(of_y, expected.sum(0), rtol=0, atol=ANOTHER_ORDER * np.abs(expected).sum(0).max())
 
@@ -40,7 +48,11 @@ def test_kernel_sums_within_leave_the_row_itself_out(n, d):
         ]
     )
     size = kernel(np.abs(x[:1]), np.abs(x)).sum() + n
-    np.testing.assert_allclose(_core.kernel_sums_within(x), expected, rtol=0, atol=ANOTHER_ORDER * size)
+    sums, squares = _core.kernel_sums_within(x, SHIFT)
+    np.testing.assert_allclose(sums, expected - SHIFT * (n - 1), rtol=0, atol=ANOTHER_ORDER * size)
+    whole = sum(((kernel(x[i : i + 500], x) - SHIFT) ** 2).sum() for i in range(0, n, 500))
+    own = ((kernel_of_itself(x) - SHIFT) ** 2).sum()
+    assert squares == pytest.approx(whole - own, rel=0, abs=ANOTHER_ORDER * whole)
 
 
 def test_no_number_of_threads_changes_a_bit():
@@ -50,7 +62,7 @@ def test_no_number_of_threads_changes_a_bit():
     try:
         for threads in (1, 2, 5):
             _core.set_num_threads(threads)
-            found.append((*_core.kernel_sums(x, y), _core.kernel_sums_within(x)))
+            found.append((*_core.kernel_sums(x, y, SHIFT), *_core.kernel_sums_within(x, SHIFT)))
     finally:
         _core.set_num_threads(before)
     for other in found[1:]:
@@ -70,14 +82,15 @@ def test_no_number_of_threads_changes_a_bit():
 )
 def test_what_has_no_kernel_sums(x, y, kind, text):
     with pytest.raises(kind, match=text):
-        _core.kernel_sums(x, y)
+        _core.kernel_sums(x, y, SHIFT)
 
 
 def test_no_rows_have_empty_sums():
-    of_x, of_y = _core.kernel_sums(np.empty((0, 3), np.float32), random(4, 3))
-    assert len(of_x) == 0
+    of_x, of_y, squares = _core.kernel_sums(np.empty((0, 3), np.float32), random(4, 3), SHIFT)
+    assert (len(of_x), squares) == (0, 0)
     np.testing.assert_array_equal(of_y, np.zeros(4))
-    assert len(_core.kernel_sums_within(np.empty((0, 3), np.float32))) == 0
+    sums, squares = _core.kernel_sums_within(np.empty((0, 3), np.float32), SHIFT)
+    assert (len(sums), squares) == (0, 0)
 
 
 def test_rows_are_kept_in_their_order():

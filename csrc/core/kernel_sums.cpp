@@ -1,6 +1,7 @@
 #include "core/kernel_sums.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/blas.hpp"
 #include "core/checked.hpp"
@@ -35,8 +36,8 @@ struct Strip {
   }
 };
 
-// Computes k of every pair, row-major (a.count, b.count).
-void evaluate(const Strip& a, const Strip& b, std::size_t d, std::vector<double>& tile) {
+// Computes k - shift of every pair, row-major (a.count, b.count).
+void evaluate(const Strip& a, const Strip& b, std::size_t d, double shift, std::vector<double>& tile) {
   tile.resize(a.count * b.count);
   const int width = static_cast<int>(d);
   const int columns = static_cast<int>(b.count);
@@ -44,31 +45,38 @@ void evaluate(const Strip& a, const Strip& b, std::size_t d, std::vector<double>
                1.0 / static_cast<double>(d), a.values.data(), width, b.values.data(), width, 0.0, tile.data(), columns);
   for (double& value : tile) {
     const double base = value + 1.0;
-    value = base * base * base;
+    value = base * base * base - shift;
   }
 }
 
-// Adds the sums over the tile's columns to rows[i], and the sums over the tile's rows to columns[j].
-void add_sums(const std::vector<double>& tile, std::size_t n_rows, std::size_t n_columns, double* rows,
-              double* columns) {
+// Adds the sums over the tile's columns to rows[i], and the sums over the tile's rows to columns[j]. Returns the sum of
+// the squares.
+double add_sums(const std::vector<double>& tile, std::size_t n_rows, std::size_t n_columns, double* rows,
+                double* columns) {
+  double squares = 0;
   for (std::size_t i = 0; i < n_rows; ++i) {
     const double* const values = tile.data() + i * n_columns;
     double sum = 0;
+    double square = 0;
     for (std::size_t j = 0; j < n_columns; ++j) {
       sum += values[j];
+      square += values[j] * values[j];
       columns[j] += values[j];
     }
     rows[i] += sum;
+    squares += square;
   }
+  return squares;
 }
 
 // For the tiles of each strip k of x with the strips of y from first(k) on: adds the sums over y to of_x and the sums
-// over x to of_y, strip by strip.
+// over x to of_y, strip by strip. Returns the sum of the squares.
 template <class First>
-void add_tiles(const float* x, std::size_t n_x, const float* y, std::size_t n_y, std::size_t d, const First& first,
-               double* of_x, double* of_y) {
+double add_tiles(const float* x, std::size_t n_x, const float* y, std::size_t n_y, std::size_t d, double shift,
+                 const First& first, double* of_x, double* of_y) {
   const std::size_t strips = strips_of(n_x);
   std::vector<double> of_strips(checked_mul(strips, n_y, "rows: the number of their sums"));
+  std::vector<double> squares(strips);
   parallel_for(strips, [&](std::size_t k) {
     Strip a;
     Strip b;
@@ -76,40 +84,43 @@ void add_tiles(const float* x, std::size_t n_x, const float* y, std::size_t n_y,
     a.load(x, n_x, d, k);
     for (std::size_t strip = first(k); strip < strips_of(n_y); ++strip) {
       b.load(y, n_y, d, strip);
-      evaluate(a, b, d, tile);
-      add_sums(tile, a.count, b.count, of_x + k * kRows, of_strips.data() + k * n_y + strip * kRows);
+      evaluate(a, b, d, shift, tile);
+      squares[k] += add_sums(tile, a.count, b.count, of_x + k * kRows, of_strips.data() + k * n_y + strip * kRows);
     }
   });
   for (std::size_t k = 0; k < strips; ++k) {
     for (std::size_t j = first(k) * kRows; j < n_y; ++j) of_y[j] += of_strips[k * n_y + j];
   }
+  return std::accumulate(squares.begin(), squares.end(), 0.0);
 }
 
 }  // namespace
 
-KernelSums kernel_sums(const float* x, std::size_t n_x, const float* y, std::size_t n_y, std::size_t d) {
+KernelSums kernel_sums(const float* x, std::size_t n_x, const float* y, std::size_t n_y, std::size_t d, double shift) {
   expect_sizes(n_x, n_y, d);
   KernelSums sums{std::vector<double>(n_x), std::vector<double>(n_y)};
-  add_tiles(x, n_x, y, n_y, d, [](std::size_t) { return std::size_t{0}; }, sums.of_x.data(), sums.of_y.data());
+  sums.squares = add_tiles(
+      x, n_x, y, n_y, d, shift, [](std::size_t) { return std::size_t{0}; }, sums.of_x.data(), sums.of_y.data());
   return sums;
 }
 
-std::vector<double> kernel_sums_within(const float* x, std::size_t n, std::size_t d) {
+KernelSumsWithin kernel_sums_within(const float* x, std::size_t n, std::size_t d, double shift) {
   expect_sizes(n, n, d);
-  std::vector<double> sums(n);
+  KernelSumsWithin sums{std::vector<double>(n)};
+  std::vector<double> squares(strips_of(n));
   parallel_for(strips_of(n), [&](std::size_t k) {
     Strip a;
     std::vector<double> tile;
     a.load(x, n, d, k);
-    evaluate(a, a, d, tile);
-    for (std::size_t i = 0; i < a.count; ++i) {
-      for (std::size_t j = 0; j < a.count; ++j) {
-        if (i != j) sums[k * kRows + i] += tile[i * a.count + j];
-      }
-    }
+    evaluate(a, a, d, shift, tile);
+    for (std::size_t i = 0; i < a.count; ++i) tile[i * a.count + i] = 0;  // a row is no pair with itself
+    std::vector<double> mirrored(a.count);  // the sums over rows: those over columns again
+    squares[k] = add_sums(tile, a.count, a.count, sums.of_x.data() + k * kRows, mirrored.data());
   });
+  sums.squares = std::accumulate(squares.begin(), squares.end(), 0.0);
   // The tiles right of the diagonal; each tile also represents its mirror image.
-  add_tiles(x, n, x, n, d, [](std::size_t k) { return k + 1; }, sums.data(), sums.data());
+  sums.squares +=
+      2 * add_tiles(x, n, x, n, d, shift, [](std::size_t k) { return k + 1; }, sums.of_x.data(), sums.of_x.data());
   return sums;
 }
 

@@ -13,16 +13,23 @@
 
 namespace fastfid {
 
+// Sums of k - shift. A shift near the mean of k makes sums of little absolute value, so that variances of k, which are
+// differences of such sums, keep their digits.
 struct KernelSums {
-  std::vector<double> of_x;  // (n_x,): sum over j of k(x_i, y_j)
-  std::vector<double> of_y;  // (n_y,): sum over i of k(x_i, y_j)
+  std::vector<double> of_x;  // (n_x,): sum over j of k(x_i, y_j) - shift
+  std::vector<double> of_y;  // (n_y,): sum over i of k(x_i, y_j) - shift
+  double squares = 0;        // sum over i and j of (k(x_i, y_j) - shift)^2
 };
 
 // All pairs of a row of x and a row of y: 2 n_x n_y d flops. Throws InvalidArgument for d = 0 or d above 2^30.
-KernelSums kernel_sums(const float* x, std::size_t n_x, const float* y, std::size_t n_y, std::size_t d);
+KernelSums kernel_sums(const float* x, std::size_t n_x, const float* y, std::size_t n_y, std::size_t d, double shift);
 
-// For each row of x, the sum over all other rows of x, (n,): n^2 d flops. Throws InvalidArgument for the same d as
-// kernel_sums().
-std::vector<double> kernel_sums_within(const float* x, std::size_t n, std::size_t d);
+struct KernelSumsWithin {
+  std::vector<double> of_x;  // (n,): sum over all j other than i of k(x_i, x_j) - shift
+  double squares = 0;        // sum over all i and all j other than i of (k(x_i, x_j) - shift)^2
+};
+
+// All pairs of two different rows of x: n^2 d flops. Throws InvalidArgument for the same d as kernel_sums().
+KernelSumsWithin kernel_sums_within(const float* x, std::size_t n, std::size_t d, double shift);
 
 }  // namespace fastfid

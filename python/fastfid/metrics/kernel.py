@@ -26,8 +26,8 @@ class KernelDistance(Score):
     value : float
         May be negative, as it is unbiased.
     standard_error : float or None
-        Of the value over all rows: the jackknife's, up to 1.4 times too large for sets of equal distributions. None for
-        a value over subsets, and if a set has fewer than 3 rows.
+        Of the value over all rows: its standard deviation over samples of the two distributions, estimated
+        (docs/numerics.md). None for a value over subsets, and if a set has fewer than 4 rows.
     std : float or None
         Standard deviation of the values of the subsets (ddof 0). It is no standard error of the value: the subsets
         overlap. None for a value over all rows.
@@ -141,7 +141,8 @@ def kid(
 
     It is the unbiased squared MMD under ``k(a, b) = (gamma a . b + coef0)^degree`` (Binkowski et al. 2018,
     "Demystifying MMD GANs", section 4; the estimator is that of Gretton et al. 2012, lemma 6). Without options it is
-    taken over all pairs of rows, with its standard error. The tools take the mean over random subsets instead.
+    taken over all pairs of rows, with its standard error: the root of an estimate of the variance of the U-statistic,
+    with both terms of Hoeffding's decomposition. The tools take the mean over random subsets instead.
 
     Subsets are drawn from `x`, then from `y`, whatever the protocol. The value over all rows is the same both ways; for
     a tool's own number, `x` is the side that this tool draws from first:
@@ -283,7 +284,7 @@ def _over_all(x: NDArray[np.float32], y: NDArray[np.float32]) -> Result:
     with np.errstate(over="ignore", invalid="ignore"):  # the caller reports it
         value, error = unbiased_mmd2(x, y)
     if error is None:
-        return Result(value, no_standard_error="a set has fewer than 3 images")
+        return Result(value, no_standard_error="a set has fewer than 4 images")
     if not math.isfinite(error):
         return Result(value, no_standard_error="the features are too large for a standard error")
     return Result(value, standard_error=error, standard_error_of="both")
