@@ -4,11 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
-from tolerances import KERNEL_MEANS, SPREAD_OF_1000_KIDS
+from tolerances import KERNEL_MEANS, KID_FLOAT32, SPREAD_OF_1000_KIDS
 
 from fastfid import _core
-from fastfid.metrics import kernel, mmd
+from fastfid.metrics import mmd
 from fastfid.metrics.base import Sample
+from fastfid.metrics.kernel import KernelInceptionDistance
 from fastfid.metrics.rows import FeatureRows
 
 
@@ -150,12 +151,30 @@ def test_equal_rows_have_the_standard_error_0(scale):
         assert [value, error] == pytest.approx([0, 0], rel=0, abs=KERNEL_MEANS * size)
 
 
+@pytest.mark.parametrize(("dtype", "near"), [(np.float64, KERNEL_MEANS), (np.float32, KID_FLOAT32)])
+@pytest.mark.parametrize(("m", "n", "size"), [(1100, 2100, 700), (60, 1030, 60)])
+def test_subsets_by_one_sweep_are_subsets_one_by_one(m, n, size, dtype, near):
+    """Several blocks of rows on a side, and a side that every subset takes whole."""
+    x, y = rows(m, 5, 1).astype(dtype), rows(n, 5, 2, 0.3).astype(dtype)
+    draws = list(mmd.numpy_draws(np.random.RandomState(3), m, n, 6, size))
+    expected = []
+    for of_x, of_y in draws:
+        xx, yy, xy = kernel(x[of_x], x[of_x]), kernel(y[of_y], y[of_y]), kernel(x[of_x], y[of_y])
+        inside = [(k.sum() - np.trace(k)) / (size * (size - 1)) for k in (xx, yy)]
+        expected.append(sum(inside) - 2 * xy.mean())
+    for values in (
+        mmd._subset_values_by_sweep(mmd.Polynomial(3, 1 / 5, 1.0), x, y, draws, np.dtype(dtype)),
+        mmd._subset_values_one_by_one(mmd.Polynomial(3, 1 / 5, 1.0), x, y, draws, np.dtype(dtype)),
+    ):
+        np.testing.assert_allclose(values, expected, rtol=0, atol=near * kernel(x, y).mean())
+
+
 def test_features_that_are_too_large():
     def sample(name, scale):
         kept = FeatureRows(2)
         kept.update({"features": rows(9, 2, 1) * np.float32(scale)})
         return Sample(name, {}, kept)
 
-    result = kernel.KernelInceptionDistance().result(sample("a", 1e35), sample("b", 1.0))
+    result = KernelInceptionDistance().result(sample("a", 1e35), sample("b", 1.0))
     assert result.standard_error is None
     assert result.no_standard_error == "the features are too large for a standard error"

@@ -1,11 +1,11 @@
 """Standard errors, biases and verdicts beside simulation: ``python -m tools.sampling [--pairs 5000] [--kid]``.
 
 The first table has the spread of the FID of 300 pairs of Gaussians beside its standard errors, and the true bias beside
-the estimate; the second has FID-infinity. Then pairs of candidates are compared with a reference, and the verdicts of `fastfid compare` are counted:
-for equal candidates the false alarms, for unequal ones, with the number of images that a verdict would name, how often
-they are told apart. The last table has the spread of the KID of 500 pairs of sets beside its standard error, and how
-many of the intervals of a nominal 95 % cover the true distance; --kid prints it alone, in about two minutes. The other
-tables take about ten minutes on one core with 5,000 pairs.
+the estimate; the second has FID-infinity. Then pairs of candidates are compared with a reference, and the verdicts of
+`fastfid compare` are counted: for equal candidates the false alarms, for unequal ones, with the number of images that a
+verdict would name, how often they are told apart. The last table has the spread of the KID of 500 pairs of sets beside
+its standard error, and how many of the intervals of a nominal 95 % cover the true distance; --kid prints it alone, in
+about two minutes. The other tables take about ten minutes on one core with 5,000 pairs.
 """
 
 import argparse

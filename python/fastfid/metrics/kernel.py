@@ -189,8 +189,9 @@ def kid(
 
     Notes
     -----
-    O((m + n)^2 d) operations over all rows, (3 size^2 d) for a subset. No (m, n) matrix is held. Over all rows, float32
-    features with the default kernel are multiplied by fastfid's core; NumPy is about as fast with float64 ones.
+    O((m + n)^2 d) operations over all rows, and for subsets too if that is less than (4 size^2 d) for each. No (m, n)
+    matrix is held. Over all rows, float32 features with the default kernel are multiplied by fastfid's core; NumPy is
+    about as fast with float64 ones.
 
     Examples
     --------

@@ -193,6 +193,7 @@ def _numpy_sums_within(kernel: Polynomial, x: NDArray[Any], shift: float) -> _Wi
 
 
 Draws = Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]
+_Pairs = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
 def numpy_draws(rng: np.random.RandomState, m: int, n: int, subsets: int, size: int) -> Draws:
@@ -206,6 +207,8 @@ def subset_values(
 ) -> NDArray[np.float64]:
     """Return the unbiased squared MMD of each pair of subsets.
 
+    Where the subsets hold most pairs of rows several times, the kernel of each pair is computed once.
+
     Parameters
     ----------
     kernel : Polynomial
@@ -216,14 +219,66 @@ def subset_values(
     dtype : numpy.dtype
         In which products of rows are computed. All else is float64.
     """
+    pairs = list(draws)
+    # The work of a product of two rows, or of one value with the subsets in float64, which takes twice as long as
+    # float32. Within a set, half of the pairs.
+    d, size = x.shape[1], len(pairs[0][0])
+    of_all = (len(x) + len(y)) ** 2 / 2 * (d + 2 * len(pairs))
+    of_subsets = len(pairs) * 2 * size**2 * d
+    route = _subset_values_by_sweep if of_all < of_subsets else _subset_values_one_by_one
+    return route(kernel, x, y, pairs, dtype)
+
+
+def _subset_values_one_by_one(
+    kernel: Polynomial, x: NDArray[Any], y: NDArray[Any], pairs: _Pairs, dtype: np.dtype[Any]
+) -> NDArray[np.float64]:
+    """Return what :func:`subset_values` does, from the products of each subset."""
     values = []
-    for of_x, of_y in draws:
+    for of_x, of_y in pairs:
         a, b = x[of_x].astype(dtype, copy=False), y[of_y].astype(dtype, copy=False)
-        size = len(a)
         within = kernel(a @ a.T) + kernel(b @ b.T)
-        across = float(kernel(a @ b.T).sum())
-        values.append(((within.sum() - np.trace(within)) / (size - 1) - 2 * across / size) / size)
+        values.append(_of_subset(within.sum() - np.trace(within), kernel(a @ b.T).sum(), len(a)))
     return np.array(values)
+
+
+def _of_subset(within: Any, across: Any, size: int) -> Any:
+    """Return the unbiased squared MMD of two sets of `size` rows from the sums of the kernel over their pairs."""
+    return (within / (size - 1) - 2 * across / size) / size
+
+
+def _subset_values_by_sweep(
+    kernel: Polynomial, x: NDArray[Any], y: NDArray[Any], pairs: _Pairs, dtype: np.dtype[Any]
+) -> NDArray[np.float64]:
+    """Return what :func:`subset_values` does, from one sweep over the pairs of all rows.
+
+    A value of the kernel is computed once for all subsets that hold its pair. The sum over a subset's pairs is
+    ``a^T K b`` for the vectors a and b that are 1 at its rows of either side.
+    """
+    held = []
+    for rows, side in ((x, 0), (y, 1)):
+        held.append(np.zeros((len(rows), len(pairs)), np.bool_))
+        for subset, drawn in enumerate(pairs):
+            held[side][drawn[side], subset] = True
+
+    def sums(a: NDArray[Any], of_a: NDArray[np.bool_], b: NDArray[Any], of_b: NDArray[np.bool_]) -> NDArray[np.float64]:
+        total = np.zeros(len(pairs))
+        within = a is b
+        for one in blocks(len(a)):
+            rows = a[one].astype(dtype, copy=False)
+            for other in blocks(len(b)):
+                if within and other.start < one.start:  # its mirror image counts twice
+                    continue
+                same = within and other.start == one.start
+                values = kernel(rows @ (rows if same else b[other].astype(dtype, copy=False)).T)
+                if same:
+                    np.fill_diagonal(values, 0)
+                of_tile = np.einsum("is,is->s", of_a[one].astype(np.float64), values @ of_b[other].astype(np.float64))
+                total += 2 * of_tile if within and not same else of_tile
+        return total
+
+    within = sums(x, held[0], x, held[0]) + sums(y, held[1], y, held[1])
+    values: NDArray[np.float64] = _of_subset(within, sums(x, held[0], y, held[1]), len(pairs[0][0]))
+    return values
 
 
 def mean_over_subsets(
