@@ -238,9 +238,7 @@ def kid_cases() -> list[KidCase]:
 
 def kid_standard_errors(draws: int = 500) -> int:
     """Print the table of the KID, and return how many rows are out of bounds."""
-    print(
-        "| populations | m, n | KID / its spread | standard error (r.m.s.) / spread | (mean) / spread | 95 % covers |"
-    )
+    print("| populations | m, n | KID / its spread | standard error / spread, r.m.s. | mean | covered by 95 % |")
     print("|---|---|---|---|---|---|")
     bad = 0
     for case in kid_cases():
