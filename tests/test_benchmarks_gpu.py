@@ -15,7 +15,7 @@ import pytest
 import torch
 from stubs import OnDevice
 
-from benchmarks import figures, gpu, gpu_report, report
+from benchmarks import cuda_cases, figures, gpu, gpu_report, report
 from fastfid import Moments, _core
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -33,6 +33,11 @@ def test_without_a_device_it_says_so_in_one_sentence(tmp_path):
     assert done.stderr.startswith("benchmarks.gpu needs a CUDA device and measured nothing: ")
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_it_starts_before_fastfid_is_built():
+    code = "import sys; sys.modules['fastfid'] = None; import benchmarks.gpu"
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
 
 
 def test_options():
@@ -275,6 +280,7 @@ def stand_ins(monkeypatch):
     monkeypatch.setattr(torch.cuda, "ExternalStream", lambda handle: handle)
     for name, value in (("D", 64), ("IMAGES", 1), ("COPY_BYTES", 1 << 16), ("FLUSH_BYTES", 1 << 10), ("UPDATES", 2)):
         monkeypatch.setattr(gpu, name, value)
+    monkeypatch.setattr(cuda_cases, "DEVICE", cuda_cases.SMALL)
     return gpu.Run(gpu_report.new_record(), is_smoke=False, seed=5)
 
 
@@ -328,7 +334,7 @@ sys.exit(pytest.main([*{gpu.ORACLE_OPTIONS}, *{gpu.ORACLE_TESTS}]))
 
 
 def test_checks_hold_where_the_device_is_right(stand_ins, monkeypatch):
-    monkeypatch.setattr(gpu, "exercise", lambda run, scale, exercise=gpu.exercise: exercise(run, 1))
+    monkeypatch.setattr(cuda_cases, "DEVICE", cuda_cases.EMULATED + cuda_cases.SMALL)
     gpu.run_stage(stand_ins, "checks")
     assert states(stand_ins) == {"checks": ("measured", "")}
     what = " ".join(check["what"] for check in stand_ins.record["checks"])

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import ml_dtypes
 import numpy as np
 import pytest
-from cuda_cases import MomentsCase
 from emulation import compile_library
 from stubs import HostArray, OnDevice
 from stubs import Tensor as GpuTensor
@@ -19,6 +18,7 @@ from test_moments import HOSTILE, large_state
 from tolerances import ANOTHER_ORDER, COVARIANCE, DISTANCE_ON_DEVICE, MOMENTS
 
 import fastfid
+from benchmarks.cuda_cases import EMULATED, MomentsCase
 from fastfid.metrics.moments import FeatureMoments
 from fastfid.protocols import input_spec
 
@@ -137,6 +137,7 @@ EXIT = """
 import sys, threading, time
 import numpy as np
 import fastfid
+from benchmarks.cuda_cases import EMULATED, MomentsCase
 from test_cuda_bindings import Tensor, load
 
 emulated = load("_emulated", sys.argv[1])
@@ -519,10 +520,10 @@ def some_rows(n, d, seed):
     return (3 + np.random.default_rng((seed, n, d)).standard_normal((n, d))).astype(np.float32)
 
 
-@pytest.mark.parametrize(("n1", "n2"), [(100, 200), (100, 20), (20, 64), (2, 65)])
+@pytest.mark.parametrize("case", EMULATED.distances, ids=str)
 @pytest.mark.parametrize("kinds", ["device device", "device host", "host device"])
-def test_distance_of_moments_that_stay_on_the_device(emulated, libraries, n1, n2, kinds):
-    rows = some_rows(n1, 64, 1), 0.9 * some_rows(n2, 64, 2)
+def test_distance_of_moments_that_stay_on_the_device(emulated, libraries, case, kinds):
+    rows = some_rows(case.n1, case.d, 1), 0.9 * some_rows(case.n2, case.d, 2)
     tol = 1e-8
     want = fastfid._core.frechet_distance(*(host_gaussian(fastfid._core, given) for given in rows), tol=tol)
     sides = [

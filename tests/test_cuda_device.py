@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from cuda_cases import DEVICE, MomentsCase
 from tolerances import DISTANCE_ON_DEVICE, MERGED_ON_DEVICE, MOMENTS_ON_DEVICE
 
 import fastfid
+from benchmarks.cuda_cases import DEVICE, MomentsCase
 from fastfid import _core
 
 devices, reason = _core.cuda_driver()
@@ -30,7 +30,7 @@ def on_device(rows):
 
 @needs_device
 @pytest.mark.parametrize("arithmetic", MOMENTS_ON_DEVICE)
-@pytest.mark.parametrize("case", DEVICE, ids=str)
+@pytest.mark.parametrize("case", DEVICE.moments, ids=str)
 def test_moments_on_the_device_are_those_of_the_cpu(case, arithmetic):
     moments, cpu = fastfid.DeviceMoments._summed_in(arithmetic, case.d), fastfid.Moments(case.d)
     rows = on_device(case.rows())
@@ -130,15 +130,13 @@ def test_a_state_goes_from_the_device_to_the_host_and_back(n):
 
 
 @needs_device
-@pytest.mark.parametrize(("n1", "n2"), [(900, 1200), (200, 300), (1000, 200), (2, 700)])
-def test_distance_of_moments_that_stay_on_the_device(n1, n2):
-    rows = [MomentsCase(512, n, "float32").rows() + 0.1 * k for k, n in enumerate((n1, n2))]
+@pytest.mark.parametrize("case", DEVICE.distances, ids=str)
+def test_distance_of_moments_that_stay_on_the_device(case):
     moments, statistics = [], []
-    for x in rows:
-        x = np.ascontiguousarray(x, np.float32)
-        moments.append(fastfid.DeviceMoments(512))
-        moments[-1].update(on_device(x))
-        there = fastfid.Moments(512)
+    for x in case.rows():
+        moments.append(fastfid.DeviceMoments(case.d))
+        moments[-1].update(on_device(x.copy()))
+        there = fastfid.Moments(case.d)
         there.update(x)
         statistics.append(fastfid.Statistics.from_moments(there))
     want = fastfid.frechet_distance(*statistics, return_info=True)

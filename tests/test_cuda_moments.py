@@ -8,11 +8,11 @@ import itertools
 
 import numpy as np
 import pytest
-from cuda_cases import EMULATED, MomentsCase, oracle
 from emulation import ORDERS
 from tolerances import FEW_ROUNDINGS, MOMENTS_ON_DEVICE
 
 import fastfid
+from benchmarks.cuda_cases import EMULATED, MomentsCase, oracle
 
 DTYPES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}  # fastfid::DType
 
@@ -99,7 +99,7 @@ def largest_error(got, expected):
 
 
 @pytest.mark.parametrize("arithmetic", MOMENTS_ON_DEVICE)
-@pytest.mark.parametrize("case", EMULATED, ids=str)
+@pytest.mark.parametrize("case", EMULATED.moments, ids=str)
 def test_moments_are_those_of_numpy(make, case, arithmetic):
     moments = run(make, case, arithmetic, order="shuffled")
     mean, covariance = moments.covariance()

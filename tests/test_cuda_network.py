@@ -27,6 +27,7 @@ from tolerances import (
     ROUNDED_TO_FLOAT32,
 )
 
+from benchmarks.cuda_cases import EMULATED, SMALL
 from fastfid import FID, Moments, _core, compute_fid, compute_statistics
 from fastfid._checks import DIMS
 from fastfid.errors import BackendUnavailable
@@ -72,12 +73,10 @@ def emulated_mean(tmp_path_factory):
     return mean
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 1, 7), (3, 5, 73, 73), (2, 67, 8, 8), (1, 9, 5, 13)])
+@pytest.mark.parametrize("case", (EMULATED + SMALL).maps, ids=str)
 @pytest.mark.parametrize("order", [0, 1, 2])
-def test_spatial_mean_of_the_device_is_numpys(emulated_mean, shape, dtype, order):
-    rng = np.random.default_rng(1)
-    x = (rng.standard_normal(shape) + 1e3 * rng.choice([-1, 1], shape)).astype(dtype)
+def test_spatial_mean_of_the_device_is_numpys(emulated_mean, case, order):
+    x = case.map()
     expected = x.astype(np.float64).mean((2, 3))
     np.testing.assert_allclose(emulated_mean(x, order), expected, rtol=ROUNDED_TO_FLOAT32, atol=CANCELLED_MEAN)
 

@@ -4,9 +4,9 @@ import ctypes
 
 import numpy as np
 import pytest
-from cuda_cases import DEVICE_IMAGES, EMULATED_IMAGES, RESIZING, ImagesCase
 from emulation import ORDERS, compile_library
 
+from benchmarks.cuda_cases import DEVICE, EMULATED, RESIZING, ImagesCase, in_layout
 from fastfid import _core
 from fastfid.protocols import PROTOCOLS, input_spec
 
@@ -25,7 +25,7 @@ def library(tmp_path_factory):
 def emulate(library, images, protocol, *, layout="nhwc", dtype=np.float32, skew=0, scale=None):
     """images (n, h, w, 3) through the kernel, in memory that begins `skew` bytes after an aligned address."""
     n, h, w, _ = images.shape
-    stored = images if layout == "nhwc" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    stored = in_layout(images, layout)
     memory = np.empty(stored.size + 64, np.uint8)
     start = -memory.ctypes.data % 32 + skew
     memory[start : start + stored.size] = stored.ravel()
@@ -81,7 +81,7 @@ def test_each_channel_has_its_scale(library):
     np.testing.assert_array_equal(got, _core.preprocess(images, spec))
 
 
-@pytest.mark.parametrize("case", EMULATED_IMAGES, ids=str)
+@pytest.mark.parametrize("case", EMULATED.images, ids=str)
 def test_bits_of_the_cpu(library, case):
     check(library, case.images(), case.protocol, layout=case.layout, dtype=np.dtype(case.dtype).type)
 
@@ -146,7 +146,7 @@ class TestDevice:
         np.testing.assert_array_equal(images.numpy(), stored)
         return out.numpy()
 
-    @pytest.mark.parametrize("case", DEVICE_IMAGES, ids=str)
+    @pytest.mark.parametrize("case", DEVICE.images, ids=str)
     def test_bits_of_the_cpu(self, stream, case):
         want = _core.preprocess(case.images(), input_spec(case.protocol)).astype(case.dtype)
         np.testing.assert_array_equal(self.run(stream, case), want)
