@@ -14,7 +14,6 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from fastfid import _console
@@ -147,6 +146,8 @@ def _run_stats(argv: Sequence[str]) -> int:
 
 
 def _save_statistics(parser: Parser, args: argparse.Namespace, source: str, output: str, *, overwrite: bool) -> int:
+    from pathlib import Path
+
     from fastfid._files import check_writable, npz_path
     from fastfid.evaluation import compute_statistics
     from fastfid.sources import is_statistics_file
