@@ -1,5 +1,6 @@
 """The classifier behind the features: where it is found, what is refused, and what lacks it."""
 
+import hashlib
 import pickle
 import re
 
@@ -66,16 +67,20 @@ def test_files_without_it(alone, tmp_path):
         find_classifier(named)
 
 
-def test_the_file_of_another_tool(alone, tmp_path):
+def test_the_file_of_another_tool(alone, tmp_path, monkeypatch, capfd):
     """Where nobody names a file, it brings what the cached file lacks; a bad one is passed over."""
     extractor = InceptionV3(device="cpu")
     alone.mkdir(parents=True)
     (alone / OFFICIAL_NAME).write_bytes(b"cut off")
+    other = weights_with_classifier(tmp_path, 4).rename(alone / FIDELITY_NAME)
+    # Its convolutions are the known ones; its classifier may be anything.
     assert "classifier, for the Inception Score: not here: " in describe()
-    weights_with_classifier(tmp_path, 4).rename(alone / FIDELITY_NAME)
+    assert f"{other}: is not the file of that name: its classifier is not taken" in capfd.readouterr().err
+    monkeypatch.setattr(fetch, "OFFICIAL_SHA256_PREFIX", hashlib.sha256(other.read_bytes()).hexdigest()[:8])
     np.testing.assert_array_equal(extractor.classifier(), classifier_of(4))
     text = "classifier, for the Inception Score: here, 1008 classes of 2048 features; the hash above does not cover it"
     assert text in describe().splitlines()
+    assert f"weights {alone / OFFICIAL_NAME}: not a file of Inception weights" in capfd.readouterr().err
 
 
 def test_the_remedy(alone, tmp_path):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,8 @@ def find_classifier(path: str | os.PathLike[str] | None = None) -> NDArray[np.fl
     ----------
     path : path-like, optional
         As in :func:`find_weights`. A file that `path` or ``FASTFID_WEIGHTS`` names is the only one that is read; else
-        the first of the cache and the files of pytorch-fid and torch-fidelity that has the classifier.
+        the first of the cache and the files of pytorch-fid and torch-fidelity that has the classifier. The SHA-256 of
+        the latter two must begin as their names say.
 
     Returns
     -------
@@ -217,26 +218,29 @@ def find_classifier(path: str | os.PathLike[str] | None = None) -> NDArray[np.fl
     Raises
     ------
     fastfid.WeightsError
-        None of the files has it, or it has another shape or dtype, or values that are not finite.
+        None of these files has it, or it has another shape or dtype, or values that are not finite.
     """
     weights = find_weights(path, fetch=False)
-    for found in (weights, *_other_weights(weights, path)):
+    is_named = path is not None or bool(os.environ.get("FASTFID_WEIGHTS"))
+    others = [] if is_named else _files_of_other_tools()
+    for found in (weights, *_read_each(file for file in others if file != weights.path)):
+        # The identity says nothing of the classifier; the name of such a file promises a hash of the whole.
+        if found.path in others and not found.carrier_sha256.startswith(OFFICIAL_SHA256_PREFIX):
+            remark(f"{found.path}: is not the file of that name: its classifier is not taken")
+            continue
         classifier = read_classifier(found)
         if classifier is not None:
             return classifier
     raise WeightsError(f"{weights.path}: holds the network without its classifier; {CLASSIFIER_STEPS}")
 
 
-def _other_weights(weights: Weights, path: str | os.PathLike[str] | None) -> Iterator[Weights]:
-    """Read the other files that are taken where nobody names one."""
-    if path is not None or os.environ.get("FASTFID_WEIGHTS"):
-        return
-    for file in _files_of_other_tools():
-        if file != weights.path:
-            try:
-                yield _read_file(file, "weights")
-            except WeightsError as error:
-                remark(f"{error}: other places are tried")
+def _read_each(files: Iterable[Path]) -> Iterator[Weights]:
+    """Read files that nobody has named; what is wrong with one is said, and the file passed over."""
+    for file in files:
+        try:
+            yield _read_file(file, "weights")
+        except WeightsError as error:
+            remark(f"{error}: other places are tried")
 
 
 def describe(path: str | os.PathLike[str] | None = None) -> str:

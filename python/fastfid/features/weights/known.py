@@ -81,8 +81,8 @@ MANUAL_STEPS = (
 )
 
 CLASSIFIER_STEPS = (
-    f"pytorch-fid's {OFFICIAL_NAME} has it: `curl -LO {OFFICIAL_URL}`, then `fastfid weights get --weights"
-    f" {OFFICIAL_NAME}` (docs/offline.md)"
+    f"pytorch-fid's {OFFICIAL_NAME} has it: `curl -LO {OFFICIAL_URL}`, then name it as the weights, or"
+    f" `fastfid weights get --weights {OFFICIAL_NAME}` (docs/offline.md)"
 )
 
 
