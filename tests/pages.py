@@ -16,7 +16,10 @@ from fastfid import FID
 
 ROOT = Path(__file__).resolve().parents[1]
 # Of the page's numbers the tests make small ones: more images than 64 dims, in batches that do not divide them.
-SMALL = {"IMAGES = 10_000": "IMAGES = 90", "BATCH = 100": "BATCH = 16"}
+SMALL = {
+    "run.py": {"IMAGES = 10_000": "IMAGES = 90", "BATCH = 100": "BATCH = 16"},
+    "several_metrics.py": {'real="real/"': 'real="real/", dims=64'},
+}
 IMAGES = 90
 # What needs packages of the extra "loops" is run by tests/training.
 OF_OTHER_PACKAGES = ("lightning", "accelerate", "tensorboard", "wandb")
@@ -57,8 +60,8 @@ class Workspace:
         # torchmetrics, which Lightning imports too, needs a torchvision that loads.
         self.env = {**os.environ, **peers.prepare(folder / "peers", weights=False)}
         for name, text in files("training.md").items():
-            for large, small in SMALL.items():
-                assert text.count(large) == (name == "run.py")
+            for large, small in SMALL.get(name, {}).items():
+                assert text.count(large) == 1
                 text = text.replace(large, small)
             (folder / name).write_text(text)
         noise(folder / "real", IMAGES)
@@ -80,15 +83,20 @@ class Workspace:
         assert "SuspiciousInputWarning" not in done.stderr, done.stderr
         return done.stdout
 
+    def module(self):
+        """The file run.py, imported."""
+        spec = importlib.util.spec_from_file_location("run_of_the_page", self.folder / "run.py")
+        run = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(run)
+        return run
+
     def expected(self, parts, protocol="pytorch-fid", before=None):
         """The FID, in this process, of the images that `parts`, pairs of a number and a seed, generate.
 
         `before` is called between the seed of the model's weights and the model, as in the files that do so; without
         parts it returns the latents of the images.
         """
-        spec = importlib.util.spec_from_file_location("run_of_the_page", self.folder / "run.py")
-        run = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(run)
+        run = self.module()
         torch.manual_seed(0)
         inputs = before() if before else None
         model = run.Generator()

@@ -6,9 +6,10 @@ import re
 import numpy as np
 import pages
 import pytest
+import torch
 from tolerances import PRINTED_0, PRINTED_4, PRINTED_6_DIGITS
 
-from fastfid import FID, Statistics, frechet_distance
+from fastfid import FID, Statistics, evaluate, frechet_distance
 from fastfid.metrics.moments import FeatureMoments
 
 
@@ -19,6 +20,7 @@ def workspace(tmp_path_factory, weights):
 
 def test_every_file_of_the_page_is_run_somewhere():
     here = {"run.py", "loop.py", "merge.py", "several.py", "several_torchmetrics.py", "checkpoint.py"}
+    here |= {"several_metrics.py"}
     names = set(pages.files("training.md"))
     assert here < names
     for name in names - here:
@@ -34,6 +36,21 @@ def test_one_process_and_the_comparison_of_its_checkpoints(workspace):
     assert re.search(r"^epoch-\d\.npz and epoch-\d\.npz: cannot be told apart with these n; ", report, re.MULTILINE)
     saved = [Statistics.load(workspace.folder / name) for name in ("real.npz", "epoch-1.npz")]
     assert frechet_distance(*saved) == pytest.approx(printed[1], abs=PRINTED_4)
+
+
+def test_several_metrics(workspace):
+    printed = re.findall(r"^epoch \d: (.*)$", workspace.run("several_metrics.py"), re.MULTILINE)
+    run = workspace.module()
+    torch.manual_seed(0)
+    model = run.Generator()
+    for epoch, line in enumerate(printed):
+        fake = np.concatenate(list(run.batches(model, pages.IMAGES, epoch)))
+        truth = evaluate(workspace.folder / "real", fake, metrics=["fid", "kid", "prdc"], dims=64)
+        found = dict(item.split() for item in line.split(", "))
+        assert list(found) == list(truth)
+        for name, value in found.items():
+            assert float(value) == pytest.approx(truth[name].value, rel=PRINTED_6_DIGITS)
+    assert len(printed) == 2
 
 
 def test_two_processes_score_their_shares(workspace):

@@ -17,7 +17,7 @@ RIGHT = """
 import pathlib
 import numpy as np
 import fastfid
-from fastfid import FID, Statistics, compute_fid, compute_statistics, evaluate
+from fastfid import FID, Evaluator, Statistics, compute_fid, compute_statistics, evaluate
 
 reveal_type(compute_fid("a", "b"))  # is float
 reveal_type(compute_fid("a", "b", return_info=False))  # is float
@@ -40,12 +40,18 @@ reveal_type(fid.result().standard_error)  # is float | None
 reveal_type(fid.to("cpu"))  # is fastfid.fid.FID
 reveal_type(fid.real)  # is fastfid.statistics.Statistics
 fid.load_state_dict(fid.state_dict())
+evaluator = Evaluator(["fid", "kid:torch-fidelity"], real="real", dims=64, protocol="clean", device=0, num_workers=2)
+Evaluator("all")
+evaluator.update(np.zeros((2, 8, 8, 3), np.uint8), exif=True)
+evaluator.merge(evaluator)
+reveal_type(evaluator.compute())  # is fastfid.evaluation.Evaluation
+reveal_type(evaluator.to("cpu"))  # is fastfid.evaluator.Evaluator
 reveal_type(fastfid.frechet_distance(fid.real, fid.fake))  # is float
 """
 
 # Every line after the imports is an error.
 WRONG = """
-from fastfid import FID, compute_fid, compute_statistics, evaluate
+from fastfid import FID, Evaluator, compute_fid, compute_statistics, evaluate
 compute_fid("a", "b", protocol="cleen")
 compute_fid("a", "b", dims=65)
 compute_fid("a", "b", recursve=True)
@@ -65,6 +71,10 @@ FID(recursve=True)
 FID(real=3)
 FID().update("a", real="fake")
 FID().update("a", real=True, recursve=True)
+Evaluator([3])
+Evaluator(["fid"], protocol="cleen")
+Evaluator().update("a", recursve=True)
+Evaluator().merge(FID())
 """
 
 # What fastfid imports and its signatures do not name: left out, which halves the time.
