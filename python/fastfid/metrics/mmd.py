@@ -16,7 +16,6 @@ from fastfid.metrics.given import blocks
 
 __all__ = [
     "Polynomial",
-    "mean_over_subsets",
     "numpy_draws",
     "subset_values",
     "unbiased_mmd2",
@@ -279,24 +278,3 @@ def _subset_values_by_sweep(
     within = sums(x, held[0], x, held[0]) + sums(y, held[1], y, held[1])
     values: NDArray[np.float64] = _of_subset(within, sums(x, held[0], y, held[1]), len(pairs[0][0]))
     return values
-
-
-def mean_over_subsets(
-    x: NDArray[Any], y: NDArray[Any], num_subsets: int, subset_size: int, rng: np.random.RandomState
-) -> float:
-    """Return the mean of the KID over random subsets, in float64. Each subset of `x` is drawn before that of `y`.
-
-    Parameters
-    ----------
-    x, y : ndarray, shape (m, d) and (n, d)
-        Any float dtype.
-    num_subsets : int
-        Number of subsets of each side.
-    subset_size : int
-        Number of rows in a subset, from 2 to min(m, n).
-    rng : numpy.random.RandomState
-        The generator that draws the subsets, alternately of `x` and `y`.
-    """
-    kernel = Polynomial(3, 1 / x.shape[1], 1.0)
-    draws = numpy_draws(rng, len(x), len(y), num_subsets, subset_size)
-    return float(subset_values(kernel, x, y, draws, np.dtype(np.float64)).mean())

@@ -3,14 +3,13 @@
 import os
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fastfid.compat.cleanfid import features
 from fastfid.compat.cleanfid._network import Model, PathLike
 from fastfid.compat.cleanfid._readers import draw_like_a_data_loader, get_folder_features, get_model_features, say
 from fastfid.compat.cleanfid.resize import check_mode
-from fastfid.metrics.mmd import mean_over_subsets
+from fastfid.metrics.kernel import kid
 
 __all__ = ["compute_kid", "kernel_distance"]
 
@@ -35,6 +34,8 @@ def kernel_distance(
     ------
     ValueError
         A side has fewer than two rows, or the dimensions differ.
+    fastfid.NumericalError
+        A feature is NaN or infinite.
 
     Examples
     --------
@@ -49,7 +50,8 @@ def kernel_distance(
         raise ValueError(f"feats: the distance needs at least 2 rows on each side and in a subset, got {m}")
     if num_subsets < 1:
         raise ValueError(f"num_subsets: expected at least 1, got {num_subsets}")
-    return mean_over_subsets(feats2, feats1, num_subsets, m, np.random.RandomState(seed))
+    # clean-fid draws of the second side first. Products are float64, also of float32 features.
+    return kid(feats2, feats1, subsets=num_subsets, subset_size=m, seed=seed).value
 
 
 def compute_kid(
