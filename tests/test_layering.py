@@ -158,6 +158,8 @@ def test_heavy_packages_stay_in_their_rooms(path):
         if top in {"torch", "torchmetrics", "torchvision"}:
             definitions = name == "features/inception_torch.py" or name.startswith("compat/")
             assert definitions or not eager, f"{name} imports {module} for everyone"
+        if top in {"pyarrow", "datasets", "fsspec"}:
+            assert not eager, f"{name} imports {module} for everyone"
         if top in {"skimage", "matplotlib"}:
             assert name == "demo.py"
             assert not eager

@@ -84,6 +84,10 @@ class SourceOptions(TypedDict, total=False):
     """Refuse pictures that declare more pixels, before decoding them. Default: Pillow's limit, 89 million."""
     labels: str | os.PathLike[str] | Sequence[int | str] | NDArray[Any] | None
     """Where labels come from: "auto", "folder", a ``.csv`` file, or one label for each image. Default: no labels."""
+    column: str | None
+    """Name of the column of images in parquet files and Hugging Face datasets, and of the key of images in dicts."""
+    to_uint8: Literal["round", "truncate", "floor-127.5", "floor-128"] | None
+    """How float images become grey levels. Default: "round" with `value_range`, else they are refused."""
 
 
 class StatisticsOptions(_NetworkOptions, SourceOptions, total=False):

@@ -89,6 +89,8 @@ class RecordedOptions(TypedDict):
     exif: bool
     max_pixels: int
     labels: str | None
+    column: str | None
+    to_uint8: str | None
     on_error: str
     force: bool
     tol: float | None

@@ -234,6 +234,14 @@ def _add_image_options(parser: argparse.ArgumentParser) -> None:
         metavar=("LOW", "HIGH"),
         help="black and white of float arrays, as -1 1; without it they are refused",
     )
+    add(
+        "--to-uint8",
+        type=_one_of("round", "truncate", "floor-127.5", "floor-128"),
+        metavar="RULE",
+        help="how float arrays become grey levels: round (default with --value-range), truncate (as torchmetrics), "
+        "floor-127.5 (as guided-diffusion), floor-128 (as DiT)",
+    )
+    add("--column", metavar="NAME", help="column of images in a .parquet; default: image, or the only one")
     add("--alpha", action="store_true", help="composite on white (default: drop alpha, as pytorch-fid)")
     add("--exif", action="store_true", help="apply the EXIF orientation (default: ignore it, as pytorch-fid)")
     add(

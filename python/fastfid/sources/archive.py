@@ -24,7 +24,7 @@ from fastfid.sources.listing import PassedOver
 from fastfid.sources.picture import Decoder, reason
 from fastfid.sources.samples import SampleLabels, Samples
 
-__all__ = ["BytesItem", "TarSource", "ZipItem", "ZipSource"]
+__all__ = ["BytesItem", "TarSource", "ZipItem", "ZipSource", "reading_as"]
 
 
 class ZipItem(ImageItem):
@@ -82,7 +82,7 @@ class ZipSource(FileSource):
         self.notes = []
         self._decoder = decoder
         self._file = KnownFile(path)
-        with self._file.open() as file, _listing(path, "zip archive"), zipfile.ZipFile(file) as archive:
+        with self._file.open() as file, reading_as(path, "zip archive"), zipfile.ZipFile(file) as archive:
             names = [
                 member.filename
                 for member in archive.infolist()
@@ -102,7 +102,7 @@ class ZipSource(FileSource):
     def own_labels(self) -> Labels | None:
         """Read ``dataset.json`` at the root of the archive."""
         path = f"{self.name}/{DATASET_JSON}"
-        with self._file.open() as file, _listing(self.name, "zip archive"), zipfile.ZipFile(file) as archive:
+        with self._file.open() as file, reading_as(self.name, "zip archive"), zipfile.ZipFile(file) as archive:
             if DATASET_JSON not in archive.namelist():
                 return None
             size, most = archive.getinfo(DATASET_JSON).file_size, largest_dataset_json(len(self))
@@ -116,7 +116,7 @@ class ZipSource(FileSource):
     def __iter__(self) -> Iterator[ImageItem]:
         # The file is opened again, and closed when the last item is gone.
         file = self._file.open_until_dropped()
-        with _listing(self.name, "zip archive"):
+        with reading_as(self.name, "zip archive"):
             archive = zipfile.ZipFile(file)
         for name in self._names:
             yield ZipItem(f"{self.name}/{name}", archive, archive.getinfo(name), self._decoder)
@@ -255,7 +255,7 @@ class TarSource(FileSource):
             return
         with (
             self._file.open() as file,
-            _listing(self.name, "tar archive"),
+            reading_as(self.name, "tar archive"),
             self._opener(file) as stream,
         ):
             for name, offset, size in zip(self._names, self._offsets, self._sizes, strict=True):
@@ -280,7 +280,7 @@ class TarSource(FileSource):
 
     def _data(self, member: tarfile.TarInfo, stream: IO[bytes]) -> bytes:
         """Read the data of a member."""
-        with _listing(self.name, "tar archive"):
+        with reading_as(self.name, "tar archive"):
             stream.seek(member.offset_data)
             return stream.read(member.size)
 
@@ -291,7 +291,7 @@ class TarSource(FileSource):
         """
         with (
             self._file.open() as file,
-            _listing(self.name, "tar archive"),
+            reading_as(self.name, "tar archive"),
             (self._opener or contextlib.nullcontext)(file) as stream,
             tarfile.open(fileobj=_HeaderReader(stream), mode="r:") as archive,
         ):
@@ -349,7 +349,7 @@ def _is_picture(member: tarfile.TarInfo, passed_over: PassedOver) -> bool:
 
 
 @contextlib.contextmanager
-def _listing(path: str, kind: str) -> Iterator[Any]:
+def reading_as(path: str, kind: str) -> Iterator[Any]:
     """Convert the exceptions of the standard library for a damaged archive into a ValueError that names the archive."""
     try:
         yield

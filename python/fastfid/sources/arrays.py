@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,14 @@ __all__ = [
     "ArraySource",
     "NpySource",
     "NpzSource",
+    "Scale",
     "channels_last",
     "check_value_range",
     "expect_grey_levels",
     "is_array",
+    "make_scale",
     "roots",
+    "scaled",
     "to_host",
     "view_items",
 ]
@@ -59,13 +63,56 @@ def check_value_range(value_range: Any) -> tuple[float, float]:
     return low, high
 
 
-def expect_grey_levels(obj: Any, name: str, value_range: tuple[float, float] | None = None) -> None:
-    """Raise TypeError unless an array or tensor is uint8, or float with a `value_range`.
+@dataclass(frozen=True)
+class Scale:
+    """How float images become uint8: the values of black and white, and the rule for what lies between grey levels.
+
+    Attributes
+    ----------
+    low, high : float
+        Values of black and white.
+    rule : str
+        "round": scaled to 0..255 in float64 and rounded, a half to the even level. "truncate": scaled in the dtype of
+        the array, and the fraction is dropped. "floor-127.5" and "floor-128", of values in -1..1 and in the dtype of
+        the array: ``floor((x + 1) * 127.5)`` and ``floor(127.5 x + 128)``.
+    """
+
+    low: float
+    high: float
+    rule: str = "round"
+
+
+# What values are taken for black and white where value_range does not say it.
+_RANGES = {"round": (0.0, 1.0), "truncate": (0.0, 1.0), "floor-127.5": (-1.0, 1.0), "floor-128": (-1.0, 1.0)}
+
+
+def make_scale(value_range: Any, to_uint8: str | None) -> Scale | None:
+    """Return the scale that two options ask for; None: float images are refused.
+
+    Raises
+    ------
+    ValueError
+        The rule is unknown, the range is none, or the rule is of another range.
+    """
+    if to_uint8 is not None and to_uint8 not in _RANGES:
+        raise ValueError(f"to_uint8: expected {', '.join(map(repr, _RANGES))}; got {to_uint8!r}")
+    found = None if value_range is None else check_value_range(value_range)
+    if to_uint8 is None:
+        return None if found is None else Scale(*found)
+    if found is None:
+        return Scale(*_RANGES[to_uint8], to_uint8)
+    if to_uint8.startswith("floor") and found != _RANGES[to_uint8]:
+        raise ValueError(f"to_uint8: {to_uint8!r} is of values in -1..1; got value_range={value_range!r}")
+    return Scale(*found, to_uint8)
+
+
+def expect_grey_levels(obj: Any, name: str, scale: Scale | None = None) -> None:
+    """Raise TypeError unless an array or tensor is uint8, or float with a `scale`.
 
     The message states how to convert the images.
     """
     dtype = dtype_name(obj)
-    if dtype == "uint8" or ("float" in dtype and value_range is not None):
+    if dtype == "uint8" or ("float" in dtype and scale is not None):
         return
     how = f"; {_how_to_convert(obj)}" if "float" in dtype else ""
     raise TypeError(f"{name}: expected uint8 images with values 0..255, got {dtype}{how}")
@@ -78,7 +125,7 @@ def _how_to_convert(obj: Any) -> str:
         low, high = float(obj.min()), float(obj.max())
     except Exception:  # methods of other libraries may raise anything; the values are then unknown
         return f"{_conversion('x * 255', is_torch)} for values in 0..1, or value_range=(0, 1)"
-    found = f"its values go from {low:.4g} to {high:.4g}"
+    found = f"its values go from {low:.4g} to {high:.4g} (to_uint8= says how they are rounded)"
     if low < 0:
         return f"{found}: pass value_range=(-1, 1), or {_conversion('(x + 1) * 127.5', is_torch)}"
     if high > 1:
@@ -93,29 +140,46 @@ def _conversion(scaled: str, is_torch: bool) -> str:
     return f"{scaled}.round().clip(0, 255).astype('uint8')"
 
 
-def to_uint8(image: NDArray[Any], value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
-    """Scale a float image from `value_range` to 0..255 and round it. A uint8 image is returned unchanged.
+def to_uint8(image: NDArray[Any], scale: Scale | None) -> NDArray[np.uint8]:
+    """Convert a float image to grey levels 0..255. A uint8 image is returned unchanged.
 
     Raises
     ------
     ValueError
-        A rounded value is outside 0..255, or a value is NaN or infinite.
+        A value is outside of the scale, or NaN or infinite. With the rule "round", a value that rounds to a grey level
+        is inside.
     """
-    if image.dtype == np.uint8 or value_range is None:
+    if image.dtype == np.uint8 or scale is None:
         return image
-    low, high = value_range
     if not np.isfinite(image).all():
         raise ValueError("has NaN or infinite values")
-    scaled = np.rint((image.astype(np.float64) - low) * (255 / (high - low)))
-    if scaled.min() < 0 or scaled.max() > 255:
+    low, high = scale.low, scale.high
+    least, most = image.min(), image.max()
+    if scale.rule == "round":
+        levels = np.rint((image.astype(np.float64) - low) * (255 / (high - low)))
+        is_outside = levels.min() < 0 or levels.max() > 255
+    else:
+        # In the dtype of the array, as the scripts that use these rules compute: a float64 would give other levels.
+        levels = np.floor(scaled(image, scale))
+        is_outside = least < low or most > high
+    if is_outside:
         raise ValueError(
-            f"has values from {image.min():.6g} to {image.max():.6g}, outside of value_range=({low:g},"
+            f"has values from {least:.6g} to {most:.6g}, outside of value_range=({low:g},"
             f" {high:g}); cut them off first: x.clip({low:g}, {high:g})"
         )
-    return scaled.astype(np.uint8)
+    return levels.astype(np.uint8)
 
 
-def to_host(obj: Any, name: str, value_range: tuple[float, float] | None = None) -> NDArray[Any]:
+def scaled(image: Any, scale: Scale) -> Any:
+    """Scale an array or tensor to grey levels, in its dtype and without rounding, as the rule of the scale says."""
+    if scale.rule == "floor-127.5":
+        return (image + 1) * 127.5
+    if scale.rule == "floor-128":
+        return 127.5 * image + 128
+    return (image - scale.low if scale.low else image) * (255 / (scale.high - scale.low))
+
+
+def to_host(obj: Any, name: str, scale: Scale | None = None) -> NDArray[Any]:
     """View an array or tensor of images as a NumPy array. A tensor on a GPU is copied to the host.
 
     Raises
@@ -127,7 +191,7 @@ def to_host(obj: Any, name: str, value_range: tuple[float, float] | None = None)
         The tensor has no values, or its values have another shape than it declares.
     """
     expect_unmasked(obj, name)
-    expect_grey_levels(obj, name, value_range)
+    expect_grey_levels(obj, name, scale)
     packages = roots(obj)
     if "torch" in packages:
         if obj.device.type == "meta":
@@ -142,7 +206,7 @@ def to_host(obj: Any, name: str, value_range: tuple[float, float] | None = None)
         array = np.from_dlpack(obj)
     if tuple(array.shape) != tuple(obj.shape):
         raise ValueError(f"{name}: has shape {tuple(obj.shape)}, but gives values of shape {tuple(array.shape)}")
-    expect_grey_levels(array, name, value_range)
+    expect_grey_levels(array, name, scale)
     return array  # type: ignore[no-any-return]
 
 
@@ -172,27 +236,27 @@ def channels_last(shape: Sequence[int], layout: str | None, name: str) -> bool:
 
 
 class _ViewItem(ImageItem):
-    __slots__ = ("_image", "_value_range")
+    __slots__ = ("_image", "_scale")
 
-    def __init__(self, name: str, image: NDArray[Any], value_range: tuple[float, float] | None = None):
+    def __init__(self, name: str, image: NDArray[Any], scale: Scale | None = None):
         self.name = name
         self._image = image
-        self._value_range = value_range
+        self._scale = scale
 
     def load(self) -> NDArray[np.uint8]:
         """Return the image. For uint8, it is a view of the array."""
-        return to_uint8(self._image, self._value_range)
+        return to_uint8(self._image, self._scale)
 
 
 def view_items(
     array: NDArray[Any],
     is_last: bool,
     name_of: Callable[[int], str],
-    value_range: tuple[float, float] | None = None,
+    scale: Scale | None = None,
 ) -> Iterator[ImageItem]:
     """Yield the images of a batch (n, ...) as views. `name_of(index)` returns the name of an image."""
     for index, image in enumerate(array):
-        yield _ViewItem(name_of(index), image if is_last else np.moveaxis(image, 0, -1), value_range)
+        yield _ViewItem(name_of(index), image if is_last else np.moveaxis(image, 0, -1), scale)
 
 
 class ArraySource(ImageSource):
@@ -206,7 +270,7 @@ class ArraySource(ImageSource):
         The array has another shape, or no images; see :func:`channels_last`.
     """
 
-    def __init__(self, images: Any, layout: str | None, value_range: tuple[float, float] | None = None):
+    def __init__(self, images: Any, layout: str | None, scale: Scale | None = None):
         self.name = "array"
         self.notes = []
         if len(images.shape) != 4:
@@ -214,14 +278,14 @@ class ArraySource(ImageSource):
         self._is_last = channels_last(images.shape, layout, self.name)
         if images.shape[0] == 0:
             raise ValueError(f"array: has no images (shape {tuple(images.shape)})")
-        self._images = to_host(images, self.name, value_range)
-        self._value_range = value_range
+        self._images = to_host(images, self.name, scale)
+        self._scale = scale
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __iter__(self) -> Iterator[ImageItem]:
-        return view_items(self._images, self._is_last, "array[{}]".format, self._value_range)
+        return view_items(self._images, self._is_last, "array[{}]".format, self._scale)
 
 
 class _Rows:
@@ -232,13 +296,13 @@ class _Rows:
         header: ArrayHeader,
         name: str,
         layout: str | None,
-        value_range: tuple[float, float] | None,
+        scale: Scale | None,
         max_pixels: int,
     ):
         shape = header.shape
-        is_scaled = header.dtype.kind == "f" and value_range is not None
+        is_scaled = header.dtype.kind == "f" and scale is not None
         if header.dtype != np.uint8 and not is_scaled:
-            how = "; --value-range 0 1 or value_range=(0, 1) (or -1, 1) scales and rounds them"
+            how = "; --value-range 0 1 or value_range=(0, 1) (or -1, 1) scales and rounds them, as --to-uint8 says"
             raise TypeError(
                 f"{name}: expected uint8 images with values 0..255, got {header.dtype}"
                 f"{how if header.dtype.kind == 'f' else ''}"
@@ -255,7 +319,7 @@ class _Rows:
         self._name = name
         self._shape = shape[1:]
         self._dtype = header.dtype
-        self._value_range = value_range
+        self._scale = scale
         self.nbytes = header.nbytes // self.n
         if math.prod(self._shape) > 3 * max_pixels:
             raise ValueError(f"{name}: images of shape {self._shape} exceed {max_pixels} pixels (max_pixels)")
@@ -266,7 +330,7 @@ class _Rows:
     def image(self, data: bytes, index: int) -> NDArray[np.uint8]:
         if len(data) != self.nbytes:
             raise ImageError(f"{self.name_of(index)}: has {len(data)} bytes of {self.nbytes}")
-        image = to_uint8(np.frombuffer(data, self._dtype).reshape(self._shape), self._value_range)
+        image = to_uint8(np.frombuffer(data, self._dtype).reshape(self._shape), self._scale)
         return image if self._is_last else np.moveaxis(image, 0, -1)
 
 
@@ -308,7 +372,7 @@ class NpySource(FileSource):
         The file is not such a file, its size differs from the size in its header, or an image exceeds `max_pixels`.
     """
 
-    def __init__(self, path: str, layout: str | None, value_range: tuple[float, float] | None, max_pixels: int):
+    def __init__(self, path: str, layout: str | None, scale: Scale | None, max_pixels: int):
         self.name = path
         self.notes = []
         self._file = KnownFile(path)
@@ -318,7 +382,7 @@ class NpySource(FileSource):
         size = self._file.size - self._start
         if size != header.nbytes:
             raise ValueError(f"{path}: declares {header.nbytes} bytes of data ({header.shape}) but has {size}")
-        self._rows = _Rows(header, path, layout, value_range, max_pixels)
+        self._rows = _Rows(header, path, layout, scale, max_pixels)
 
     def __len__(self) -> int:
         return self._rows.n
@@ -356,7 +420,7 @@ class NpzSource(FileSource):
         self,
         path: str,
         layout: str | None,
-        value_range: tuple[float, float] | None,
+        scale: Scale | None,
         max_pixels: int,
         key: str | None = None,
     ):
@@ -374,7 +438,7 @@ class NpzSource(FileSource):
             size = archive.size(self._key) - self._start
         if size != header.nbytes:
             raise ValueError(f"{name}: declares {header.nbytes} bytes of data ({header.shape}) but has {size}")
-        self._rows = _Rows(header, name, layout, value_range, max_pixels)
+        self._rows = _Rows(header, name, layout, scale, max_pixels)
 
     def __len__(self) -> int:
         return self._rows.n

@@ -6,7 +6,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastfid.sources.arrays import channels_last, dtype_name, expect_grey_levels, roots, to_host, view_items
+from fastfid.sources.arrays import (
+    Scale,
+    channels_last,
+    dtype_name,
+    expect_grey_levels,
+    roots,
+    scaled,
+    to_host,
+    view_items,
+)
 from fastfid.sources.base import ImageItem, ImageSource
 
 __all__ = ["DeviceImages", "callers_stream", "device_of"]
@@ -61,7 +70,7 @@ def callers_stream(images: Any, stream: Any = None) -> int | None:
 
 
 class DeviceImages(ImageSource):
-    """A tensor (n, h, w, 3) or (n, 3, h, w) on a CUDA device: uint8, or a float tensor of torch with a `value_range`.
+    """A tensor (n, h, w, 3) or (n, 3, h, w) on a CUDA device: uint8, or a float tensor of torch with a `scale`.
 
     Iterating copies the whole tensor to the host. An extractor that takes images on the device
     (``FeatureExtractor.on_device``) uses the attributes instead.
@@ -80,7 +89,7 @@ class DeviceImages(ImageSource):
     Raises
     ------
     TypeError
-        The tensor is neither uint8 nor, with a `value_range`, a float tensor of torch.
+        The tensor is neither uint8 nor, with a `scale`, a float tensor of torch.
     ValueError
         The tensor has another shape, or no images (see :func:`fastfid.sources.arrays.channels_last`), or values outside
         the range.
@@ -90,7 +99,7 @@ class DeviceImages(ImageSource):
         self,
         tensor: Any,
         layout: Literal["nhwc", "nchw"] | None = None,
-        value_range: tuple[float, float] | None = None,
+        scale: Scale | None = None,
     ):
         self.name = "tensor"
         self.notes = []
@@ -100,9 +109,9 @@ class DeviceImages(ImageSource):
         self.channels_last = channels_last(shape, layout, self.name)
         if shape[0] == 0:
             raise ValueError(f"tensor: has no images (shape {shape})")
-        expect_grey_levels(tensor, self.name, value_range if "torch" in roots(tensor) else None)
-        if value_range is not None and dtype_name(tensor) != "uint8":
-            tensor = _scaled(tensor, value_range)
+        expect_grey_levels(tensor, self.name, scale if "torch" in roots(tensor) else None)
+        if scale is not None and dtype_name(tensor) != "uint8":
+            tensor = _to_uint8(tensor, scale)
         device = device_of(tensor)
         if device is None:
             raise ValueError("tensor: expected one on a CUDA device")
@@ -117,14 +126,18 @@ class DeviceImages(ImageSource):
         return view_items(to_host(self.tensor, self.name), self.channels_last, "tensor[{}]".format)
 
 
-def _scaled(tensor: Any, value_range: tuple[float, float]) -> Any:
-    """Scale a float tensor of torch from `value_range` to uint8 on its device. The host waits to check the range."""
-    low, high = value_range
-    scaled = ((tensor.double() - low) * (255 / (high - low))).round()
-    least, most = scaled.min().item(), scaled.max().item()
-    if not (least >= 0 and most <= 255):  # NaN fails this check too
+def _to_uint8(tensor: Any, scale: Scale) -> Any:
+    """Convert a float tensor of torch to grey levels on its device. The host waits to check the range."""
+    low, high = scale.low, scale.high
+    if scale.rule == "round":
+        levels = ((tensor.double() - low) * (255 / (high - low))).round()
+        is_inside = levels.min().item() >= 0 and levels.max().item() <= 255  # False for NaN
+    else:
+        levels = scaled(tensor, scale).floor()
+        is_inside = tensor.min().item() >= low and tensor.max().item() <= high
+    if not is_inside:
         raise ValueError(
             f"tensor: has values from {tensor.min().item():.6g} to {tensor.max().item():.6g}, outside of"
             f" value_range=({low:g}, {high:g}); cut them off first: x.clamp({low:g}, {high:g})"
         )
-    return scaled.to(sys.modules["torch"].uint8)
+    return levels.to(sys.modules["torch"].uint8)

@@ -20,6 +20,7 @@ __all__ = [
     "DATASET_JSON",
     "LabelsOption",
     "as_label",
+    "check_kinds",
     "check_labels_option",
     "from_dataset_json",
     "labelled",
@@ -116,6 +117,15 @@ def as_label(value: Any, where: str) -> Label:
     raise ValueError(
         f"{where}: expected a label that is a whole number or a name; got {shown if len(shown) < 40 else type(value)}"
     )
+
+
+def check_kinds(label: Label, before: type | None, where: str) -> type:
+    """Return the type of a label. Raises ValueError unless it is that of the labels before, if there are any."""
+    if before is not None and type(label) is not before:
+        raise ValueError(
+            f"{where}: has the label {label!r}, but the labels before are {'names' if before is str else 'numbers'}"
+        )
+    return type(label)
 
 
 def made_of(

@@ -16,6 +16,7 @@ FILE_SUFFIXES = {
     "tar": (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"),
     "npz": (".npz",),
     "npy": (".npy",),
+    "parquet": (".parquet",),
 }
 ARCHIVE_SUFFIXES = tuple(suffix for suffixes in FILE_SUFFIXES.values() for suffix in suffixes)
 
@@ -98,6 +99,10 @@ class PassedOver:
     def count_other(self, kind: str) -> None:
         """Count a file that is no picture, such as a ``.txt``."""
         self._others[kind if kind in self._others or len(self._others) < _MOST_NAMES else "others"] += 1
+
+    def uncount(self, kind: str) -> None:
+        """Forget the files of a kind that were counted, because they are read after all."""
+        self._others.pop(kind, None)
 
     def is_archived_picture(self, path: str) -> bool:
         """Like :meth:`is_picture`, for a member of an archive. The folders in its path are checked too."""

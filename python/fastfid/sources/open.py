@@ -13,13 +13,15 @@ from fastfid._files import open_regular
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.mistakes import mixed_kinds
 from fastfid.sources.archive import TarSource, ZipSource
-from fastfid.sources.arrays import ArraySource, NpySource, NpzSource, check_value_range, is_array
+from fastfid.sources.arrays import ArraySource, NpySource, NpzSource, Scale, is_array, make_scale, roots
 from fastfid.sources.base import ConcatenatedSource, ImageSource, SubsetSource
 from fastfid.sources.device import DeviceImages, device_of
 from fastfid.sources.folder import FilesSource, FolderSource
+from fastfid.sources.huggingface import HuggingFaceSource, is_dataset
 from fastfid.sources.iterable import IterableSource, is_sequence
 from fastfid.sources.labels import DATASET_JSON, LabelsOption, check_labels_option, labelled
 from fastfid.sources.listing import FILE_SUFFIXES, PassedOver, is_called_picture, kind_of_file
+from fastfid.sources.parquet import ParquetSource
 from fastfid.sources.picture import DEFAULT_MAX_PIXELS, Decoder
 
 __all__ = ["is_statistics_file", "open_source"]
@@ -61,6 +63,8 @@ def open_source(
     exif: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     labels: LabelsOption = None,
+    column: str | None = None,
+    to_uint8: Literal["round", "truncate", "floor-127.5", "floor-128"] | None = None,
 ) -> ImageSource:
     """Open a source of images.
 
@@ -72,8 +76,10 @@ def open_source(
         * a glob of pictures (``results/*_fake_B.png``, sorted), of folders or of shards (``train-*.tar``), or a brace
           list (``train-{000..146}.tar``, in that order);
         * a list of folders or archives: their union;
+        * a ``.parquet``, or a folder with such files: a column of encoded pictures (needs pyarrow);
         * a ``.npy``, or an ``.npz`` with ``arr_0``: uint8 (n, h, w, 3) or (n, 3, h, w), in its order;
         * a uint8 array or tensor of these shapes;
+        * a ``datasets.Dataset`` or ``IterableDataset`` of Hugging Face;
         * an iterable or a sequence of images or batches, or a callable that returns them: see
           :class:`fastfid.sources.iterable.IterableSource`.
     recursive : bool
@@ -89,7 +95,7 @@ def open_source(
         Axis order of arrays with two axes of length 3, whose channels are ambiguous.
     value_range : (float, float), optional
         Values of black and white in float arrays, such as (0, 1) or (-1, 1). The arrays are scaled to 0..255 and
-        rounded. Without it, float images are refused.
+        rounded, or as `to_uint8` says. Without both, float images are refused.
     num, seed : int
         Read `num` images, chosen reproducibly: see :class:`fastfid.sources.base.SubsetSource`.
     alpha : bool
@@ -103,7 +109,8 @@ def open_source(
 
         * "auto": what the source itself carries: ``arr_1`` beside ``arr_0`` in an ``.npz``; ``dataset.json`` at the
           root of a zip or folder; ``.cls``, or ``.json`` with the key ``label`` or ``cls``, beside each picture in a
-          tar;
+          tar; the column ``label``, or the only one of classes, of a parquet file or a Hugging Face dataset; the
+          second element of pairs, and the key ``label`` or ``labels`` of dicts, of a Dataset, a loader or an iterable;
         * "folder": the top-level sub-folders are the classes, as in ``cat/1.png``; implies `recursive`;
         * the path of a ``.csv`` file with the columns ``name``, the path of a picture below the folder or in the
           archive, and ``label``;
@@ -111,6 +118,13 @@ def open_source(
 
         Labels are whole numbers from 0 on, or names. Two sets with labels of the same classes can be compared class by
         class.
+    column : str, optional
+        Name of the column of images in a parquet file or a Hugging Face dataset, and of the key of images in the dicts
+        of an iterable. Default: ``image``, or the only column of images; of dicts also ``pixel_values`` or ``img``.
+    to_uint8 : {"round", "truncate", "floor-127.5", "floor-128"}, optional
+        How float images become grey levels; see :class:`fastfid.sources.arrays.Scale`. "round" and "truncate" take
+        `value_range`, by default (0, 1); the other two take values in -1..1. Default: "round" with `value_range`, else
+        float images are refused.
 
     Returns
     -------
@@ -130,15 +144,14 @@ def open_source(
     """
     if layout not in (None, "nhwc", "nchw"):
         raise ValueError(f"layout: expected 'nhwc' or 'nchw'; got {layout!r}")
-    if value_range is not None:
-        value_range = check_value_range(value_range)
+    scale = make_scale(value_range, to_uint8)
     labels = check_labels_option(labels)
     is_word = isinstance(labels, str)
     recursive = recursive or (is_word and labels == "folder")
     decoder = Decoder(alpha=alpha, exif=exif, max_pixels=max_pixels)
     read_otherwise = (DATASET_JSON,) if is_word and labels == "auto" else ()
     passed_over = PassedOver(any_case, match, is_deep=recursive, read_otherwise=read_otherwise)
-    opener = _PathOpener(decoder, passed_over, recursive, key, layout, value_range)
+    opener = _PathOpener(decoder, passed_over, recursive, key, layout, scale, column)
     if isinstance(obj, str | os.PathLike):
         source = opener.open([os.fsdecode(obj)], os.fsdecode(obj))
     elif _is_list_of_containers(obj):
@@ -148,12 +161,18 @@ def open_source(
         for name, value in (("num", num), ("labels", None if is_word else labels)):
             if value is not None:
                 raise ValueError(f"{name}: is not for a tensor on a GPU; index the tensor")
-        source = DeviceImages(obj, layout, value_range)
+        source = DeviceImages(obj, layout, scale)
+    elif is_dataset(obj):
+        takes_labels = is_word and labels == "auto"
+        source = HuggingFaceSource(obj, decoder, layout, scale, num, column, takes_labels=takes_labels)
     elif is_array(obj):
-        source = ArraySource(obj, layout, value_range)
+        source = ArraySource(obj, layout, scale)
     elif is_sequence(obj) or (isinstance(obj, Iterable | Callable) and not isinstance(obj, Mapping | Set | bytes)):
-        source = IterableSource(obj, decoder, layout, value_range, num)
+        takes_labels = is_word and labels == "auto"
+        source = IterableSource(obj, decoder, layout, scale, num, column=column, takes_labels=takes_labels)
     else:
+        if "datasets" in roots(obj) and isinstance(obj, Mapping):
+            raise TypeError(f"expected one split of the dataset, such as dataset['train']; got {type(obj).__name__}")
         raise TypeError(
             f"expected a folder, a {_suffixes(1)} file, a uint8 array or tensor, or an iterable or callable that gives"
             f" images; got {type(obj).__name__}"
@@ -186,7 +205,8 @@ class _PathOpener:
         recursive: bool,
         key: str | None,
         layout: str | None,
-        value_range: tuple[float, float] | None,
+        scale: Scale | None,
+        column: str | None,
     ):
         self._decoder = decoder
         self._passed_over = passed_over
@@ -195,8 +215,9 @@ class _PathOpener:
         self._openers: dict[str, Callable[[str], ImageSource]] = {
             "zip": lambda path: ZipSource(path, decoder, passed_over),
             "tar": lambda path: TarSource(path, decoder, passed_over),
-            "npz": lambda path: NpzSource(path, layout, value_range, decoder.max_pixels, key),
-            "npy": lambda path: NpySource(path, layout, value_range, decoder.max_pixels),
+            "npz": lambda path: NpzSource(path, layout, scale, decoder.max_pixels, key),
+            "npy": lambda path: NpySource(path, layout, scale, decoder.max_pixels),
+            "parquet": lambda path: ParquetSource(path, decoder, column),
         }
 
     def open(self, paths: Sequence[str], name: str) -> ImageSource:
@@ -242,11 +263,42 @@ class _PathOpener:
 
     def _open_one(self, path: str) -> ImageSource:
         if os.path.isdir(path):
-            return FolderSource(path, self._decoder, self._passed_over, recursive=self._recursive)
+            folder = FolderSource(path, self._decoder, self._passed_over, recursive=self._recursive)
+            return folder if len(folder) else self._open_tables(path) or folder
         kind = kind_of_file(path)
         if kind is None:
             raise ValueError(f"{path}: {_not_a_source(path.lower())}")
         return self._openers[kind](path)
+
+    def _open_tables(self, path: str) -> ImageSource | None:
+        """Return the source of the parquet files in a folder without pictures; None: there are no such files."""
+        tables = _tables_of_folder(path, self._recursive)
+        if not tables:
+            return None
+        self._passed_over.uncount(".parquet")
+        source = ConcatenatedSource(path, [self._openers["parquet"](table) for table in tables])
+        splits = {re.split(r"[-_.]", os.path.basename(table))[0] for table in tables} & _SPLITS
+        if len(splits) > 1:
+            source.notes.append(
+                SuspiciousInputWarning(
+                    f"{path}: holds files of several splits ({', '.join(sorted(splits))}), which are all read;"
+                    f" '{path}/{min(splits)}*.parquet' reads one"
+                )
+            )
+        return source
+
+
+# With what the names of the parquet files of a split begin.
+_SPLITS = frozenset(("train", "test", "val", "valid", "validation"))
+
+
+def _tables_of_folder(root: str, recursive: bool) -> list[str]:
+    """Return the parquet files of a folder, sorted. Hidden folders and links to folders are not entered."""
+    found: list[str] = []
+    for folder, inner, files in os.walk(root):
+        inner[:] = [name for name in inner if recursive and not name.startswith(".")]
+        found += [os.path.join(folder, name) for name in files if kind_of_file(name) == "parquet"]
+    return sorted(found)
 
 
 def _not_a_source(lower: str) -> str:
