@@ -54,21 +54,22 @@ def expected(error: BaseException, name: str) -> bool:
 
 
 def read(data: bytes, suffix: str) -> None:
-    """Open the bytes as a source and decode every image of the source."""
+    """Open the bytes as a source, with its labels and without, and decode every image of the source."""
     from fastfid.sources import is_statistics_file, open_source
 
     with file_of(data, suffix) as path:
         is_statistics_file(path)
-        try:
-            for item in open_source(path, max_pixels=MAX_PIXELS):
-                try:
-                    item.load()
-                except Exception as error:
-                    if not expected(error, path):
-                        raise
-        except Exception as error:
-            if not expected(error, path):
-                raise
+        for labels in ("auto", None):
+            try:
+                for item in open_source(path, max_pixels=MAX_PIXELS, labels=labels):
+                    try:
+                        item.load()
+                    except Exception as error:
+                        if not expected(error, path):
+                            raise
+            except Exception as error:
+                if not expected(error, path):
+                    raise
 
 
 def statistics(data: bytes) -> None:
@@ -177,6 +178,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "npy": lambda data: read(data, ".npy"),
     "tar": lambda data: read(data, ".tar"),
     "zip": lambda data: read(data, ".zip"),
+    "parquet": lambda data: read(data, ".parquet"),
     "weights": weights,
     "state_dict": state_dict,
     "picture": picture,
@@ -220,7 +222,7 @@ def seeds(target: str) -> dict[str, bytes]:
         np.savez(buffer, mu=np.zeros(2), sigma=np.eye(2), n=3, meta=np.array('{"protocol": "clean"}'))
         found["statistics"] = buffer.getvalue()
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, np.zeros((2, 5, 4, 3), np.uint8))
+        np.savez_compressed(buffer, np.zeros((2, 5, 4, 3), np.uint8), np.arange(2))
         found["images"] = buffer.getvalue()
     elif target == "npy":
         np.save(buffer, np.zeros((2, 5, 4, 3), np.uint8))
@@ -231,7 +233,17 @@ def seeds(target: str) -> dict[str, bytes]:
             with zipfile.ZipFile(buffer, "w", method) as archive:
                 archive.writestr("a/x.png", encoded("PNG"))
                 archive.writestr("y.txt", b"text")
+                archive.writestr("dataset.json", b'{"labels": [["a/x.png", [0, 1]]]}')
             found[f"method-{method}"] = buffer.getvalue()
+    elif target == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        rows = [{"bytes": encoded("PNG"), "path": "a.png"}, {"bytes": encoded("JPEG"), "path": None}]
+        for method in ("none", "snappy", "gzip", "zstd"):
+            buffer = io.BytesIO()
+            pq.write_table(pa.table({"image": rows, "label": [1, 0]}), buffer, compression=method)
+            found[method] = buffer.getvalue()
     elif target == "tar":
         for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
             for mode in ("w", "w:gz", "w:xz"):
@@ -241,6 +253,10 @@ def seeds(target: str) -> dict[str, bytes]:
                         member = tarfile.TarInfo(name)
                         member.size = len(encoded("PNG"))
                         archive.addfile(member, io.BytesIO(encoded("PNG")))
+                        beside = tarfile.TarInfo(name.replace("png", "cls" if form == tarfile.PAX_FORMAT else "json"))
+                        text = b"12345678901" if form == tarfile.PAX_FORMAT else b'{"label": 3}'
+                        beside.size = len(text)
+                        archive.addfile(beside, io.BytesIO(text))
                 found[f"{form}-{mode.replace(':', '-')}"] = buffer.getvalue()
     elif target == "weights":
         found["dict"] = b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01K\x01s."

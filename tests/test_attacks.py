@@ -14,6 +14,8 @@ import zipfile
 import zlib
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from tolerances import LOSSY_LEVELS, NETWORKS_INPUT
@@ -257,6 +259,9 @@ def container(kind):
         np.savez(buffer, image)
     elif kind == "deflated.npz":
         np.savez_compressed(buffer, image)
+    elif kind == "parquet":
+        pictures = [{"bytes": encoded("PNG"), "path": "a.png"}, {"bytes": encoded("JPEG"), "path": None}]
+        pq.write_table(pa.table({"image": pictures, "label": [1, 0]}), buffer)
     elif kind.endswith("zip"):
         method = {"zip": zipfile.ZIP_STORED, "deflated.zip": zipfile.ZIP_DEFLATED, "lzma.zip": zipfile.ZIP_LZMA}[kind]
         with zipfile.ZipFile(buffer, "w", method) as archive:
@@ -276,7 +281,7 @@ def read(path):
     """Number of images that can be read; anything but the documented exceptions fails the test."""
     assert not is_statistics_file(path)
     try:
-        items = list(open_source(path, max_pixels=MAX_PIXELS))
+        items = list(open_source(path, max_pixels=MAX_PIXELS, labels="auto"))
     except (ValueError, TypeError) as error:
         assert str(error).startswith(str(path))  # noqa: PT017
         return 0
@@ -294,7 +299,9 @@ def read(path):
     return readable
 
 
-@pytest.mark.parametrize("kind", ["npy", "npz", "deflated.npz", "zip", "deflated.zip", "lzma.zip", "tar", "gnu.tar"])
+@pytest.mark.parametrize(
+    "kind", ["npy", "npz", "deflated.npz", "zip", "deflated.zip", "lzma.zip", "tar", "gnu.tar", "parquet"]
+)
 def test_damaged_containers(tmp_path, kind):
     path = tmp_path / f"x.{kind}"
     data = container(kind)
@@ -346,7 +353,7 @@ def test_damaged_compressed_tar(tmp_path, opener):
     assert 0 in outcomes
 
 
-@pytest.mark.parametrize("suffix", ["npy", "npz", "zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("suffix", ["npy", "npz", "zip", "tar", "tar.gz", "parquet"])
 def test_random_bytes_are_no_container(tmp_path, suffix):
     rng = np.random.default_rng(SEED)
     magics = {
@@ -355,6 +362,7 @@ def test_random_bytes_are_no_container(tmp_path, suffix):
         "zip": b"PK\x05\x06",
         "tar": b"",
         "tar.gz": b"\x1f\x8b\x08",
+        "parquet": b"PAR1",
     }
     path = tmp_path / f"x.{suffix}"
     for i in range(100):
@@ -381,7 +389,7 @@ def test_a_bomb_is_one_sentence_on_the_command_line(tmp_path, weights):
 # Files that are not regular files
 
 
-@pytest.mark.parametrize("name", ["x.npz", "x.tar", "x.tar.gz", "x.zip", "x.npy", "weights.pth"])
+@pytest.mark.parametrize("name", ["x.npz", "x.tar", "x.tar.gz", "x.zip", "x.npy", "x.parquet", "weights.pth"])
 @pytest.mark.parametrize("kind", ["pipe", "/dev/zero", "/dev/full", "folder"])
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path, name, kind):
     path = tmp_path / name
@@ -454,6 +462,67 @@ def test_a_tar_with_absurd_sizes(tmp_path):
             archive.addfile(member)
         with pytest.raises(ValueError, match=r"x\.tar: not a readable tar archive"):
             open_source(tmp_path / "x.tar")
+
+
+def page_header(unpacked, packed, more=b""):
+    """A page header in Thrift's compact protocol: a dictionary page of one value."""
+
+    def number(value):
+        value, out = value << 1, bytearray()
+        while value > 127:
+            out.append(value & 127 | 128)
+            value >>= 7
+        return bytes([*out, value])
+
+    return b"\x15\x04\x15" + number(unpacked) + b"\x15" + number(packed) + more + b"\x4c\x15\x02\x15\x00\x00\x00"
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (page_header(2**31 - 1, 50), r"the page at byte 4 declares 2147483647 bytes in 50 compressed ones"),
+        (page_header(100, 2**31 - 1), r"a page goes beyond the end of the file"),
+        (page_header(100, 2**40), r"a page goes beyond the end of the file"),
+        (b"\x15\x04\x15\x02\x00", r"the page header at byte 4 declares no size"),
+        (page_header(1, 1, b"\x1c" * 30), r"a page header nests too deep"),
+        (page_header(1, 1, b"\x19\xf9\xff\xff\xff\xff\x0f"), r"a page header has a list of \d+ elements"),
+        (b"\x15" + b"\xff" * 20, r"a number in a page header does not end"),
+        (b"\x1e\x00", r"a page header has a value of the unknown type 14"),
+    ],
+)
+def test_pages_that_claim_memory(tmp_path, header, said):
+    """pyarrow would allocate what the header declares."""
+    data = bytearray(container("parquet"))
+    data[4 : 4 + len(header)] = header
+    (tmp_path / "x.parquet").write_bytes(data)
+    with pytest.raises(ValueError, match=rf"x\.parquet: not a readable parquet file \({said}"):
+        open_source(tmp_path / "x.parquet")
+
+
+def test_damage_in_the_footer_of_a_parquet_file(tmp_path):
+    """In a process with little memory, which a crash of the reader would end."""
+    script = (
+        "import resource, sys, pathlib, numpy as np; import pyarrow.parquet\n"
+        "import test_attacks\n"
+        "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 30), resource.RLIM_INFINITY))\n"
+        "data, rng = test_attacks.container('parquet'), np.random.default_rng(int(sys.argv[2]))\n"
+        "footer = int.from_bytes(data[-8:-4], 'little')\n"
+        "path, found = pathlib.Path(sys.argv[1]), set()\n"
+        "values = [b'\\xff' * 4, bytes(8), b'\\xff\\xff\\xff\\xff\\x0f', b'\\xff' * 9 + b'\\x01', None, None]\n"
+        "for _ in range(400):\n"
+        "    broken = bytearray(data)\n"
+        "    at = len(data) - 8 - int(rng.integers(1, footer)) if rng.integers(4) else int(rng.integers(4, 60))\n"
+        "    value = values[rng.integers(6)] or rng.bytes(int(rng.integers(1, 5)))\n"
+        "    broken[at : at + len(value)] = value\n"
+        "    path.write_bytes(broken)\n"
+        "    found.add(test_attacks.read(path))\n"
+        "print(sorted(found))\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "x.parquet"), str(SEED)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.stdout == "[0, 1, 2]\n", done.stderr[-2000:]
 
 
 # Statistics and arrays

@@ -13,6 +13,7 @@ from fastfid.sources.archive import BytesItem, reading_as
 from fastfid.sources.base import FailedItem, FileSource, ImageItem, Labels
 from fastfid.sources.folder import FileItem
 from fastfid.sources.labels import made_of
+from fastfid.sources.pages import check_pages
 from fastfid.sources.picture import Decoder
 
 __all__ = ["ParquetSource", "class_names_of", "column_of_images", "column_of_labels"]
@@ -72,6 +73,7 @@ class ParquetSource(FileSource):
             )
         self._features = features
         self._names = list(kinds)
+        self._check_pages(self._column)
 
     def __len__(self) -> int:
         return self._rows
@@ -81,6 +83,7 @@ class ParquetSource(FileSource):
         column = column_of_labels(self._names, self._features, self.name)
         if column is None:
             return None
+        self._check_pages(column)
         found: list[Any] = []
         same: dict[Any, Any] = {}  # one object for each class
         with self._opened() as parquet, reading_as(self.name, "parquet file"):
@@ -105,6 +108,19 @@ class ParquetSource(FileSource):
                     index += 1
         if index != self._rows:
             raise ValueError(f"{self.name}: declares {self._rows} rows but has {index}")
+
+    def _check_pages(self, column: str) -> None:
+        """Check that no page of a column claims absurd memory, before pyarrow reads it."""
+        with self._opened() as parquet, self._file.open() as file, reading_as(self.name, "parquet file"):
+            metadata = parquet.metadata
+            for group in map(metadata.row_group, range(metadata.num_row_groups)):
+                for chunk in map(group.column, range(group.num_columns)):
+                    if chunk.path_in_schema.partition(".")[0] == column.partition(".")[0]:
+                        places = (chunk.data_page_offset, chunk.dictionary_page_offset)
+                        start = min(place for place in places if place is not None)
+                        if start < 0 or chunk.total_compressed_size < 0:
+                            raise ValueError(f"the column {chunk.path_in_schema} is at byte {start}")
+                        check_pages(file, start, min(chunk.total_compressed_size, self._file.size - start))
 
     def _item(self, name: str, data: bytes | None, path: str | None) -> ImageItem:
         """Return the item of one row."""
