@@ -115,7 +115,7 @@ METRIC_CASES = {
     ),
     "kid": MetricCase(mmd2, KERNEL_MEANS, is_symmetric=True, fewest=2, has_standard_error=True),
     "is": MetricCase(inception_score, SCORE_FLOAT32, is_symmetric=False, fewest=10, of_generated=True),
-    "prdc": MetricCase(balls, FEW_ROUNDINGS, is_symmetric=False, fewest=6),
+    "prdc": MetricCase(balls, FEW_ROUNDINGS, is_symmetric=False, fewest=6, has_standard_error=True),
     "mind": MetricCase(sliced, ANOTHER_ORDER, is_symmetric=True, fewest=2),
     # Symmetric where no memorisation distance is below the threshold, as here.
     "mifid": MetricCase(memorised, SCIPYS_ROOT_SMALL, is_symmetric=True, fewest=2),

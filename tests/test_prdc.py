@@ -7,11 +7,12 @@ import sys
 
 import numpy as np
 import pytest
+from tolerances import FEW_NEIGHBOURS, FEW_ROUNDINGS, SPREAD_OF_BALLS
 
 from fastfid import _core
 from fastfid.errors import NumericalError
-from fastfid.metrics import nearest, prdc
-from fastfid.metrics.nearest import PRDCResult
+from fastfid.metrics import half_samples, nearest, prdc
+from fastfid.metrics.nearest import PRDCResult, search
 
 
 def rows(n, d, seed, *, scale=1.0, shift=0.0):
@@ -47,7 +48,7 @@ def values(result):
 
 def assert_oracles(x, y, k, strict):
     expected, counts = oracle(x, y, k, strict)
-    of_x, of_y = _core.kth_squared_distances(x, k), _core.kth_squared_distances(y, k)
+    of_x, of_y = (search(rows, None, k).kth_squared_distances() for rows in (x, y))
     np.testing.assert_array_equal(of_x, radii(x, k))
     np.testing.assert_array_equal(of_y, radii(y, k))
     *found, undecided = _core.count_in_balls(x, of_x, y, of_y, strict)
@@ -170,11 +171,12 @@ def test_threads_and_blocks_change_nothing(make, monkeypatch):
     finally:
         _core.set_num_threads(before)
     assert found[1:] == found[:1] * 2  # the number of undecided pairs, too
-    for block in (1, 130, 1025):
-        if block == 1:
+    for panel, pairs in ((1, 1), (130, 1), (1025, 2**30)):
+        if panel == 1:
             y = y[:8]
         whole = values(prdc(x, y))
-        monkeypatch.setattr(nearest, "_BLOCK", block)
+        monkeypatch.setattr(nearest, "_PANEL", panel)
+        monkeypatch.setattr(nearest, "_PAIRS", pairs)  # at least 1024 rows
         assert values(prdc(x, y)) == whole
         monkeypatch.undo()
 
@@ -234,7 +236,7 @@ def test_the_result_is_one_line_and_a_dict():
     assert repr(result) == f"PRDCResult({numbers}, k=3, <, real=1000, generated=800)"
     assert PRDCResult(**result.to_dict()) == result
     assert result.to_dict()["n_generated"] == 800
-    assert all(type(value) in (float, int, bool) for value in result.to_dict().values())
+    assert all(type(value) in (float, int, bool, str) for value in result.to_dict().values())
 
 
 def test_the_table_of_metrics_loads_no_numpy():
@@ -252,14 +254,14 @@ X = rows(9, 4, 1)
     [
         (X[:5], X, {}, ValueError, "real: k = 5 needs at least 6 rows, got 5"),
         (X, X[:3], {"k": 3}, ValueError, "fake: k = 3 needs at least 4 rows, got 3"),
-        (X, X[:, :3], {}, ValueError, "fake: expected 4 features, as real has; got 3"),
-        (X[:, :0], X[:, :0], {}, ValueError, "real: expected at least 1 feature, got shape (9, 0)"),
-        (X.tolist(), X, {}, TypeError, "real: expected an array of floats of shape (n, d), got list"),
-        (X, X[0], {}, TypeError, "fake: expected an array of floats of shape (n, d), got float32 of shape (4,)"),
-        (X.astype(int), X, {}, TypeError, "real: expected an array of floats of shape (n, d), got int64"),
+        (X, X[:, :3], {}, ValueError, "real, fake: expected rows of the same length, got shapes (9, 4) and (9, 3)"),
+        (X[:, :0], X[:, :0], {}, ValueError, "real: expected features of shape (n, d), got (9, 0)"),
+        (X, X[0], {}, ValueError, "fake: expected features of shape (n, d), got (4,)"),
+        (X.astype(complex), X, {}, TypeError, "real: expected an array (n, d) of features, float16 to float64 or"),
         (np.ma.masked_array(X), X, {}, TypeError, "real: expected an array without a mask"),
-        (X, np.where(X[4, 1] == X, np.nan, X), {}, NumericalError, "fake: row 4 has values that are NaN or infinite"),
-        (X, X.astype(float) * 1e39, {}, NumericalError, "fake: row 0 has values that are NaN or infinite in float32"),
+        (X, np.where(X[4, 1] == X, np.nan, X), {}, NumericalError, "fake: row 4 has NaN or infinite values in float32"),
+        (X, X.astype(float) * 1e39, {}, NumericalError, "fake: row 0 has NaN or infinite values in float32"),
+        (X, X, {"standard_errors": 1}, TypeError, "standard_errors: expected True or False, got 1"),
         (X, X, {"k": 0}, ValueError, "k: expected 1 or more; got 0"),
         (X, X, {"k": 2.0}, TypeError, "k: expected an integer, got 2.0"),
         (X, X, {"k": True}, TypeError, "k: expected an integer, got True"),
@@ -294,23 +296,166 @@ def test_what_has_no_counts(arguments, kind, text):
 
 
 @pytest.mark.parametrize(
-    ("x", "k", "kind", "text"),
+    ("x", "others", "k", "rough", "kind", "text"),
     [
-        (X, 0, ValueError, "k: expected 1 or more, got 0"),
-        (X, -1, ValueError, "k: expected 1 or more, got -1"),
-        (X, 9, ValueError, "x: expected at least k + 1 = 9 + 1 rows, got 9"),
-        (X, 2**62, ValueError, "x: expected at least k + 1"),
-        (X, 1.5, TypeError, "k: expected an integer"),
-        (np.where(X[7, 0] == X, -np.inf, X).astype(np.float32), 1, NumericalError, "x: row 7 has NaN or infinite"),
-        (X[:, :0].copy(), 1, ValueError, "rows: expected 1 to 2^30 columns, got 0"),
+        (X, None, 0, 0, ValueError, "k: expected 1 or more, got 0"),
+        (X, None, -1, 0, ValueError, "k: expected 1 or more, got -1"),
+        (X, None, 9, 0, ValueError, "x: expected at least k + 1 = 9 + 1 rows, got 9"),
+        (X, None, 2**62, 0, ValueError, "x: expected at least k + 1"),
+        (X, None, 1, 9, ValueError, "rough: expected at most 8, got 9"),
+        (X, None, 1, -1, ValueError, "rough: expected 0 or more, got -1"),
+        (X, X[:3], 4, 0, ValueError, "others: expected at least k = 4 rows, got 3"),
+        (X, X[:3], 3, 4, ValueError, "rough: expected at most 3, got 4"),
+        (X, X[:, :3].copy(), 1, 0, ValueError, "others: expected shape (n, 4), as x has"),
+        (X, None, 1.5, 0, TypeError, "k: expected an integer"),
+        (np.where(X[7, 0] == X, -np.inf, X).astype(np.float32), None, 1, 0, NumericalError, "x: row 7 has NaN or inf"),
+        (X, np.where(X[7, 0] == X, -np.inf, X).astype(np.float32), 1, 0, NumericalError, "others: row 7 has NaN or"),
+        (X[:, :0].copy(), None, 1, 0, ValueError, "rows: expected 1 to 2^30 columns, got 0"),
     ],
 )
-def test_what_has_no_kth_distance(x, k, kind, text):
+def test_what_has_no_neighbours(x, others, k, rough, kind, text):
     with pytest.raises(kind, match=re.escape(text)):
-        _core.kth_squared_distances(x, k)
+        _core.NeighbourSearch(x, others, k, rough)
+
+
+def test_a_search_that_has_not_ended_has_no_result():
+    unfinished = _core.NeighbourSearch(X, None, 1, 1)
+    for result in (unfinished.kth_squared_distances, unfinished.nearest, unfinished.rough):
+        with pytest.raises(ValueError, match="call step"):
+            result()
+
+
+@pytest.mark.parametrize("make", [grid, duplicates, nearly_equal, overflowing, of_all_sizes, offset])
+def test_nearest_rows_are_those_of_float64_and_equal_ones_are_in_order(make):
+    x, y = make(700, 0), make(340, 1)
+    within = distances(x, x)
+    np.fill_diagonal(within, np.inf)
+    for found, all_distances in ((search(x, y, 4), distances(x, y)), (search(x, None, 4), within)):
+        order = np.argsort(all_distances, axis=1, kind="stable")[:, :4]
+        indices, squares = found.nearest()
+        np.testing.assert_array_equal(indices, order)
+        np.testing.assert_array_equal(squares, np.take_along_axis(all_distances, order, axis=1))
+
+
+def test_a_search_goes_on_in_steps(monkeypatch):
+    """Ctrl-C is heard between them. A step is 2^36 pairs of numbers, or one strip of 1,024 rows."""
+    x = rows(4500, 16384, 1)
+    found, steps = _core.NeighbourSearch(x, None, 2), 1
+    while found.step():
+        steps += 1
+    assert steps == 6  # five strips beside the first panel of 4,096 rows, one beside the second
 
 
 def test_no_rows_are_in_no_ball():
     *counts, undecided = _core.count_in_balls(X[:0], RADII[:0], X, RADII, True)
     assert [c.tolist() for c in counts] == [[0] * 9, [], [], [0] * 9]
     assert undecided == 0
+
+
+# Standard errors.
+
+
+def cut_in_half(rows, seed):
+    """Both halves of the rows in each cut."""
+    firsts = half_samples._random_halves(len(rows), seed)
+    for cut in range(half_samples.CUTS):
+        first = (firsts >> np.uint64(cut) & np.uint64(1)).astype(bool)
+        assert abs(2 * first.sum() - len(rows)) <= 1
+        yield rows[first], rows[~first]
+
+
+@pytest.mark.parametrize("make", [None, grid, overflowing])
+@pytest.mark.parametrize(("m", "n", "k", "strict"), [(60, 41, 2, True), (90, 130, 5, False), (33, 24, 3, True)])
+def test_values_of_halves_are_those_of_the_halves(m, n, k, strict, make, monkeypatch):
+    x, y = (make(m, 0), make(n, 1)) if make else (rows(m, 4, 1), rows(n, 4, 2, shift=0.4))
+    monkeypatch.setattr(nearest, "neighbours_needed", lambda k, n: n - 1)
+    (radii_x, halves_x), (radii_y, halves_y) = nearest._balls(x, k, 0), nearest._balls(y, k, 1)
+    counts, whole = half_samples.HalfCounts(m, n), slice(None)
+    balls = x, radii_x, y, radii_y, strict, halves_x.rows(whole), halves_y.rows(whole)
+    of_all, of_halves = _core.count_in_balls(*balls)
+    counts.add(whole, whole, of_halves)
+    for with_halves, without in zip(of_all, _core.count_in_balls(*balls[:5]), strict=True):
+        np.testing.assert_array_equal(with_halves, without)
+    found = half_samples.values_of_halves(halves_x, halves_y, counts, k)
+    assert list(found) == ["precision", "recall", "density", "coverage"]
+    for cut, (some_x, some_y) in enumerate(zip(cut_in_half(x, 0), cut_in_half(y, 1), strict=True)):
+        for a, b in np.ndindex(2, 2):
+            expected = oracle(some_x[a], some_y[b], k, strict)[0]
+            assert tuple(values[a, b, cut] for values in found.values()) == expected
+
+
+def test_few_neighbours_determine_the_balls_of_halves():
+    x, y = rows(900, 6, 1), rows(700, 6, 2, shift=0.3)
+    few = prdc(x, y)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nearest, "neighbours_needed", lambda k, n: n - 1)
+        every = prdc(x, y)
+    for name in ("precision", "recall", "density", "coverage"):
+        of_few, of_every = (getattr(result, f"{name}_standard_error") for result in (few, every))
+        assert of_few == pytest.approx(of_every, rel=FEW_NEIGHBOURS)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.125])
+def test_standard_errors_are_the_spread_of_the_values(shift):
+    """tools/sampling_neighbours.py has more populations, and more of each."""
+    found = [prdc(rows(120, 8, i), rows(160, 8, 1000 + i, shift=shift), k=3) for i in range(250)]
+    for name in ("precision", "recall", "density", "coverage"):
+        drawn = np.array([getattr(result, name) for result in found])
+        errors = np.array([getattr(result, f"{name}_standard_error") for result in found])
+        assert np.sqrt((errors**2).mean()) == pytest.approx(drawn.std(ddof=1), rel=SPREAD_OF_BALLS)
+        held = [low <= drawn.mean() <= high for low, high in (result.interval(name) for result in found)]
+        assert 0.88 < np.mean(held) < 0.99  # 95 % in 250
+
+
+def test_the_interval_of_a_share_stays_within_0_and_1():
+    x = rows(200, 2, 1)
+    result = prdc(x, rows(200, 2, 2))
+    low, high = result.interval("precision")
+    assert 0.9 < low < result.precision < high <= 1
+    narrow = result.interval("density", 0.5)
+    assert result.interval("density")[0] < narrow[0] < result.density < narrow[1]
+    # Wilson's for 200 independent rows: Brown, Cai and DasGupta 2001, (4).
+    error = math.sqrt(half_samples.spread_of_share(0.9, 200) / 200)
+    share = PRDCResult(0.9, 0, 0, 0, 5, True, 9, 200, 0, precision_standard_error=error)
+    z = 1.959963984540054
+    centre, half = (180 + z**2 / 2) / (200 + z**2), z * math.sqrt(200) / (200 + z**2) * math.sqrt(0.09 + z**2 / 800)
+    assert share.interval("precision") == pytest.approx((centre - half, centre + half), rel=FEW_ROUNDINGS)
+    assert share.interval("recall") is None
+    for options, text in (("recal",), "name: expected one of"), (("recall", 1.0), "level: expected a probability"):
+        with pytest.raises(ValueError, match=text):
+            share.interval(*options)
+
+
+def test_why_there_is_no_standard_error():
+    x, y = rows(90, 4, 1), rows(39, 4, 2)
+    names = [f"{name}_standard_error" for name in ("precision", "recall", "density", "coverage")]
+    found = prdc(x, y)
+    assert [getattr(found, name) for name in names] == [None] * 4
+    assert found.no_standard_error == "k = 5 needs at least 40 rows in each set, got 90 and 39"
+    assert prdc(x, x, standard_errors=False).no_standard_error == "not asked for"
+    apart = prdc(x, x + np.float32(1e3))
+    assert [getattr(apart, name) for name in names] == [None] * 4
+    assert apart.no_standard_error == "precision, recall, density, coverage: equal in all halves of the sets"
+    assert prdc(x, y, k=4).no_standard_error == ""
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "kind", "text"),
+    [
+        (0, RADII, TypeError, "halves_x[0]: expected a C-contiguous uint64 array"),
+        (0, np.ones(8, np.uint64), ValueError, "halves_x[0]: expected shape (9,)"),
+        (1, np.ones((8, 2)), ValueError, "halves_x[1]: expected shape (9, c)"),
+        (1, np.ones((9, 0)), ValueError, "halves_x[2]: expected 0 columns, as [1] has"),
+        (2, np.ones((9, 3), np.uint64), ValueError, "halves_x[2]: expected 2 columns, as [1] has"),
+    ],
+)
+def test_what_describes_no_halves(part, value, kind, text):
+    sound = [np.ones(9, np.uint64), np.ones((9, 2)), np.ones((9, 2), np.uint64)]
+    _core.count_in_balls(X, RADII, X, RADII, True, tuple(sound), tuple(sound))
+    with pytest.raises(ValueError, match="expected both or neither"):
+        _core.count_in_balls(X, RADII, X, RADII, True, tuple(sound))
+    with pytest.raises(TypeError, match=r"halves_y: expected a tuple of three arrays"):
+        _core.count_in_balls(X, RADII, X, RADII, True, tuple(sound), sound)
+    wrong = [*sound[:part], value, *sound[part + 1 :]]
+    with pytest.raises(kind, match=re.escape(text)):
+        _core.count_in_balls(X, RADII, X, RADII, True, tuple(wrong), tuple(sound))

@@ -9,9 +9,9 @@ from PIL import Image
 from stubs import weights_with_classifier
 from tolerances import FEATURES_MIXED, PEERS_LOGITS, U_FLOAT32
 
-from fastfid import _core
 from fastfid.features.inception import InceptionV3
 from fastfid.metrics import prdc
+from fastfid.metrics.nearest import search
 
 
 @pytest.fixture
@@ -35,7 +35,8 @@ def undecided(real, fake, k):
     squares = (x**2).sum(1)[:, None] + (y**2).sum(1)
     between = squares - 2 * x @ y.T
     error = 2 * (x.shape[1] + 2) * U_FLOAT32 * squares.max()
-    radii = _core.kth_squared_distances(real, k)[:, None], _core.kth_squared_distances(fake, k)
+    of_real, of_fake = (search(rows, None, k).kth_squared_distances() for rows in (real, fake))
+    radii = of_real[:, None], of_fake
     return [np.count_nonzero(np.abs(between - radius) <= 2 * error) for radius in radii]
 
 

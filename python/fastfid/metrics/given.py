@@ -54,10 +54,11 @@ class Score:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def rows_of(values: Any, name: str, least: int = 2, of: str = "features") -> NDArray[Any]:
+def rows_of(values: Any, name: str, least: int = 2, of: str = "features", *, in_float32: bool = False) -> NDArray[Any]:
     """Return rows of features as a C-contiguous array (n, d), float32 or float64.
 
-    float16 becomes float32, integers become float64, which have all their values up to 2^53.
+    float16 becomes float32, integers become float64, which have all their values up to 2^53. With `in_float32`,
+    everything is rounded to float32.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ def rows_of(values: Any, name: str, least: int = 2, of: str = "features") -> NDA
     ValueError
         It has another number of dimensions, no columns, or too few rows.
     fastfid.NumericalError
-        A row has NaN or infinite values.
+        A row has NaN or infinite values, with `in_float32` after rounding.
     """
     expect_unmasked(values, name)
     try:
@@ -94,11 +95,14 @@ def rows_of(values: Any, name: str, least: int = 2, of: str = "features") -> NDA
         array = array.astype(np.float64)
     elif array.dtype.itemsize < 8:
         array = array.astype(np.float32, copy=False)
-    array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    with np.errstate(over="ignore"):  # said below
+        dtype = np.dtype(np.float32) if in_float32 else array.dtype.newbyteorder("=")
+        array = np.require(array, dtype, ["C", "A"])  # the core needs aligned rows
     for block in blocks(len(array)):
         finite = np.isfinite(array[block]).all(axis=1)
         if not finite.all():
-            raise NumericalError(f"{name}: row {block.start + int(np.argmin(finite))} has NaN or infinite values")
+            where = f"{name}: row {block.start + int(np.argmin(finite))}"
+            raise NumericalError(f"{where} has NaN or infinite values{' in float32' if in_float32 else ''}")
     return array
 
 

@@ -1,0 +1,295 @@
+#include "core/balls.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <mutex>
+
+#include "core/distances.hpp"
+#include "core/errors.hpp"
+#include "core/multiversion.hpp"
+
+namespace fastfid {
+namespace {
+
+using distances::Bound;
+using distances::Line;
+using distances::Norms;
+using linalg::Range;
+
+constexpr std::size_t kCuts = 64;
+
+// Counts the pairs that the bounds decide. Returns true if there are others.
+struct LineCounts {
+  std::int64_t y_within_x = 0;
+  std::int64_t y_around_x = 0;
+};
+FASTFID_CLONES bool count_decided(const Line& line, const Bound& bound, double limit_x,
+                                  const double* __restrict limits_y, double* __restrict lower, double* __restrict upper,
+                                  LineCounts& of_row, std::int64_t* __restrict x_around_y,
+                                  std::int64_t* __restrict x_within_y) {
+  distances::bound_line(line, bound, lower, upper);
+  std::int64_t within = 0;
+  std::int64_t around = 0;
+  std::int64_t undecided = 0;
+  for (std::size_t j = 0; j < line.count; ++j) {
+    const std::int64_t in_x = upper[j] <= limit_x ? 1 : 0;
+    const std::int64_t in_y = upper[j] <= limits_y[j] ? 1 : 0;
+    const std::int64_t out_x = lower[j] > limit_x ? 1 : 0;
+    const std::int64_t out_y = lower[j] > limits_y[j] ? 1 : 0;
+    x_around_y[j] += in_x;
+    x_within_y[j] += in_y;
+    within += in_x;
+    around += in_y;
+    undecided |= (in_x + out_x) * (in_y + out_y) ^ 1;
+  }
+  of_row.y_within_x += within;
+  of_row.y_around_x += around;
+  return undecided != 0;
+}
+
+// flags[j]: bit 0, the lower bound is not farther than `reach`; bit 1, not than reaches[j]. Returns true if there is a
+// flag.
+FASTFID_CLONES bool flag_near(const double* __restrict lower, std::size_t count, double reach,
+                              const double* __restrict reaches, std::uint8_t* __restrict flags) {
+  int any = 0;
+  for (std::size_t j = 0; j < count; ++j) {
+    const int flag = (lower[j] <= reach ? 1 : 0) + (lower[j] <= reaches[j] ? 2 : 0);
+    flags[j] = static_cast<std::uint8_t>(flag);
+    any |= flag;
+  }
+  return any != 0;
+}
+
+// The largest distance in a ball: all distances less than r are at most the float64 number before r.
+std::vector<double> limits_of(const Balls& balls, bool strict) {
+  std::vector<double> limits(balls.radii, balls.radii + balls.n);
+  for (std::size_t i = 0; i < balls.n; ++i) {
+    FASTFID_EXPECT(std::isfinite(limits[i]) && limits[i] >= 0, InvalidArgument, "radii_", balls.name,
+                   ": expected finite numbers from 0 on, got ", limits[i], " for row ", i);
+    if (strict) limits[i] = limits[i] == 0 ? -1 : std::nextafter(limits[i], 0.0);
+  }
+  return limits;
+}
+
+// The largest distance at which a ball of a half may hold anything.
+std::vector<double> reaches_of(const Balls& balls) {
+  std::vector<double> found(balls.n);
+  const Halves& halves = *balls.halves;
+  FASTFID_EXPECT(halves.count >= 1, InvalidArgument, "halves_", balls.name, ": expected at least 1 neighbour, got 0");
+  for (std::size_t i = 0; i < balls.n; ++i) found[i] = halves.distances[i * halves.count + halves.count - 1];
+  return found;
+}
+
+// The cuts in which the ball of row i reaches to `distance`.
+std::uint64_t cuts_that_reach(const Halves& halves, std::size_t i, double distance, bool strict) {
+  const double* const begin = halves.distances + i * halves.count;
+  const double* const end = begin + halves.count;
+  const double* const place = strict ? std::upper_bound(begin, end, distance) : std::lower_bound(begin, end, distance);
+  return place == end ? 0 : halves.reaching[i * halves.count + static_cast<std::size_t>(place - begin)];
+}
+
+void add_bits(std::uint64_t bits, std::int64_t* counts) {
+  for (std::size_t cut = 0; cut < kCuts; ++cut) counts[cut] += static_cast<std::int64_t>(bits >> cut & 1);
+}
+
+// The counts of one tile, which are added to those of all.
+class TileCounts {
+ public:
+  TileCounts(const Range& strip, const Range& columns, bool with_halves)
+      : strip_(strip), columns_(columns), rows_(strip.size), around_y_(columns.size), within_y_(columns.size) {
+    if (with_halves) halves_ = half_counts(strip.size, columns.size);
+  }
+
+  static HalfCounts half_counts(std::size_t n_x, std::size_t n_y) {
+    using Bits = std::vector<std::uint64_t>;
+    return {Bits(2 * n_y), Bits(2 * n_x), Bits(2 * n_x), std::vector<std::int64_t>(4 * kCuts)};
+  }
+
+  LineCounts& row(std::size_t i) { return rows_[i]; }
+  std::int64_t* around_y() { return around_y_.data(); }
+  std::int64_t* within_y() { return within_y_.data(); }
+  void count_undecided() { ++undecided_; }
+
+  // In balls of halves: `cuts` of the ball of x_i hold y_j, and the other way round. i, j: places in this tile.
+  void add_ball_of_x(std::size_t i, std::size_t j, std::uint64_t cuts, std::uint64_t x, std::uint64_t y) {
+    halves_.balls_of_x[j] |= cuts & x;
+    halves_.balls_of_x[columns_.size + j] |= cuts & ~x;
+    halves_.rows_of_y[i] |= cuts & y;
+    halves_.rows_of_y[strip_.size + i] |= cuts & ~y;
+    add_bits(cuts & x & y, halves_.pairs.data());
+    add_bits(cuts & x & ~y, halves_.pairs.data() + kCuts);
+    add_bits(cuts & ~x & y, halves_.pairs.data() + 2 * kCuts);
+    add_bits(cuts & ~x & ~y, halves_.pairs.data() + 3 * kCuts);
+  }
+  void add_ball_of_y(std::size_t i, std::uint64_t cuts, std::uint64_t y) {
+    halves_.balls_of_y[i] |= cuts & y;
+    halves_.balls_of_y[strip_.size + i] |= cuts & ~y;
+  }
+
+  void add_to(BallCounts& counts) const {
+    for (std::size_t i = 0; i < strip_.size; ++i) {
+      counts.y_within_x[strip_.begin + i] += rows_[i].y_within_x;
+      counts.y_around_x[strip_.begin + i] += rows_[i].y_around_x;
+    }
+    for (std::size_t j = 0; j < columns_.size; ++j) {
+      counts.x_around_y[columns_.begin + j] += around_y_[j];
+      counts.x_within_y[columns_.begin + j] += within_y_[j];
+    }
+    counts.undecided += undecided_;
+    if (halves_.pairs.empty()) return;
+    unite(halves_.balls_of_x, columns_, counts.halves.balls_of_x);
+    unite(halves_.rows_of_y, strip_, counts.halves.rows_of_y);
+    unite(halves_.balls_of_y, strip_, counts.halves.balls_of_y);
+    for (std::size_t i = 0; i < halves_.pairs.size(); ++i) counts.halves.pairs[i] += halves_.pairs[i];
+  }
+
+ private:
+  static void unite(const std::vector<std::uint64_t>& part, const Range& range, std::vector<std::uint64_t>& whole) {
+    for (std::size_t half = 0; half < 2; ++half) {
+      const std::size_t begin = half * (whole.size() / 2) + range.begin;
+      for (std::size_t i = 0; i < range.size; ++i) whole[begin + i] |= part[half * range.size + i];
+    }
+  }
+
+  Range strip_;
+  Range columns_;
+  std::vector<LineCounts> rows_;
+  std::vector<std::int64_t> around_y_;
+  std::vector<std::int64_t> within_y_;
+  std::int64_t undecided_ = 0;
+  HalfCounts halves_;
+};
+
+// One sweep over all pairs of rows of x and y.
+class Sweep {
+ public:
+  Sweep(const Balls& x, const Balls& y, std::size_t d, bool strict)
+      : x_(x),
+        y_(y),
+        d_(d),
+        strict_(strict),
+        with_halves_(x.halves != nullptr && y.halves != nullptr),
+        limits_x_(limits_of(x, strict)),
+        limits_y_(limits_of(y, strict)),
+        mean_(distances::about_the_mean({{x.rows, x.n}, {y.rows, y.n}}, d)),
+        norms_x_(x.rows, x.n, d, mean_.data()),
+        norms_y_(y.rows, y.n, d, mean_.data()),
+        bound_(d),
+        ties_(4 / std::sqrt(real(d))) {
+    norms_x_.expect_finite(x.rows, x.n, d, x.name);
+    norms_y_.expect_finite(y.rows, y.n, d, y.name);
+    if (with_halves_) {
+      reaches_x_ = reaches_of(x);
+      reaches_y_ = reaches_of(y);
+    }
+  }
+
+  BallCounts run() {
+    BallCounts counts{std::vector<std::int64_t>(y_.n), std::vector<std::int64_t>(x_.n), std::vector<std::int64_t>(x_.n),
+                      std::vector<std::int64_t>(y_.n)};
+    if (with_halves_) counts.halves = TileCounts::half_counts(x_.n, y_.n);
+    std::mutex mutex;
+    const auto tile = [&](const Range& strip, const Range& columns, const float* products) {
+      TileCounts found(strip, columns, with_halves_);
+      count_tile(strip, columns, products, found);
+      const std::lock_guard lock(mutex);
+      found.add_to(counts);
+    };
+    distances::for_each_tile(x_.rows, {0, x_.n}, y_.rows, {0, y_.n}, d_, mean_.data(), false, tile);
+    return counts;
+  }
+
+ private:
+  void count_tile(const Range& strip, const Range& columns, const float* products, TileCounts& tile) const {
+    std::vector<double> lower(columns.size);
+    std::vector<double> upper(columns.size);
+    std::vector<std::uint8_t> flags(columns.size);
+    for (std::size_t row = 0; row < strip.size; ++row) {
+      const std::size_t i = strip.begin + row;
+      const Line line{products + row * columns.size,
+                      norms_x_.squares[i],
+                      norms_x_.sizes[i],
+                      norms_y_.squares.data() + columns.begin,
+                      norms_y_.sizes.data() + columns.begin,
+                      columns.size};
+      const bool undecided = count_decided(line, bound_, limits_x_[i], limits_y_.data() + columns.begin, lower.data(),
+                                           upper.data(), tile.row(row), tile.around_y(), tile.within_y());
+      if (undecided) count_undecided(i, row, columns, lower.data(), upper.data(), tile);
+      if (with_halves_ &&
+          flag_near(lower.data(), columns.size, reaches_x_[i], reaches_y_.data() + columns.begin, flags.data())) {
+        count_halves(i, row, columns, lower.data(), upper.data(), flags.data(), tile);
+      }
+    }
+  }
+
+  double exact(std::size_t i, std::size_t j) const {
+    const float* const other = y_.rows + j * d_;
+    double distance = 0;
+    distances::exact(x_.rows + i * d_, &other, 1, d_, &distance);
+    return distance;
+  }
+
+  void count_undecided(std::size_t i, std::size_t row, const Range& columns, const double* lower, const double* upper,
+                       TileCounts& tile) const {
+    const double limit = limits_x_[i];
+    for (std::size_t j = 0; j < columns.size; ++j) {
+      const double limit_y = limits_y_[columns.begin + j];
+      const bool open_x = !(upper[j] <= limit) && !(lower[j] > limit);
+      const bool open_y = !(upper[j] <= limit_y) && !(lower[j] > limit_y);
+      if (!open_x && !open_y) continue;
+      tile.count_undecided();
+      const double distance = exact(i, columns.begin + j);
+      if (open_x && distance <= limit) ++tile.row(row).y_within_x, ++tile.around_y()[j];
+      if (open_y && distance <= limit_y) ++tile.row(row).y_around_x, ++tile.within_y()[j];
+    }
+  }
+
+  void count_halves(std::size_t i, std::size_t row, const Range& columns, const double* lower, const double* upper,
+                    const std::uint8_t* flags, TileCounts& tile) const {
+    for (std::size_t j = 0; j < columns.size; ++j) {
+      if (flags[j] == 0) continue;
+      double distance = lower[j] + (upper[j] - lower[j]) / 2;
+      if (std::isfinite(distance)) {
+        distance += (strict_ ? ties_ : -ties_) * (upper[j] - lower[j]);
+      } else {
+        distance = exact(i, columns.begin + j);
+      }
+      const std::uint64_t x = x_.halves->firsts[i];
+      const std::uint64_t y = y_.halves->firsts[columns.begin + j];
+      if (const std::uint64_t cuts = cuts_that_reach(*x_.halves, i, distance, strict_); cuts != 0) {
+        tile.add_ball_of_x(row, j, cuts, x, y);
+      }
+      if (const std::uint64_t cuts = cuts_that_reach(*y_.halves, columns.begin + j, distance, strict_); cuts != 0) {
+        tile.add_ball_of_y(row, cuts, y);
+      }
+    }
+  }
+
+  Balls x_;
+  Balls y_;
+  std::size_t d_;
+  bool strict_;
+  bool with_halves_;
+  std::vector<double> limits_x_;
+  std::vector<double> limits_y_;
+  std::vector<double> reaches_x_;  // of the balls of halves
+  std::vector<double> reaches_y_;
+  std::vector<float> mean_;
+  Norms norms_x_;
+  Norms norms_y_;
+  Bound bound_;
+  // Distances of halves that differ by so much of the width of the bounds count as equal. Roundings that add up at
+  // random are sqrt(d) times smaller than the bounds.
+  double ties_;
+};
+
+}  // namespace
+
+BallCounts count_in_balls(const Balls& x, const Balls& y, std::size_t d, bool strict) {
+  distances::expect_sizes(x.n, d);
+  distances::expect_sizes(y.n, d);
+  return Sweep(x, y, d, strict).run();
+}
+
+}  // namespace fastfid
