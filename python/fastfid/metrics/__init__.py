@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from fastfid.metrics.kernel import kid as kid
     from fastfid.metrics.memorisation import mifid as mifid
     from fastfid.metrics.nearest import prdc as prdc
+    from fastfid.metrics.per_row import authpct as authpct
+    from fastfid.metrics.per_row import nearest_rows as nearest_rows
+    from fastfid.metrics.per_row import realism as realism
     from fastfid.metrics.ratios import fdr as fdr
     from fastfid.metrics.sliced import mind as mind
     from fastfid.metrics.spectrum import rke as rke
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 # Functions of features, and the modules that have them: loaded on first use, as they load NumPy.
 _FUNCTIONS = {
+    "authpct": "per_row",
     "cmmd": "cosine",
     "fdr": "ratios",
     "fid_infinity": "infinity",
@@ -31,7 +35,9 @@ _FUNCTIONS = {
     "kid": "kernel",
     "mifid": "memorisation",
     "mind": "sliced",
+    "nearest_rows": "per_row",
     "prdc": "nearest",
+    "realism": "per_row",
     "rke": "spectrum",
     "vendi": "spectrum",
 }
