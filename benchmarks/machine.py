@@ -24,6 +24,8 @@ PACKAGES = (
     "torchmetrics",
     "torch-fidelity",
     "clean-fid",
+    "prdc",
+    "scikit-learn",
 )
 
 

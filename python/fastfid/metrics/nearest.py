@@ -110,7 +110,7 @@ class PRDCResult:
         >>> result = PRDCResult(0.98, 0.9, 1.0, 0.95, 5, True, 100, 100, 0, precision_standard_error=0.014)
         >>> low, high = result.interval("precision")
         >>> print(f"{low:.3f} {high:.3f}")
-        0.931 0.994
+        0.937 0.994
         """
         if name not in _NAMES:
             raise ValueError(f"name: expected one of {', '.join(_NAMES)}; got {name!r}")
