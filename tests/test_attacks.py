@@ -484,10 +484,10 @@ def page_header(unpacked, packed, more=b""):
         (page_header(100, 2**31 - 1), r"a page goes beyond the end of the file"),
         (page_header(100, 2**40), r"a page goes beyond the end of the file"),
         (b"\x15\x04\x15\x02\x00", r"the page header at byte 4 declares no size"),
-        (page_header(1, 1, b"\x1c" * 30), r"a page header nests too deep"),
-        (page_header(1, 1, b"\x19\xf9\xff\xff\xff\xff\x0f"), r"a page header has a list of \d+ elements"),
-        (b"\x15" + b"\xff" * 20, r"a number in a page header does not end"),
-        (b"\x1e\x00", r"a page header has a value of the unknown type 14"),
+        (page_header(1, 1, b"\x1c" * 30), r"a header nests too deep"),
+        (page_header(1, 1, b"\x19\xf9\xff\xff\xff\xff\x0f"), r"a header has a list of \d+ elements"),
+        (b"\x15" + b"\xff" * 20, r"a number in a header does not end"),
+        (b"\x1e\x00", r"a header has a value of the unknown type 14"),
     ],
 )
 def test_pages_that_claim_memory(tmp_path, header, said):

@@ -65,8 +65,10 @@ MAY_IMPORT = {
     | {"statistics"},
     "cache": CELLAR | {"statistics", "sources", "features"},
     "info": CELLAR | {"features"},
+    "inspection": CELLAR | {"options", "sources"},
     "demo": CELLAR | {"evaluation", "metrics", "features", "statistics"},
-    "cli": CELLAR | {"evaluation", "features", "info", "comparison", "demo", "metrics", "sources", "store", "stored"},
+    "cli": CELLAR
+    | {"evaluation", "features", "info", "inspection", "comparison", "demo", "metrics", "sources", "store", "stored"},
     "compat": CELLAR
     | {"assumptions", "beside", "extractor", "fixed", "metrics", "statistics", "sources", "features", "pipeline"}
     | {"compat"},

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from fastfid import _console
 from fastfid._console import say
-from fastfid.cli.options import PARSERS, Parser, fid_options, superfluous, unknown_command
+from fastfid.cli.options import PARSERS, Parser, fid_options, selection_options, superfluous, unknown_command
 from fastfid.cli.signals import Signals
 
 __all__ = ["main", "run"]
@@ -202,6 +202,16 @@ def _run_compare(argv: Sequence[str]) -> int:
     return 0
 
 
+def _run_inspect(argv: Sequence[str]) -> int:
+    args = PARSERS["inspect"]().parse_args(argv)
+    from fastfid.inspection import inspect_source
+
+    _check_exists(args.source)
+    found = inspect_source(args.source, all_headers=args.all, **selection_options(args))
+    print(json.dumps(found.to_dict(), indent=2, allow_nan=False) if args.json else found.text())
+    return 0
+
+
 def _run_weights(argv: Sequence[str]) -> int:
     args = PARSERS["weights"]().parse_args(argv)
     from fastfid.features import weights
@@ -250,6 +260,7 @@ def _run_completion(argv: Sequence[str]) -> int:
 _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "compare": _run_compare,
     "stats": _run_stats,
+    "inspect": _run_inspect,
     "weights": _run_weights,
     "info": _run_info,
     "demo": _run_demo,

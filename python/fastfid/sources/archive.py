@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fastfid._files import KnownFile, RandomAccessFile
 from fastfid.errors import FastfidWarning, ImageError, SuspiciousInputWarning
-from fastfid.sources.base import FailedItem, FileSource, ImageItem, Labels
+from fastfid.sources.base import FailedItem, FileSource, Header, ImageItem, Labels
 from fastfid.sources.labels import DATASET_JSON, from_dataset_json, largest_dataset_json
 from fastfid.sources.listing import PassedOver
 from fastfid.sources.picture import Decoder, reason
@@ -40,6 +40,13 @@ class ZipItem(ImageItem):
 
     def load(self) -> NDArray[np.uint8]:
         """Read and decode the member."""
+        return self._decoder.decode_bytes(self._data(), self.name)
+
+    def header(self) -> Header:
+        """Read the member."""
+        return Header(*self._decoder.header_of_bytes(self._data(), self.name))
+
+    def _data(self) -> bytes:
         size = self._member.file_size
         if self._member.flag_bits & 1:
             raise ImageError(f"{self.name}: is encrypted")
@@ -54,7 +61,7 @@ class ZipItem(ImageItem):
             raise ImageError(f"{self.name}: cannot be read from the archive ({reason(error)})") from error
         if len(data) != size:
             raise ImageError(f"{self.name}: has {len(data)} bytes, the archive declares {size}")
-        return self._decoder.decode_bytes(data, self.name)
+        return data
 
 
 class ZipSource(FileSource):
@@ -155,6 +162,10 @@ class BytesItem(ImageItem):
         """Decode the bytes."""
         return self._decoder.decode_bytes(self._data, self.name)
 
+    def header(self) -> Header:
+        """Read the header in the bytes."""
+        return Header(*self._decoder.header_of_bytes(self._data, self.name))
+
 
 class _TarItem(ImageItem):
     __slots__ = ("_decoder", "_file", "_offset", "_size")
@@ -168,11 +179,18 @@ class _TarItem(ImageItem):
 
     def load(self) -> NDArray[np.uint8]:
         """Read and decode the member."""
+        return self._decoder.decode_bytes(self._data(), self.name)
+
+    def header(self) -> Header:
+        """Read the member."""
+        return Header(*self._decoder.header_of_bytes(self._data(), self.name))
+
+    def _data(self) -> bytes:
         self._decoder.check_size(self._size, self.name)
         data = self._file.read(self._offset, self._size)
         if len(data) != self._size:
             raise ImageError(f"{self.name}: has {len(data)} bytes, the archive declares {self._size}")
-        return self._decoder.decode_bytes(data, self.name)
+        return data
 
 
 # Limit of a long name or an extended header. The longest path that systems allow is 4 KiB.

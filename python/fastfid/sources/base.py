@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from fastfid.errors import FastfidWarning, ImageError
 __all__ = [
     "ConcatenatedSource",
     "FailedItem",
+    "Header",
     "ImageItem",
     "ImageSource",
     "Label",
@@ -25,6 +26,22 @@ __all__ = [
 
 Label: TypeAlias = int | str
 """The class of an image: a number from 0 on, or a name."""
+
+
+class Header(NamedTuple):
+    """What a picture declares before it is decoded.
+
+    Attributes
+    ----------
+    width, height : int
+    mode, format : str
+        Pillow's names, such as ``RGB`` and ``PNG``. Images of an array have the format ``array``.
+    """
+
+    width: int
+    height: int
+    mode: str
+    format: str
 
 
 class ImageItem(ABC):
@@ -58,6 +75,17 @@ class ImageItem(ABC):
         fastfid.ImageError
             The image cannot be read. The message begins with :attr:`name`.
         """
+
+    def header(self) -> Header:
+        """Return size, mode and format. A picture is not decoded.
+
+        Raises
+        ------
+        fastfid.ImageError
+            The image cannot be read. The message begins with :attr:`name`.
+        """
+        height, width, _ = self.load().shape
+        return Header(width, height, "RGB", "array")
 
 
 class FailedItem(ImageItem):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid._files import open_regular
-from fastfid.sources.base import ImageItem, ImageSource, Labels
+from fastfid.sources.base import Header, ImageItem, ImageSource, Labels
 from fastfid.sources.labels import DATASET_JSON, from_dataset_json, largest_dataset_json
 from fastfid.sources.listing import PassedOver, is_called_picture
 from fastfid.sources.picture import Decoder
@@ -28,6 +28,10 @@ class FileItem(ImageItem):
     def load(self) -> NDArray[np.uint8]:
         """Decode the file."""
         return self._decoder.decode_file(self.name)
+
+    def header(self) -> Header:
+        """Read the beginning of the file."""
+        return Header(*self._decoder.header_of_file(self.name))
 
 
 class FolderSource(ImageSource):

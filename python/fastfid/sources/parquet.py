@@ -111,16 +111,8 @@ class ParquetSource(FileSource):
 
     def _check_pages(self, column: str) -> None:
         """Check that no page of a column claims absurd memory, before pyarrow reads it."""
-        with self._opened() as parquet, self._file.open() as file, reading_as(self.name, "parquet file"):
-            metadata = parquet.metadata
-            for group in map(metadata.row_group, range(metadata.num_row_groups)):
-                for chunk in map(group.column, range(group.num_columns)):
-                    if chunk.path_in_schema.partition(".")[0] == column.partition(".")[0]:
-                        places = (chunk.data_page_offset, chunk.dictionary_page_offset)
-                        start = min(place for place in places if place is not None)
-                        if start < 0 or chunk.total_compressed_size < 0:
-                            raise ValueError(f"the column {chunk.path_in_schema} is at byte {start}")
-                        check_pages(file, start, min(chunk.total_compressed_size, self._file.size - start))
+        with self._file.open() as file, reading_as(self.name, "parquet file"):
+            check_pages(file, column)
 
     def _item(self, name: str, data: bytes | None, path: str | None) -> ImageItem:
         """Return the item of one row."""

@@ -1,9 +1,11 @@
 """Decoding of pictures with Pillow, as in pytorch-fid: ``Image.open(...).convert("RGB")``."""
 
+import contextlib
 import io
 import math
 import os
 import struct
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import numpy as np
@@ -91,18 +93,30 @@ class Decoder:
 
     def decode_file(self, path: str) -> NDArray[np.uint8]:
         """Decode the picture in the file `path`. The messages of ImageError and MemoryError begin with the path."""
-        try:
-            with open_regular(path) as file:
-                size = os.fstat(file.fileno()).st_size
-                self.check_size(size, path)
-                data = self.read(file, path, size)
-        except ImageError:
-            raise
-        except OSError as error:
-            raise ImageError(f"{path}: {error.strerror or error}") from error
-        except ValueError as error:  # a device, a pipe, a path with a null character
-            raise ImageError(str(error) if path in str(error) else f"{path!r}: {error}") from error
+        with _naming_file(path), open_regular(path) as file:
+            data = self._read_file(file, path)
         return self.decode_bytes(data, path)
+
+    def header_of_file(self, path: str) -> tuple[int, int, str, str]:
+        """Return width, height, mode and format of the picture in a file, most often from its beginning alone."""
+        with _naming_file(path), open_regular(path) as file:
+            with contextlib.suppress(Exception):  # a header that needs more, or is damaged
+                start = file.read(16)
+                image = _open(start, lambda: _rewound(file))
+                if image is not None:
+                    return (*image.size, image.mode, image.format or "")
+            data = self._read_file(_rewound(file), path)
+        return self.header_of_bytes(data, path)
+
+    def header_of_bytes(self, data: bytes, name: str) -> tuple[int, int, str, str]:
+        """Return width, height, mode and format of the picture in `data`. The picture is not decoded."""
+        with self._opened(data, name) as image:
+            return (*image.size, image.mode, image.format or "")
+
+    def _read_file(self, file: IO[bytes], path: str) -> bytes:
+        size = os.fstat(file.fileno()).st_size
+        self.check_size(size, path)
+        return self.read(file, path, size)
 
     def read(self, file: IO[bytes], name: str, expected: int) -> bytes:
         """Read a whole encoded picture. `expected` is its probable length, which limits the allocated memory.
@@ -124,20 +138,24 @@ class Decoder:
 
     def decode_bytes(self, data: bytes, name: str) -> NDArray[np.uint8]:
         """Decode the picture in `data`. The messages of ImageError and MemoryError begin with `name`."""
+        with self._opened(data, name) as image:
+            return self.to_rgb(image, name)
+
+    def _opened(self, data: bytes, name: str) -> Image.Image:
+        """Open the picture in `data`, without decoding it."""
         if not data:
             raise ImageError(f"{name}: cannot be read as a picture (it is empty)")
         try:
             if data.startswith(_PNG_SIGNATURE):
                 data = _without_text(data, keeps_orientation=self.exif)
-            image = _open(data)
+            image = _open(data[:16], lambda: io.BytesIO(data))
         except MemoryError:
             raise MemoryError(f"{name}: not enough memory to read it") from None
         except Exception as error:
             raise ImageError(f"{name}: cannot be read as a picture ({reason(error)})") from error
         if image is None:
             raise ImageError(f"{name}: cannot be read as a picture (its content is of no format that is read)")
-        with image:
-            return self.to_rgb(image, name)
+        return image
 
     def to_rgb(self, image: Image.Image, name: str) -> NDArray[np.uint8]:
         """Convert an opened picture to RGB, uint8 (h, w, 3).
@@ -227,8 +245,33 @@ class Decoder:
                 )
 
 
-def _open(data: bytes) -> Image.Image | None:
+@contextlib.contextmanager
+def _naming_file(path: str) -> Iterator[None]:
+    """Convert the exceptions of opening and reading a file into an ImageError that names it."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:  # a device, a pipe, a path with a null character
+        raise ImageError(str(error) if path in str(error) else f"{path!r}: {error}") from error
+
+
+def _rewound(file: IO[bytes]) -> IO[bytes]:
+    file.seek(0)
+    return file
+
+
+def _open(start: bytes, stream: Callable[[], IO[bytes]]) -> Image.Image | None:
     """Open a picture of one of `FORMATS`. Return None if it has another format.
+
+    Parameters
+    ----------
+    start : bytes
+        The first 16 bytes of the picture.
+    stream : callable
+        Returns the picture as a stream, from its beginning.
 
     This function does the same as ``Image.open(..., formats=...)``, except for the check of Pillow's limit of 179
     million pixels. That limit is a setting of the process. The decoder checks its own limit afterwards.
@@ -240,11 +283,11 @@ def _open(data: bytes) -> Image.Image | None:
         if name not in Image.OPEN:
             continue  # this Pillow was built without it
         factory, accept = Image.OPEN[name]
-        accepted = accept is None or accept(data[:16])
+        accepted = accept is None or accept(start)
         if not accepted or isinstance(accepted, str):
             continue
         try:
-            return factory(io.BytesIO(data), "")
+            return factory(stream(), "")
         except (SyntaxError, IndexError, TypeError, struct.error):  # the data has another format
             continue
     return None

@@ -1,0 +1,241 @@
+"""What a source holds, for ``fastfid inspect``: how many images, of which sizes, modes, formats and classes.
+
+Names are counted and headers are read; no picture is decoded, and nothing is fetched.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfid._console import escaped
+from fastfid.options import SourceOptions, check_keywords
+from fastfid.sources import open_source
+from fastfid.sources.base import Header, ImageItem, Label
+
+__all__ = ["DEFAULT_HEADERS", "Inspection", "inspect_source"]
+
+# Headers that are read of a large source. With as many, a kind of picture that makes up a thousandth is missed once in
+# e^10 = 22,000 times.
+DEFAULT_HEADERS = 10_000
+
+# Sizes, unreadable images and classes that are listed.
+_MOST_LISTED = 5
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found in a source.
+
+    Attributes
+    ----------
+    name : str
+        Name of the source.
+    images : int
+        Number of images.
+    headers : int
+        Number of images whose header was read: all, or a share that a hash of their positions chooses.
+    sizes : dict of (int, int) to int
+        Width and height of the headers, and how many have them.
+    modes, formats : dict of str to int
+        Pillow's mode (``RGB``, ``L``, ``P``) and format (``PNG``), and how many headers have them. Images of an array
+        have the format ``array``.
+    unreadable : list of (str, str)
+        Name and reason of the headers that cannot be read.
+    labels_from : str or None
+        What the labels were read from; None: there are none.
+    classes : dict of (int or str) to int
+        How many of all images each class has, in the order of the classes.
+    class_names : tuple of str or None
+        Names of the classes, where they are known.
+    notes : list of str
+        What was passed over and why, and likely mistakes.
+    """
+
+    name: str
+    images: int
+    headers: int
+    sizes: dict[tuple[int, int], int]
+    modes: dict[str, int]
+    formats: dict[str, int]
+    unreadable: list[tuple[str, str]]
+    labels_from: str | None
+    classes: dict[Label, int]
+    class_names: tuple[str, ...] | None
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all that is known in the types of JSON: the object of ``fastfid inspect --json``."""
+        by_area = sorted(self.sizes, key=lambda size: (size[0] * size[1], size))
+        return {
+            "name": self.name,
+            "images": self.images,
+            "headers": self.headers,
+            "smallest": list(by_area[0]) if by_area else None,
+            "largest": list(by_area[-1]) if by_area else None,
+            "sizes": [{"width": w, "height": h, "headers": n} for (w, h), n in _most_common(self.sizes)],
+            "modes": dict(_most_common(self.modes)),
+            "formats": dict(_most_common(self.formats)),
+            "unreadable": [{"name": name, "reason": reason} for name, reason in self.unreadable],
+            "labels_from": self.labels_from,
+            "classes": [
+                {"label": label, "name": self._name_of(label), "images": n} for label, n in self.classes.items()
+            ],
+            "notes": self.notes,
+        }
+
+    def text(self) -> str:
+        """Return the lines that ``fastfid inspect`` prints."""
+        whole = self.headers == self.images
+        share = "" if whole else f" (of {self.headers:,} headers, {self.headers / self.images:.2%} of the images)"
+        rows = [("images", f"{self.images:,}")]
+        by_area = sorted(self.sizes, key=lambda size: (size[0] * size[1], size))
+        if by_area:
+            (common, n), *_ = _most_common(self.sizes)
+            sizes = f"{len(by_area):,} sizes, from {_size(by_area[0])} to {_size(by_area[-1])}; most common"
+            only = len(by_area) == 1
+            rows.append(("sizes", (_size(common) if only else f"{sizes} {_size(common)} ({n:,})") + share))
+        for what, counts in (("modes", self.modes), ("formats", self.formats)):
+            if counts:
+                rows.append((what, ", ".join(f"{name} ({n:,})" for name, n in _most_common(counts)) + share))
+        if self.unreadable:
+            rows.append(("unreadable", f"{len(self.unreadable):,}{share}"))
+            rows += [("", reason) for _, reason in self.unreadable[:_MOST_LISTED]]
+        rows.append(("classes", self._classes_in_words()))
+        rows += [("passed over" if i == 0 else "", note) for i, note in enumerate(self.notes)]
+        return "\n".join([self.name, *(escaped(f"  {what:<12}{text}".rstrip()) for what, text in rows)])
+
+    def _name_of(self, label: Label) -> str:
+        if isinstance(label, int):
+            return str(label) if self.class_names is None else self.class_names[label]
+        return label
+
+    def _classes_in_words(self) -> str:
+        if self.labels_from is None:
+            return "no labels"
+        ranked = sorted(self.classes.items(), key=lambda entry: -entry[1])
+        shown = ranked if len(ranked) <= _MOST_LISTED else [ranked[0], ranked[-1]]
+        named = ", ".join(f"{self._name_of(label)} ({n:,})" for label, n in shown)
+        missing = len(self.class_names or ()) - len(ranked)
+        empty = f"; {missing:,} classes have no image" if missing > 0 else ""
+        most = "" if shown is ranked else " largest and smallest:"
+        return f"{len(ranked):,}, from {self.labels_from}:{most} {named}{empty}"
+
+
+def inspect_source(source: Any, *, all_headers: bool = False, **options: Unpack[SourceOptions]) -> Inspection:
+    """Count the images of a source, and read the headers of up to 10,000 of them.
+
+    Parameters
+    ----------
+    source : path, array, tensor, iterable, Dataset or list of paths
+        See :func:`fastfid.compute_statistics`.
+    all_headers : bool
+        Read every header.
+    **options
+        See :class:`fastfid.options.SourceOptions`. `labels` is "auto" by default.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        See :func:`fastfid.sources.open_source`.
+
+    Examples
+    --------
+    >>> print(inspect_source("real").text())  # a folder of four pictures
+    real
+      images      4
+      sizes       40 x 40
+      modes       RGB (4)
+      formats     PNG (4)
+      classes     no labels
+    """
+    check_keywords(options)
+    options.setdefault("labels", "auto")
+    opened = open_source(source, **options)
+    try:
+        chosen = None if all_headers else _chosen(len(opened))
+    except TypeError:  # a stream
+        chosen = None
+    found = _Headers()
+    classes: Counter[Label] = Counter()
+    images = 0
+    wanted = None if chosen is None else iter([*chosen.tolist(), -1])
+    following = 0 if wanted is None else next(wanted)
+    for index, item in enumerate(opened):
+        images += 1
+        if opened.has_labels:
+            classes[item.label] += 1  # type: ignore[index]  # every item of a source with labels has one
+        if wanted is None:
+            found.add(item)
+        elif index == following:
+            found.add(item)
+            following = next(wanted)
+    notes = [str(note).removeprefix(f"{opened.name}: ") for note in opened.notes]
+    return Inspection(
+        opened.name,
+        images,
+        found.number,
+        dict(found.sizes),
+        dict(found.modes),
+        dict(found.formats),
+        found.unreadable,
+        opened.labels_from,
+        {label: classes[label] for label in sorted(classes)},  # all numbers or all names
+        opened.class_names,
+        [note for note in notes if not note.startswith("carries no labels")],  # labels_from says so
+    )
+
+
+class _Headers:
+    """The headers that were read, counted."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.sizes: Counter[tuple[int, int]] = Counter()
+        self.modes: Counter[str] = Counter()
+        self.formats: Counter[str] = Counter()
+        self.unreadable: list[tuple[str, str]] = []
+
+    def add(self, item: ImageItem) -> None:
+        """Read the header of an image."""
+        self.number += 1
+        try:
+            header: Header = item.header()
+        except ValueError as error:
+            self.unreadable.append((item.name, str(error)))
+            return
+        self.sizes[header.width, header.height] += 1
+        self.modes[header.mode] += 1
+        self.formats[header.format] += 1
+
+
+def _chosen(images: int) -> NDArray[np.int64] | None:
+    """Return the positions of the images whose headers are read, in order; None: all.
+
+    They are those with the smallest hashes of their positions, so that the choice is the same in every run and has no
+    period that the order of the images might have.
+    """
+    if images <= DEFAULT_HEADERS:
+        return None
+    hashes = mixed_hash(np.arange(1, images + 1, dtype=np.uint64))
+    return np.sort(np.argpartition(hashes, DEFAULT_HEADERS)[:DEFAULT_HEADERS])
+
+
+def mixed_hash(steps: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the output of SplitMix64 (Steele, Lea and Flood 2014) after each number of steps from the state 0."""
+    mixed = steps * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def _most_common(counts: dict[Any, int]) -> Iterable[tuple[Any, int]]:
+    """Return keys and counts, the most common first; equal counts in the order of the keys."""
+    return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
