@@ -62,6 +62,38 @@ class AllOutputs(GridMeans):
         return CLASSIFIER
 
 
+class TwoGrids(FeatureExtractor):
+    """Means over 2 x 2 cells as the features, 3 x 3 cells as the spatial features, and a classifier of the features.
+
+    Attributes
+    ----------
+    seen : int
+        Number of images that the network saw.
+    """
+
+    identity = "two-grids"
+    protocol = "none"
+    precision = "float32"
+    device = "cpu"
+    batch_size = 7
+    dims = 12
+
+    def __init__(self):
+        self.outputs = {"features": 12, "spatial": 27}
+        self.seen = 0
+
+    def prepare(self, image):
+        return np.concatenate([GridMeans(cells).prepare(image) for cells in (2, 3)])
+
+    def forward(self, batch):
+        self.seen += len(batch)
+        rows = np.ascontiguousarray(batch, dtype=np.float32)
+        return {"features": rows[:, :12].copy(), "spatial": rows[:, 12:].copy()}
+
+    def classifier(self):
+        return CLASSIFIER
+
+
 def counts_during(call):
     """Return how far another Python thread counts while `call` runs. It cannot count if `call` holds the GIL."""
     count = 0

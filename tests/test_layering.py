@@ -50,7 +50,8 @@ MAY_IMPORT = {
     "evaluated": CELLAR | {"metrics", "record"},
     "evaluation": CELLAR
     | {"assumptions", "beside", "options", "reading", "record", "extractor", "metrics", "statistics", "features"}
-    | {"cache", "evaluated"},
+    | {"cache", "evaluated", "store"},
+    "adm": CELLAR | {"evaluated", "evaluation", "extractor", "metrics", "options", "reading", "sources", "statistics"},
     "comparison": CELLAR
     | {"assumptions", "extractor", "options", "reading", "record", "evaluation", "metrics", "statistics"},
     "stored": CELLAR | {"comparison", "metrics", "record"},
@@ -68,7 +69,8 @@ MAY_IMPORT = {
     "inspection": CELLAR | {"options", "sources"},
     "demo": CELLAR | {"evaluation", "metrics", "features", "statistics"},
     "cli": CELLAR
-    | {"evaluation", "features", "info", "inspection", "comparison", "demo", "metrics", "sources", "store", "stored"},
+    | {"adm", "comparison", "demo", "evaluation", "features", "info", "inspection", "metrics", "sources", "store"}
+    | {"stored"},
     "compat": CELLAR
     | {"assumptions", "beside", "extractor", "fixed", "metrics", "statistics", "sources", "features", "pipeline"}
     | {"compat"},

@@ -260,6 +260,8 @@ def test_all_metrics_that_can_be_computed(pictures):
     of_file = evaluate(statistics, pictures[1], metrics="all", extractor=GridMeans(), force=True)
     assert set(of_file) == {name for name in NAMES if METRICS[name].make().is_of_statistics} - {"sfid"}
     assert "file holds statistics only" in of_file.missing["kid"]
+    assert "file holds no statistics of the spatial features" in of_file.missing["sfid"]
+    assert "has no classifier" in of_file.missing["is"]
     with pytest.raises(ValueError, match="sfid: needs the output spatial"):
         evaluate(*pictures, metrics=["fid", "sfid"], extractor=GridMeans())
 
@@ -396,8 +398,10 @@ def test_statistics_serve_metrics_that_need_no_more(pictures):
             with pytest.warns(FastfidWarning, match="file does not say its protocol"):
                 assert evaluate(statistics, pictures[1], metrics=(name,), extractor=extractor)[name].value > 0
         else:
-            with pytest.raises(ValueError, match=f"{name}: needs the images of both sides; file holds statistics"):
-                evaluate(statistics, pictures[1], metrics=(name,), extractor=extractor)
+            known = statistics if name != "is" else pictures[1]  # of the generated set alone
+            says = "holds no statistics of the spatial features" if name == "sfid" else "needs the images of both sides"
+            with pytest.raises(ValueError, match=f"^{name}: .*{says}"):
+                evaluate(known, statistics, metrics=(name,), extractor=AllOutputs())
 
 
 @pytest.mark.parametrize(

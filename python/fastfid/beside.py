@@ -9,7 +9,7 @@ from fastfid.precisions import PRECISIONS
 from fastfid.protocols import PROTOCOLS
 from fastfid.provenance import KnownFeatures, provenance_of
 
-__all__ = ["check_extractor_beside", "check_network_beside", "command_for"]
+__all__ = ["check_extractor_beside", "check_network_beside", "check_spatial_beside", "command_for"]
 
 # What the options of the Inception network take.
 _OPTIONS = {"dims": DIMS, "protocol": tuple(PROTOCOLS), "precision": tuple(PRECISIONS)}
@@ -69,6 +69,13 @@ def check_extractor_beside(known: KnownFeatures, extractor: Any, *, force: bool 
     """
     again = " fastfid.compute_statistics(images, extractor=extractor), or with this side's --weights (weights=)"
     _check(known, provenance_of(extractor), "the extractor of the other side has", lambda *_: None, again, force)
+
+
+def check_spatial_beside(known: KnownFeatures, outputs: Mapping[str, int]) -> None:
+    """Refuse statistics of spatial features of another length than that of the outputs of the other side's network."""
+    length = outputs.get("spatial")
+    if length is not None and known.d != length:
+        raise ValueError(f"{known.name} has {known.d} spatial dims, the extractor of the other side gives {length}")
 
 
 def _check(

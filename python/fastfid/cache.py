@@ -75,31 +75,39 @@ class StatisticsCache:
 
     @property
     def path(self) -> Path:
-        """Path of the entry's file."""
-        return self._folder / f"{self._before.key}.npz"
+        """Path of the entry's file with the statistics of the features."""
+        return self._file("")
 
-    def load(self) -> Statistics | None:
-        """Return the cached statistics, or None if there are none.
+    def _file(self, part: str) -> Path:
+        return self._folder / f"{self._before.key}{f'-{part}' if part else ''}.npz"
+
+    def load(self, part: str = "") -> Statistics | None:
+        """Return the cached statistics of one part, or None if there are none.
 
         A damaged entry gives a warning and None. :meth:`store` then overwrites it.
+
+        Parameters
+        ----------
+        part : str
+            Default: the features. Each other part has a file of its own, so that a run needs none of the others.
         """
         try:
-            return Statistics.load(self.path)
+            return Statistics.load(self._file(part), spatial=False)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             warnings.warn(f"not taken from the cache: {error}", FastfidWarning, stacklevel=2)
             return None
 
-    def store(self, statistics: Statistics) -> str | None:
-        """Store the statistics. Return None, or the reason why they are not stored."""
+    def store(self, statistics: Statistics, part: str = "") -> str | None:
+        """Store the statistics of one part. Return None, or the reason why they are not stored."""
         if self._fingerprint() != self._before:
             return "its files changed while they were read"
         if self._before.newest > self._opened_at - _CLOCK_S:
             return "its files changed less than two seconds before they were read, or since"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            statistics.save(self.path, overwrite=True)  # a concurrent run writes the same statistics
+            statistics.save(self._file(part), overwrite=True)  # a concurrent run writes the same statistics
         except OSError as error:
             return f"{self._folder}: {error.strerror or error}"
         return None

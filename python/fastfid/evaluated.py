@@ -75,6 +75,9 @@ class Evaluation(Mapping[str, Result]):
     inputs : dict or None
         With `hash_inputs`, for ``real`` and ``fake`` each: number, bytes and SHA-256 of the files; None for a side that
         is not made of files.
+    sides : dict of str to (EvaluatedSet, EvaluatedSet)
+        The two sets of each result by name. They differ from `real` and `fake` where a file has both statistics and
+        images, as the references of ADM.
 
     Examples
     --------
@@ -98,6 +101,7 @@ class Evaluation(Mapping[str, Result]):
     options: Mapping[str, Any]
     missing: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, Mapping[str, Any] | None] | None = None
+    sides: Mapping[str, tuple[EvaluatedSet, EvaluatedSet]] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, name: str) -> Result:
         if name in self.missing:

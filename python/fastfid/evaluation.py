@@ -1,8 +1,9 @@
 """Evaluation of whole sets of images: read each set once, fit its statistics, compare two sets."""
 
+import dataclasses
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, Unpack, cast, overload
@@ -11,16 +12,16 @@ from fastfid import _core, mistakes
 from fastfid._console import warn
 from fastfid._progress import ProgressMode
 from fastfid.assumptions import assume_protocols, dims_and_protocol
-from fastfid.beside import check_extractor_beside, check_network_beside
+from fastfid.beside import check_extractor_beside, check_network_beside, check_spatial_beside
 from fastfid.cache import CacheMode
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluated import EvaluatedSet, Evaluation
-from fastfid.extractor import FEATURES, FeatureExtractor
+from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor, outputs_of
 from fastfid.features.make import classifier_of, make_extractor, outputs_of_inception
 from fastfid.metrics import ALL, make_metrics
-from fastfid.metrics.base import Metric, check_gives
-from fastfid.metrics.fid import FrechetInceptionDistance
-from fastfid.metrics.several import Missing, results_of
+from fastfid.metrics.base import Metric, Result, check_gives, check_takes
+from fastfid.metrics.fid import FrechetInceptionDistance, SpatialFID
+from fastfid.metrics.several import Missing, by_name
 from fastfid.options import (
     DEFAULT_DIMS,
     DEFAULT_PROTOCOL,
@@ -45,8 +46,9 @@ from fastfid.reading import (
 )
 from fastfid.record import FIDRecord
 from fastfid.statistics import Statistics, check_compatible
+from fastfid.store import FeatureStore
 
-__all__ = ["compute_fid", "compute_statistics", "evaluate", "options_in_effect"]
+__all__ = ["compute_fid", "compute_statistics", "evaluate", "evaluate_sets", "options_in_effect"]
 
 
 def compute_statistics(
@@ -64,6 +66,7 @@ def compute_statistics(
     max_errors: int | None = None,
     progress: ProgressMode = False,
     cache: CacheMode = False,
+    spatial: bool = False,
     **options: Unpack[SourceOptions],
 ) -> Statistics:
     """Fit a Gaussian to the Inception features of one set of images.
@@ -107,6 +110,8 @@ def compute_statistics(
     cache : bool or "hashes"
         Store the statistics of folders and archives in the user's cache, and reuse stored statistics. True identifies
         files by path, size and times; "hashes" identifies them by content. See :mod:`fastfid.cache`.
+    spatial : bool
+        Fit a Gaussian to the spatial features too, for the sFID. Needs 2048 dims and a protocol of 299 x 299.
     recursive : bool
         Read the sub-folders of a folder too.
     any_case : bool
@@ -136,7 +141,8 @@ def compute_statistics(
     Raises
     ------
     ValueError
-        There is nothing to read, there are fewer than two images, or an argument is invalid.
+        There is nothing to read, there are fewer than two images, an argument is invalid, or `spatial` is asked for and
+        the extractor, or the file of statistics, has no spatial features.
     TypeError
         Images are neither uint8 nor float with `value_range`, or `extractor` is not a FeatureExtractor.
     fastfid.ImageError
@@ -155,24 +161,34 @@ def compute_statistics(
     check_options(
         batch_size, num_workers, on_error, max_errors, protocol, device, precision, extractor, progress, options
     )
-    known = load_known(source, options.get("key"))
+    metrics = {metric.name: metric for metric in (FrechetInceptionDistance(), SpatialFID())[: 1 + spatial]}
+    known = load_known(source, options.get("key"), spatial=True)
     if known is not None:
+        for metric in metrics.values():
+            check_takes(metric, known)
         return known
-    metric = FrechetInceptionDistance()
     if (store := load_store(source)) is not None:
+        for metric in metrics.values():
+            check_given(store, metric)
         kept = ImageSet(None, store=store)
-        kept.take(store, {metric.name: metric})
-        return metric.statistics(kept.sample(metric))
+        kept.take(store, metrics)
+        return _statistics_of(kept, metrics)
     opened_at = time.time()
     opened = open_images(source, options)
     if extractor is None:
-        extractor = make_extractor(dims or DEFAULT_DIMS, protocol or DEFAULT_PROTOCOL, device, weights, precision)
-    reading = Reading(
-        extractor, {metric.name: metric}, num_workers, on_error, max_errors, progress, cache, opened_at, options
-    )
+        dims, protocol = dims or DEFAULT_DIMS, protocol or DEFAULT_PROTOCOL
+        outputs = frozenset({FEATURES, SPATIAL} if spatial else {FEATURES}) & outputs_of_inception(dims, protocol)
+        extractor = make_extractor(dims, protocol, device, weights, precision, outputs)
+    reading = Reading(extractor, metrics, num_workers, on_error, max_errors, progress, cache, opened_at, options)
     images = ImageSet(None, opened, reading.entry(opened))
     reading.fill(images, opened)
-    return metric.statistics(images.sample(metric))
+    return _statistics_of(images, metrics)
+
+
+def _statistics_of(images: ImageSet, metrics: Mapping[str, FrechetInceptionDistance]) -> Statistics:
+    """Return the statistics of the features; with a second metric, those of the spatial features too."""
+    found, *more = (metric.statistics(images.sample(metric)) for metric in metrics.values())
+    return dataclasses.replace(found, spatial=more[0]) if more else found
 
 
 def evaluate(
@@ -239,16 +255,78 @@ def evaluate(
     asked = make_metrics(metrics)
     if remark := mistakes.same_place(real, fake, recursive=options.get("recursive", False)):
         warn(remark, SuspiciousInputWarning)
+    sets = _open_both(real, fake, options, hash_inputs, any(SPATIAL in metric.needs for metric in asked.values()))
+    return evaluate_sets(
+        sets,
+        asked,
+        Missing(lenient=metrics == ALL),
+        dims=dims,
+        protocol=protocol,
+        device=device,
+        precision=precision,
+        weights=weights,
+        extractor=extractor,
+        num_workers=num_workers,
+        on_error=on_error,
+        max_errors=max_errors,
+        progress=progress,
+        cache=cache,
+        force=force,
+        store=store,
+        options=options,
+        started=started,
+        opened_at=opened_at,
+        may_overlap=not remark,
+        hash_inputs=hash_inputs,
+    )
+
+
+def evaluate_sets(
+    sets: tuple[ImageSet, ImageSet],
+    asked: dict[str, Metric],
+    missing: Missing,
+    *,
+    dims: int | None,
+    protocol: str | None,
+    device: str | int,
+    precision: str,
+    weights: str | os.PathLike[str] | None,
+    extractor: FeatureExtractor | None,
+    num_workers: int | None,
+    on_error: Literal["raise", "skip"],
+    max_errors: int | None,
+    progress: ProgressMode,
+    cache: CacheMode,
+    force: bool,
+    store: str | os.PathLike[str] | None,
+    options: Mapping[str, Any],
+    started: float,
+    opened_at: float,
+    may_overlap: bool,
+    hash_inputs: bool,
+) -> Evaluation:
+    """Read the opened sets once and compare them; metrics that cannot be computed go from `asked` to `missing`.
+
+    Parameters
+    ----------
+    started, opened_at : float
+        ``time.perf_counter()`` and ``time.time()`` before the sets were opened.
+    may_overlap : bool
+        Whether to look for images that both sets have.
+    others
+        See :func:`evaluate`.
+    """
+    a, b = sets
     # Whatever can be refused without the network is refused before it runs.
-    a, b = sets = _open_both(real, fake, options, hash_inputs)
-    file = next((one.given for one in sets if one.given is not None), None)
-    missing = Missing(lenient=metrics == ALL)
     for one in sets:
-        missing.check(asked, partial(check_given, one.given))
+        if one.source is None:
+            missing.check(asked, partial(_check_side, one, is_real=one is a))
     reading = None
-    if any(one.given is None for one in sets):
+    if any(one.source is not None for one in sets):
         outputs = frozenset().union(*(metric.needs for metric in asked.values()))
-        extractor = extractor_beside(file, extractor, dims, protocol, device, weights, precision, force, outputs)
+        network: dict[str, Any] = {"dims": dims, "protocol": protocol, "device": device, "weights": weights}
+        network |= {"extractor": extractor, "precision": precision, "force": force, "outputs": outputs}
+        extractor = _extractor_beside_all([one.given for one in sets if one.given is not None], network)
         missing.check(asked, partial(check_gives, extractor))
         reading = Reading(
             extractor, asked, num_workers, on_error, max_errors, progress, cache, opened_at, options, store
@@ -264,18 +342,25 @@ def evaluate(
             one.take(one.store, asked)
             one.classifier = partial(classifier_of, one.meta, weights)
     extracted = time.perf_counter()
-    if not remark and a.report and b.report and (shared := mistakes.overlap(a.report.census, b.report.census)):
+    if may_overlap and a.report and b.report and (shared := mistakes.overlap(a.report.census, b.report.census)):
         warn(shared, SuspiciousInputWarning)
     if a.given is not None and b.given is not None:
         check_compatible(a.given, b.given, force=force)
-    results = results_of(asked, missing, a, b)
+    results: dict[str, Result] = {}
+    sides: dict[str, tuple[EvaluatedSet, EvaluatedSet]] = {}
+
+    def compare(metric: Metric) -> None:
+        real, fake = a.sample(metric), b.sample(metric)
+        found = by_name(metric, metric.result(real, fake))
+        results.update(found)
+        sides.update(dict.fromkeys(found, (EvaluatedSet.of(real), EvaluatedSet.of(fake))))
+
+    missing.check(asked, compare)
     finished = time.perf_counter()
     inputs = {"real": a.identity(), "fake": b.identity()} if hash_inputs else None
-    first = next(iter(asked.values()))  # the FID of "all" has a value, or its error was raised
     return Evaluation(
         results,
-        EvaluatedSet.of(a.sample(first)),
-        EvaluatedSet.of(b.sample(first)),
+        *sides[next(iter(results))],  # the FID of "all" has a value, or its error was raised
         reading.extractor.dims if reading else sets[0].given.d,  # type: ignore[union-attr]  # one of the two is there
         assumed_protocol=dict(zip(("real", "fake"), assumed, strict=True)),
         skipped={"real": a.skipped, "fake": b.skipped},
@@ -288,12 +373,22 @@ def evaluate(
         options=options_in_effect(options, asked, on_error=on_error, force=force),
         missing=dict(missing),
         inputs=inputs,
+        sides=sides,
     )
 
 
-def _open_both(real: Any, fake: Any, options: Mapping[str, Any], hash_inputs: bool) -> tuple[ImageSet, ImageSet]:
+def _check_side(one: ImageSet, metric: Metric, *, is_real: bool) -> None:
+    """Raise ValueError if the metric needs more of a side than what was given instead of its images."""
+    if not (is_real and metric.is_of_generated):
+        check_given(one.given, metric)
+
+
+def _open_both(
+    real: Any, fake: Any, options: Mapping[str, Any], hash_inputs: bool, spatial: bool
+) -> tuple[ImageSet, ImageSet]:
     """Return the two sets: statistics that were loaded, or images that are to be read."""
-    a, b = (ImageSet(load_known(source, options.get("key")), store=load_store(source)) for source in (real, fake))
+    key = options.get("key")
+    a, b = (ImageSet(load_known(source, key, spatial=spatial), store=load_store(source)) for source in (real, fake))
     for one, source in ((a, real), (b, fake)):
         one.source = open_images(source, options) if one.known is None and one.store is None else None
         one.files = files_of(source, one.source) if hash_inputs else None
@@ -315,6 +410,16 @@ def options_in_effect(
     """Return every option that can change a number, as an :class:`Evaluation` has them."""
     tol = next((metric.tol for metric in asked.values() if isinstance(metric, FrechetInceptionDistance)), None)
     return {**effective_options(options), "on_error": on_error, "force": force, "tol": tol}
+
+
+def _extractor_beside_all(files: Sequence[Statistics | FeatureStore], network: Mapping[str, Any]) -> FeatureExtractor:
+    """Return the network for images beside up to two files; see :func:`extractor_beside`."""
+    extractor = extractor_beside(files[0] if files else None, **network)
+    for file in files:
+        check_extractor_beside(file, extractor, force=network["force"])
+        if isinstance(file, Statistics) and file.spatial is not None:
+            check_spatial_beside(file.spatial, outputs_of(extractor))
+    return extractor
 
 
 def extractor_beside(

@@ -44,7 +44,7 @@ def fixed_statistics(given: Any, argument: str) -> Statistics:
     path = os.fspath(given)
     if os.path.isdir(path):
         raise ValueError(f"{argument}: {path} is a folder; fit it once: fastfid stats {shlex.quote(path)} -o real.npz")
-    return Statistics.load(path)
+    return Statistics.load(path, spatial=False)  # of the FID
 
 
 def is_same(a: Statistics, b: Statistics) -> bool:
@@ -68,6 +68,8 @@ def state_of_fixed(fixed: Statistics) -> dict[str, Any]:
     values = {key: getattr(fixed, key) for key in _STORED}
     if fixed.reservoir is not None:
         values |= fixed.reservoir.state()
+    if fixed.spatial is not None:
+        values["spatial"] = state_of_fixed(fixed.spatial)
     return {
         key: value.copy() if isinstance(value, np.ndarray) else value  # the state is the caller's to change
         for key, value in {**values, "meta": dict(fixed.meta)}.items()
@@ -98,7 +100,8 @@ def fixed_from_state(state: Mapping[str, Any]) -> Statistics:
             raise TypeError(f"state['meta'][{key!r}]: expected a string, got {meta[key]!r}")
     if not isinstance(name, str):
         raise TypeError(f"state['name']: expected a string, got {type(name).__name__}")
-    known = Statistics(state["mu"], state["sigma"], state.get("n"), meta, name=name)
+    spatial = _spatial_from_state(state["spatial"]) if "spatial" in state else None
+    known = Statistics(state["mu"], state["sigma"], state.get("n"), meta, name=name, spatial=spatial)
     if any(key.startswith("reservoir_") for key in state):
         if known.n is None:
             raise ValueError("state['n']: is missing beside a sample of rows")
@@ -114,3 +117,13 @@ def fixed_from_state(state: Mapping[str, Any]) -> Statistics:
     if np.abs(rows.mean(axis=0, dtype=np.float64) - known.mu).max() > 1e-3 * scale:
         raise ValueError("state['rows']: do not have the mean state['mu']")
     return dataclasses.replace(known, rows=rows.copy())
+
+
+def _spatial_from_state(state: Any) -> Statistics:
+    """Return the spatial part of a state; the message of an error names the entry."""
+    if not isinstance(state, Mapping) or "spatial" in state:
+        raise TypeError("state['spatial']: expected a mapping without a spatial part of its own")
+    try:
+        return fixed_from_state(state)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"state['spatial']: {error}") from None

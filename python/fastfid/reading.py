@@ -5,7 +5,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,8 @@ from fastfid._files import FileSet
 from fastfid._progress import ProgressMode
 from fastfid.cache import CacheMode, StatisticsCache
 from fastfid.errors import NumericalError, SkippedImagesWarning, SuspiciousInputWarning
-from fastfid.extractor import FEATURES, FeatureExtractor, outputs_of
-from fastfid.metrics.base import Accumulator, Metric, Sample, check_gives, takes_statistics
+from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor, outputs_of
+from fastfid.metrics.base import Accumulator, Metric, Sample, check_gives, check_takes, part_for, statistics_output
 from fastfid.metrics.rows import FeatureRows
 from fastfid.metrics.several import Accumulators
 from fastfid.pipeline import DeviceFeed, Report, extract
@@ -38,9 +38,19 @@ __all__ = [
     "open_images",
 ]
 
+# The parts of a cache entry, by the output whose statistics they are.
+_PARTS = {FEATURES: "", SPATIAL: "spatial"}
 
-def load_known(source: Any, key: str | None = None) -> Statistics | None:
+
+def load_known(source: Any, key: str | None = None, *, spatial: bool = False) -> Statistics | None:
     """Return the statistics that `source` is or names, or None if images must be read.
+
+    Parameters
+    ----------
+    source, key
+        See :func:`open_source`.
+    spatial : bool
+        Load the spatial part of a file too, where it has one.
 
     Raises
     ------
@@ -49,7 +59,7 @@ def load_known(source: Any, key: str | None = None) -> Statistics | None:
     """
     if isinstance(source, Statistics):
         return source
-    return Statistics.load(source) if is_known(source, key) else None
+    return Statistics.load(source, spatial=spatial) if is_known(source, key) else None
 
 
 def load_store(source: Any) -> FeatureStore | None:
@@ -65,8 +75,8 @@ def load_store(source: Any) -> FeatureStore | None:
 
 def check_given(given: Statistics | FeatureStore | None, metric: Metric) -> None:
     """Raise ValueError if the metric cannot be computed from what was given instead of images."""
-    if isinstance(given, Statistics) and not takes_statistics(metric, given):
-        raise ValueError(f"{metric.key}: needs the images of both sides; {given.name} holds statistics only")
+    if isinstance(given, Statistics):
+        check_takes(metric, given)
     if isinstance(given, FeatureStore) and (missing := set(metric.needs) - set(given.outputs)):
         raise ValueError(
             f"{metric.key}: needs the output {', '.join(sorted(missing))}; the store {given.name} has"
@@ -111,10 +121,10 @@ def effective_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class ImageSet:
-    """One of the sets: given statistics, or a source to be read."""
+    """One of the sets: given statistics, a source to be read, or both: then what the statistics do not have is read."""
 
     known: Statistics | None
-    source: ImageSource | None = None  # the source to be read; None: statistics were given
+    source: ImageSource | None = None  # the source to be read; None: only features or statistics were given
     entry: StatisticsCache | None = None
     report: Report | None = None  # None: no image was read
     files: FileSet | None = None  # to be known by their content
@@ -128,7 +138,9 @@ class ImageSet:
     def sample(self, metric: Metric) -> Sample:
         """Return the sample of this set for the metric."""
         if self.known is not None:
-            return Sample(self.known.name, self.known.meta, self.known)
+            part = part_for(metric, self.known)
+            if part is not None or metric.accumulates not in self.seen:
+                return Sample(self.known.name, self.known.meta, part or self.known)
         return Sample(self.name, self.meta, self.seen[metric.accumulates], self.classifier)
 
     def identity(self) -> dict[str, Any] | None:
@@ -230,35 +242,49 @@ class Reading:
         if images.entry is None:
             self._read(images, source)
             return
-        # The cache contains only statistics. For a metric that needs more, the images are read again.
-        in_cache = all(takes_statistics(metric) for metric in self.metrics.values())
-        if in_cache and (cached := images.entry.load()) is not None:
-            meta = dict(cached.meta)
+        if (cached := self._cached(images.entry)) is not None:
+            meta = dict(next(iter(cached.values())).meta)
             for text in meta.pop("remarks", ()):
                 warn(f"{source.name}: {text}", SuspiciousInputWarning)
             # The cached statistics may have been made under another name of the same files.
             images.meta = {**meta, "source": source.name}
-            kept = dataclasses.replace(cached, meta=images.meta, name=source.name)
-            images.seen = dict.fromkeys((metric.accumulates for metric in self.metrics.values()), kept)
+            images.seen = {
+                what: dataclasses.replace(one, meta=images.meta, name=source.name) for what, one in cached.items()
+            }
             return
         self._read(images, source)
         refusal = self._keep(images, images.entry)
         if refusal:
             warn(f"{source.name}: not kept in the cache: {refusal}")
 
+    def _cached(self, entry: StatisticsCache) -> dict[tuple[str, ...], Statistics] | None:
+        """Return the cached statistics by what the metrics accumulate; None if a metric needs more than the cache has.
+
+        The cache contains only statistics. For a metric that needs more, the images are read again.
+        """
+        outputs = {metric.accumulates: statistics_output(metric) for metric in self.metrics.values()}
+        if None in outputs.values():
+            return None
+        found = {what: entry.load(_PARTS[cast(str, output)]) for what, output in outputs.items()}
+        return None if None in found.values() else cast(dict[tuple[str, ...], Statistics], found)
+
     def _keep(self, images: ImageSet, entry: StatisticsCache) -> str | None:
         """Store the statistics of the images in the cache. Return None, or the reason why they are not stored."""
         report = images.report
         if report is None or report.skipped:
             return "images were skipped"
-        of_features = (metric for metric in self.metrics.values() if set(metric.needs) == {FEATURES})
-        found = (metric.statistics(images.sample(metric)) for metric in of_features)
-        statistics = next((one for one in found if one is not None), None)
-        if statistics is None:
+        found: dict[str, Statistics] = {}
+        for metric in self.metrics.values():
+            output = statistics_output(metric)
+            if output is not None and (statistics := metric.statistics(images.sample(metric))) is not None:
+                found.setdefault(_PARTS[output], statistics)
+        if not found:
             return "no metric makes statistics"
-        return entry.store(
-            dataclasses.replace(statistics, meta={**statistics.meta, "remarks": report.census.remarks()})
-        )
+        refusals = [
+            entry.store(dataclasses.replace(one, meta={**one.meta, "remarks": report.census.remarks()}), part)
+            for part, one in found.items()
+        ]
+        return next((refusal for refusal in refusals if refusal is not None), None)
 
     def _through_store(self, images: ImageSet, source: ImageSource, root: str | os.PathLike[str]) -> None:
         """Read the source into its store, or take what an earlier run has stored."""
@@ -283,7 +309,9 @@ class Reading:
         return writer.finish(_skipped(images.report))
 
     def _read(self, images: ImageSet, source: ImageSource) -> None:
-        images.seen = accumulators = Accumulators(self.metrics, outputs_of(self.extractor))
+        known = images.known
+        needed = {key: one for key, one in self.metrics.items() if known is None or part_for(one, known) is None}
+        images.seen = accumulators = Accumulators(needed, outputs_of(self.extractor))
         _check_memory(source, sum(one.d for one in accumulators.values() if isinstance(one, FeatureRows)))
 
         def consume(outputs: Mapping[str, Any]) -> None:

@@ -228,7 +228,7 @@ def evaluation_record(evaluation: "Evaluation", command: Sequence[str] | None = 
     """Return all that is known of an evaluation, as plain JSON types; `command`: the command line that asked for it."""
     real, fake = evaluation.real, evaluation.fake
     results = evaluation.results
-    rows = [_row(name, result, real, fake) for name, result in results.items()]
+    rows = [_row(name, result, *evaluation.sides.get(name, (real, fake))) for name, result in results.items()]
     rows += [_row_without_value(name, why, real, fake) for name, why in evaluation.missing.items()]
     options = {name: value for name, value in evaluation.options.items() if name not in ("num", "seed")}
     if not isinstance(options["labels"], str | os.PathLike | None):

@@ -1,10 +1,11 @@
 """Mean and covariance of one set of features, where they come from, and their file."""
 
+import copy
 import errno
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ SCHEMA = 1
 # d = 16384 in float64: 2 GiB. No network in use has more features; a file that declares more is damaged or hostile.
 _MAX_DIMS = 16384
 _MAX_META_BYTES = 1 << 20
+# Begins the names of the arrays of the spatial part that ADM's files do not have.
+_OF_SPATIAL = "spatial_"
 _MAX_N = 1 << 62  # as the core counts: what a file holds is an int64, and the n of two sides add up in one
 
 
@@ -49,11 +52,14 @@ class Statistics:
         What messages call this side: a path, or what the source calls itself.
     reservoir : RowReservoir or None
         A random sample of the features, at most 2,048 rows, for the standard error of a distance.
+    spatial : Statistics or None
+        Statistics of the spatial features of the same images, for the sFID (2,023 dims for Inception). It gets the n,
+        the meta and the name of the features.
 
     Raises
     ------
     ValueError
-        Shapes do not fit together, n < 2 or above 2^62, or a value is not finite.
+        Shapes do not fit together, n < 2 or above 2^62, a value is not finite, or `spatial` has another n.
     TypeError
         An array of other than real numbers, or with a mask.
 
@@ -71,6 +77,7 @@ class Statistics:
     rows: NDArray[Any] | None = None
     name: str = "statistics"
     reservoir: RowReservoir | None = None
+    spatial: "Statistics | None" = None
 
     def __post_init__(self) -> None:
         mu = _as_float64(self.mu, "mu")
@@ -100,16 +107,33 @@ class Statistics:
         object.__setattr__(self, "mu", mu)
         object.__setattr__(self, "sigma", sigma)
         object.__setattr__(self, "meta", dict(self.meta))
+        if self.spatial is not None:
+            object.__setattr__(self, "spatial", self._checked_spatial(self.spatial))
+
+    def _checked_spatial(self, spatial: Any) -> "Statistics":
+        """Return the spatial part under the name and the provenance of the features."""
+        if not isinstance(spatial, Statistics):
+            raise TypeError(f"spatial: expected Statistics or None, got {type(spatial).__name__}")
+        if spatial.spatial is not None:
+            raise ValueError("spatial: expected statistics without a spatial part of their own")
+        if spatial.n is not None and spatial.n != self.n:
+            raise ValueError(f"spatial: expected n = {self.n}, as the features have; got {spatial.n}")
+        part = copy.copy(spatial)  # the arrays are not copied once more
+        for key in ("n", "meta", "name"):
+            object.__setattr__(part, key, getattr(self, key))
+        return part
 
     def __repr__(self) -> str:
         """Return one line, without the numbers."""
         protocol = self.meta.get("protocol")
-        return f"Statistics(d={self.d}, n={self.n}, protocol={protocol!r}, name={self.name!r})"
+        spatial = f", spatial_d={self.spatial.d}" if self.spatial is not None else ""
+        return f"Statistics(d={self.d}{spatial}, n={self.n}, protocol={protocol!r}, name={self.name!r})"
 
     def _repr_html_(self) -> str:
         """Return a table for a notebook: what the statistics are of, without the numbers."""
         known = {
             "d": self.d,
+            **({"d of the spatial features": self.spatial.d} if self.spatial is not None else {}),
             "n": self.n,
             **{key: self.meta.get(key) for key in ("protocol", "extractor", "precision")},
         }
@@ -181,6 +205,8 @@ class Statistics:
     def merge(self, other: "Statistics") -> "Statistics":
         """Return the statistics of both sample sets together (Chan, Golub & LeVeque 1983).
 
+        They have a spatial part, a sample of the features and rows only where both sides have them.
+
         Raises
         ------
         ValueError
@@ -200,6 +226,15 @@ class Statistics:
         if n > _MAX_N:
             raise ValueError(f"merge: n: expected at most 2^62 samples in all, got {self.n} + {other.n}")
         name = f"{self.name} + {other.name}"
+        merged = self._merged(other, n, name)
+        if self.spatial is None or other.spatial is None:
+            return merged
+        return replace(merged, spatial=self.spatial.merge(other.spatial))
+
+    def _merged(self, other: "Statistics", n: int, name: str) -> "Statistics":
+        """Return the merged statistics of the features; both sides know their n."""
+        assert self.n is not None
+        assert other.n is not None
         reservoir = None
         if self.reservoir is not None and other.reservoir is not None:
             reservoir = self.reservoir.copy()
@@ -217,8 +252,9 @@ class Statistics:
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, rows: bool = True) -> Path:
         """Write an ``.npz`` that pytorch-fid and every other tool can read, and return its path.
 
-        ``mu`` float64 (d,), ``sigma`` float64 (d, d), and ``n``, ``schema``, ``meta`` (JSON). The file appears whole
-        or not at all. A missing ``.npz`` suffix is added.
+        ``mu`` float64 (d,), ``sigma`` float64 (d, d), and ``n``, ``schema``, ``meta`` (JSON). With a spatial part also
+        ``mu_s`` and ``sigma_s``, float64, as guided-diffusion's evaluator reads them. The file appears whole or not at
+        all. A missing ``.npz`` suffix is added.
 
         Parameters
         ----------
@@ -227,7 +263,8 @@ class Statistics:
             Replace a file that exists.
         rows : bool
             Keep the sample of the features too, ``reservoir_rows`` float32 (k, d) and ``reservoir_keys`` int64 (k,),
-            with k = min(n, 2048): 16 MiB at 2048 dims. Distances from a file without it have no standard error.
+            with k = min(n, 2048): 16 MiB at 2048 dims. Distances from a file without it have no standard error. Those
+            of a spatial part are ``spatial_reservoir_rows`` and ``spatial_reservoir_keys``.
 
         Raises
         ------
@@ -246,13 +283,25 @@ class Statistics:
         arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
         if rows and self.reservoir is not None:
             arrays |= self.reservoir.state()
+        if self.spatial is not None:
+            arrays |= {"mu_s": self.spatial.mu, "sigma_s": self.spatial.sigma}
+            if rows and self.spatial.reservoir is not None:
+                state = self.spatial.reservoir.state()
+                arrays |= {f"{_OF_SPATIAL}{name}": array for name, array in state.items()}
         with atomic_file(target, overwrite=overwrite) as stream:
             np.savez_compressed(stream, **arrays)
         return target
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Statistics":
+    def load(cls, path: str | os.PathLike[str], *, spatial: bool = True) -> "Statistics":
         """Read a statistics file of ours or of another tool (float32 ``mu`` and no ``n`` are fine), without pickle.
+
+        Parameters
+        ----------
+        path : path-like
+        spatial : bool
+            Read the spatial part too, ``mu_s`` and ``sigma_s``, where the file has them: 32 MiB in the references of
+            guided-diffusion (ADM). Only the sFID needs it.
 
         Raises
         ------
@@ -270,23 +319,14 @@ class Statistics:
                     f"{path}: no {' and no '.join(missing)} in it (it has {', '.join(keys) or 'nothing'}); "
                     "a statistics file has mu and sigma"
                 )
-            mu = archive.read("mu", _MAX_DIMS * 16)
-            if mu.ndim != 1:
-                raise ValueError(f"{path}: mu: expected shape (d,), got {mu.shape}")
-            if mu.size > _MAX_DIMS:
-                raise ValueError(f"{path}: mu: has {mu.size} dims; at most {_MAX_DIMS} are read")
-            sigma = archive.read("sigma", mu.size * mu.size * 16)
             n = _read_n(archive) if "n" in keys else None
-            sample = _read_sample(archive, mu.size)
-            if "meta" in keys:
-                meta = _read_meta(archive)
-            else:  # the references of guided-diffusion (ADM) have the statistics of spatial features beside
-                meta = {"writer": "ADM"} if {"mu_s", "sigma_s"} <= set(keys) else {}
-        try:
-            reservoir = RowReservoir.from_state(sample, mu.size, n) if sample and n is not None else None
-            return cls(mu, sigma, n, meta, name=path, reservoir=reservoir)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: {error}") from None
+            has_spatial = {"mu_s", "sigma_s"} <= set(keys)
+            # The references of guided-diffusion (ADM) have the statistics of spatial features beside, and no meta.
+            meta = _read_meta(archive) if "meta" in keys else {"writer": "ADM"} if has_spatial else {}
+            part = None
+            if spatial and has_spatial:
+                part = _read_gaussian(cls, archive, ("mu_s", "sigma_s"), _OF_SPATIAL, n, meta)
+            return _read_gaussian(cls, archive, ("mu", "sigma"), "", n, meta, part)
 
 
 def expect_two(name: str, n: int) -> None:
@@ -364,10 +404,38 @@ def _read_n(archive: npz.NpzFile) -> int:
     return int(n)
 
 
-def _read_sample(archive: npz.NpzFile, d: int) -> dict[str, NDArray[Any]]:
+def _read_gaussian(
+    cls: type[Statistics],
+    archive: npz.NpzFile,
+    keys: tuple[str, str],
+    prefix: str,
+    n: int | None,
+    meta: dict[str, Any],
+    spatial: Statistics | None = None,
+) -> Statistics:
+    """Return the mean and the covariance under `keys`, and the sample of rows whose names begin with `prefix`."""
+    path, (mean, covariance) = archive.path, keys
+    mu = archive.read(mean, _MAX_DIMS * 16)
+    if mu.ndim != 1:
+        raise ValueError(f"{path}: {mean}: expected shape (d,), got {mu.shape}")
+    if mu.size > _MAX_DIMS:
+        raise ValueError(f"{path}: {mean}: has {mu.size} dims; at most {_MAX_DIMS} are read")
+    sigma = archive.read(covariance, mu.size * mu.size * 16)
+    sample = _read_sample(archive, mu.size, prefix)
+    try:
+        reservoir = RowReservoir.from_state(sample, mu.size, n) if sample and n is not None else None
+        return cls(mu, sigma, n, meta, name=path, reservoir=reservoir, spatial=spatial)
+    except (TypeError, ValueError) as error:
+        # The message begins with mu or sigma, the names of the parameters.
+        where = f"{path}: {mean}, {covariance}" if prefix else path
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _read_sample(archive: npz.NpzFile, d: int, prefix: str) -> dict[str, NDArray[Any]]:
     """Return the state of the sample of rows, empty where the file has none."""
     limits = {"reservoir_keys": RESERVOIR_ROWS * 8, "reservoir_rows": RESERVOIR_ROWS * d * 4}
-    return {name: archive.read(name, limit) for name, limit in limits.items() if name in archive.names}
+    there = {name: limit for name, limit in limits.items() if f"{prefix}{name}" in archive.names}
+    return {name: archive.read(f"{prefix}{name}", limit) for name, limit in there.items()}
 
 
 def _read_meta(archive: npz.NpzFile) -> dict[str, Any]:

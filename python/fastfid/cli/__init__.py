@@ -139,6 +139,32 @@ def _print_result(args: argparse.Namespace, found: Any, record: Any) -> None:
         _remark(f"{name}: not computed: {reason}")
 
 
+def _run_adm(argv: Sequence[str]) -> int:
+    args = _parse(PARSERS["adm"](), argv)
+    from fastfid.adm import LABELS, evaluate_adm
+
+    for path in (args.reference, args.samples):
+        _check_exists(path)
+    _prepare(args, reads_images=True)
+    found = evaluate_adm(
+        args.reference,
+        args.samples,
+        force=args.force,
+        store=args.store,
+        needs_standard_error=args.json,
+        **fid_options(args),
+    )
+    if args.json:
+        print(json.dumps(found.to_dict(command=["fastfid", "adm", *argv]), indent=2, allow_nan=False))
+        return 0
+    for name, label in LABELS.items():
+        if name in found.missing:
+            print(f"{label}: not computed: {found.missing[name]}")
+        else:
+            print(f"{label}: {found[name].value}")
+    return 0
+
+
 def _run_stats(argv: Sequence[str]) -> int:
     parser = PARSERS["stats"]()
     args = _parse(parser, argv)
@@ -166,12 +192,13 @@ def _save_statistics(parser: Parser, args: argparse.Namespace, source: str, outp
     has_statistics = is_statistics_file(source, args.key)
     _prepare(args, reads_images=_reads_images(args, [source]))
     _remark(f"Saving statistics for {source}")
-    statistics = compute_statistics(source, **fid_options(args))
+    statistics = compute_statistics(source, spatial=getattr(args, "spatial", False), **fid_options(args))
     statistics.save(target, overwrite=overwrite, rows=not getattr(args, "no_rows", False))
     if has_statistics:
         _remark(f"{source}: holds statistics already, which were copied")
         _remark(superfluous(parser, args))
-    _remark(f"{target}: n = {statistics.n}, d = {statistics.d}")
+    spatial = f" and {statistics.spatial.d} spatial" if statistics.spatial is not None else ""
+    _remark(f"{target}: n = {statistics.n}, d = {statistics.d}{spatial}")
     return 0
 
 
@@ -258,6 +285,7 @@ def _run_completion(argv: Sequence[str]) -> int:
 
 
 _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "adm": _run_adm,
     "compare": _run_compare,
     "stats": _run_stats,
     "inspect": _run_inspect,

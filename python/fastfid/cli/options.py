@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, NoReturn
 
 from fastfid._checks import DIMS, check_device
@@ -18,6 +18,7 @@ __all__ = ["COMMANDS", "PARSERS", "fid_options", "selection_options", "superfluo
 
 # What each command does, in the order of --help.
 COMMANDS = {
+    "adm": "Inception Score, FID, sFID, precision and recall, as guided-diffusion's evaluator prints them",
     "compare": "which of several sets is closer to a reference, and whether that can be told",
     "stats": "compute the statistics of one source and keep them",
     "inspect": "what a source holds: images, sizes, formats, classes, and what was passed over",
@@ -179,9 +180,21 @@ def _at_least(least: int) -> Callable[[str], int]:
     return check
 
 
-def _add_source_options(parser: argparse.ArgumentParser) -> None:
-    _add_network_options(parser)
-    _add_image_options(parser)
+def _add_source_options(parser: argparse.ArgumentParser, without: Container[str] = ()) -> None:
+    """Add the options of all that reads images, but those `without` which a command does."""
+    _add_network_options(parser, without)
+    _add_image_options(parser, without)
+
+
+def _adder(parser: argparse.ArgumentParser, title: str, without: Container[str]) -> Callable[..., None]:
+    """Return what adds an option to a new group, unless the command does without."""
+    group = parser.add_argument_group(title)
+
+    def add(flag: str, **options: Any) -> None:
+        if flag not in without:
+            group.add_argument(flag, **options)
+
+    return add
 
 
 def _protocol_in_help(name: str) -> str:
@@ -189,9 +202,9 @@ def _protocol_in_help(name: str) -> str:
     return f"{name} ({words})" if words else name
 
 
-def _add_network_options(parser: argparse.ArgumentParser) -> None:
+def _add_network_options(parser: argparse.ArgumentParser, without: Container[str] = ()) -> None:
     """Options of everything that runs the network."""
-    add = parser.add_argument_group("network").add_argument
+    add = _adder(parser, "network", without)
     add("--dims", type=_dims, metavar="D", help="features: 64, 192, 768 or 2048 (default)")
     add(
         "--protocol",
@@ -219,9 +232,9 @@ def _add_network_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_image_options(parser: argparse.ArgumentParser) -> None:
+def _add_image_options(parser: argparse.ArgumentParser, without: Container[str] = ()) -> None:
     """Options of everything that reads images."""
-    add = parser.add_argument_group("images").add_argument
+    add = _adder(parser, "images", without)
     _add_selection_options(add)
     _add_error_options(add)
 
@@ -356,8 +369,63 @@ def _stats_parser() -> Parser:
         action="store_true",
         help="leave out the sample of 2,048 features, 16 MB, from which standard errors are made",
     )
+    parser.add_argument(
+        "--spatial",
+        action="store_true",
+        help="keep the statistics of the spatial features too, for the sFID: 32 MB, and 16 MB of rows; with --protocol "
+        "tensorflow guided-diffusion's evaluator reads the file",
+    )
     _add_output_options(parser)
     _add_source_options(parser)
+    return parser
+
+
+# Options without which the evaluator's protocol does: its network is fixed, and it needs all images in their order.
+_NOT_OF_ADM = ("--dims", "--protocol", "--batch-size", "--num", "--seed", "--labels", "--cache", "--cache-hashes")
+
+
+def _adm_parser() -> Parser:
+    parser = Parser(
+        prog="fastfid adm",
+        usage="fastfid adm [options] REFERENCE SAMPLES",
+        description="The five numbers of guided-diffusion's evaluator, in its order and under its names, from one pass "
+        "over the images, without TensorFlow. Both files are .npz with images under arr_0, uint8 [n, h, w, 3]. "
+        "Where a file has statistics too (mu, sigma, mu_s, sigma_s), as the references of guided-diffusion, FID and "
+        "sFID take these; precision and recall take the images. The Inception Score is the mean over blocks of 5,000 "
+        "samples in their order, so shuffle samples that are sorted by class. A number that cannot be computed has the "
+        "reason on its line.",
+        epilog="""\
+examples:
+  fastfid adm VIRTUAL_imagenet256_labeled.npz samples.npz      ADM's reference, 50,000 samples
+  fastfid adm VIRTUAL_imagenet256_labeled.npz samples/         samples in a folder, in the order of their names
+  fastfid adm reference.npz samples.npz --store features/      goes on after an interruption
+  fastfid stats train/ --protocol tensorflow --spatial -o s.npz   statistics for a reference of one's own
+
+The Inception Score needs weights with the classifier, which --weights or FASTFID_WEIGHTS names. What differs from the
+TensorFlow script, and by how much: docs/adm.md. Exit code 0 if at least the FID was computed.
+""",
+    )
+    parser.add_argument("reference", metavar="REFERENCE", help="an .npz with images, statistics or both; or any source")
+    parser.add_argument("samples", metavar="SAMPLES", help="an .npz with the generated images; or any source")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object (docs/json.md), with standard errors"
+    )
+    parser.add_argument(
+        "--store",
+        metavar="DIR",
+        help="keep the features of each side in a folder below DIR, which is itself a source for later runs; an "
+        "interrupted run goes on (docs/metrics.md)",
+    )
+    parser.add_argument("--force", action="store_true", help="compare although protocol, network or precision differ")
+    parser.add_argument(
+        "--protocol",
+        type=_one_of(*PROTOCOLS),
+        default="tensorflow",
+        metavar="NAME",
+        help="how images are resized; default: tensorflow, which is ADM's, the others give other numbers",
+    )
+    _add_output_options(parser)
+    _add_source_options(parser, _NOT_OF_ADM)
     return parser
 
 
@@ -461,6 +529,7 @@ def _completion_parser() -> Parser:
 # The parser of each command. "" is the command without a name.
 PARSERS: dict[str, Callable[[], Parser]] = {
     "": _fid_parser,
+    "adm": _adm_parser,
     "compare": _compare_parser,
     "stats": _stats_parser,
     "inspect": _inspect_parser,
@@ -473,7 +542,7 @@ PARSERS: dict[str, Callable[[], Parser]] = {
 
 def fid_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the keywords of compute_fid and compute_statistics that the command line gives."""
-    given = {name: getattr(args, name) for name in _reading_options() if name != "threads"}
+    given = {name: getattr(args, name, None) for name in _reading_options() if name != "threads"}
     options = {name: tuple(x) if isinstance(x, list) else x for name, x in given.items() if x is not None}
     return {**options, "progress": progress_mode(args)}
 

@@ -9,10 +9,20 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfid.extractor import FEATURES, FeatureExtractor, outputs_of
+from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor, outputs_of
 from fastfid.statistics import Statistics
 
-__all__ = ["Accumulator", "Metric", "Result", "Sample", "check_gives", "check_outputs", "takes_statistics"]
+__all__ = [
+    "Accumulator",
+    "Metric",
+    "Result",
+    "Sample",
+    "check_gives",
+    "check_outputs",
+    "check_takes",
+    "part_for",
+    "statistics_output",
+]
 
 
 class Accumulator(Protocol):
@@ -126,6 +136,8 @@ class Metric(ABC):
         Names of the extractor's outputs that the metric uses.
     needs_classifier : bool
         Whether the metric uses the network's classifier.
+    is_of_generated : bool
+        Whether the metric is one of the generated set alone, so that the real set may be any statistics.
     convention : str or None
         The tool whose convention the metric follows. None: the metric has one convention, or it is fastfid's own.
     """
@@ -133,6 +145,7 @@ class Metric(ABC):
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]]
     needs_classifier: ClassVar[bool] = False
+    is_of_generated: ClassVar[bool] = False
     convention: str | None = None
 
     @property
@@ -171,11 +184,11 @@ class Metric(ABC):
 
     @property
     def is_of_statistics(self) -> bool:
-        """Whether :class:`Statistics` of the features are all that the metric needs of a set; they may be cached."""
+        """Whether :class:`Statistics` of its one output are all that the metric needs of a set; they may be cached."""
         return False
 
     def statistics(self, sample: Sample) -> Statistics | None:
-        """Return the statistics of the features of a set, if the metric has accumulated them."""
+        """Return the statistics of the output of a set, if the metric has accumulated them."""
         return None
 
 
@@ -195,6 +208,29 @@ def check_outputs(outputs: Collection[str], dims: int, metric: Metric) -> None:
         )
 
 
-def takes_statistics(metric: Metric, statistics: Statistics | None = None) -> bool:
-    """Return whether the metric can be computed from statistics of the features; from `statistics`, if given."""
-    return metric.is_of_statistics and set(metric.needs) == {FEATURES}
+def statistics_output(metric: Metric) -> str | None:
+    """Return the output whose statistics are all that the metric needs of a set; None if it needs more."""
+    if not metric.is_of_statistics or len(metric.needs) != 1:
+        return None
+    (output,) = metric.needs
+    return output if output in (FEATURES, SPATIAL) else None
+
+
+def part_for(metric: Metric, statistics: Statistics) -> Statistics | None:
+    """Return the part of the statistics from which the metric is computed; None if it needs more than they have."""
+    output = statistics_output(metric)
+    if output is None:
+        return None
+    return statistics if output == FEATURES else statistics.spatial
+
+
+def check_takes(metric: Metric, statistics: Statistics) -> None:
+    """Raise ValueError if the metric needs more of a set than `statistics`, which are given in place of its images."""
+    if part_for(metric, statistics) is not None:
+        return
+    if statistics_output(metric) == SPATIAL:
+        raise ValueError(
+            f"{metric.key}: {statistics.name} holds no statistics of the spatial features (mu_s, sigma_s); make it"
+            " again with fastfid stats IMAGES -o FILE.npz --spatial, or compute_statistics(images, spatial=True)"
+        )
+    raise ValueError(f"{metric.key}: needs the images of both sides; {statistics.name} holds statistics only")

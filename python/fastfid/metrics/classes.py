@@ -279,6 +279,7 @@ class InceptionScoreMetric(RowMetric):
 
     name: ClassVar[str] = "is"
     needs_classifier: ClassVar[bool] = True
+    is_of_generated: ClassVar[bool] = True
 
     convention: str | None = None
     seed: int | None = None

@@ -7,7 +7,7 @@ from fastfid.errors import BackendUnavailable, NumericalError, WeightsError
 from fastfid.extractor import FEATURES
 from fastfid.metrics.base import Accumulator, Metric, Result, Sample
 
-__all__ = ["Accumulators", "Missing", "name_of", "results_of"]
+__all__ = ["Accumulators", "Missing", "by_name", "name_of", "results_of"]
 
 
 def name_of(accumulates: tuple[str, ...]) -> str:
@@ -141,11 +141,14 @@ class Missing(dict[str, str]):
     ----------
     lenient : bool
         Whether such metrics are left out. Else the reason is raised as the error that it is.
+    essential : str, optional
+        A metric whose reason is raised all the same.
     """
 
-    def __init__(self, *, lenient: bool):
+    def __init__(self, *, lenient: bool, essential: str | None = None):
         super().__init__()
         self._lenient = lenient
+        self._essential = essential
 
     def check(self, asked: dict[str, Metric], step: Callable[[Metric], object]) -> None:
         """Take a step for every metric. Metrics for which it raises an error are removed from `asked`."""
@@ -153,7 +156,7 @@ class Missing(dict[str, str]):
             try:
                 step(metric)
             except (ValueError, NumericalError, WeightsError, BackendUnavailable) as error:
-                if not self._lenient or len(asked) == 1:
+                if not self._lenient or len(asked) == 1 or key == self._essential:
                     raise
                 self[key] = str(error.args[0]).removeprefix(f"{key}: ")
                 del asked[key]
@@ -166,6 +169,14 @@ class SampledSet(Protocol):
         """Return what a metric compares."""
 
 
+def by_name(metric: Metric, found: Result | Mapping[str, Result]) -> dict[str, Result]:
+    """Return what a metric found by the names under which an evaluation has it."""
+    if isinstance(found, Result):
+        return {metric.key: found}
+    suffix = metric.key.removeprefix(metric.name)  # the convention
+    return {f"{name}{suffix}": result for name, result in found.items()}
+
+
 def results_of(asked: dict[str, Metric], missing: Missing, real: SampledSet, fake: SampledSet) -> dict[str, Result]:
     """Return the results by the names under which an evaluation has them.
 
@@ -174,12 +185,7 @@ def results_of(asked: dict[str, Metric], missing: Missing, real: SampledSet, fak
     results: dict[str, Result] = {}
 
     def compute(metric: Metric) -> None:
-        found = metric.result(real.sample(metric), fake.sample(metric))
-        if isinstance(found, Result):
-            results[metric.key] = found
-            return
-        suffix = metric.key.removeprefix(metric.name)  # the convention
-        results.update({f"{name}{suffix}": result for name, result in found.items()})
+        results.update(by_name(metric, metric.result(real.sample(metric), fake.sample(metric))))
 
     missing.check(asked, compute)
     return results
