@@ -137,7 +137,6 @@ EXIT = """
 import sys, threading, time
 import numpy as np
 import fastfid
-from benchmarks.cuda_cases import EMULATED, MomentsCase
 from test_cuda_bindings import Tensor, load
 
 emulated = load("_emulated", sys.argv[1])
