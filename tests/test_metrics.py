@@ -79,8 +79,11 @@ def test_every_metric_has_a_case():
 
 def test_the_docs_have_the_table():
     page, _, functions = (ROOT / "docs" / "metrics.md").read_text().partition("## Functions on features")
-    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    table = page.partition("| name | metric |")[2].partition("\n\n")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
     assert [line.split(" | ")[:2] for line in rows] == [[f"| `{row.name}`", row.title] for row in METRICS.values()]
+    of_each = page.partition("## What each says")[2].partition("\n\n**KID**")[0]
+    assert set(re.findall(r"^\| `([\w-]+)` ", of_each, re.MULTILINE)) == set(METRICS)
     assert set(re.findall(r"^\| `(\w+)\(", functions, re.MULTILINE)) == set(_FUNCTIONS)
 
 
