@@ -243,3 +243,20 @@ def test_the_command_line_takes_files(files, capfd):
     record = json.loads(capfd.readouterr().out)
     expected = evaluate(*files, metrics=["fid", "sfid"])
     assert [row["value"] for row in record["metrics"]] == [expected["fid"].value, expected["sfid"].value]
+
+
+def test_stats_of_the_command_line(tmp_path, weights, capfd):
+    sides = [tmp_path / name for name in ("a.npy", "b.npy")]
+    for seed, side in enumerate(sides):
+        np.save(side, images(4, seed))
+    options = ["--protocol", "tensorflow", "--device", "cpu"]
+    assert main(["stats", str(sides[0]), "-o", str(tmp_path / "s.npz"), "--spatial", *options]) == 0
+    assert "n = 4, d = 2048 and 2023 spatial" in capfd.readouterr().err
+    printed = []
+    for real in (sides[0], tmp_path / "s.npz"):
+        assert main([str(real), str(sides[1]), "--metrics", "fid,sfid", *options, "--json", "--quiet"]) == 0
+        printed.append([row["value"] for row in json.loads(capfd.readouterr().out)["metrics"]])
+    assert printed[1] == pytest.approx(printed[0], abs=SINGULAR_FROM_FILE, rel=SINGULAR_FROM_FILE)
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, sides), "--spatial"])
+    assert ended.value.code == 2
