@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import signal
 
 import pytest
 
@@ -10,6 +11,10 @@ from fastfid.features.weights import find_weights
 # CI is unset so that tests and their child processes behave as for users: some packages, such as ONNX Runtime, are
 # silent if CI is set.
 IS_CI = bool(os.environ.pop("CI", ""))
+
+# A job that a shell started in the background ignores SIGINT, and so would the programs that the tests interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Needs packages that the test extra does not have; tools/training_loops.sh names the folder, which collects it.
