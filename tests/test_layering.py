@@ -19,7 +19,7 @@ PACKAGE = ROOT / "python" / "fastfid"
 # Who may import whom inside the package. What all may import comes first.
 CELLAR = {
     *("_core", "_version", "at_exit", "errors", "npz", "protocols", "precisions", "provenance", "mistakes"),
-    *("_checks", "_console", "_files", "_html", "_progress"),
+    *("_checks", "_console", "_files", "_html", "_progress", "_remote"),
 }
 MAY_IMPORT = {
     "at_exit": set(),
@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "_html": {"_console"},
     "_progress": {"_console"},
     "mistakes": set(),
-    "npz": {"_files"},
+    "npz": {"_remote"},
+    "_remote": {"_files"},
     "precisions": set(),
     "protocols": {"_core"},
     "provenance": set(),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from fastfid._files import open_regular
+from fastfid._remote import open_file
 
 __all__ = ["ArrayHeader", "NpzFile", "open_npz", "read_header"]
 
@@ -163,7 +163,7 @@ def open_npz(path: str | Path, file: IO[bytes] | None = None) -> Iterator[NpzFil
     """
     with contextlib.ExitStack() as stack:
         if file is None:
-            file = stack.enter_context(open_regular(path))
+            file = stack.enter_context(open_file(path))
         with _naming(str(path), "not a readable .npz file"):
             archive = stack.enter_context(zipfile.ZipFile(file))
         yield NpzFile(str(path), archive)

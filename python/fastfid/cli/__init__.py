@@ -298,7 +298,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 
 def _check_exists(path: str) -> None:
     # The message is pytorch-fid's. Globs and brace lists of shards are resolved later.
-    if not os.path.exists(path) and not any(c in path for c in "*?[{"):
+    if not os.path.exists(path) and not any(c in path for c in "*?[{") and "://" not in path:
         meant = unknown_command(path)
         raise RuntimeError(f"Invalid path: {path}{f' ({meant})' if meant else ''}")
 

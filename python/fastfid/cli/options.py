@@ -33,7 +33,8 @@ Fréchet Inception Distance (FID) of two sets of images. Prints "FID:  <number>"
 Takes pytorch-fid's command lines and gives pytorch-fid's numbers.
 
 A PATH is a folder of images, a .zip or .tar, a quoted pattern ('run/*_fake.png', 'shard-{00..15}.tar'), an .npz or
-.npy of images, or an .npz of statistics (mu, sigma) that this or any other tool has written.
+.npy of images, a .parquet of pictures, the URL of such a file, or an .npz of statistics (mu, sigma) that this or any
+other tool has written.
 
 commands (their names win over paths; write ./stats for a folder called stats):
 {commands}
@@ -361,7 +362,9 @@ def _stats_parser() -> Parser:
         description="Compute the statistics (mean and covariance of the Inception features) of one source and keep "
         "them as an .npz that fastfid, pytorch-fid and the other tools read.",
     )
-    parser.add_argument("source", metavar="SOURCE", help="a folder, .zip, .tar, pattern, .npz or .npy with images")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a folder, .zip, .tar, .parquet, pattern, .npz or .npy with images"
+    )
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the .npz to write")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists; else that is an error")
     parser.add_argument(

@@ -16,7 +16,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfid._files import KnownFile, RandomAccessFile
+from fastfid._remote import ReadsAt, known_file, random_access
 from fastfid.errors import FastfidWarning, ImageError, SuspiciousInputWarning
 from fastfid.sources.base import FailedItem, FileSource, Header, ImageItem, Labels
 from fastfid.sources.labels import DATASET_JSON, from_dataset_json, largest_dataset_json
@@ -88,7 +88,7 @@ class ZipSource(FileSource):
         self.name = path
         self.notes = []
         self._decoder = decoder
-        self._file = KnownFile(path)
+        self._file = known_file(path)
         with self._file.open() as file, reading_as(path, "zip archive"), zipfile.ZipFile(file) as archive:
             names = [
                 member.filename
@@ -170,7 +170,7 @@ class BytesItem(ImageItem):
 class _TarItem(ImageItem):
     __slots__ = ("_decoder", "_file", "_offset", "_size")
 
-    def __init__(self, name: str, file: RandomAccessFile, offset: int, size: int, decoder: Decoder):
+    def __init__(self, name: str, file: ReadsAt, offset: int, size: int, decoder: Decoder):
         self.name = name
         self._file = file
         self._offset = offset
@@ -231,8 +231,8 @@ class TarSource(FileSource):
         self.name = path
         self.notes = []
         self._decoder = decoder
-        self._file = KnownFile(path)
-        with self._file.open() as file:
+        self._file = known_file(path)
+        with self._file.open() as file, reading_as(path, "tar archive"):
             start = file.read(8)
         self._opener = next((opener for magic, opener in _COMPRESSIONS.items() if start.startswith(magic)), None)
         self._has_end = True
@@ -267,7 +267,7 @@ class TarSource(FileSource):
 
     def __iter__(self) -> Iterator[ImageItem]:
         if self._opener is None:
-            shared = RandomAccessFile(self._file)
+            shared = random_access(self._file)
             for name, offset, size in zip(self._names, self._offsets, self._sizes, strict=True):
                 yield _TarItem(f"{self.name}/{name}", shared, int(offset), int(size), self._decoder)
             return

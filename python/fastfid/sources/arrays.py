@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid._checks import expect_unmasked
-from fastfid._files import KnownFile, RandomAccessFile
+from fastfid._remote import ReadsAt, known_file, random_access
 from fastfid.errors import ImageError
 from fastfid.npz import ArrayHeader, open_npz, read_header
 from fastfid.sources.base import FileSource, ImageItem, ImageSource, Labels
@@ -337,7 +337,7 @@ class _Rows:
 class _RowItem(ImageItem):
     __slots__ = ("_file", "_index", "_offset", "_rows")
 
-    def __init__(self, rows: _Rows, index: int, file: RandomAccessFile, offset: int):
+    def __init__(self, rows: _Rows, index: int, file: ReadsAt, offset: int):
         self.name = rows.name_of(index)
         self._rows = rows
         self._index = index
@@ -375,7 +375,7 @@ class NpySource(FileSource):
     def __init__(self, path: str, layout: str | None, scale: Scale | None, max_pixels: int):
         self.name = path
         self.notes = []
-        self._file = KnownFile(path)
+        self._file = known_file(path)
         with self._file.open() as file:
             header = read_header(file, path, _OBJECTS)
             self._start = file.tell()
@@ -388,7 +388,7 @@ class NpySource(FileSource):
         return self._rows.n
 
     def __iter__(self) -> Iterator[ImageItem]:
-        file = RandomAccessFile(self._file)
+        file = random_access(self._file)
         for index in range(self._rows.n):
             yield _RowItem(self._rows, index, file, self._start + index * self._rows.nbytes)
 
@@ -428,7 +428,7 @@ class NpzSource(FileSource):
         self.notes = []
         self._key = key or "arr_0"
         name = f"{path}: {self._key}"
-        self._file = KnownFile(path)
+        self._file = known_file(path)
         with self._file.open() as file, open_npz(path, file) as archive:
             if self._key not in archive.names:
                 raise ValueError(f"{path}: {_missing_key(self._key, archive.names)}")

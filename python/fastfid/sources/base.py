@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfid._remote import is_url
 from fastfid.errors import FastfidWarning, ImageError
 
 __all__ = [
@@ -183,7 +184,9 @@ class FileSource(ImageSource):
     """A source that is one file. Its name is the path of the file."""
 
     def files(self) -> Iterator[str]:
-        """Yield the file's path."""
+        """Yield the file's path. Raises ValueError for a URL."""
+        if is_url(self.name):
+            raise ValueError(f"{self.name}: is not a file of this machine")
         yield self.name
 
 

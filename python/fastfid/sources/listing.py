@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Container
 
+from fastfid._remote import is_url
 from fastfid.errors import FastfidWarning, SuspiciousInputWarning
 from fastfid.sources.picture import IMAGE_EXTENSIONS
 
@@ -27,6 +28,8 @@ _MOST_NAMES = 100
 def kind_of_file(path: str) -> str | None:
     """Return the key of `FILE_SUFFIXES` that the path's end, in upper or lower case, belongs to; None: none."""
     lower = path.lower()
+    if is_url(path):
+        lower = re.split("[?#]", lower)[0]
     return next((kind for kind, suffixes in FILE_SUFFIXES.items() if lower.endswith(suffixes)), None)
 
 

@@ -9,7 +9,7 @@ from itertools import groupby, product
 from math import prod
 from typing import Any, Literal
 
-from fastfid._files import open_regular
+from fastfid._remote import expand_url, is_url, open_file
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.mistakes import mixed_kinds
 from fastfid.sources.archive import TarSource, ZipSource
@@ -38,7 +38,7 @@ def is_statistics_file(path: Any, key: str | None = None) -> bool:
     if not isinstance(path, str | os.PathLike) or not os.fsdecode(path).lower().endswith(".npz"):
         return False
     try:
-        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        with open_file(path) as file, zipfile.ZipFile(file) as archive:
             names = set(archive.namelist())
     except Exception:  # a damaged directory raises many classes; the reader reports the error
         return False
@@ -77,6 +77,7 @@ def open_source(
           list (``train-{000..146}.tar``, in that order);
         * a list of folders or archives: their union;
         * a ``.parquet``, or a folder with such files: a column of encoded pictures (needs pyarrow);
+        * the URL of a zip, tar, parquet, npz or npy (``https://``, ``s3://``, ``gs://``, ``hf://``; needs fsspec);
         * a ``.npy``, or an ``.npz`` with ``arr_0``: uint8 (n, h, w, 3) or (n, 3, h, w), in its order;
         * a uint8 array or tensor of these shapes;
         * a ``datasets.Dataset`` or ``IterableDataset`` of Hugging Face;
@@ -324,6 +325,9 @@ def _expand(path: str) -> list[str]:
     """Return the files of a glob or a brace list. Raises FileNotFoundError if a pattern matches no file."""
     found = []
     for pattern in _expand_braces(path):
+        if is_url(path):
+            found += expand_url(pattern)
+            continue
         matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern] * os.path.exists(pattern)
         if not matches:
             raise FileNotFoundError(f"{pattern}: no such file or folder")

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fastfid._files import KnownFile
+from fastfid._remote import known_file
 from fastfid.errors import ImageError
 from fastfid.sources.archive import BytesItem, reading_as
 from fastfid.sources.base import FailedItem, FileSource, ImageItem, Labels
@@ -54,7 +54,7 @@ class ParquetSource(FileSource):
         self.name = path
         self.notes = []
         self._decoder = decoder
-        self._file = KnownFile(path)
+        self._file = known_file(path)
         with self._opened() as parquet, reading_as(path, "parquet file"):
             schema = parquet.schema_arrow
             self._rows = int(parquet.metadata.num_rows)

@@ -1,0 +1,302 @@
+"""Files at URLs, read in parts through fsspec, which is imported only for them."""
+
+import errno
+import glob
+import importlib
+import io
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO, Protocol, TypeVar, cast
+
+from fastfid._files import KnownFile, RandomAccessFile, open_regular
+
+__all__ = ["File", "ReadsAt", "RemoteFile", "expand_url", "is_url", "known_file", "open_file", "random_access"]
+
+# Bytes of a request where a file is read from front to back.
+_BLOCK_BYTES = 2**22
+# Seconds before a request is made again. The last failure is an error.
+_DELAYS_S = (0.1, 0.5, 2.0, 5.0)
+
+Found = TypeVar("Found")
+
+
+class File(Protocol):
+    """A file that is examined now and read later: :class:`fastfid._files.KnownFile`, or a file at a URL."""
+
+    path: str
+    size: int
+
+    def open(self) -> BinaryIO:
+        """Open the file. Raises ValueError if it has changed."""
+
+    def open_until_dropped(self) -> BinaryIO:
+        """Open the file; it is closed when the last reference is gone."""
+
+
+class ReadsAt(Protocol):
+    """A file that several threads read at any offset."""
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Read `nbytes` at `offset`, or fewer at the end of the file."""
+
+
+def is_url(path: str) -> bool:
+    """Return whether `path` begins with a scheme, as ``https://`` or ``s3://``."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path) is not None
+
+
+def known_file(path: str) -> File:
+    """Return the file at a path or URL.
+
+    Raises
+    ------
+    ImportError
+        The package for a URL's scheme is not installed.
+    OSError, ValueError
+        There is no such file, or it cannot be opened.
+    """
+    return RemoteFile(path) if is_url(path) else KnownFile(path)
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open the regular file at a path, or the file at a URL.
+
+    Raises
+    ------
+    ImportError, OSError, ValueError
+        See :func:`known_file`.
+    """
+    text = os.fsdecode(path)
+    return RemoteFile(text).open() if is_url(text) else open_regular(path)
+
+
+def random_access(file: File) -> ReadsAt:
+    """Return the file for several threads that read at any offset."""
+    return _RemoteAccess(file) if isinstance(file, RemoteFile) else RandomAccessFile(cast(KnownFile, file))
+
+
+class RemoteFile:
+    """A file at a URL, which is read in parts. Requests that fail are made again.
+
+    Attributes
+    ----------
+    path : str
+        The URL.
+    size : int
+        Size in bytes.
+
+    Raises
+    ------
+    ImportError
+        fsspec, or the package for the scheme, is not installed.
+    OSError
+        There is no such file, the server cannot be reached, or credentials are missing.
+    ValueError
+        The scheme is unknown, or the server does not say how large the file is.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        self._system, self._place = _file_system(path)
+        self.size, self._version = self._examine()
+        # A server that gives no parts, or cannot be read, is found here: zipfile would call it a file that is no zip.
+        with _RemoteStream(self) as stream:
+            stream.read_at(self.size - 1, 1)
+
+    def open(self) -> BinaryIO:
+        """Open the file.
+
+        Raises
+        ------
+        ValueError
+            It has changed since it was examined.
+        """
+        if self._examine() != (self.size, self._version):
+            raise ValueError(f"{self.path}: has changed since it was listed")
+        return cast(BinaryIO, io.BufferedReader(_RemoteStream(self), _BLOCK_BYTES))
+
+    def open_until_dropped(self) -> BinaryIO:
+        """Open the file; it is closed when the last reference is gone."""
+        return self.open()
+
+    def open_once(self) -> Any:
+        """Open the file with fsspec. Nothing is kept of what was read."""
+        return self._system.open(self._place, "rb", cache_type="none")
+
+    def _examine(self) -> tuple[int, Any]:
+        """Return the size, and whatever the server says of the version."""
+        info = persistently(self.path, lambda: self._system.info(self._place))
+        if info.get("type") == "directory":
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.path)
+        if not isinstance(info.get("size"), int):
+            raise ValueError(f"{self.path}: the server does not say how large the file is; download it first")
+        version = next(
+            (info[key] for key in ("ETag", "etag", "generation", "mtime", "LastModified") if key in info), None
+        )
+        return info["size"], version
+
+
+class _RemoteStream(io.RawIOBase):
+    """A file at a URL as a stream. A request that fails is made again, on a new connection."""
+
+    def __init__(self, file: RemoteFile):
+        self._file = file
+        self._opened: Any = None
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._file.size}[whence]
+        if start + offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._position = start + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self.read_at(self._position, len(buffer))
+        except OSError as error:  # which zipfile would take for a file that is no zip
+            raise RuntimeError(error.strerror) from None
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def read_at(self, offset: int, nbytes: int) -> bytes:
+        """Read `nbytes` at `offset`, or fewer at the end of the file."""
+        nbytes = min(nbytes, self._file.size - offset)
+        if nbytes <= 0:
+            return b""
+        return persistently(self._file.path, lambda: self._request(offset, nbytes))
+
+    def _request(self, offset: int, nbytes: int) -> bytes:
+        try:
+            self._opened = self._opened or self._file.open_once()
+            self._opened.seek(offset)
+            data: bytes = self._opened.read(nbytes)
+        except BaseException:
+            self._drop()
+            raise
+        if len(data) != nbytes:
+            self._drop()
+            raise ConnectionError(f"{len(data)} bytes came of {nbytes}")
+        return data
+
+    def _drop(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        if not self.closed:
+            self._drop()
+        super().close()
+
+
+class _RemoteAccess:
+    """A file at a URL that several threads read at any offset, each on its own connection."""
+
+    def __init__(self, file: RemoteFile):
+        file.open().close()  # has it changed?
+        self._file = file
+        self._streams = threading.local()
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Read `nbytes` at `offset`, or fewer at the end of the file."""
+        if not hasattr(self._streams, "own"):
+            self._streams.own = _RemoteStream(self._file)
+        data: bytes = self._streams.own.read_at(offset, nbytes)
+        return data
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    """Return fsspec's file system for a URL, and the file's place in it."""
+    try:
+        core = importlib.import_module("fsspec.core")
+    except ImportError:
+        raise ImportError(
+            f"{url}: reading URLs needs fsspec: pip install fsspec aiohttp, or '.[urls]' in fastfid's source folder"
+        ) from None
+    try:
+        system, place = core.url_to_fs(url)
+    except ImportError as error:  # of the package for the scheme, whose name fsspec says
+        raise ImportError(f"{url}: {_first_line(error)}") from None
+    except ValueError as error:
+        raise ValueError(f"{url}: {_first_line(error)}") from None
+    return system, place
+
+
+def persistently(url: str, request: Callable[[], Found]) -> Found:
+    """Return the result of a request, which is made again if it fails for a reason that may pass.
+
+    Raises
+    ------
+    OSError
+        The file is not there, access is denied, or the request has failed five times. The error has the URL.
+    """
+    for delay in (*_DELAYS_S, None):
+        try:
+            return request()
+        except MemoryError:
+            raise
+        except Exception as error:  # every package for a scheme has classes of its own
+            final = _final(url, error)
+            if final is None and delay is None:
+                final = OSError(errno.EIO, f"cannot be read ({_first_line(_cause(error))})", url)
+            if final is not None:
+                raise final from None
+            time.sleep(delay or 0)
+    raise AssertionError  # the last delay is None
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return what was wrong: fsspec calls a file missing where a server has refused it or is not there."""
+    return error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ is not None else error
+
+
+def _final(url: str, error: BaseException) -> OSError | None:
+    """Return the error to raise if another request would not help, else None."""
+    error = _cause(error)
+    status = getattr(error, "status", None)
+    if isinstance(error, FileNotFoundError) or status == 404:
+        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url)
+    if isinstance(error, PermissionError) or status in (401, 403):
+        return PermissionError(errno.EACCES, f"access is denied ({_first_line(error)})", url)
+    if "Credential" in type(error).__name__:
+        return PermissionError(errno.EACCES, f"credentials are missing ({_first_line(error)})", url)
+    if "range requests" in str(error):
+        text = "the server gives no parts of files (HTTP ranges); download it first"
+        return OSError(errno.EOPNOTSUPP, text, url)
+    return None
+
+
+def expand_url(url: str) -> list[str]:
+    """Return the files that a pattern of a URL matches, sorted; of http and https, the URL itself.
+
+    Raises
+    ------
+    FileNotFoundError
+        The pattern matches no file.
+    """
+    if url.lower().startswith(("http:", "https:")) or not glob.has_magic(url):
+        return [url]
+    system, place = _file_system(url)
+    found = persistently(url, lambda: sorted(system.glob(place)))
+    if not found:
+        raise FileNotFoundError(f"{url}: no such file or folder")
+    return [system.unstrip_protocol(path) for path in found]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,275 @@
+"""Files at URLs: a server of this process, which breaks connections, refuses parts, or has no such file."""
+
+import http.server
+import io
+import json
+import re
+import sys
+import tarfile
+import threading
+import zipfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from stubs import GridMeans
+
+from fastfid import Statistics, _remote, cli, compute_fid, compute_statistics
+from fastfid.errors import FastfidWarning
+from fastfid.sources import is_statistics_file, open_source
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (4, 40, 50, 3), dtype=np.uint8)
+
+
+def encoded(array):
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def tar(mode):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+        for i, image in enumerate(IMAGES):
+            for name, data in ((f"{i}.png", encoded(image)), (f"{i}.cls", b"%d" % i)):
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def files():
+    found = {"x.tar": tar("w"), "x.tar.gz": tar("w:gz")}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for i, image in enumerate(IMAGES):
+            archive.writestr(f"{i}.png", encoded(image))
+        archive.writestr("dataset.json", json.dumps({"labels": [[f"{i}.png", i] for i in range(4)]}))
+    found["x.zip"] = buffer.getvalue()
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"image": [encoded(x) for x in IMAGES], "label": range(4)}), buffer, row_group_size=1)
+    found["x.parquet"] = buffer.getvalue()
+    for name, arrays in (("x.npz", (IMAGES, np.arange(4))), ("s.npz", ())):
+        buffer = io.BytesIO()
+        np.savez(buffer, *arrays, **({} if arrays else {"mu": np.zeros(12), "sigma": np.eye(12), "n": 20}))
+        found[name] = buffer.getvalue()
+    buffer = io.BytesIO()
+    np.save(buffer, IMAGES)
+    found["x.npy"] = buffer.getvalue()
+    return found
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers HEAD and GET with HTTP ranges."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        self.answer(has_body=False)
+
+    def do_GET(self):
+        self.answer(has_body=True)
+
+    def answer(self, has_body):
+        server = self.server
+        data = server.files.get(self.path.partition("?")[0].lstrip("/"))
+        if server.status or data is None:
+            self.send_error(server.status or 404)
+            return
+        span = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if server.has_ranges else None
+        first, last = (int(span[1]), min(int(span[2]), len(data) - 1)) if span else (0, len(data) - 1)
+        if has_body:
+            server.requests.append((first, last))
+        self.send_response(206 if span else 200)
+        self.send_header("Content-Length", str(last - first + 1))
+        if server.has_ranges:
+            self.send_header("Accept-Ranges", "bytes")
+        if span:
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+        self.send_header("ETag", server.tag)
+        self.end_headers()
+        body = data[first : last + 1]
+        if has_body and server.breaks > 0 and len(body) > 1:
+            server.breaks -= 1
+            self.wfile.write(body[: len(body) // 2])
+            self.wfile.flush()
+            self.connection.shutdown(2)  # in the middle
+            self.close_connection = True
+        elif has_body:
+            self.wfile.write(body)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setattr(_remote, "_DELAYS_S", (0.0,) * 4)
+    fsspec.filesystem("http").clear_instance_cache()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
+        found.files, found.requests, found.tag = files(), [], '"1"'
+        found.has_ranges, found.breaks, found.status = True, 0, None
+        found.url = f"http://127.0.0.1:{found.server_port}"
+        thread = threading.Thread(target=found.serve_forever, daemon=True)
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+SOURCES = ["x.zip", "x.tar", "x.tar.gz", "x.parquet", "x.npz", "x.npy"]
+
+
+def pictures(source):
+    return np.stack([item.load() for item in source])
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_format(server, name):
+    source = open_source(f"{server.url}/{name}", labels="auto")
+    np.testing.assert_array_equal(pictures(source), IMAGES)
+    if name != "x.npy":
+        assert [item.label for item in source] == [0, 1, 2, 3]
+    assert all(item.name.startswith(f"{server.url}/{name}") for item in source)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_connection_that_breaks_in_the_middle(server, name):
+    server.breaks = 3
+    np.testing.assert_array_equal(pictures(open_source(f"{server.url}/{name}")), IMAGES)
+    assert server.breaks == 0
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_connection_that_breaks_every_time(server, name):
+    server.breaks = 10**9
+    with pytest.raises(ValueError, match=rf"{name}: .*\(cannot be read \(.*not completed"):
+        open_source(f"{server.url}/{name}")
+    server.breaks = 0
+    source = open_source(f"{server.url}/{name}")
+    server.breaks = 10**9
+    with pytest.raises((OSError, ValueError), match=rf"{name}.*cannot be read|cannot be read.*{name}"):
+        [item.load() for item in source]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_server_that_gives_no_parts(server, name):
+    server.has_ranges = False
+    with pytest.raises(
+        OSError, match=rf"the server gives no parts of files \(HTTP ranges\); download it first.*{name}"
+    ):
+        open_source(f"{server.url}/{name}")
+
+
+def test_only_parts_are_read(server, monkeypatch):
+    """Of a large zip, what is not asked for is not fetched."""
+    monkeypatch.setattr(_remote, "_BLOCK_BYTES", 2**16)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("0.png", encoded(IMAGES[0]))
+        archive.writestr("1.bin", bytes(20_000_000))
+        archive.writestr("2.png", encoded(IMAGES[1]))
+    server.files["large.zip"] = buffer.getvalue()
+    np.testing.assert_array_equal(pictures(open_source(f"{server.url}/large.zip")), IMAGES[:2])
+    assert sum(last - first + 1 for first, last in server.requests) < 1_000_000
+
+
+def test_threads_read_at_once(server):
+    items = list(open_source(f"{server.url}/x.tar")) * 5
+    found = [None] * len(items)
+
+    def work(start):
+        for i in range(start, len(items), 4):
+            found[i] = items[i].load()
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(np.stack(found), np.concatenate([IMAGES] * 5))
+
+
+def test_shards_and_queries(server):
+    server.files |= {f"{i}.tar": server.files["x.tar"] for i in range(3)}
+    assert len(open_source(f"{server.url}/{{0..2}}.tar")) == 12
+    assert len(open_source([f"{server.url}/0.tar", f"{server.url}/x.zip"])) == 8
+    assert len(open_source(f"{server.url}/x.tar?download=true")) == 4
+
+
+def test_what_is_not_there(server):
+    with pytest.raises(FileNotFoundError, match=r"No such file .*y\.zip"):
+        open_source(f"{server.url}/y.zip")
+    server.status = 403
+    with pytest.raises(OSError, match=r"access is denied \(403.*x\.zip"):
+        open_source(f"{server.url}/x.zip")
+    with pytest.raises(ValueError, match=r"expected a folder, or a file that ends in"):
+        open_source(f"{server.url}/folder")
+    with pytest.raises(ValueError, match=r"nosuch://x/y\.zip: Protocol not known: nosuch"):
+        open_source("nosuch://x/y.zip")
+
+
+def test_a_server_that_is_not_there(server):
+    with pytest.raises(OSError, match=r"cannot be read .*x\.zip"):
+        open_source("http://127.0.0.1:1/x.zip")
+
+
+def test_a_file_that_changes(server):
+    source = open_source(f"{server.url}/x.zip")
+    server.tag = '"2"'
+    with pytest.raises(ValueError, match=r"x\.zip: has changed since it was listed"):
+        list(source)
+
+
+def test_packages_that_are_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(ImportError, match=r"^s3://bucket/x\.zip: .*s3fs"):
+        open_source("s3://bucket/x.zip")
+    monkeypatch.setitem(sys.modules, "fsspec.core", None)
+    with pytest.raises(ImportError, match=r"^s3://bucket/x\.zip: reading URLs needs fsspec: pip install fsspec"):
+        open_source("s3://bucket/x.zip")
+
+
+def test_credentials_that_are_missing():
+    class NoCredentialsError(Exception):
+        """As botocore's, which s3fs lets through."""
+
+    def request():
+        raise NoCredentialsError("Unable to locate credentials")
+
+    with pytest.raises(
+        PermissionError, match=r"credentials are missing \(Unable to locate credentials\).*s3://b/x\.zip"
+    ):
+        _remote.persistently("s3://b/x.zip", request)
+
+
+def test_patterns_of_stores(tmp_path):
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.zip").write_bytes(files()["x.zip"])
+    source = open_source(f"file://{tmp_path}/*.zip")
+    assert [item.name for item in source][::4] == [f"file://{tmp_path}/{name}.zip/0.png" for name in ("a", "b")]
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        open_source(f"file://{tmp_path}/*.tar")
+
+
+def test_statistics_at_a_url(server):
+    url = f"{server.url}/s.npz"
+    assert is_statistics_file(url)
+    assert not is_statistics_file(f"{server.url}/x.npz")
+    assert Statistics.load(url).n == 20
+    with pytest.warns(FastfidWarning, match="says its protocol"):
+        assert compute_fid(url, url, force=True) == 0
+    assert compute_statistics(f"{server.url}/x.npy", extractor=GridMeans()).n == 4
+
+
+def test_what_needs_files_of_this_machine(server):
+    with pytest.raises(ValueError, match=r"x\.npy: is not a file of this machine"):
+        compute_statistics(f"{server.url}/x.npy", extractor=GridMeans(), cache=True)
+
+
+def test_on_the_command_line(server, capsys):
+    assert cli.main(["inspect", f"{server.url}/x.zip"]) == 0
+    assert "  images      4\n" in capsys.readouterr().out
+    assert cli.main(["inspect", f"{server.url}/y.zip"]) == 1
+    assert capsys.readouterr().err == f"fastfid: error: {server.url}/y.zip: No such file or directory\n"
