@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "_html": {"_console"},
     "_progress": {"_console"},
     "mistakes": set(),
-    "npz": {"_remote"},
+    "npz": {"_files", "_remote"},
     "_remote": {"_files"},
     "precisions": set(),
     "protocols": {"_core"},

@@ -32,7 +32,10 @@ SEED = 20261122
 def test_every_option_of_a_source_is_everywhere():
     """In the types of keywords, in open_source, and on the command line."""
     named = list(SourceOptions.__annotations__)
-    assert [p.name for p in inspect.signature(open_source).parameters.values() if p.kind is p.KEYWORD_ONLY] == named
+    assert [p.name for p in inspect.signature(open_source).parameters.values() if p.kind is p.KEYWORD_ONLY] == [
+        *named,
+        "on_error",
+    ]
     words = ["a", "b", "--value-range", "0", "1", "--key", "x", "--match", "y", "--num", "3", "--max-pixels", "9"]
     words += ["--labels", "auto", "--column", "image", "--to-uint8", "truncate"]
     assert set(named) - {"layout"} <= set(fid_options(PARSERS[""]().parse_args(words)))  # it has no flag
@@ -888,9 +891,9 @@ def test_a_masked_array_is_no_source():
     ("element", "error", "message"),
     [
         (
-            {"image": 1},
+            {"picture": 1},
             TypeError,
-            r"list: image 0: expected uint8 images, .*; got dict with 'image' .*row\['image'\] for row in table",
+            r"list: image 0: expected uint8 images, .*; got dict with 'picture' \(column= names the key of the images",
         ),
         (7, TypeError, "got int"),
         (np.zeros((4, 4, 3)), TypeError, "list: image 0: expected uint8 images with values 0..255, got float64"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 __all__ = [
+    "DamagedFile",
     "FileSet",
     "KnownFile",
     "RandomAccessFile",
@@ -25,6 +26,11 @@ __all__ = [
     "npz_path",
     "open_regular",
 ]
+
+
+class DamagedFile(ValueError):
+    """The content of a file is not what its format says. The message begins with the file's name."""
+
 
 # Errors of a full disk, an exhausted quota or a file size limit.
 _FULL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC)

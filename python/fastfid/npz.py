@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from fastfid._files import DamagedFile
 from fastfid._remote import open_file
 
 __all__ = ["ArrayHeader", "NpzFile", "open_npz", "read_header"]
@@ -182,7 +183,7 @@ def _naming(name: str, what: str) -> Iterator[None]:
         raise _NamedError(f"{name}: {what} ({_first_line(error)})") from None
 
 
-class _NamedError(ValueError):
+class _NamedError(DamagedFile):
     """An error whose message already names the file."""
 
 

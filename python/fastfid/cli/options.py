@@ -362,9 +362,7 @@ def _stats_parser() -> Parser:
         description="Compute the statistics (mean and covariance of the Inception features) of one source and keep "
         "them as an .npz that fastfid, pytorch-fid and the other tools read.",
     )
-    parser.add_argument(
-        "source", metavar="SOURCE", help="a folder, .zip, .tar, .parquet, pattern, .npz or .npy with images"
-    )
+    parser.add_argument("source", metavar="SOURCE", help="a folder, .zip, .tar, .parquet, pattern, .npz or .npy")
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the .npz to write")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists; else that is an error")
     parser.add_argument(

@@ -16,6 +16,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfid._files import DamagedFile
 from fastfid._remote import ReadsAt, known_file, random_access
 from fastfid.errors import FastfidWarning, ImageError, SuspiciousInputWarning
 from fastfid.sources.base import FailedItem, FileSource, Header, ImageItem, Labels
@@ -218,6 +219,13 @@ class TarSource(FileSource):
         Converts pictures to RGB.
     passed_over : PassedOver
         Selects pictures and counts other entries.
+    until_damage : bool
+        Take the pictures before the first damaged header, and keep the error in `damage`.
+
+    Attributes
+    ----------
+    damage : DamagedFile or None
+        What ended the list of members, with `until_damage`.
 
     Raises
     ------
@@ -227,9 +235,11 @@ class TarSource(FileSource):
         It is not a tar archive, or it is damaged.
     """
 
-    def __init__(self, path: str, decoder: Decoder, passed_over: PassedOver):
+    def __init__(self, path: str, decoder: Decoder, passed_over: PassedOver, *, until_damage: bool = False):
         self.name = path
         self.notes = []
+        self.damage: DamagedFile | None = None
+        self._until_damage = until_damage
         self._decoder = decoder
         self._file = known_file(path)
         with self._file.open() as file, reading_as(path, "tar archive"):
@@ -238,7 +248,7 @@ class TarSource(FileSource):
         self._has_end = True
         samples = Samples(passed_over)
         members = []
-        for member, _ in self._walk():
+        for member, _ in self._members():
             if not samples.is_companion(member) and _is_picture(member, passed_over):
                 samples.add_picture(member.name)
                 members.append((member.name, member.offset_data, member.size))
@@ -290,7 +300,7 @@ class TarSource(FileSource):
         """Read the ``.cls``, or the ``.json``, beside each picture, as in a WebDataset. None: there are none."""
         wanted = set(self._names)
         found = SampleLabels(self.name)
-        for member, stream in self._walk():
+        for member, stream in self._members():
             if member.isfile() and not member.issparse():
                 data = functools.partial(self._data, member, stream)
                 found.add(member.name, member.size, data, is_picture=member.name in wanted)
@@ -301,6 +311,15 @@ class TarSource(FileSource):
         with reading_as(self.name, "tar archive"):
             stream.seek(member.offset_data)
             return stream.read(member.size)
+
+    def _members(self) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+        """Yield what :meth:`_walk` yields, up to the first damage if this is asked for."""
+        try:
+            yield from self._walk()
+        except DamagedFile as error:
+            if not self._until_damage:
+                raise
+            self.damage = error
 
     def _walk(self) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
         """Yield the headers of all members, and the stream that they lie in. ValueError if the archive is damaged.
@@ -377,4 +396,4 @@ def reading_as(path: str, kind: str) -> Iterator[Any]:
         # An error number other than EINVAL (an invalid seek) comes from the system, such as "permission denied".
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
-        raise ValueError(f"{path}: not a readable {kind} ({reason(error)})") from error
+        raise DamagedFile(f"{path}: not a readable {kind} ({reason(error)})") from error

@@ -135,12 +135,15 @@ class ImageSource(ABC):
         What the labels of the items were read from, such as ``dataset.json``; None: the items have no labels.
     class_names : tuple of str or None
         Names of the classes. An integer label is a position in it, and a name is one of it. None: not known.
+    is_lost : bool
+        Whether the source stands for what cannot be read.
     """
 
     name: str
     notes: list[FastfidWarning]
     labels_from: str | None = None
     class_names: tuple[str, ...] | None = None
+    is_lost: bool = False
 
     @property
     def has_labels(self) -> bool:
@@ -207,24 +210,28 @@ class ConcatenatedSource(ImageSource):
 
     def own_labels(self) -> Labels | None:
         """Read the labels of each source. Either all sources carry labels, or none does."""
-        found = [source.own_labels() for source in self._sources]
+        sound = [source for source in self._sources if not source.is_lost]
+        found = [source.own_labels() for source in sound]
         known = [labels for labels in found if labels is not None]
         if not known:
             return None
         if len(known) < len(found):
-            bare, labelled = (self._sources[[x is None for x in found].index(y)].name for y in (True, False))
+            bare, labelled = (sound[[x is None for x in found].index(y)].name for y in (True, False))
             raise ValueError(f"{bare}: carries no labels, but {labelled} does; labels are read from all parts or none")
-        for source, labels in zip(self._sources, known, strict=True):
+        for source, labels in zip(sound, known, strict=True):
             is_alike = isinstance(labels.values, np.ndarray) == isinstance(known[0].values, np.ndarray)
             if not is_alike or labels.class_names != known[0].class_names:
                 raise ValueError(
                     f"{source.name}: its labels ({labels.origin}) are not of the classes of those of"
-                    f" {self._sources[0].name} ({known[0].origin})"
+                    f" {sound[0].name} ({known[0].origin})"
                 )
+        # What is lost comes as one image that cannot be read. Any label does for it.
+        following = iter(known)
+        parts = [known[0].values[:1] if source.is_lost else next(following).values for source in self._sources]
         origin = " + ".join(dict.fromkeys(labels.origin for labels in known))
         if isinstance(known[0].values, np.ndarray):
-            return Labels(np.concatenate([labels.values for labels in known]), origin, known[0].class_names)
-        return Labels([label for labels in known for label in labels.values], origin, known[0].class_names)
+            return Labels(np.concatenate(parts), origin, known[0].class_names)
+        return Labels([label for part in parts for label in part], origin, known[0].class_names)
 
     def files(self) -> Iterator[str]:
         """Yield the files of each source in turn."""

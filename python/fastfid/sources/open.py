@@ -9,12 +9,15 @@ from itertools import groupby, product
 from math import prod
 from typing import Any, Literal
 
+from fastfid._checks import check_on_error
+from fastfid._files import DamagedFile
 from fastfid._remote import expand_url, is_url, open_file
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.mistakes import mixed_kinds
 from fastfid.sources.archive import TarSource, ZipSource
 from fastfid.sources.arrays import ArraySource, NpySource, NpzSource, Scale, is_array, make_scale, roots
 from fastfid.sources.base import ConcatenatedSource, ImageSource, SubsetSource
+from fastfid.sources.damaged import LostSource, SkippingSource
 from fastfid.sources.device import DeviceImages, device_of
 from fastfid.sources.folder import FilesSource, FolderSource
 from fastfid.sources.huggingface import HuggingFaceSource, is_dataset
@@ -65,6 +68,7 @@ def open_source(
     labels: LabelsOption = None,
     column: str | None = None,
     to_uint8: Literal["round", "truncate", "floor-127.5", "floor-128"] | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
 ) -> ImageSource:
     """Open a source of images.
 
@@ -126,6 +130,9 @@ def open_source(
         How float images become grey levels; see :class:`fastfid.sources.arrays.Scale`. "round" and "truncate" take
         `value_range`, by default (0, 1); the other two take values in -1..1. Default: "round" with `value_range`, else
         float images are refused.
+    on_error : {"raise", "skip"}
+        What a damaged zip, tar, parquet, npz or npy is. "raise": an error. "skip": what can be read is read, and what
+        is lost comes as images that cannot be read: each one where their number is known, else one for the file.
 
     Returns
     -------
@@ -145,6 +152,7 @@ def open_source(
     """
     if layout not in (None, "nhwc", "nchw"):
         raise ValueError(f"layout: expected 'nhwc' or 'nchw'; got {layout!r}")
+    check_on_error(on_error, None)
     scale = make_scale(value_range, to_uint8)
     labels = check_labels_option(labels)
     is_word = isinstance(labels, str)
@@ -152,7 +160,7 @@ def open_source(
     decoder = Decoder(alpha=alpha, exif=exif, max_pixels=max_pixels)
     read_otherwise = (DATASET_JSON,) if is_word and labels == "auto" else ()
     passed_over = PassedOver(any_case, match, is_deep=recursive, read_otherwise=read_otherwise)
-    opener = _PathOpener(decoder, passed_over, recursive, key, layout, scale, column)
+    opener = _PathOpener(decoder, passed_over, recursive, key, layout, scale, column, on_error == "skip")
     if isinstance(obj, str | os.PathLike):
         source = opener.open([os.fsdecode(obj)], os.fsdecode(obj))
     elif _is_list_of_containers(obj):
@@ -208,8 +216,10 @@ class _PathOpener:
         layout: str | None,
         scale: Scale | None,
         column: str | None,
+        skips_damage: bool,
     ):
         self._decoder = decoder
+        self._skips_damage = skips_damage
         self._passed_over = passed_over
         self._recursive = recursive
         # By kind of file, the keys of FILE_SUFFIXES.
@@ -269,7 +279,19 @@ class _PathOpener:
         kind = kind_of_file(path)
         if kind is None:
             raise ValueError(f"{path}: {_not_a_source(path.lower())}")
-        return self._openers[kind](path)
+        return self._open_what_is_left(kind, path) if self._skips_damage else self._openers[kind](path)
+
+    def _open_what_is_left(self, kind: str, path: str) -> ImageSource:
+        """Open a file as far as it is sound. What is lost comes as images that cannot be read."""
+        try:
+            if kind != "tar":
+                return SkippingSource(self._openers[kind](path))
+            source = TarSource(path, self._decoder, self._passed_over, until_damage=True)
+        except DamagedFile as error:
+            return LostSource(path, error)
+        if source.damage is None:
+            return SkippingSource(source)
+        return ConcatenatedSource(path, [SkippingSource(source), LostSource(path, source.damage)])
 
     def _open_tables(self, path: str) -> ImageSource | None:
         """Return the source of the parquet files in a folder without pictures; None: there are no such files."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fastfid._files import DamagedFile
 from fastfid._remote import known_file
 from fastfid.errors import ImageError
 from fastfid.sources.archive import BytesItem, reading_as
@@ -96,18 +97,25 @@ class ParquetSource(FileSource):
     def __iter__(self) -> Iterator[ImageItem]:
         index = 0
         with self._opened() as parquet:
-            batches = parquet.iter_batches(batch_size=_ROWS, columns=[self._column], use_threads=False)
+            for data, path in self._rows_of(parquet):
+                yield self._item(f"{self.name}[{index}]", data, path)
+                index += 1
+        if index != self._rows:
+            raise DamagedFile(f"{self.name}: declares {self._rows} rows but has {index}")
+
+    def _rows_of(self, parquet: Any) -> Iterator[tuple[bytes | None, str | None]]:
+        """Yield bytes and path of every row."""
+        for group in range(parquet.num_row_groups):  # one at a time, so that damage in one leaves those before whole
+            batches = parquet.iter_batches(
+                batch_size=_ROWS, row_groups=[group], columns=[self._column], use_threads=False
+            )
             while True:
                 with reading_as(self.name, "parquet file"):
                     batch = next(batches, None)
                     pictures = [] if batch is None else list(_encoded(_column(batch, self._column)))
                 if batch is None:
                     break
-                for data, path in pictures:
-                    yield self._item(f"{self.name}[{index}]", data, path)
-                    index += 1
-        if index != self._rows:
-            raise ValueError(f"{self.name}: declares {self._rows} rows but has {index}")
+                yield from pictures
 
     def _check_pages(self, column: str) -> None:
         """Check that no page of a column claims absurd memory, before pyarrow reads it."""
