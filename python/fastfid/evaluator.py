@@ -177,6 +177,7 @@ class Evaluator(GrowingSets[Accumulators]):
 
         Examples
         --------
+        >>> import numpy as np
         >>> evaluator = Evaluator(["prdc", "vendi"], dims=64)
         >>> rng = np.random.default_rng(0)
         >>> for real in (True, False):
