@@ -57,10 +57,10 @@ class Evaluator(GrowingSets[Accumulators]):
     -----
     Each image goes through the network once, whatever the number of metrics. "fid" and "sfid" take memory that does not
     grow with the number of images. All other metrics together keep the features of all images in the memory of the
-    host: 4 n dims bytes a side, 8 KiB per image at 2048 dims, 410 MB for 50,000 images. While a side is merged,
-    copied into a state or loaded from one, it takes up to three times as much, and while metrics are computed twice. A
-    state or a pickle has this size too. Images on a GPU give features that come to the host for these metrics, for
-    which each full batch waits.
+    host: 4 n dims bytes a side, 8 KiB per image at 2048 dims, 410 MB for 50,000 images. A side takes at least twice as
+    much while metrics are computed, and up to three and a half times as much while it is merged or pickled. A state has
+    this size too. Images on a GPU give features that come to the host for these metrics, for which each full batch
+    waits.
 
     Examples
     --------
