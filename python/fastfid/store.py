@@ -1,8 +1,9 @@
 """Stores of features: a folder with the outputs of a network for all images of one source.
 
 A store has one ``.npy`` of float32 rows for each output, in the order of the source, and ``store.json``, which says
-what the rows are. Rows are appended while images are read. A run that was killed goes on after the last whole row of
-all outputs. The ``.npy`` have the number of rows in their headers only when the store is complete.
+what the rows are. If the images have labels, ``labels.json`` has those of the rows. Rows are appended while images are
+read. A run that was killed goes on after the last whole row of all outputs. The ``.npy`` have the number of rows in
+their headers only when the store is complete.
 """
 
 import contextlib
@@ -23,12 +24,15 @@ from fastfid._version import __version__
 from fastfid.cache import package_versions
 from fastfid.errors import NumericalError
 from fastfid.sources.base import ImageSource
+from fastfid.sources.kept import KeptLabels
 
 __all__ = ["FeatureStore", "StoreWriter", "StoredRows", "is_store", "writer_for"]
 
 SCHEMA = 1
 _SIDECAR = "store.json"
+_LABELS = "labels.json"
 _MAX_SIDECAR_BYTES = 1 << 26
+_MOST_BYTES_PER_LABEL = 12  # the digits of a class, and what is between two
 _HEADER_BYTES = 128  # of NumPy's format 1.0, padded: the header is written anew when the number of rows is known
 BLOCK = 1024  # rows that are read at a time
 
@@ -115,6 +119,29 @@ class FeatureStore:
             mapped = np.memmap(file, np.float32, "r", _HEADER_BYTES, (self.n, length))
         return np.asarray(mapped)
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether the labels of the images are there."""
+        return (self._folder / _LABELS).exists()
+
+    def labels(self) -> KeptLabels | None:
+        """Return the labels of the images in the order of the rows. None: the store has none.
+
+        Raises
+        ------
+        ValueError
+            The file of labels is damaged. The message names it.
+        """
+        if not self.has_labels:
+            return None
+        path = self._folder / _LABELS
+        with open_regular(path) as file:
+            data = file.read(_MAX_SIDECAR_BYTES + _MOST_BYTES_PER_LABEL * self.n)
+        try:
+            return KeptLabels.from_json(data, self.n)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; delete the folder {self.name}, and run again") from None
+
     def blocks(self) -> Iterator[dict[str, NDArray[np.float32]]]:
         """Yield the outputs of up to 1,024 images at a time."""
         rows = {output: self.rows(output) for output in self.outputs}
@@ -130,7 +157,7 @@ class StoreWriter:
     folder : Path
         The folder, which is made.
     identity : dict
-        What the rows are: ``meta``, ``options``, ``outputs``, ``files``, ``versions``.
+        What the rows are: ``meta``, ``options``, ``outputs``, ``files``, ``labels``, ``versions``.
     can_resume : bool
         Whether rows of an interrupted run count. They do not where images may have been left out, as the rows do not
         say which.
@@ -235,9 +262,14 @@ class StoreWriter:
                 raise OSError(error.errno, error.strerror, str(_rows_path(self._folder, name))) from error
         self.done += len(arrays["features"])
 
-    def finish(self, skipped: list[dict[str, str]]) -> FeatureStore:
-        """Complete the store and return it."""
+    def finish(self, skipped: list[dict[str, str]], labels: KeptLabels | None = None) -> FeatureStore:
+        """Complete the store and return it. `labels` are those of the rows; None: the images have none."""
         n = min(self._whole_rows(output) for output in self._outputs)
+        if labels is None:
+            (self._folder / _LABELS).unlink(missing_ok=True)
+        else:
+            with atomic_file(self._folder / _LABELS, overwrite=True) as file:
+                file.write(labels.to_json())
         for output, length in self._outputs.items():
             self._files[output].seek(0)
             _write_all(self._files[output], _header(n, length))
@@ -286,6 +318,7 @@ def writer_for(
         **decides,
         "outputs": dict(outputs),
         "files": {"count": len(paths), "state": FileSet(paths).state},
+        "labels": source.labels_digest(),
         "versions": package_versions(),
     }
     identity = json.loads(json.dumps(identity, default=str))  # as it will be read again
@@ -302,6 +335,8 @@ def check_identity(folder: Path, sidecar: Mapping[str, Any], identity: Mapping[s
     how = f"delete {folder}, or give another --store"
     if sidecar["files"] != identity["files"]:
         raise ValueError(f"{folder}: is stale: the files of {identity['meta']['source']} have changed since; {how}")
+    if sidecar.get("labels") != identity.get("labels"):
+        raise ValueError(f"{folder}: is stale: the labels of {identity['meta']['source']} have changed since; {how}")
     for key in ("meta", "options"):
         if sidecar[key] != identity[key]:
             raise ValueError(f"{folder}: is of another {'network' if key == 'meta' else 'choice of options'}; {how}")

@@ -29,11 +29,12 @@ from fastfid.errors import ImageError
 from fastfid.extractor import FEATURES, FeatureExtractor, outputs_of
 from fastfid.mistakes import Census
 from fastfid.pipeline.workers import Workers
-from fastfid.sources.base import ImageItem, ImageSource
+from fastfid.sources.base import ImageItem, ImageSource, Label
 
 __all__ = ["Outputs", "Report", "extract", "only_features"]
 
 Outputs = Mapping[str, NDArray[np.float32]]  # an extractor's outputs for a batch
+_Prepared = tuple[str, Label | None, NDArray[Any] | ImageError]  # name, label, and the input or why there is none
 
 
 @dataclass
@@ -48,11 +49,14 @@ class Report:
         Name and reason of each image left out (``on_error="skip"``), in the source's order.
     census : Census
         Evidence of likely mistakes in the set of images.
+    labels : list of int, or list of str
+        Label of each image whose features were consumed, in order. Empty if the source has no labels.
     """
 
     n: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
     census: Census = field(default_factory=Census)
+    labels: list[Label] = field(default_factory=list)
 
 
 def extract(
@@ -146,7 +150,7 @@ def extract(
             bar.update(1)
 
         mixed = extractor.mixed_sizes if mixed_sizes is None else mixed_sizes
-        batches = _Batches(prepared, extractor, length, skip, mixed_sizes=mixed)
+        batches = _Batches(prepared, extractor, length, skip, report.labels, mixed_sizes=mixed)
         for batch in batches:
             take(network.add(batch))
         take(network.rest())
@@ -166,12 +170,14 @@ class _Batches:
     Parameters
     ----------
     prepared : iterator
-        Yields pairs of a name and a prepared input or an error.
+        Yields a name, a label or None, and a prepared input or an error.
     extractor : FeatureExtractor
     length : int or None
         Total number of images, if it is known.
     skip : callable
         Takes name and error of an image that cannot be read. It raises an error if the run must end.
+    labels : list
+        The labels of the inputs are appended to it.
     mixed_sizes : bool
         Whether the inputs may have different shapes.
 
@@ -183,10 +189,11 @@ class _Batches:
 
     def __init__(
         self,
-        prepared: Iterator[tuple[str, NDArray[Any] | ImageError]],
+        prepared: Iterator[_Prepared],
         extractor: FeatureExtractor,
         length: int | None,
         skip: Callable[[str, ImageError], None],
+        labels: list[Label],
         *,
         mixed_sizes: bool,
     ):
@@ -194,6 +201,7 @@ class _Batches:
         self._prepared = prepared
         self._extractor = extractor
         self._skip = skip
+        self._labels = labels
         self._mixed_sizes = mixed_sizes
         self._size = extractor.batch_size
         if length is not None:  # a small number of images is divided among all runs of the network
@@ -216,7 +224,7 @@ class _Batches:
         """Yield prepared inputs up to the first failure."""
         first: tuple[int, ...] | None = None
         try:
-            for name, outcome in self._prepared:
+            for name, label, outcome in self._prepared:
                 if isinstance(outcome, ImageError):
                     self._skip(name, outcome)
                     continue
@@ -226,6 +234,8 @@ class _Batches:
                         f"{name}: gives the network an input of shape {outcome.shape}, the first image one of"
                         f" {first}; protocol {self._extractor.protocol!r} needs images of one size"
                     )
+                if label is not None:
+                    self._labels.append(label)
                 yield outcome
         except Exception as error:
             self.failure = error
@@ -284,21 +294,24 @@ def _prepare(item: ImageItem, extractor: FeatureExtractor, place: NDArray[Any] |
 
 def _prepared(
     source: ImageSource, extractor: FeatureExtractor, num_workers: int, census: Census
-) -> Generator[tuple[str, NDArray[Any] | ImageError], None, None]:
-    """Yield name and prepared input (or ImageError) of every image, in order. A bounded number is prepared ahead."""
+) -> Generator[_Prepared, None, None]:
+    """Yield name, label and prepared input (or ImageError) of every image, in order.
+
+    A bounded number of images is prepared ahead.
+    """
     places = _places(extractor)
     if num_workers == 0:
         for item, place in zip(source, places, strict=False):
             try:
-                yield item.name, _prepare(item, extractor, place, census)
+                yield item.name, item.label, _prepare(item, extractor, place, census)
             except ImageError as error:
-                yield item.name, error
+                yield item.name, item.label, error
         return
     # Enough images that the next batch is ready when a run of the network ends.
     ahead = extractor.batch_size * (extractor.concurrency + 1) + 2 * num_workers
     items = iter(source)
     broken: Exception | None = None  # the error of the source, raised after the images before it
-    waiting: deque[tuple[str, Future[NDArray[Any]]]] = deque()
+    waiting: deque[tuple[str, Label | None, Future[NDArray[Any]]]] = deque()
     workers: Workers[tuple[ImageItem, NDArray[Any] | None], NDArray[Any]] = Workers(
         "decode", num_workers, lambda task: _prepare(task[0], extractor, task[1], census)
     )
@@ -306,19 +319,19 @@ def _prepared(
         while True:
             try:
                 for item in islice(items, ahead - len(waiting)):
-                    waiting.append((item.name, workers.submit((item, next(places)))))
+                    waiting.append((item.name, item.label, workers.submit((item, next(places)))))
             except Exception as error:
                 items, broken = iter(()), error
             if not waiting:
                 if broken is not None:
                     raise broken
                 return
-            name, future = waiting.popleft()
+            name, label, future = waiting.popleft()
             try:
                 outcome: NDArray[Any] | ImageError = future.result()
             except ImageError as error:
                 outcome = error
-            yield name, outcome
+            yield name, label, outcome
 
 
 class _Network:

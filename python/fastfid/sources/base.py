@@ -1,5 +1,7 @@
 """The interface of sources of images for the pipeline, and sources made of other sources."""
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -160,6 +162,10 @@ class ImageSource(ABC):
         """
         return None
 
+    def labels_digest(self) -> str | None:
+        """Return a hash of the labels that were given beside the images. None: there are none."""
+        return None
+
     @abstractmethod
     def __len__(self) -> int:
         """Return the number of images. Raises TypeError if it is not known before reading (an iterable)."""
@@ -245,11 +251,20 @@ class ConcatenatedSource(ImageSource):
 
 
 class RestOfSource(ImageSource):
-    """The images of another source without the first `done`."""
+    """The images of another source without the first `done`.
+
+    Attributes
+    ----------
+    passed : list of int, or list of str
+        Labels of the images that were passed over. Empty before iteration, and if the source has no labels.
+    """
 
     def __init__(self, source: ImageSource, done: int):
         self.name = source.name
         self.notes = []
+        self.labels_from = source.labels_from
+        self.class_names = source.class_names
+        self.passed: list[Label] = []
         self._source = source
         self._done = done
 
@@ -257,7 +272,9 @@ class RestOfSource(ImageSource):
         return len(self._source) - self._done
 
     def __iter__(self) -> Iterator[ImageItem]:
-        return islice(iter(self._source), self._done, None)
+        items = iter(self._source)
+        self.passed = [item.label for item in islice(items, self._done) if item.label is not None]
+        yield from items
 
 
 class LabelledSource(ImageSource):
@@ -287,6 +304,11 @@ class LabelledSource(ImageSource):
 
     def __len__(self) -> int:
         return len(self._source)
+
+    def labels_digest(self) -> str:
+        """Return a hash of the labels."""
+        labels = self._values.tolist() if isinstance(self._values, np.ndarray) else list(self._values)
+        return hashlib.sha256(json.dumps([labels, self.class_names]).encode()).hexdigest()
 
     def __iter__(self) -> Iterator[ImageItem]:
         labels = self._values.tolist() if isinstance(self._values, np.ndarray) else self._values
@@ -349,6 +371,10 @@ class SubsetSource(ImageSource):
 
     def __len__(self) -> int:
         return self._num
+
+    def labels_digest(self) -> str | None:
+        """Return a hash of the labels of the whole source."""
+        return self._source.labels_digest()
 
     def files(self) -> Iterator[str]:
         """Yield the files of the whole source, because the choice of images depends on all of them."""

@@ -25,11 +25,13 @@ __all__ = [
     "from_dataset_json",
     "labelled",
     "labels_of_array",
+    "labels_of_side",
     "largest_dataset_json",
     "made_of",
 ]
 
-LabelsOption: TypeAlias = str | os.PathLike[str] | Sequence[Label] | NDArray[Any] | None
+# A mapping is for functions of two sets, which take what is of each by `labels_of_side`.
+LabelsOption: TypeAlias = str | os.PathLike[str] | Sequence[Label] | NDArray[Any] | Mapping[Any, Any] | None
 
 # The file of labels at the root of stylegan's and edm's zips and folders.
 DATASET_JSON = "dataset.json"
@@ -60,6 +62,26 @@ def check_labels_option(labels: Any) -> str | Sequence[Label] | NDArray[Any] | N
     if not (hasattr(labels, "__len__") and hasattr(labels, "__getitem__")) or isinstance(labels, Mapping | bytes):
         raise TypeError(f"{expected}; got {type(labels).__name__}")
     return labels  # type: ignore[no-any-return]
+
+
+def labels_of_side(labels: Any, side: str) -> Any:
+    """Return the option ``labels`` of one of two sets, ``real`` or ``fake``: of both, or of each in a mapping.
+
+    Raises
+    ------
+    ValueError
+        A mapping has other keys.
+
+    Examples
+    --------
+    >>> labels_of_side("auto", "fake"), labels_of_side({"real": "folder"}, "fake")
+    ('auto', None)
+    """
+    if not isinstance(labels, Mapping):
+        return labels
+    if unknown := [key for key in labels if key not in ("real", "fake")]:
+        raise ValueError(f"labels: expected the keys 'real' and 'fake', got {unknown[0]!r}")
+    return labels.get(side)
 
 
 def labelled(source: ImageSource, labels: str | Sequence[Any] | NDArray[Any] | None) -> ImageSource:
