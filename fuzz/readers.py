@@ -222,6 +222,9 @@ def seeds(target: str) -> dict[str, bytes]:
         np.savez(buffer, mu=np.zeros(2), sigma=np.eye(2), n=3, meta=np.array('{"protocol": "clean"}'))
         found["statistics"] = buffer.getvalue()
         buffer = io.BytesIO()
+        np.savez(buffer, mu=np.zeros(2), sigma=np.eye(2), mu_s=np.zeros(3), sigma_s=np.eye(3))
+        found["spatial"] = buffer.getvalue()
+        buffer = io.BytesIO()
         np.savez_compressed(buffer, np.zeros((2, 5, 4, 3), np.uint8), np.arange(2))
         found["images"] = buffer.getvalue()
     elif target == "npy":

@@ -12,7 +12,7 @@ from metric_cases import frechet
 from stubs import AllOutputs, GridMeans, TwoGrids
 from tolerances import MOMENTS, ROUNDED_TO_FLOAT32, SCIPYS_ROOT_SMALL, SINGULAR_FROM_FILE
 
-from fastfid import Statistics, compute_fid, compute_statistics, evaluate
+from fastfid import Evaluator, Statistics, compute_fid, compute_statistics, evaluate
 from fastfid.cli import main
 from fastfid.errors import FastfidWarning
 from fastfid.fixed import fixed_from_state, state_of_fixed
@@ -260,3 +260,16 @@ def test_stats_of_the_command_line(tmp_path, weights, capfd):
     with pytest.raises(SystemExit) as ended:
         main([*map(str, sides), "--spatial"])
     assert ended.value.code == 2
+
+
+def test_an_evaluator_with_a_reference_of_all_parts(sets, files):
+    """The Inception Score is of the generated set, so that any reference goes with it."""
+    evaluator = Evaluator(metrics=["fid", "sfid", "is"], real=files[0], extractor=TwoGrids())
+    evaluator.update(sets[1])
+    found = evaluator.compute()
+    expected = evaluate(*sets, metrics=["fid", "sfid", "is"], extractor=TwoGrids())
+    for name in expected:
+        assert found[name].value == pytest.approx(expected[name].value, rel=SCIPYS_ROOT_SMALL)
+    again = Evaluator(metrics=["fid", "sfid", "is"], real=files[0], extractor=TwoGrids())
+    again.load_state_dict(evaluator.state_dict())
+    assert again.compute()["sfid"].value == found["sfid"].value

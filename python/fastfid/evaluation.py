@@ -320,7 +320,7 @@ def evaluate_sets(
     # Whatever can be refused without the network is refused before it runs.
     for one in sets:
         if one.source is None:
-            missing.check(asked, partial(_check_side, one, is_real=one is a))
+            missing.check(asked, partial(check_given, one.given, is_real=one is a))
     reading = None
     if any(one.source is not None for one in sets):
         outputs = frozenset().union(*(metric.needs for metric in asked.values()))
@@ -375,12 +375,6 @@ def evaluate_sets(
         inputs=inputs,
         sides=sides,
     )
-
-
-def _check_side(one: ImageSet, metric: Metric, *, is_real: bool) -> None:
-    """Raise ValueError if the metric needs more of a side than what was given instead of its images."""
-    if not (is_real and metric.is_of_generated):
-        check_given(one.given, metric)
 
 
 def _open_both(

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from fastfid import _core
 from fastfid.evaluated import EvaluatedSet, Evaluation
 from fastfid.evaluation import options_in_effect
-from fastfid.extractor import FEATURES, FeatureExtractor, outputs_of
+from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor, outputs_of
 from fastfid.features.make import make_extractor, outputs_of_inception
 from fastfid.growing import GrowingSets
 from fastfid.metrics import ALL, make_metrics
@@ -102,7 +102,7 @@ class Evaluator(GrowingSets[Accumulators]):
         self._metrics = make_metrics(metrics)
         self._missing = Missing(lenient=metrics == ALL)
         self._options: SourceOptions = {}  # of the updates
-        fixed = load_known(real)
+        fixed = load_known(real, spatial=any(SPATIAL in metric.needs for metric in self._metrics.values()))
         self._images = real if fixed is None else None  # of the real side, given once
         self._images_name = open_source(real).name if self._images is not None else None
         self._are_images_read = False
@@ -133,7 +133,7 @@ class Evaluator(GrowingSets[Accumulators]):
         return Accumulators.restored(self._metrics, state)
 
     def _check_takes(self, fixed: Statistics) -> None:
-        self._missing.check(self._metrics, partial(check_given, fixed))
+        self._missing.check(self._metrics, partial(check_given, fixed, is_real=True))
 
     # A real side of images that was given once.
 

@@ -73,8 +73,10 @@ def load_store(source: Any) -> FeatureStore | None:
     return FeatureStore(source) if is_store(source) else None
 
 
-def check_given(given: Statistics | FeatureStore | None, metric: Metric) -> None:
-    """Raise ValueError if the metric cannot be computed from what was given instead of images."""
+def check_given(given: Statistics | FeatureStore | None, metric: Metric, *, is_real: bool = False) -> None:
+    """Raise ValueError if the metric cannot be computed from what was given instead of the images of a set."""
+    if is_real and metric.is_of_generated:
+        return
     if isinstance(given, Statistics):
         check_takes(metric, given)
     if isinstance(given, FeatureStore) and (missing := set(metric.needs) - set(given.outputs)):
