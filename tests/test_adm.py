@@ -296,3 +296,12 @@ def test_options_that_the_protocol_has_not(capfd):
         main(["adm", "a", "b", "--dims", "64"])
     assert ended.value.code == 2
     assert "unrecognized arguments: --dims 64" in capfd.readouterr().err
+
+
+def test_features_of_another_protocol_are_refused():
+    """Also where both sides have one and the same."""
+    meta = {"protocol": "clean"}
+    known = [Statistics.from_features(rows_of(pictures), meta, "f.npz") for pictures in (REAL, FAKE)]
+    with pytest.raises(ValueError, match=r"f\.npz was made with protocol clean, and these numbers are of tensorflow: "):
+        evaluate_adm(*known)
+    assert evaluate_adm(*known, protocol="clean")["fid"].value == evaluate_adm(*known, force=True)["fid"].value

@@ -761,3 +761,34 @@ def test_completion_in_bash(run, tmp_path, words, expected):
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [expected]
     assert "bashcompinit" in run("completion", "zsh")[1]
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (["--protocol", "torch-fidelity"], "did you mean tensorflow?"),
+        (["--protocol", "ADM"], "did you mean tensorflow?"),
+        (["--protocol", "clean-fid"], "did you mean clean?"),
+        (["--nu", "3"], "unrecognized arguments: --nu"),  # of --num and --num-workers
+        (["--batch", "3"], "unrecognized arguments: --batch"),
+    ],
+)
+def test_words_that_are_nearly_right(option, said, capfd):
+    with pytest.raises(SystemExit) as ended:
+        main(["a", "b", *option])
+    assert ended.value.code == 2
+    assert said in capfd.readouterr().err
+
+
+def test_statistics_and_stores_are_inspected(tmp_path, capfd, weights):
+    folders = [str(folder_of(tmp_path, name, 3)) for name in "ab"]
+    options = ["--dims", "64", "--quiet", "--device", "cpu"]
+    assert main(["stats", folders[0], "-o", str(tmp_path / "a.npz"), *options]) == 0
+    assert main([*folders, "--store", str(tmp_path / "kept"), *options]) == 0
+    capfd.readouterr()
+    for path, kind in ((tmp_path / "a.npz", "statistics"), (next((tmp_path / "kept").iterdir()), "store of features")):
+        assert main(["inspect", str(path), "--json"]) == 0
+        facts = json.loads(capfd.readouterr().out)
+        assert (facts["kind"], facts["n"], facts["dims"], facts["protocol"]) == (kind, 3, 64, "pytorch-fid")
+        assert main(["inspect", str(path)]) == 0
+        assert re.search(r"^n +3$", capfd.readouterr().out, re.MULTILINE)

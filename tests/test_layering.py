@@ -67,7 +67,7 @@ MAY_IMPORT = {
     | {"statistics"},
     "cache": CELLAR | {"statistics", "sources", "features"},
     "info": CELLAR | {"features"},
-    "inspection": CELLAR | {"options", "sources"},
+    "inspection": CELLAR | {"options", "sources", "statistics", "store"},
     "demo": CELLAR | {"evaluation", "metrics", "features", "statistics"},
     "cli": CELLAR
     | {"adm", "comparison", "demo", "evaluation", "features", "info", "inspection", "metrics", "sources", "store"}

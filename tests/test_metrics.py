@@ -618,19 +618,44 @@ def test_metrics_of_the_command_line(arrays, capfd):
         assert [line.split(":")[0] for line in lines] == [label_of(row["metric"]) for row in record]
         for line, row in zip(lines, record, strict=True):
             value, _, error = line.partition(":")[2].partition(" +- ")
-            assert float(value) == row["value"]
-            assert (float(error) if error else None) == row["standard_error"]
+            if error:  # two digits of the error, and the value to the same place
+                digits = len(error.partition(".")[2])
+                assert error == f"{row['standard_error']:.{digits}f}"
+                assert digits == 0 or 10 <= round(float(error) * 10**digits) < 100
+                assert value.strip() == f"{row['value']:.{digits}f}"
+            else:
+                assert (float(value), row["standard_error"]) == (row["value"], None)
     assert main([*arrays, *options]) == 0
-    assert lines[0].startswith(capfd.readouterr().out.strip())
+    assert capfd.readouterr().out.strip() == f"FID:  {record[0]['value']}"
     assert main([*arrays, *options, "--metrics", "fid,sfid"]) == 1
     assert "sfid: needs the output spatial; the extractor gives features at 64 dims" in capfd.readouterr().err
 
 
-def test_metrics_that_the_command_line_does_not_know(capfd):
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fid,kod"], "expected names among fid, sfid"),
+        (["FID"], "got 'FID'; did you mean fid?"),
+        (["precision"], "got 'precision'; precision is a value of prdc"),
+        (["all,kid"], "got 'all'; all stands alone"),
+        (["kid:adm"], "kid: expected a convention among torch-fidelity"),
+        (["fid", "kid"], "names of metrics have commas between, as --metrics fid,kid"),
+    ],
+)
+def test_metrics_that_the_command_line_does_not_know(capfd, words, said):
     with pytest.raises(SystemExit) as ended:
-        main(["a", "b", "--metrics", "fid,kod"])
+        main(["a", "b", "--metrics", *words])
     assert ended.value.code == 2
-    assert "expected names among fid" in capfd.readouterr().err
+    assert said in capfd.readouterr().err
+
+
+def test_why_there_is_no_error_bar_is_said(arrays, capfd):
+    assert main([*arrays, "--dims", "64", "--num", "40", "--metrics", "fid,kid,mifid"]) == 0
+    printed = capfd.readouterr()
+    assert "fastfid: FID: no standard error: " in printed.err
+    assert "n = 40 <= d = 64" in printed.err
+    assert printed.out.splitlines()[1].startswith("KID:  ")
+    assert " +- " in printed.out.splitlines()[1]
 
 
 def test_states_of_the_first_version_still_load():

@@ -109,6 +109,8 @@ def evaluate_adm(
     )
     asked = {metric.key: metric for metric in metrics}
     sets = (_open(reference, options), _open(samples, options))
+    for one in sets:
+        _check_protocol(one, protocol, force)
     found = evaluate_sets(
         sets,
         asked,
@@ -148,6 +150,16 @@ def _open(source: Any, options: Mapping[str, Any]) -> ImageSet:
         stored = "FID and sFID" if part_for(SpatialFID(), known) is not None else "FID"
         remark(f"{images.name}: {stored} of its statistics, the other numbers of its {len(images):,} images")
     return ImageSet(known, images)
+
+
+def _check_protocol(one: ImageSet, protocol: str, force: bool) -> None:
+    """Refuse features or statistics of another protocol, also where both sides are given and have the same."""
+    stated = one.given.meta.get("protocol") if one.given is not None else None
+    if one.given is not None and stated not in (None, protocol) and not force:
+        raise ValueError(
+            f"{one.given.name} was made with protocol {stated}, and these numbers are of {protocol}: make it again with"
+            f" --protocol {protocol}, or pass --protocol {stated}, whose numbers are not the evaluator's"
+        )
 
 
 def _in_order(found: Evaluation) -> Evaluation:

@@ -270,6 +270,8 @@ class GrowingSets(ABC, Generic[A]):
     def _side(self, real: bool | None) -> bool:
         """Return the side that images are for; TypeError or ValueError where `real` names none."""
         if self._fixed_name is None:
+            if real is None:
+                raise TypeError("real: which set? Pass real=True for real images, real=False for generated ones")
             return check_real(real)
         if real is not None and check_real(real):
             raise ValueError(

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from fastfid._console import escaped
 from fastfid.options import SourceOptions, check_keywords
-from fastfid.sources import open_source
+from fastfid.sources import is_statistics_file, open_source
 from fastfid.sources.base import Header, ImageItem, Label
+from fastfid.statistics import Statistics
+from fastfid.store import FeatureStore, is_store
 
-__all__ = ["DEFAULT_HEADERS", "Inspection", "inspect_source"]
+__all__ = ["DEFAULT_HEADERS", "Inspection", "inspect_features", "inspect_source"]
 
 # Headers that are read of a large source. With as many, a kind of picture that makes up a thousandth is missed once in
 # e^10 = 22,000 times.
@@ -187,6 +189,28 @@ def inspect_source(source: Any, *, all_headers: bool = False, **options: Unpack[
         opened.class_names,
         [note for note in notes if not note.startswith("carries no labels")],  # labels_from says so
     )
+
+
+def inspect_features(source: Any) -> dict[str, Any] | None:
+    """Return what statistics or a store of features say of themselves, in the types of JSON; None for images.
+
+    Raises
+    ------
+    OSError, ValueError
+        The file or the store is damaged, or the store is not complete.
+    """
+    found: Statistics | FeatureStore
+    if is_store(source):
+        found = FeatureStore(source)
+        facts: dict[str, Any] = {"kind": "store of features", "outputs": found.outputs, "skipped": len(found.skipped)}
+    elif is_statistics_file(source):
+        found = Statistics.load(source, spatial=True)
+        kept = found.reservoir.rows if found.reservoir is not None else ()
+        facts = {"kind": "statistics", "spatial": found.spatial is not None, "sampled_rows": len(kept)}
+    else:
+        return None
+    stated = {key: found.meta.get(key) for key in ("source", "protocol", "extractor", "precision")}
+    return {"name": found.name, **facts, "n": found.n, "dims": found.d, **stated}
 
 
 class _Headers:

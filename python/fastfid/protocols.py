@@ -134,6 +134,10 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
+# Tools that are no names of protocols, and the protocol that is theirs.
+OF_TOOLS = {"torch-fidelity": "tensorflow", "adm": "tensorflow", "ttur": "tensorflow", "clean-fid": "clean"}
+
+
 def get_protocol(name: str) -> Protocol:
     """Return the protocol called `name`. Raises ValueError, which lists the known protocols, if there is none.
 
@@ -141,7 +145,8 @@ def get_protocol(name: str) -> Protocol:
     '2 x / 255 - 1'
     """
     if not isinstance(name, str) or name not in PROTOCOLS:
-        raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}; got {name!r}")
+        hint = f"; {name} resizes as {OF_TOOLS[name]}" if isinstance(name, str) and name in OF_TOOLS else ""
+        raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}; got {name!r}{hint}")
     return PROTOCOLS[name]
 
 

@@ -296,7 +296,13 @@ class Reading:
         store = writer_for(root, source, meta, self._stored_outputs(), options, can_resume=self.on_error == "raise")
         if isinstance(store, StoreWriter):
             with store as writer:
-                store = self._write(writer, images, source)
+                try:
+                    store = self._write(writer, images, source)
+                except KeyboardInterrupt:
+                    if self.on_error == "raise":
+                        remark(f"{source.name}: {writer.done:,} images are kept; the same command goes on after them")
+                    raise
+            remark(f"{source.name}: features kept in {store.name}")
         images.take(store, self.metrics)
 
     def _stored_outputs(self) -> dict[str, int]:

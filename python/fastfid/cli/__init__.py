@@ -9,11 +9,12 @@ import argparse
 import contextlib
 import io
 import json
+import math
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from fastfid import _console
@@ -124,19 +125,40 @@ def _metrics(args: argparse.Namespace) -> Any:
 
 def _print_result(args: argparse.Namespace, found: Any, record: Any) -> None:
     """Print the record, or a line for each value; the FID alone as pytorch-fid prints it."""
+    from fastfid.metrics import label_of
+
+    for name, reason in found.missing.items():
+        _remark(f"{name}: not computed: {reason}")
     if args.json:
         print(json.dumps(record, indent=2, allow_nan=False))
         return
     if not args.metrics:
         print("FID: ", found["fid"].value)
         return
+    for name, result in found.items():
+        print(f"{label_of(name)}:  {_with_error(result.value, result.standard_error)}")
+    for remark in _remarks_of_results(found):
+        _remark(remark)
+
+
+def _with_error(value: float, error: float | None) -> str:
+    """Return the value with its standard error, to two digits of that; all digits of a value without one."""
+    if not error:
+        return str(value)
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{digits}f} +- {error:.{digits}f}"
+
+
+def _remarks_of_results(found: Any) -> list[str]:
+    """Return the notes of the results, and why some have no standard error."""
     from fastfid.metrics import label_of
 
+    reasons: dict[str, list[str]] = {}
     for name, result in found.items():
-        error = f" +- {result.standard_error}" if result.standard_error is not None else ""
-        print(f"{label_of(name)}:  {result.value}{error}")
-    for name, reason in found.missing.items():
-        _remark(f"{name}: not computed: {reason}")
+        if result.standard_error is None and result.no_standard_error:
+            reasons.setdefault(result.no_standard_error, []).append(label_of(name))
+    notes = [f"{label_of(name)}: {result.note}" for name, result in found.items() if result.note]
+    return notes + [f"{', '.join(labels)}: no standard error: {reason}" for reason, labels in reasons.items()]
 
 
 def _run_adm(argv: Sequence[str]) -> int:
@@ -162,6 +184,7 @@ def _run_adm(argv: Sequence[str]) -> int:
             print(f"{label}: not computed: {found.missing[name]}")
         else:
             print(f"{label}: {found[name].value}")
+    _remark(_sample_size_remark(found.dims, [found.real, found.fake]))
     return 0
 
 
@@ -231,9 +254,12 @@ def _run_compare(argv: Sequence[str]) -> int:
 
 def _run_inspect(argv: Sequence[str]) -> int:
     args = PARSERS["inspect"]().parse_args(argv)
-    from fastfid.inspection import inspect_source
+    from fastfid.inspection import inspect_features, inspect_source
 
     _check_exists(args.source)
+    if (features := inspect_features(args.source)) is not None:
+        _print_facts(features, in_json=args.json)
+        return 0
     found = inspect_source(args.source, all_headers=args.all, **selection_options(args))
     print(json.dumps(found.to_dict(), indent=2, allow_nan=False) if args.json else found.text())
     return 0
@@ -257,14 +283,17 @@ def _run_info(argv: Sequence[str]) -> int:
     args = PARSERS["info"]().parse_args(argv)
     from fastfid.info import gather
 
-    facts = gather()
-    if args.json:
-        print(json.dumps(facts, indent=2))
-    else:
-        width = max(len(key) for key in facts)
-        for key, value in facts.items():
-            print(f"{key:{width}}  {value}")
+    _print_facts(gather(), in_json=args.json)
     return 0
+
+
+def _print_facts(facts: Mapping[str, Any], *, in_json: bool) -> None:
+    if in_json:
+        print(json.dumps(facts, indent=2))
+        return
+    width = max(len(key) for key in facts)
+    for key, value in facts.items():
+        print(f"{key:{width}}  {value}")
 
 
 def _run_demo(argv: Sequence[str]) -> int:

@@ -5,14 +5,15 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from fastfid._checks import DIMS, check_device
 from fastfid._version import __version__
 from fastfid.metrics import ALL, METRICS, check_name
 from fastfid.precisions import PRECISIONS
-from fastfid.protocols import PROTOCOLS
+from fastfid.protocols import OF_TOOLS, PROTOCOLS
 
 __all__ = ["COMMANDS", "PARSERS", "fid_options", "selection_options", "superfluous"]
 
@@ -70,7 +71,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *, description: str = "", **options: Any):
         if "\n" not in description:
             description = textwrap.fill(description, _WIDTH)
-        super().__init__(formatter_class=_Formatter, description=description, **options)
+        # An abbreviation may be another option than the one that was meant: --num of a command that has no --num.
+        super().__init__(formatter_class=_Formatter, description=description, allow_abbrev=False, **options)
         self._words: Sequence[str] = ()
 
     def error(self, message: str) -> NoReturn:
@@ -100,6 +102,8 @@ class Parser(argparse.ArgumentParser):
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown == message:
             return ""
+        if unknown.split()[0].partition(":")[0] in METRICS:
+            return "; names of metrics have commas between, as --metrics fid,kid"
         if unknown.startswith("-"):
             return _did_you_mean(re.split("[ =]", unknown)[0], self._option_string_actions)
         if not is_command and first and not first.startswith("-") and not os.path.exists(first):
@@ -122,14 +126,17 @@ def _did_you_mean(word: str, known: Any) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _one_of(*choices: str) -> Callable[[str], str]:
-    """Return a function that checks that an argument is one of `choices`. Its error suggests a similar choice."""
+def _one_of(*choices: str, meanings: Mapping[str, str] = MappingProxyType({})) -> Callable[[str], str]:
+    """Return a function that checks that an argument is one of `choices`.
+
+    Its error suggests the choice that `meanings` has for the word, or a similar one.
+    """
 
     def check(text: str) -> str:
         if text not in choices:
-            raise argparse.ArgumentTypeError(
-                f"expected one of {', '.join(choices)}; got {text!r}{_did_you_mean(text, choices)}"
-            )
+            meant = meanings.get(text.lower())
+            hint = f"; did you mean {meant}?" if meant else _did_you_mean(text, choices)
+            raise argparse.ArgumentTypeError(f"expected one of {', '.join(choices)}; got {text!r}{hint}")
         return text
 
     check.choices = choices  # type: ignore[attr-defined]  # for the completion script
@@ -151,7 +158,7 @@ def _metrics(text: str) -> str | list[str]:
         try:
             check_name(name)
         except ValueError as error:
-            hint = "" if name.partition(":")[0] in METRICS else f", or {ALL}{_did_you_mean(name, METRICS)}"
+            hint = "" if name.partition(":")[0] in METRICS else _did_you_mean(name.lower(), METRICS)
             raise argparse.ArgumentTypeError(f"{error}{hint}") from None
         if names.count(name) > 1:
             raise argparse.ArgumentTypeError(f"{name} comes twice")
@@ -209,7 +216,7 @@ def _add_network_options(parser: argparse.ArgumentParser, without: Container[str
     add("--dims", type=_dims, metavar="D", help="features: 64, 192, 768 or 2048 (default)")
     add(
         "--protocol",
-        type=_one_of(*PROTOCOLS),
+        type=_one_of(*PROTOCOLS, meanings=OF_TOOLS),
         metavar="NAME",
         help=f"how images are resized, which changes the number: {', '.join(map(_protocol_in_help, PROTOCOLS))}",
     )
@@ -420,7 +427,7 @@ TensorFlow script, and by how much: docs/adm.md. Exit code 0 if at least the FID
     parser.add_argument("--force", action="store_true", help="compare although protocol, network or precision differ")
     parser.add_argument(
         "--protocol",
-        type=_one_of(*PROTOCOLS),
+        type=_one_of(*PROTOCOLS, meanings=OF_TOOLS),
         default="tensorflow",
         metavar="NAME",
         help="how images are resized; default: tensorflow, which is ADM's, the others give other numbers",

@@ -367,7 +367,7 @@ class Session:
 
     def __del__(self) -> None:
         # The session before the stream, which it may use once more when it ends.
-        if "_session" in self.__dict__:
+        if "_session" in self.__dict__ and _calling is not None:  # None: the interpreter has taken this module apart
             with _calling():
                 del self.__dict__["_session"]
 

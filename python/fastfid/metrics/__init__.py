@@ -180,7 +180,9 @@ def check_name(text: str) -> tuple[str, str | None]:
     """
     name, colon, convention = text.partition(":")
     if name not in METRICS:
-        raise ValueError(f"expected names among {', '.join(METRICS)}; got {text!r}")
+        whole = next((row.name for row in METRICS.values() if name in row.labels), None)
+        hint = f"; {name} is a value of {whole}" if whole else f"; {ALL} stands alone" if name == ALL else ""
+        raise ValueError(f"expected names among {', '.join(METRICS)}; got {text!r}{hint}")
     known = METRICS[name].conventions
     if colon and convention not in known:
         what = f"a convention among {', '.join(known)}" if known else "no convention"
@@ -218,7 +220,8 @@ def make_metrics(names: "str | Iterable[str | Metric]") -> "dict[str, Metric]":
     if names == ALL:
         names = list(METRICS)
     if isinstance(names, str):
-        raise ValueError(f"metrics: expected a list of names, such as ({names!r},), or {ALL!r}; got {names!r}")
+        such = f"[{', '.join(repr(name.strip()) for name in names.split(','))}]"
+        raise ValueError(f"metrics: expected a list of names, such as {such}, or {ALL!r}; got {names!r}")
     if not isinstance(names, Iterable):
         raise TypeError(f"metrics: expected a list of names or metrics, got {names!r}")
     made: dict[str, Metric] = {}

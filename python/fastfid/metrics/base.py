@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfid.errors import WeightsError
 from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor, outputs_of
 from fastfid.statistics import Statistics
 
@@ -196,7 +197,10 @@ def check_gives(extractor: FeatureExtractor, metric: Metric) -> None:
     """Raise ValueError or WeightsError if the metric needs what the extractor does not give."""
     check_outputs(outputs_of(extractor), extractor.dims, metric)
     if metric.needs_classifier:
-        extractor.classifier()
+        try:
+            extractor.classifier()
+        except (ValueError, WeightsError) as error:
+            raise type(error)(f"{metric.key}: {error.args[0]}", *error.args[1:]) from None
 
 
 def check_outputs(outputs: Collection[str], dims: int, metric: Metric) -> None:
