@@ -258,7 +258,8 @@ def test_all_metrics_that_can_be_computed(pictures):
     assert (rows["sfid"]["value"], rows["sfid"]["note"]) == (None, some.missing["sfid"])
     assert set(rows) == set(every)
     few = evaluate(pictures[0][:5], pictures[1], metrics="all", extractor=AllOutputs())
-    assert few.missing == {"prdc": "array: prdc with k = 5 needs at least 6 images, got 5"}
+    assert few.missing["prdc"] == "array: prdc with k = 5 needs at least 6 images, got 5"
+    assert set(few.missing) == {"prdc", "fid-infinity"}
     statistics = Statistics(np.zeros(12), np.eye(12), n=100, meta={"protocol": "none"}, name="file")
     of_file = evaluate(statistics, pictures[1], metrics="all", extractor=GridMeans(), force=True)
     assert set(of_file) == {name for name in NAMES if METRICS[name].make().is_of_statistics} - {"sfid"}

@@ -81,6 +81,7 @@ class Evaluation(Mapping[str, Result]):
 
     Examples
     --------
+    >>> from fastfid import evaluate
     >>> evaluation = evaluate("real", "fake", dims=64)  # two folders of four pictures
     >>> evaluation["fid"].value > 0, evaluation.real.n
     (True, 4)
