@@ -44,7 +44,7 @@ evaluator = Evaluator(["fid", "kid:torch-fidelity"], real="real", dims=64, proto
 Evaluator("all")
 evaluator.update(np.zeros((2, 8, 8, 3), np.uint8), exif=True)
 evaluator.merge(evaluator)
-reveal_type(evaluator.compute())  # is fastfid.evaluation.Evaluation
+reveal_type(evaluator.compute())  # is fastfid.evaluated.Evaluation
 reveal_type(evaluator.to("cpu"))  # is fastfid.evaluator.Evaluator
 reveal_type(fastfid.frechet_distance(fid.real, fid.fake))  # is float
 """
