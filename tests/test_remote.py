@@ -76,6 +76,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self, has_body):
         server = self.server
         data = server.files.get(self.path.partition("?")[0].lstrip("/"))
+        server.may_answer.wait(60)
         if server.status or data is None:
             self.send_error(server.status or 404)
             return
@@ -111,9 +112,12 @@ def server(monkeypatch):
         found.files, found.requests, found.tag = files(), [], '"1"'
         found.has_ranges, found.breaks, found.status = True, 0, None
         found.url = f"http://127.0.0.1:{found.server_port}"
+        found.may_answer = threading.Event()
+        found.may_answer.set()
         thread = threading.Thread(target=found.serve_forever, daemon=True)
         thread.start()
         yield found
+        found.may_answer.set()
         found.shutdown()
         thread.join()
 
@@ -215,6 +219,17 @@ def test_a_server_that_is_not_there(server):
         open_source("http://127.0.0.1:1/x.zip")
 
 
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_server_that_does_not_answer(server, name, monkeypatch):
+    monkeypatch.setattr(_remote, "_ANSWER_S", 0.2)
+    source = open_source(f"{server.url}/{name}")
+    server.may_answer.clear()
+    with pytest.raises(OSError, match=rf"cannot be read \(.*{name}"):
+        [item.load() for item in source]
+    with pytest.raises(OSError, match=rf"cannot be read \(.*{name}"):
+        open_source(f"{server.url}/{name}?again")
+
+
 def test_a_file_that_changes(server):
     source = open_source(f"{server.url}/x.zip")
     server.tag = '"2"'
@@ -226,6 +241,9 @@ def test_packages_that_are_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(ImportError, match=r"^s3://bucket/x\.zip: .*s3fs"):
         open_source("s3://bucket/x.zip")
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with pytest.raises(ImportError, match=r"^https://host/x\.zip: needs aiohttp: pip install aiohttp"):
+        open_source("https://host/x.zip")
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     with pytest.raises(ImportError, match=r"^s3://bucket/x\.zip: reading URLs needs fsspec: pip install fsspec"):
         open_source("s3://bucket/x.zip")

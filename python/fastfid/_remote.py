@@ -20,6 +20,9 @@ _BLOCK_BYTES = 2**22
 # Seconds before a request is made again. The last failure is an error.
 _DELAYS_S = (0.1, 0.5, 2.0, 5.0)
 
+# Seconds to wait for a web server, at each step of a request.
+_ANSWER_S = 30.0
+
 Found = TypeVar("Found")
 
 
@@ -229,12 +232,23 @@ def _file_system(url: str) -> tuple[Any, str]:
             f"{url}: reading URLs needs fsspec: pip install fsspec aiohttp, or '.[urls]' in fastfid's source folder"
         ) from None
     try:
-        system, place = core.url_to_fs(url)
+        system, place = core.url_to_fs(url, **_options(url))
     except ImportError as error:  # of the package for the scheme, whose name fsspec says
         raise ImportError(f"{url}: {_first_line(error)}") from None
     except ValueError as error:
         raise ValueError(f"{url}: {_first_line(error)}") from None
     return system, place
+
+
+def _options(url: str) -> dict[str, Any]:
+    """Return the options of the file system. Without them, a web server may take 5 minutes to answer."""
+    if not url.lower().startswith(("http:", "https:")):
+        return {}
+    try:
+        library = importlib.import_module("aiohttp")
+    except ImportError:
+        raise ImportError("needs aiohttp: pip install aiohttp") from None
+    return {"client_kwargs": {"timeout": library.ClientTimeout(sock_connect=_ANSWER_S, sock_read=_ANSWER_S)}}
 
 
 def persistently(url: str, request: Callable[[], Found]) -> Found:
