@@ -5,6 +5,7 @@ import json
 import os
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from stubs import GridMeans
 
 from fastfid import evaluate
+from fastfid.cache import StatisticsCache
 from fastfid.sources import open_source
 from fastfid.sources.labels import largest_dataset_json
 
@@ -103,13 +105,16 @@ def test_labels_change_no_number(tmp_path):
     assert said == [None, "auto", "given"]
 
 
-def test_labels_of_an_array_and_the_cache(tmp_path, monkeypatch):
+def test_the_cache_takes_labels_of_every_kind(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTFID_CACHE", str(tmp_path / "cache"))
     np.savez(tmp_path / "a.npz", IMAGES)
-    os.utime(tmp_path / "a.npz", (1, 1))
-    options = {"extractor": GridMeans(1), "cache": True}
-    with pytest.warns(UserWarning, match="not kept in the cache|same"):
-        evaluate(tmp_path / "a.npz", tmp_path / "a.npz", labels=np.arange(4), **options)
+    source = open_source(tmp_path / "a.npz")
+    kinds = (None, "auto", Path("x.csv"), [1, 2, 3, 4], np.arange(4), np.arange(1, 5))
+    entries = [
+        StatisticsCache(source, {"options": {"labels": labels}}, by_content=False, opened_at=0.0).path
+        for labels in kinds
+    ]
+    assert len(set(entries)) == len(kinds) - 1  # a list and an array of the same labels are one
 
 
 # The option

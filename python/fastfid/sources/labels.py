@@ -101,8 +101,8 @@ def labelled(source: ImageSource, labels: str | Sequence[Any] | NDArray[Any] | N
         if own is None:
             source.notes.append(
                 FastfidWarning(
-                    f"{source.name}: carries no labels (arr_1 in an .npz, dataset.json in a zip or folder, .cls or"
-                    " .json beside each picture of a tar)"
+                    f"{source.name}: carries no labels: no arr_1, dataset.json, .cls or .json beside its pictures,"
+                    " column label, or pairs of images and labels"
                 )
             )
             return source
