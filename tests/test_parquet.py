@@ -227,15 +227,43 @@ def test_labels_of_every_type(tmp_path, values, expected):
     [
         ([2, None, 1, 1, 0], r"x\.parquet\[1\]: has no label"),
         ([2, 0, 1, -1, 0], r"x\.parquet\[3\]: has the label -1"),
-        ([2.0, 0, 1, 1, 0], r"x\.parquet\[0\]: expected a label .*; got 2\.0"),
-        ([True] * 5, r"x\.parquet\[0\]: expected a label .*; got True"),
-        ([[1]] * 5, r"x\.parquet\[0\]: expected a label .*; got \[1\]"),
+        (["a", "", "b", "b", "c"], r"x\.parquet\[1\]: expected a label .*; got ''"),
+        (["a", None, "b", "b", "c"], r"x\.parquet\[1\]: has no label"),
+        ([2.0, 0, 1, 1, 0], r"x\.parquet: label: expected whole numbers or names as labels; got double"),
+        ([True] * 5, r"x\.parquet: label: expected whole numbers or names as labels; got bool"),
+        ([[1]] * 5, r"x\.parquet: label: expected whole numbers or names as labels; got list<"),
+        ([None] * 5, r"x\.parquet: label: expected whole numbers or names as labels; got null"),
     ],
 )
 def test_labels_that_are_none(tmp_path, values, said):
     path = table(tmp_path / "x.parquet", image=STRUCTS, label=values)
     with pytest.raises(ValueError, match=said):
         open_source(path, labels="auto")
+
+
+def test_a_long_name_that_comes_often_is_in_memory_once(tmp_path):
+    """10 MB in the file, 100 GB as texts."""
+    rows = pa.DictionaryArray.from_arrays(pa.array([0] * 10_000, pa.int32()), pa.array(["x" * 10_000_000]))
+    table(tmp_path / "x.parquet", image=pa.array([encoded(IMAGES[0])] * 10_000), label=rows)
+    assert (tmp_path / "x.parquet").stat().st_size > 10_000  # a file has no more rows than bytes
+    script = (
+        "import resource, sys; import pyarrow.parquet; from fastfid.sources import open_source\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "source = open_source(sys.argv[1], labels='auto')\n"
+        "print(sum(len(item.label) for item in source))\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "x.parquet")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    letters, growth = done.stdout.split()
+    assert letters == "100000000000"
+    assert int(growth) < 400
+
+
+def test_a_list_beside_the_bytes(tmp_path):
+    path = table(tmp_path / "x.parquet", image=[{"bytes": encoded(x), "more": [1]} for x in IMAGES])
+    with pytest.raises(ValueError, match=r"has no column of pictures; its columns are image"):
+        open_source(path)
 
 
 def test_columns_of_classes(tmp_path):

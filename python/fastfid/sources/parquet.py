@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fastfid._files import DamagedFile
@@ -20,7 +20,7 @@ from fastfid.sources.picture import Decoder
 __all__ = ["ParquetSource", "class_names_of", "column_of_images", "column_of_labels"]
 
 # Rows that are in memory at once, beside one page of the file.
-_ROWS = 16
+_ROWS = 4
 _BUFFER_BYTES = 2**20
 # Rows of a column of labels that are converted at once.
 _LABEL_ROWS = 2**16
@@ -73,7 +73,7 @@ class ParquetSource(FileSource):
                 f" {kinds[self._column]}"
             )
         self._features = features
-        self._names = list(kinds)
+        self._kinds = kinds
         self._check_pages(self._column)
 
     def __len__(self) -> int:
@@ -81,18 +81,25 @@ class ParquetSource(FileSource):
 
     def own_labels(self) -> Labels | None:
         """Read the column ``label``, or the only column of classes."""
-        column = column_of_labels(self._names, self._features, self.name)
+        column = column_of_labels(list(self._kinds), self._features, self.name)
         if column is None:
             return None
+        kind = self._kinds[column]
+        if not str(_values_of(kind)).startswith(("int", "uint", "string", "large_string")):
+            raise ValueError(f"{self.name}: {column}: expected whole numbers or names as labels; got {kind}")
         self._check_pages(column)
         found: list[Any] = []
-        same: dict[Any, Any] = {}  # one object for each class
-        with self._opened() as parquet, reading_as(self.name, "parquet file"):
+        # As a dictionary, a name that comes a million times is in memory once.
+        with self._opened(read_dictionary=[column]) as parquet, reading_as(self.name, "parquet file"):
             for batch in parquet.iter_batches(batch_size=_LABEL_ROWS, columns=[column], use_threads=False):
-                values = _column(batch, column).to_pylist()
-                found += [same.setdefault(value, value) if isinstance(value, int | str) else value for value in values]
-        names = class_names_of(self._features.get(column))
-        return made_of(found, f"column {column}", lambda i: f"{self.name}[{i}]", names)
+                array = batch.column(0)
+                if hasattr(array, "dictionary"):
+                    names = array.dictionary.to_pylist()
+                    found += [None if index is None else names[index] for index in array.indices.to_pylist()]
+                else:
+                    found += array.to_pylist()
+        classes = class_names_of(self._features.get(column))
+        return made_of(found, f"column {column}", lambda i: f"{self.name}[{i}]", classes)
 
     def __iter__(self) -> Iterator[ImageItem]:
         index = 0
@@ -137,8 +144,8 @@ class ParquetSource(FileSource):
         return FileItem(os.path.join(os.path.dirname(self.name), path), self._decoder)
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[Any]:
-        """Open the file with pyarrow."""
+    def _opened(self, read_dictionary: Sequence[str] = ()) -> Iterator[Any]:
+        """Open the file with pyarrow. The texts of the columns in `read_dictionary` come as dictionaries."""
         try:
             library = importlib.import_module("pyarrow.parquet")
         except ImportError:
@@ -149,7 +156,9 @@ class ParquetSource(FileSource):
         with self._file.open() as file:
             with reading_as(self.name, "parquet file"):
                 # Pages are read one after another. With pre_buffer, a whole group of rows would be in memory.
-                parquet = library.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+                parquet = library.ParquetFile(
+                    file, buffer_size=_BUFFER_BYTES, pre_buffer=False, read_dictionary=list(read_dictionary)
+                )
             with parquet:
                 yield parquet
 
@@ -224,10 +233,20 @@ def _is_binary(kind: Any) -> bool:
 
 def _is_encoded(kind: Any) -> bool:
     """Return whether a type of pyarrow is that of encoded pictures: bytes, or a struct of bytes and path."""
-    kind = getattr(kind, "value_type", kind) if str(kind).startswith("dictionary") else kind
+    kind = _values_of(kind)
     if str(kind).startswith("struct"):
-        return any(field.name == "bytes" and _is_binary(field.type) for field in kind)
+        # A list beside the bytes, of which nothing is wanted, could take any amount of memory.
+        is_flat = not any(str(field.type).startswith(_NESTED) for field in kind)
+        return is_flat and any(field.name == "bytes" and _is_binary(field.type) for field in kind)
     return _is_binary(kind)
+
+
+_NESTED = ("list", "large_list", "fixed_size_list", "struct", "map")
+
+
+def _values_of(kind: Any) -> Any:
+    """Return the type of the values of a dictionary, and another type unchanged."""
+    return kind.value_type if str(kind).startswith("dictionary") else kind
 
 
 def _column(batch: Any, name: str) -> Any:
