@@ -190,14 +190,18 @@ def test_datasets_of_torch():
     np.testing.assert_array_equal(loaded(open_source(loader)), images(7, 1))
 
 
-def test_labelled_datasets_and_loaders_say_the_way():
+def test_labelled_datasets_and_loaders_are_read_or_say_the_way():
     tensors = torch.from_numpy(images(4, 1)).permute(0, 3, 1, 2)
     labelled = torch.utils.data.TensorDataset(tensors, torch.arange(4))
     pictures = [(Image.fromarray(image), 3) for image in images(4, 1)]
     for source in (labelled, torch.utils.data.DataLoader(labelled, batch_size=2), pictures):
-        with pytest.raises(TypeError, match=r"images for images, _ in loader"):
+        np.testing.assert_array_equal(loaded(open_source(source)), images(4, 1))
+    attributes = torch.utils.data.TensorDataset(tensors, torch.rand(4, 5))
+    loader = torch.utils.data.DataLoader(attributes, batch_size=2)
+    for source in (attributes, loader):
+        with pytest.raises(TypeError, match=r"pass the images alone, as in \(x\[0\] for x in loader\)"):
             loaded(open_source(source))
-    batches = (batch for batch, _ in torch.utils.data.DataLoader(labelled, batch_size=2))
+    batches = (batch[0] for batch in loader)
     assert len(loaded(open_source(batches))) == 4
 
 
