@@ -48,10 +48,12 @@ MAY_IMPORT = {
     "beside": CELLAR | {"statistics"},
     "store": CELLAR | {"cache", "sources"},
     "reading": CELLAR | {"extractor", "metrics", "statistics", "sources", "pipeline", "cache", "store"},
-    "evaluated": CELLAR | {"metrics", "record"},
+    "per_class": CELLAR | {"metrics"},
+    "classes": CELLAR | {"extractor", "metrics", "per_class", "reading", "sources"},
+    "evaluated": CELLAR | {"metrics", "per_class", "record"},
     "evaluation": CELLAR
     | {"assumptions", "beside", "options", "reading", "record", "extractor", "metrics", "statistics", "features"}
-    | {"cache", "evaluated", "store"},
+    | {"cache", "classes", "evaluated", "sources", "store"},
     "adm": CELLAR | {"evaluated", "evaluation", "extractor", "metrics", "options", "reading", "sources", "statistics"},
     "comparison": CELLAR
     | {"assumptions", "extractor", "options", "reading", "record", "evaluation", "metrics", "statistics"},

@@ -212,6 +212,11 @@ def pictures():
     return [rng.integers(0, high, (n, 9, 11, 3), dtype=np.uint8) for n, high in ((30, 256), (25, 200))]
 
 
+def test_metrics_of_the_spatial_features_alone(pictures, weights):
+    alone = evaluate(pictures[0][:4], pictures[1][:3], metrics=["sfid"], device="cpu")["sfid"]
+    assert alone == evaluate(pictures[0][:4], pictures[1][:3], metrics=["fid", "sfid"], device="cpu")["sfid"]
+
+
 def test_one_pass_for_all_metrics(pictures):
     class Counting(AllOutputs):
         seen = 0

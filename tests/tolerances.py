@@ -70,6 +70,9 @@ CANCELLED_MEAN = 1e-12
 SCIPYS_ROOT = 1e-9
 # The same of at most 12 dimensions, and of 600 with conditions up to 1e3. Measured: 3e-14.
 SCIPYS_ROOT_SMALL = 1e-12
+# The same of singular covariances, n <= d, relative to the distance, which is as large as a trace: SciPy's root has
+# those of roundings of 0, sqrt(u) = 1e-8 of the largest. Ours is exact. Measured: 1.1e-9.
+SCIPYS_ROOT_SINGULAR = 2e-8
 # Intercept, slope and residuals of lines through such distances: differences of them, some 10 times as small, and
 # residuals 100 times. Measured: 1.6e-14.
 INTERCEPT = 1e-12

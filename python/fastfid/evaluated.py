@@ -6,6 +6,7 @@ from typing import Any
 
 from fastfid._html import table
 from fastfid.metrics.base import Result, Sample
+from fastfid.per_class import PerClass
 from fastfid.record import EvaluationRecord, evaluation_record
 
 __all__ = ["EvaluatedSet", "Evaluation"]
@@ -78,6 +79,8 @@ class Evaluation(Mapping[str, Result]):
     sides : dict of str to (EvaluatedSet, EvaluatedSet)
         The two sets of each result by name. They differ from `real` and `fake` where a file has both statistics and
         images, as the references of ADM.
+    per_class : PerClass or None
+        With `per_class`: the results of each class, as ``evaluation.per_class["cat"]["fid"]``.
 
     Examples
     --------
@@ -103,6 +106,7 @@ class Evaluation(Mapping[str, Result]):
     missing: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, Mapping[str, Any] | None] | None = None
     sides: Mapping[str, tuple[EvaluatedSet, EvaluatedSet]] = field(default_factory=dict, repr=False)
+    per_class: PerClass | None = None
 
     def __getitem__(self, name: str) -> Result:
         if name in self.missing:
@@ -127,7 +131,8 @@ class Evaluation(Mapping[str, Result]):
             for name, result in self.results.items()
         ]
         head = ("metric", "value", "standard error", "n")
-        return table(head, rows, caption=f"{self.real.name} and {self.fake.name}")
+        whole = table(head, rows, caption=f"{self.real.name} and {self.fake.name}")
+        return whole if self.per_class is None else whole + self.per_class._repr_html_()
 
     def to_dict(self, *, command: Sequence[str] | None = None) -> EvaluationRecord:
         """Return all that is known, as plain JSON types: the object of ``--json`` (docs/json.md).

@@ -14,6 +14,7 @@ from fastfid._progress import ProgressMode
 from fastfid.assumptions import assume_protocols, dims_and_protocol
 from fastfid.beside import check_extractor_beside, check_network_beside, check_spatial_beside
 from fastfid.cache import CacheMode
+from fastfid.classes import check_labels, evaluate_classes
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluated import EvaluatedSet, Evaluation
 from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor, outputs_of
@@ -21,6 +22,7 @@ from fastfid.features.make import classifier_of, make_extractor, outputs_of_ince
 from fastfid.metrics import ALL, make_metrics
 from fastfid.metrics.base import Metric, Result, check_gives, check_takes
 from fastfid.metrics.fid import FrechetInceptionDistance, SpatialFID
+from fastfid.metrics.rows import with_rows
 from fastfid.metrics.several import Missing, by_name
 from fastfid.options import (
     DEFAULT_DIMS,
@@ -45,6 +47,7 @@ from fastfid.reading import (
     open_images,
 )
 from fastfid.record import FIDRecord
+from fastfid.sources.labels import labels_of_side
 from fastfid.statistics import Statistics, check_compatible
 from fastfid.store import FeatureStore
 
@@ -211,6 +214,7 @@ def evaluate(
     force: bool = False,
     hash_inputs: bool = False,
     store: str | os.PathLike[str] | None = None,
+    per_class: bool = False,
     **options: Unpack[SourceOptions],
 ) -> Evaluation:
     """Return metrics of two sets of images, from one pass over each set.
@@ -231,11 +235,15 @@ def evaluate(
     store : path, optional
         Keep the features of each side in a folder below this one; see docs/metrics.md. A run that was interrupted goes
         on, and later runs read the features instead of the images. The folder of a side is itself a source.
+    per_class : bool
+        Compute the metrics of each class too, from the `labels` of both sides or of one; see docs/classes.md. Where the
+        labels of the two sides come from different places, `labels` is a dict:
+        ``labels={"real": "folder", "fake": "auto"}``.
 
     Returns
     -------
     Evaluation
-        The results by name.
+        The results by name; ``per_class`` has those of each class.
 
     Raises
     ------
@@ -278,6 +286,7 @@ def evaluate(
         opened_at=opened_at,
         may_overlap=not remark,
         hash_inputs=hash_inputs,
+        per_class=per_class,
     )
 
 
@@ -304,6 +313,7 @@ def evaluate_sets(
     opened_at: float,
     may_overlap: bool,
     hash_inputs: bool,
+    per_class: bool = False,
 ) -> Evaluation:
     """Read the opened sets once and compare them; metrics that cannot be computed go from `asked` to `missing`.
 
@@ -321,15 +331,16 @@ def evaluate_sets(
     for one in sets:
         if one.source is None:
             missing.check(asked, partial(check_given, one.given, is_real=one is a))
+    check_labels(a, b, per_class=per_class)
     reading = None
     if any(one.source is not None for one in sets):
-        outputs = frozenset().union(*(metric.needs for metric in asked.values()))
+        outputs = frozenset({FEATURES}).union(*(metric.needs for metric in asked.values()))
         network: dict[str, Any] = {"dims": dims, "protocol": protocol, "device": device, "weights": weights}
         network |= {"extractor": extractor, "precision": precision, "force": force, "outputs": outputs}
         extractor = _extractor_beside_all([one.given for one in sets if one.given is not None], network)
         missing.check(asked, partial(check_gives, extractor))
         reading = Reading(
-            extractor, asked, num_workers, on_error, max_errors, progress, cache, opened_at, options, store
+            extractor, asked, num_workers, on_error, max_errors, progress, cache, opened_at, options, store, per_class
         )
         for one in sets:
             one.entry = reading.entry(one.source) if one.source is not None else None
@@ -339,29 +350,22 @@ def evaluate_sets(
         if reading is not None and one.source is not None:
             reading.fill(one, one.source)
         elif one.store is not None:
-            one.take(one.store, asked)
+            one.take(one.store, with_rows(asked) if per_class else asked)
             one.classifier = partial(classifier_of, one.meta, weights)
     extracted = time.perf_counter()
     if may_overlap and a.report and b.report and (shared := mistakes.overlap(a.report.census, b.report.census)):
         warn(shared, SuspiciousInputWarning)
     if a.given is not None and b.given is not None:
         check_compatible(a.given, b.given, force=force)
-    results: dict[str, Result] = {}
-    sides: dict[str, tuple[EvaluatedSet, EvaluatedSet]] = {}
-
-    def compare(metric: Metric) -> None:
-        real, fake = a.sample(metric), b.sample(metric)
-        found = by_name(metric, metric.result(real, fake))
-        results.update(found)
-        sides.update(dict.fromkeys(found, (EvaluatedSet.of(real), EvaluatedSet.of(fake))))
-
-    missing.check(asked, compare)
+    results, sides = _compare(asked, missing, a, b)
+    d = reading.extractor.dims if reading else sets[0].given.d  # type: ignore[union-attr]  # one of the two is there
+    classes = evaluate_classes(asked, a, b, d, progress) if per_class else None
     finished = time.perf_counter()
     inputs = {"real": a.identity(), "fake": b.identity()} if hash_inputs else None
     return Evaluation(
         results,
         *sides[next(iter(results))],  # the FID of "all" has a value, or its error was raised
-        reading.extractor.dims if reading else sets[0].given.d,  # type: ignore[union-attr]  # one of the two is there
+        d,
         assumed_protocol=dict(zip(("real", "fake"), assumed, strict=True)),
         skipped={"real": a.skipped, "fake": b.skipped},
         cached={"real": a.is_cached, "fake": b.is_cached},
@@ -374,7 +378,25 @@ def evaluate_sets(
         missing=dict(missing),
         inputs=inputs,
         sides=sides,
+        per_class=classes,
     )
+
+
+def _compare(
+    asked: dict[str, Metric], missing: Missing, a: ImageSet, b: ImageSet
+) -> tuple[dict[str, Result], dict[str, tuple[EvaluatedSet, EvaluatedSet]]]:
+    """Return the results by name, and the two sets of each. Metrics that cannot be computed go to `missing`."""
+    results: dict[str, Result] = {}
+    sides: dict[str, tuple[EvaluatedSet, EvaluatedSet]] = {}
+
+    def compare(metric: Metric) -> None:
+        real, fake = a.sample(metric), b.sample(metric)
+        found = by_name(metric, metric.result(real, fake))
+        results.update(found)
+        sides.update(dict.fromkeys(found, (EvaluatedSet.of(real), EvaluatedSet.of(fake))))
+
+    missing.check(asked, compare)
+    return results, sides
 
 
 def _open_both(
@@ -383,10 +405,17 @@ def _open_both(
     """Return the two sets: statistics that were loaded, or images that are to be read."""
     key = options.get("key")
     a, b = (ImageSet(load_known(source, key, spatial=spatial), store=load_store(source)) for source in (real, fake))
-    for one, source in ((a, real), (b, fake)):
-        one.source = open_images(source, options) if one.known is None and one.store is None else None
+    for one, source, side in ((a, real, "real"), (b, fake, "fake")):
+        own = {**options, "labels": labels_of_side(options.get("labels"), side)}
+        if one.store is not None and not _is_auto(own["labels"]):
+            warn(f"{one.store.name}: is a store, whose labels are those that it was made with; labels= is not read")
+        one.source = open_images(source, own) if one.known is None and one.store is None else None
         one.files = files_of(source, one.source) if hash_inputs else None
     return a, b
+
+
+def _is_auto(labels: Any) -> bool:
+    return labels is None or (isinstance(labels, str) and labels == "auto")
 
 
 def _seconds(started: float, loaded: float, extracted: float, found: float, finished: float) -> dict[str, float]:

@@ -33,6 +33,8 @@ ProtocolName = Literal["pytorch-fid", "tensorflow", "clean", "torchmetrics", "no
 PrecisionName = Literal["float32", "tf32", "float16"]
 MethodName = Literal["auto", "eigen", "newton-schulz"]
 
+_LabelsOfASet = str | os.PathLike[str] | Sequence[int | str] | NDArray[Any] | None
+
 DEFAULT_DIMS: Final = 2048
 DEFAULT_PROTOCOL: Final = "pytorch-fid"
 
@@ -82,8 +84,9 @@ class SourceOptions(TypedDict, total=False):
     """Rotate and flip pictures according to their EXIF orientation. Default: ignore it, as the other packages do."""
     max_pixels: int
     """Refuse pictures that declare more pixels, before decoding them. Default: Pillow's limit, 89 million."""
-    labels: str | os.PathLike[str] | Sequence[int | str] | NDArray[Any] | None
-    """Where labels come from: "auto", "folder", a ``.csv`` file, or one label for each image. Default: no labels."""
+    labels: _LabelsOfASet | Mapping[Literal["real", "fake"], _LabelsOfASet]
+    """Where labels come from: "auto", "folder", a ``.csv`` file, or one label for each image. Default: no labels.
+    For two sets whose labels come from different places: a dict with ``real`` and ``fake``."""
     column: str | None
     """Name of the column of images in parquet files and Hugging Face datasets, and of the key of images in dicts."""
     to_uint8: Literal["round", "truncate", "floor-127.5", "floor-128"] | None
@@ -141,7 +144,7 @@ def check_keywords(options: Mapping[str, Any]) -> None:
     if not unknown:
         return
     homes = {
-        "metrics": "fastfid.evaluate",
+        **dict.fromkeys(("metrics", "per_class", "store"), "fastfid.evaluate"),
         "tol": "compute_fid and FrechetInceptionDistance",
         **dict.fromkeys(("force", "hash_inputs", "return_info"), "compute_fid"),
     }

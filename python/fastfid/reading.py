@@ -17,13 +17,14 @@ from fastfid.cache import CacheMode, StatisticsCache
 from fastfid.errors import NumericalError, SkippedImagesWarning, SuspiciousInputWarning
 from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor, outputs_of
 from fastfid.metrics.base import Accumulator, Metric, Sample, check_gives, check_takes, part_for, statistics_output
-from fastfid.metrics.rows import FeatureRows
+from fastfid.metrics.rows import FeatureRows, with_rows
 from fastfid.metrics.several import Accumulators
 from fastfid.pipeline import DeviceFeed, Report, extract
 from fastfid.provenance import provenance_of
 from fastfid.sources import ImageSource, is_statistics_file, open_source
-from fastfid.sources.base import RestOfSource
+from fastfid.sources.base import Label, RestOfSource
 from fastfid.sources.device import DeviceImages, callers_stream
+from fastfid.sources.kept import KeptLabels
 from fastfid.statistics import Statistics
 from fastfid.store import FeatureStore, StoredRows, StoreWriter, is_store, writer_for
 
@@ -136,6 +137,16 @@ class ImageSet:
     name: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
     classifier: Callable[[], NDArray[np.float32]] | None = None
+    read_labels: KeptLabels | None = None
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the images have labels. Known before they are read."""
+        return self.source.has_labels if self.source is not None else self.store is not None and self.store.has_labels
+
+    def labels(self) -> KeptLabels | None:
+        """Return the labels of the images whose features are there; ValueError if those of a store are damaged."""
+        return self.store.labels() if self.store is not None else self.read_labels
 
     def sample(self, metric: Metric) -> Sample:
         """Return the sample of this set for the metric."""
@@ -188,6 +199,10 @@ def _skipped(report: Report) -> list[dict[str, str]]:
     return [{"name": name, "reason": why} for name, why in report.skipped]
 
 
+def _kept(labels: list[Label], source: ImageSource) -> KeptLabels | None:
+    return KeptLabels.of(labels, source.class_names) if source.has_labels and labels else None
+
+
 def _check_memory(source: ImageSource, d: int) -> None:
     """Refuse rows of `d` features that the memory cannot hold, before any image is read."""
     try:
@@ -216,6 +231,7 @@ class Reading:
     opened_at: float  # a time before the sources were opened, in seconds since the epoch
     options: Mapping[str, Any]
     store: str | os.PathLike[str] | None = None  # the folder of stores
+    per_class: bool = False  # whether the rows of sources with labels are kept
 
     def __post_init__(self) -> None:
         for metric in self.metrics.values():
@@ -229,9 +245,12 @@ class Reading:
             **provenance_of(self.extractor),
             "device": self.extractor.device,
             "runtime": self.extractor.runtime,
-            "options": dict(self.options),
+            "options": {**self.options, **({"labels": source.labels_from} if source.has_labels else {})},
         }
         return StatisticsCache(source, decides, by_content=self.cache == "hashes", opened_at=self.opened_at)
+
+    def _metrics_of(self, source: ImageSource) -> dict[str, Metric]:
+        return with_rows(self.metrics) if self.per_class and source.has_labels else dict(self.metrics)
 
     def fill(self, images: ImageSet, source: ImageSource) -> None:
         """Read the source, or load its statistics from the cache."""
@@ -244,7 +263,7 @@ class Reading:
         if images.entry is None:
             self._read(images, source)
             return
-        if (cached := self._cached(images.entry)) is not None:
+        if (cached := self._cached(images.entry, self._metrics_of(source))) is not None:
             meta = dict(next(iter(cached.values())).meta)
             for text in meta.pop("remarks", ()):
                 warn(f"{source.name}: {text}", SuspiciousInputWarning)
@@ -259,12 +278,14 @@ class Reading:
         if refusal:
             warn(f"{source.name}: not kept in the cache: {refusal}")
 
-    def _cached(self, entry: StatisticsCache) -> dict[tuple[str, ...], Statistics] | None:
+    def _cached(
+        self, entry: StatisticsCache, metrics: Mapping[str, Metric]
+    ) -> dict[tuple[str, ...], Statistics] | None:
         """Return the cached statistics by what the metrics accumulate; None if a metric needs more than the cache has.
 
         The cache contains only statistics. For a metric that needs more, the images are read again.
         """
-        outputs = {metric.accumulates: statistics_output(metric) for metric in self.metrics.values()}
+        outputs = {metric.accumulates: statistics_output(metric) for metric in metrics.values()}
         if None in outputs.values():
             return None
         found = {what: entry.load(_PARTS[cast(str, output)]) for what, output in outputs.items()}
@@ -292,7 +313,7 @@ class Reading:
         """Read the source into its store, or take what an earlier run has stored."""
         meta = {name: value for name, value in images.meta.items() if name != "source"}
         meta |= {"device": self.extractor.device, "runtime": self.extractor.runtime}
-        options = {**effective_options(self.options), "on_error": self.on_error}
+        options = {**effective_options(self.options), "on_error": self.on_error, "labels": source.labels_from}
         store = writer_for(root, source, meta, self._stored_outputs(), options, can_resume=self.on_error == "raise")
         if isinstance(store, StoreWriter):
             with store as writer:
@@ -303,7 +324,7 @@ class Reading:
                         remark(f"{source.name}: {writer.done:,} images are kept; the same command goes on after them")
                     raise
             remark(f"{source.name}: features kept in {store.name}")
-        images.take(store, self.metrics)
+        images.take(store, self._metrics_of(source))
 
     def _stored_outputs(self) -> dict[str, int]:
         needed = frozenset({FEATURES}).union(*(metric.needs for metric in self.metrics.values()))
@@ -313,12 +334,13 @@ class Reading:
         """Read the images that are not in the store yet."""
         if writer.done:
             remark(f"{source.name}: goes on after the {writer.done:,} images of an interrupted run")
-        images.report = self._extract(RestOfSource(source, writer.done), writer.add)
-        return writer.finish(_skipped(images.report))
+        rest = RestOfSource(source, writer.done)
+        images.report = self._extract(rest, writer.add)
+        return writer.finish(_skipped(images.report), _kept(rest.passed + images.report.labels, source))
 
     def _read(self, images: ImageSet, source: ImageSource) -> None:
-        known = images.known
-        needed = {key: one for key, one in self.metrics.items() if known is None or part_for(one, known) is None}
+        known, metrics = images.known, self._metrics_of(source)
+        needed = {key: one for key, one in metrics.items() if known is None or part_for(one, known) is None}
         images.seen = accumulators = Accumulators(needed, outputs_of(self.extractor))
         _check_memory(source, sum(one.d for one in accumulators.values() if isinstance(one, FeatureRows)))
 
@@ -335,6 +357,7 @@ class Reading:
             images.report = Report(n=len(source))
             return
         images.report = self._extract(source, consume)
+        images.read_labels = _kept(images.report.labels, source)
 
     def _extract(self, source: ImageSource, consume: Callable[[Mapping[str, Any]], object]) -> Report:
         """Read the images, and say what there is to say of them."""

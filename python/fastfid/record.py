@@ -3,6 +3,7 @@
 docs/json.md explains every key. Later versions add keys, and rows of ``metrics``; none is ever renamed.
 """
 
+import dataclasses
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -14,8 +15,9 @@ from fastfid._version import __version__
 from fastfid.cache import package_versions
 
 if TYPE_CHECKING:
-    from fastfid.evaluated import Evaluation
+    from fastfid.evaluated import EvaluatedSet, Evaluation
     from fastfid.metrics.base import Result
+    from fastfid.per_class import PerClass
 
 __all__ = [
     "SCHEMA",
@@ -23,7 +25,10 @@ __all__ = [
     "EvaluationRecord",
     "FIDRecord",
     "FileIdentity",
+    "LeftOutClass",
+    "MeanRecord",
     "MetricRecord",
+    "PerClassRecord",
     "RecordedOptions",
     "Seconds",
     "Sides",
@@ -88,7 +93,7 @@ class RecordedOptions(TypedDict):
     alpha: bool
     exif: bool
     max_pixels: int
-    labels: str | None
+    labels: "str | Sides[str | None] | None"
     column: str | None
     to_uint8: str | None
     on_error: str
@@ -116,6 +121,33 @@ class MetricRecord(_Class):
     n_generated: int | None
     note: str
     details: dict[str, Any]
+
+
+_LeftOut = TypedDict("_LeftOut", {"class": str})
+
+
+class LeftOutClass(_LeftOut):
+    """A class with too few images, and why it was left out."""
+
+    reason: str
+
+
+class MeanRecord(TypedDict):
+    """The mean of a value over classes."""
+
+    metric: str
+    convention: str | None
+    value: float
+    standard_error: float | None
+    classes: int
+
+
+class PerClassRecord(TypedDict):
+    """What there is to say of the classes beside the rows of ``metrics``."""
+
+    classes_of: str
+    means: list[MeanRecord]
+    left_out: list[LeftOutClass]
 
 
 class _Compared(TypedDict):
@@ -168,6 +200,7 @@ class _OfARun(TypedDict):
     standard_error_of: str | None
     no_standard_error: str | None
     metrics: list[MetricRecord]
+    per_class: PerClassRecord | None
     assumed_protocol: Sides[str | None]
     skipped: Sides[list[SkippedImage]]
     cached: Sides[bool]
@@ -230,14 +263,16 @@ def evaluation_record(evaluation: "Evaluation", command: Sequence[str] | None = 
     results = evaluation.results
     rows = [_row(name, result, *evaluation.sides.get(name, (real, fake))) for name, result in results.items()]
     rows += [_row_without_value(name, why, real, fake) for name, why in evaluation.missing.items()]
+    if evaluation.per_class is not None:
+        rows += _rows_of_classes(evaluation.per_class, real, fake)
     options = {name: value for name, value in evaluation.options.items() if name not in ("num", "seed")}
-    if not isinstance(options["labels"], str | os.PathLike | None):
-        options["labels"] = "given"  # one for each image
+    options["labels"] = _labels(options["labels"])
     record = {
         "schema": SCHEMA,
         **{name: rows[0][name] for name in _COMMON},
         **(_of_the_fid(results["fid"]) if "fid" in results else {}),
         "metrics": rows,
+        "per_class": None if evaluation.per_class is None else _of_the_classes(evaluation.per_class),
         **_of_the_sides(real, fake, evaluation.dims),
         "assumed_protocol": evaluation.assumed_protocol,
         "skipped": evaluation.skipped,
@@ -271,6 +306,36 @@ def _of_the_sides(real: Described, fake: Described, dims: int) -> dict[str, Any]
             key: {"real": real.meta.get(key), "fake": fake.meta.get(key)}
             for key in ("protocol", "extractor", "precision")
         },
+    }
+
+
+def _labels(option: Any) -> Any:
+    """Return the option ``labels`` as a record has it."""
+    if isinstance(option, Mapping):
+        return {side: _labels(option.get(side)) for side in ("real", "fake")}
+    return option if isinstance(option, str | os.PathLike | None) else "given"  # one for each image
+
+
+def _rows_of_classes(found: "PerClass", real: "EvaluatedSet", fake: "EvaluatedSet") -> list[dict[str, Any]]:
+    """Return the rows of each class, which differ in ``class`` and the numbers of images."""
+    rows = []
+    for label, one in found.items():
+        sides = dataclasses.replace(real, n=one.n_real), dataclasses.replace(fake, n=one.n_fake)
+        of_class = [_row(name, result, *sides) for name, result in one.items()]
+        of_class += [_row_without_value(name, why, *sides) for name, why in one.missing.items()]
+        rows += [{**row, "class": str(label)} for row in of_class]
+    return rows
+
+
+def _of_the_classes(found: "PerClass") -> dict[str, Any]:
+    means = []
+    for name, mean in found.means.items():
+        metric, _, convention = name.partition(":")
+        means.append({"metric": metric, "convention": convention or None, **mean._asdict()})
+    return {
+        "classes_of": found.classes_of,
+        "means": means,
+        "left_out": [{"class": str(label), "reason": reason} for label, reason in found.left_out.items()],
     }
 
 

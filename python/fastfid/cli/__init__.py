@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 
 from fastfid import _console
 from fastfid._console import say
-from fastfid.cli.options import PARSERS, Parser, fid_options, selection_options, superfluous, unknown_command
+from fastfid.cli.options import PARSERS, fid_options, selection_options, superfluous
+from fastfid.cli.parser import Parser, unknown_command
 from fastfid.cli.signals import Signals
 
 __all__ = ["main", "run"]
@@ -36,7 +37,7 @@ def _run_fid(argv: Sequence[str]) -> int:
     parser = PARSERS[""]()
     args = _parse(parser, argv)
     if args.save_stats:
-        for option in ("json", "append", "hash-inputs", "force", "metrics", "store"):
+        for option in ("json", "append", "hash-inputs", "force", "metrics", "store", "per-class", "fake-labels"):
             if getattr(args, option.replace("-", "_")) not in (None, False):
                 parser.error(f"--{option}: there is no distance with --save-stats")
         return _save_statistics(parser, args, *args.path, overwrite=False)
@@ -56,7 +57,8 @@ def _run_fid(argv: Sequence[str]) -> int:
         force=args.force,
         hash_inputs=args.hash_inputs,
         store=args.store,
-        **fid_options(args),
+        per_class=args.per_class,
+        **_with_labels_of_each(args, fid_options(args)),
     )
     record = found.to_dict(command=["fastfid", *argv])
     for side, cached in found.cached.items():
@@ -110,6 +112,14 @@ def _append(target: str, record: Any) -> OSError | ValueError | None:
     return None
 
 
+def _with_labels_of_each(args: argparse.Namespace, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with the labels of each side, where the second has labels of its own."""
+    if args.fake_labels is None:
+        return options
+    fake = None if args.fake_labels == "none" else args.fake_labels
+    return {**options, "labels": {"real": options.get("labels"), "fake": fake}}
+
+
 def _metrics(args: argparse.Namespace) -> Any:
     """Return the metrics that were asked for."""
     from fastfid.metrics import ALL
@@ -125,16 +135,23 @@ def _metrics(args: argparse.Namespace) -> Any:
 
 def _print_result(args: argparse.Namespace, found: Any, record: Any) -> None:
     """Print the record, or a line for each value; the FID alone as pytorch-fid prints it."""
-    from fastfid.metrics import label_of
-
     for name, reason in found.missing.items():
         _remark(f"{name}: not computed: {reason}")
     if args.json:
         print(json.dumps(record, indent=2, allow_nan=False))
         return
-    if not args.metrics:
+    if args.metrics:
+        _print_values(found)
+    else:
         print("FID: ", found["fid"].value)
-        return
+    if found.per_class is not None:
+        print(found.per_class.table())
+
+
+def _print_values(found: Any) -> None:
+    """Print a line for each value, and remarks on the values."""
+    from fastfid.metrics import label_of
+
     for name, result in found.items():
         print(f"{label_of(name)}:  {_with_error(result.value, result.standard_error)}")
     for remark in _remarks_of_results(found):

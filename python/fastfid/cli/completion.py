@@ -2,7 +2,8 @@
 
 import argparse
 
-from fastfid.cli.options import COMMANDS, PARSERS
+from fastfid.cli.options import PARSERS
+from fastfid.cli.parser import COMMANDS
 
 __all__ = ["script"]
 

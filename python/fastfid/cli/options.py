@@ -1,34 +1,16 @@
 """The parsers of the command line."""
 
 import argparse
-import os
-import re
-import sys
-import textwrap
-from collections.abc import Callable, Container, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NoReturn
+from collections.abc import Callable, Container, Sequence
+from typing import Any
 
-from fastfid._checks import DIMS, check_device
 from fastfid._version import __version__
-from fastfid.metrics import ALL, METRICS, check_name
+from fastfid.cli.parser import COMMANDS, Parser, at_least, device, dims, metrics, one_of
+from fastfid.metrics import ALL, METRICS
 from fastfid.precisions import PRECISIONS
 from fastfid.protocols import OF_TOOLS, PROTOCOLS
 
-__all__ = ["COMMANDS", "PARSERS", "fid_options", "selection_options", "superfluous"]
-
-# What each command does, in the order of --help.
-COMMANDS = {
-    "adm": "Inception Score, FID, sFID, precision and recall, as guided-diffusion's evaluator prints them",
-    "compare": "which of several sets is closer to a reference, and whether that can be told",
-    "stats": "compute the statistics of one source and keep them",
-    "inspect": "what a source holds: images, sizes, formats, classes, and what was passed over",
-    "weights": "the Inception weights: where they are, fetch them, check them",
-    "info": "facts of the build and of this machine",
-    "demo": "FID of disturbed photographs, as a table and a plot",
-    "completion": "print a script that completes commands and options in bash or zsh",
-}
-
+__all__ = ["PARSERS", "fid_options", "selection_options", "superfluous"]
 _DESCRIPTION = """\
 Fréchet Inception Distance (FID) of two sets of images. Prints "FID:  <number>".
 Takes pytorch-fid's command lines and gives pytorch-fid's numbers.
@@ -48,144 +30,12 @@ examples:
   fastfid real.npz generated.zip --json          then often, with numerical bounds, n and versions
   fastfid real/ generated/ --protocol clean      another preprocessing; docs/protocols.md
   fastfid real/ generated/ --metrics fid,kid,prdc  several metrics from one pass; docs/metrics.md
+  fastfid real/ generated/ --per-class --labels folder  the FID of each class; docs/classes.md
   fastfid real.npz step9/ --append runs.jsonl    and one line a run for later; docs/json.md
 
 environment: FASTFID_WEIGHTS (a weights file), FASTFID_CACHE (folder of the weights and of --cache), FASTFID_NUM_THREADS
 (like --threads; then OMP_NUM_THREADS). exit codes: 0, 1 failure (one sentence on stderr), 2 usage, 130 interrupted.
 """
-
-
-_WIDTH = 100  # of a description that is one paragraph
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Prints description and epilog unchanged, and each option in as few lines as possible."""
-
-    def __init__(self, prog: str):
-        super().__init__(prog, max_help_position=32)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that reports wrong usage in one line with a suggestion, and exits with code 2."""
-
-    def __init__(self, *, description: str = "", **options: Any):
-        if "\n" not in description:
-            description = textwrap.fill(description, _WIDTH)
-        # An abbreviation may be another option than the one that was meant: --num of a command that has no --num.
-        super().__init__(formatter_class=_Formatter, description=description, allow_abbrev=False, **options)
-        self._words: Sequence[str] = ()
-
-    def error(self, message: str) -> NoReturn:
-        """Print the error, a suggestion, and a reference to ``--help``."""
-        start = "unrecognized arguments: "
-        if message.startswith(start) and len(message) > 200:  # the shell has expanded a pattern
-            words = message.removeprefix(start).split()
-            message = f"{start}{' '.join(words[:3])} ... ({len(words)} words)"
-        if message == "the following arguments are required: PATH":
-            message = "two PATHs are needed"
-        self.print_usage(sys.stderr)
-        self.exit(2, f"{self.prog}: error: {message}{self._hint(message)} ({self.prog} --help)\n")
-
-    def parse_args(self, args: Sequence[str], namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
-        """Parse `args`, the words after the command."""
-        self._words = args
-        parsed: argparse.Namespace = super().parse_args(args, namespace)
-        return parsed
-
-    def _hint(self, message: str) -> str:
-        is_command = self.prog != "fastfid"
-        first = self.prog.removeprefix("fastfid ") if is_command else (self._words[0] if self._words else "")
-        if is_command and os.path.exists(first):
-            return f"; if you mean the path, write ./{first}"
-        if not is_command and (said := unknown_command(first)):
-            return f"; {said}"
-        unknown = message.removeprefix("unrecognized arguments: ")
-        if unknown == message:
-            return ""
-        if unknown.split()[0].partition(":")[0] in METRICS:
-            return "; names of metrics have commas between, as --metrics fid,kid"
-        if unknown.startswith("-"):
-            return _did_you_mean(re.split("[ =]", unknown)[0], self._option_string_actions)
-        if not is_command and first and not first.startswith("-") and not os.path.exists(first):
-            return f"; {first} is neither a path nor one of the commands {', '.join(COMMANDS)}"
-        return "; a pattern of several files is one path if it is quoted, such as 'shards/*.tar'"
-
-
-def unknown_command(word: str) -> str | None:
-    """Return a suggestion for a word that is not a path and is similar to a command; else None."""
-    if not word or word.startswith("-") or os.path.exists(word) or os.sep in word:
-        return None
-    meant = _did_you_mean(word, COMMANDS)
-    return f"there is no path and no command {word}{meant}" if meant else None
-
-
-def _did_you_mean(word: str, known: Any) -> str:
-    import difflib  # imported here, because loading it takes as long as the rest of --help
-
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _one_of(*choices: str, meanings: Mapping[str, str] = MappingProxyType({})) -> Callable[[str], str]:
-    """Return a function that checks that an argument is one of `choices`.
-
-    Its error suggests the choice that `meanings` has for the word, or a similar one.
-    """
-
-    def check(text: str) -> str:
-        if text not in choices:
-            meant = meanings.get(text.lower())
-            hint = f"; did you mean {meant}?" if meant else _did_you_mean(text, choices)
-            raise argparse.ArgumentTypeError(f"expected one of {', '.join(choices)}; got {text!r}{hint}")
-        return text
-
-    check.choices = choices  # type: ignore[attr-defined]  # for the completion script
-    return check
-
-
-def _dims(text: str) -> int:
-    return int(_one_of(*map(str, DIMS))(text))
-
-
-_dims.choices = tuple(map(str, DIMS))  # type: ignore[attr-defined]
-
-
-def _metrics(text: str) -> str | list[str]:
-    if text == ALL:
-        return text
-    names = text.split(",")
-    for name in names:
-        try:
-            check_name(name)
-        except ValueError as error:
-            hint = "" if name.partition(":")[0] in METRICS else _did_you_mean(name.lower(), METRICS)
-            raise argparse.ArgumentTypeError(f"{error}{hint}") from None
-        if names.count(name) > 1:
-            raise argparse.ArgumentTypeError(f"{name} comes twice")
-    return names
-
-
-_metrics.choices = (ALL, *METRICS)  # type: ignore[attr-defined]
-
-
-def _device(text: str) -> str:
-    try:
-        return check_device(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error).removeprefix("device: ")) from None
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def check(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"expected an integer, got {text!r}") from None
-        if value < least:
-            raise argparse.ArgumentTypeError(f"expected {least} or more, got {value}")
-        return value
-
-    return check
 
 
 def _add_source_options(parser: argparse.ArgumentParser, without: Container[str] = ()) -> None:
@@ -213,27 +63,27 @@ def _protocol_in_help(name: str) -> str:
 def _add_network_options(parser: argparse.ArgumentParser, without: Container[str] = ()) -> None:
     """Options of everything that runs the network."""
     add = _adder(parser, "network", without)
-    add("--dims", type=_dims, metavar="D", help="features: 64, 192, 768 or 2048 (default)")
+    add("--dims", type=dims, metavar="D", help="features: 64, 192, 768 or 2048 (default)")
     add(
         "--protocol",
-        type=_one_of(*PROTOCOLS, meanings=OF_TOOLS),
+        type=one_of(*PROTOCOLS, meanings=OF_TOOLS),
         metavar="NAME",
         help=f"how images are resized, which changes the number: {', '.join(map(_protocol_in_help, PROTOCOLS))}",
     )
-    add("--device", type=_device, metavar="DEV", help="auto (default: CUDA if there is any), cpu, cuda or cuda:N")
+    add("--device", type=device, metavar="DEV", help="auto (default: CUDA if there is any), cpu, cuda or cuda:N")
     add(
         "--precision",
-        type=_one_of(*PRECISIONS),
+        type=one_of(*PRECISIONS),
         default="float32",
         metavar="NAME",
         help="float32 (default); tf32 or float16 on CUDA, which change the number (docs/precision.md)",
     )
     add("--weights", metavar="FILE", help="Inception weights (default: FASTFID_WEIGHTS, the cache, fetched once)")
-    add("--threads", type=_at_least(1), metavar="N", help="threads to compute with; default: the CPUs it may use")
-    add("--num-workers", type=_at_least(0), metavar="N", help="threads that decode images; default: min(8, CPUs)")
+    add("--threads", type=at_least(1), metavar="N", help="threads to compute with; default: the CPUs it may use")
+    add("--num-workers", type=at_least(0), metavar="N", help="threads that decode images; default: min(8, CPUs)")
     add(
         "--batch-size",
-        type=_at_least(1),
+        type=at_least(1),
         default=50,
         metavar="N",
         help="accepted for pytorch-fid's sake; never changes a number",
@@ -252,8 +102,8 @@ def _add_selection_options(add: Callable[..., Any]) -> None:
     add("--recursive", action="store_true", help="search sub-folders too (hidden ones never)")
     add("--any-case", action="store_true", help="take upper-case file extensions too")
     add("--match", metavar="PATTERN", help="take only pictures with such a name, as '*_fake_B.png'")
-    add("--num", type=_at_least(1), metavar="N", help="use a random subset of N images of each source")
-    add("--seed", type=_at_least(0), default=0, metavar="N", help="seed of that subset; default: 0")
+    add("--num", type=at_least(1), metavar="N", help="use a random subset of N images of each source")
+    add("--seed", type=at_least(0), default=0, metavar="N", help="seed of that subset; default: 0")
     add("--key", metavar="NAME", help="array of images in an .npz; default: arr_0")
     add(
         "--value-range",
@@ -264,7 +114,7 @@ def _add_selection_options(add: Callable[..., Any]) -> None:
     )
     add(
         "--to-uint8",
-        type=_one_of("round", "truncate", "floor-127.5", "floor-128"),
+        type=one_of("round", "truncate", "floor-127.5", "floor-128"),
         metavar="RULE",
         help="how float arrays become grey levels: round (default with --value-range), truncate (as torchmetrics), "
         "floor-127.5 (as guided-diffusion), floor-128 (as DiT)",
@@ -277,19 +127,19 @@ def _add_selection_options(add: Callable[..., Any]) -> None:
         metavar="WHAT",
         help="classes of the images: auto (what the source carries), folder (its sub-folders), or a .csv of name,label",
     )
-    add("--max-pixels", type=_at_least(1), metavar="N", help="refuse larger images undecoded; default: 89 million")
+    add("--max-pixels", type=at_least(1), metavar="N", help="refuse larger images undecoded; default: 89 million")
 
 
 def _add_error_options(add: Callable[..., Any]) -> None:
     """What becomes of unreadable images, and of statistics."""
     add(
         "--on-error",
-        type=_one_of("raise", "skip"),
+        type=one_of("raise", "skip"),
         default="raise",
         metavar="WHAT",
         help="an unreadable image ends the run (raise, default), or is left out and counted (skip)",
     )
-    add("--max-errors", type=_at_least(0), metavar="N", help="with skip: fail once more than N images were lost")
+    add("--max-errors", type=at_least(0), metavar="N", help="with skip: fail once more than N images were lost")
     add(
         "--cache",
         action="store_const",
@@ -329,7 +179,7 @@ def _fid_parser() -> Parser:
     )
     parser.add_argument(
         "--metrics",
-        type=_metrics,
+        type=metrics,
         metavar="NAMES",
         help=f"metrics from one pass over the images, with commas between: {', '.join(METRICS)}; or {ALL} that can be "
         "computed; a tool's convention as kid:torch-fidelity (docs/metrics.md); default: the FID, printed as "
@@ -351,6 +201,17 @@ def _fid_parser() -> Parser:
         metavar="DIR",
         help="keep the features of each side in a folder below DIR, which is itself a PATH for later runs; an "
         "interrupted run goes on (docs/metrics.md)",
+    )
+    parser.add_argument(
+        "--per-class",
+        action="store_true",
+        help="the metrics of each class too, as a table, from the --labels of both sides or of one (docs/classes.md)",
+    )
+    parser.add_argument(
+        "--fake-labels",
+        metavar="WHAT",
+        help="the --labels of the second PATH, where they come from another place than those of the first; none: it "
+        "has none",
     )
     parser.add_argument("--force", action="store_true", help="compare although protocol, network or precision differ")
     parser.add_argument(
@@ -427,7 +288,7 @@ TensorFlow script, and by how much: docs/adm.md. Exit code 0 if at least the FID
     parser.add_argument("--force", action="store_true", help="compare although protocol, network or precision differ")
     parser.add_argument(
         "--protocol",
-        type=_one_of(*PROTOCOLS, meanings=OF_TOOLS),
+        type=one_of(*PROTOCOLS, meanings=OF_TOOLS),
         default="tensorflow",
         metavar="NAME",
         help="how images are resized; default: tensorflow, which is ADM's, the others give other numbers",
@@ -496,7 +357,7 @@ def _weights_parser() -> Parser:
         "action",
         nargs="?",
         default="show",
-        type=_one_of("show", "get", "verify"),
+        type=one_of("show", "get", "verify"),
         metavar="ACTION",
         help="show (default): where and what they are; get: bring them into the cache, fetched or from --weights FILE; "
         "verify: read them, check every hash, fetch nothing",
@@ -519,7 +380,7 @@ def _demo_parser() -> Parser:
         "cores. Needs scikit-image and matplotlib: pip install '.[demo]' in fastfid's source folder.",
     )
     parser.add_argument("-o", "--output", default="fastfid-demo.png", metavar="FILE", help="plot; default: %(default)s")
-    parser.add_argument("--device", type=_device, metavar="DEV", help="auto (default), cpu, cuda or cuda:N")
+    parser.add_argument("--device", type=device, metavar="DEV", help="auto (default), cpu, cuda or cuda:N")
     parser.add_argument("--weights", metavar="FILE", help="Inception weights file")
     _add_output_options(parser)
     return parser
@@ -530,7 +391,7 @@ def _completion_parser() -> Parser:
         prog="fastfid completion",
         description='Print a script that completes commands and options: eval "$(fastfid completion bash)".',
     )
-    parser.add_argument("shell", type=_one_of("bash", "zsh"), metavar="SHELL", help="bash or zsh")
+    parser.add_argument("shell", type=one_of("bash", "zsh"), metavar="SHELL", help="bash or zsh")
     return parser
 
 

@@ -11,10 +11,18 @@ from fastfid._checks import check_count
 from fastfid.errors import NumericalError
 from fastfid.metrics.base import Result, Sample
 from fastfid.metrics.given import Score, rows_of, same_length, torch_for
-from fastfid.metrics.mmd import Draws, Polynomial, numpy_draws, subset_values, unbiased_mmd2, unbiased_mmd2_under
+from fastfid.metrics.mmd import (
+    Draws,
+    OneSample,
+    Polynomial,
+    numpy_draws,
+    subset_values,
+    unbiased_mmd2,
+    unbiased_mmd2_under,
+)
 from fastfid.metrics.rows import RowMetric
 
-__all__ = ["KernelDistance", "KernelInceptionDistance", "kid"]
+__all__ = ["KernelDistance", "KernelInceptionDistance", "KernelInceptionDistanceToOne", "kid"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -258,7 +266,7 @@ class KernelInceptionDistance(RowMetric):
         """Return the distance. Raises ValueError if a set has fewer than two images, or than a subset."""
         x, y = self.rows_of(real, fake)
         names = f"{real.name}, {fake.name}"
-        found = _over_all(x, y) if self.convention is None else self._of_the_tool(x, y, names)
+        found = self._over_all(x, y) if self.convention is None else self._of_the_tool(x, y, names)
         if not math.isfinite(found.value):
             raise NumericalError(f"{names}: the features are too large for the kernel of the KID")
         return found
@@ -280,12 +288,32 @@ class KernelInceptionDistance(RowMetric):
             details={"std": found.std, "subsets": found.subsets, "subset_size": found.subset_size, "seed": seed},
         )
 
+    def _over_all(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> Result:
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller reports it
+            value, error = self._squared_mmd(x, y)
+        if error is None:
+            return Result(value, no_standard_error="a set has fewer than 4 images")
+        if not math.isfinite(error):
+            return Result(value, no_standard_error="the features are too large for a standard error")
+        return Result(value, standard_error=error, standard_error_of="both")
 
-def _over_all(x: NDArray[np.float32], y: NDArray[np.float32]) -> Result:
-    with np.errstate(over="ignore", invalid="ignore"):  # the caller reports it
-        value, error = unbiased_mmd2(x, y)
-    if error is None:
-        return Result(value, no_standard_error="a set has fewer than 4 images")
-    if not math.isfinite(error):
-        return Result(value, no_standard_error="the features are too large for a standard error")
-    return Result(value, standard_error=error, standard_error_of="both")
+    def _squared_mmd(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float, float | None]:
+        return unbiased_mmd2(x, y)
+
+
+@dataclass(frozen=True)
+class KernelInceptionDistanceToOne(KernelInceptionDistance):
+    """The KID of several sets to one set, which is one of the two each time: its own pairs are summed once.
+
+    Parameters
+    ----------
+    one : OneSample
+        Its rows are those that the samples of this set return.
+    """
+
+    one: OneSample | None = None
+
+    def _squared_mmd(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float, float | None]:
+        if self.one is None or (x is not self.one.rows and y is not self.one.rows):
+            return unbiased_mmd2(x, y)
+        return self.one.unbiased_mmd2(x if y is self.one.rows else y)

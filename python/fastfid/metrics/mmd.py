@@ -15,6 +15,7 @@ from fastfid import _core
 from fastfid.metrics.given import blocks
 
 __all__ = [
+    "OneSample",
     "Polynomial",
     "numpy_draws",
     "subset_values",
@@ -53,6 +54,26 @@ def unbiased_mmd2(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float
     """
     shift = _shift(Polynomial(3, 1 / x.shape[1], 1.0), x, y)
     return _from_sums(_sums_within(x, shift), _sums_within(y, shift), _sums_across(x, y, shift))
+
+
+class OneSample:
+    """A sample with which several others are compared. The sums over its own pairs are computed once.
+
+    Parameters
+    ----------
+    rows : ndarray of float32, shape (n, d)
+        C-contiguous, n at least 2.
+    """
+
+    def __init__(self, rows: NDArray[np.float32]):
+        self.rows = rows
+        with np.errstate(over="ignore", invalid="ignore"):  # a value that is not finite is reported
+            self._shift = _shift(Polynomial(3, 1 / rows.shape[1], 1.0), rows, rows)
+            self._within = _sums_within(rows, self._shift)
+
+    def unbiased_mmd2(self, x: NDArray[np.float32]) -> tuple[float, float | None]:
+        """Return what :func:`unbiased_mmd2` returns for `x` and this sample, up to rounding."""
+        return _from_sums(_sums_within(x, self._shift), self._within, _sums_across(x, self.rows, self._shift))
 
 
 # Sums of k - shift, which has the value and the variance of k. Within a set: for every row over its pairs with the

@@ -1,6 +1,7 @@
 """Whole feature rows: their accumulator, and the base class of metrics that compare individual images."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -9,9 +10,9 @@ from numpy.typing import NDArray
 from fastfid._checks import expect_unmasked
 from fastfid.errors import NumericalError
 from fastfid.extractor import FEATURES
-from fastfid.metrics.base import Metric, Sample
+from fastfid.metrics.base import Metric, Result, Sample
 
-__all__ = ["FeatureRows", "RowMetric"]
+__all__ = ["FeatureRows", "KeptRows", "RowMetric", "with_rows"]
 
 
 class FeatureRows:
@@ -108,6 +109,39 @@ class FeatureRows:
         self = cls(int(d), output=output)
         self._add(np.array(rows, order="C"))
         return self
+
+
+@dataclass(frozen=True)
+class KeptRows(Metric):
+    """Stands for no value. It makes an accumulator of all rows of one output, which metrics of whole rows share."""
+
+    name: ClassVar[str] = "rows"
+    needs: ClassVar[frozenset[str]] = frozenset()  # the metrics for which the rows are kept need the output
+
+    output: str = FEATURES
+
+    @property
+    def accumulates(self) -> tuple[str, ...]:
+        """Rows of the output."""
+        return ("rows", self.output)
+
+    def accumulator(self, lengths: Mapping[str, int]) -> FeatureRows:
+        """Return an empty accumulator of the rows."""
+        return FeatureRows(lengths[self.output], output=self.output)
+
+    def restored(self, state: Mapping[str, Any]) -> FeatureRows:
+        """Return rows that continue from a state."""
+        return FeatureRows.from_state(state, output=self.output)
+
+    def result(self, real: Sample, fake: Sample) -> Result:
+        """Raise TypeError, as there is nothing to compute."""
+        raise TypeError("rows: is no metric")
+
+
+def with_rows(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """Return the metrics, and what keeps the rows of every output that they need."""
+    outputs = sorted(frozenset().union(*(metric.needs for metric in metrics.values())))
+    return {**metrics, **{f"rows/{output}": KeptRows(output) for output in outputs}}
 
 
 class RowMetric(Metric):

@@ -7,7 +7,7 @@ from fastfid.errors import BackendUnavailable, NumericalError, WeightsError
 from fastfid.extractor import FEATURES
 from fastfid.metrics.base import Accumulator, Metric, Result, Sample
 
-__all__ = ["Accumulators", "Missing", "by_name", "name_of", "results_of"]
+__all__ = ["Accumulators", "Missing", "SampledSet", "by_name", "name_of", "result_of", "results_of"]
 
 
 def name_of(accumulates: tuple[str, ...]) -> str:
@@ -185,7 +185,12 @@ def results_of(asked: dict[str, Metric], missing: Missing, real: SampledSet, fak
     results: dict[str, Result] = {}
 
     def compute(metric: Metric) -> None:
-        results.update(by_name(metric, metric.result(real.sample(metric), fake.sample(metric))))
+        results.update(result_of(metric, real, fake))
 
     missing.check(asked, compute)
     return results
+
+
+def result_of(metric: Metric, real: SampledSet, fake: SampledSet) -> dict[str, Result]:
+    """Return the results of one metric by the names under which an evaluation has them."""
+    return by_name(metric, metric.result(real.sample(metric), fake.sample(metric)))

@@ -28,6 +28,11 @@ class KeptLabels:
         The classes that occur, sorted.
     class_names : tuple of str or None
         Names of the classes of the source, of which an integer label is a position. None: not known.
+
+    Examples
+    --------
+    >>> KeptLabels.of(["cat", "dog", "cat"]).codes.tolist()
+    [0, 1, 0]
     """
 
     codes: NDArray[np.int64]
@@ -36,11 +41,7 @@ class KeptLabels:
 
     @classmethod
     def of(cls, labels: Sequence[Label], class_names: tuple[str, ...] | None = None) -> "KeptLabels":
-        """Return the labels, all numbers or all names.
-
-        >>> KeptLabels.of(["cat", "dog", "cat"]).codes.tolist()
-        [0, 1, 0]
-        """
+        """Return the labels, all numbers or all names."""
         classes: tuple[Label, ...] = tuple(sorted(set(labels)))
         numbers = {label: number for number, label in enumerate(classes)}
         return cls(np.fromiter((numbers[label] for label in labels), np.int64, len(labels)), classes, class_names)
