@@ -493,7 +493,8 @@ def test_the_command_line(tmp_path, capsys, weights):
     command = [*paths, "--dims", "64", "--labels", "auto", "--per-class"]
     assert main([*command, "--json"]) == 0
     out, err = capsys.readouterr()
-    assert "fastfid: per-class: 2 classes, the largest of 10 images: 0.0 MiB at a time" in err
+    said = "fastfid: per-class: 2 classes, of which one at a time is in memory: the largest has 10 images, 0.0 MiB of"
+    assert said in err
     record = json.loads(out)
     assert {row["class"] for row in record["metrics"]} == {None, "3", "7"}
     assert main(command) == 0

@@ -213,12 +213,14 @@ def _worst_first(found: Mapping[Label, ClassResults]) -> dict[Label, ClassResult
 
 
 def _say_size(sides: Sequence[_Whole | _Classes], compared: Sequence[Label]) -> None:
-    """Say how much memory the rows of a class take, before they are read."""
+    """Say how much memory the features of a class take, before they are read."""
     with_labels = [one for one in sides if isinstance(one, _Classes)]
     n = [sum(len(one.images_of(label)) for one in with_labels) for label in compared]
-    # Rows are copied once more while they are put together.
-    most = 2 * max(n) * with_labels[0].bytes_per_image
-    remark(f"per-class: {len(compared):,} classes, the largest of {max(n):,} images: {most / 2**20:,.1f} MiB at a time")
+    most = max(n) * with_labels[0].bytes_per_image / 2**20
+    remark(
+        f"per-class: {len(compared):,} classes, of which one at a time is in memory: the largest has {max(n):,} images,"
+        f" {most:,.1f} MiB of features"
+    )
 
 
 def _sorted_out(sides: Sequence[_Whole | _Classes], names: Sequence[str]) -> tuple[dict[Label, str], list[Label]]:
