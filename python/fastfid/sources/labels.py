@@ -302,8 +302,8 @@ def _names_of(source: ImageSource, option: str) -> list[str]:
     names = list(source.picture_names())
     if not names:
         raise ValueError(
-            f"{source.name}: {option} needs pictures that have names, in a folder or an archive; of two sets, the second"
-            " may have labels from another place (--fake-labels)"
+            f"{source.name}: {option} needs pictures that have names, in a folder or an archive; of two sets, the"
+            " second may have labels from another place (--fake-labels)"
         )
     return names
 
