@@ -305,3 +305,9 @@ def test_features_of_another_protocol_are_refused():
     with pytest.raises(ValueError, match=r"f\.npz was made with protocol clean, and these numbers are of tensorflow: "):
         evaluate_adm(*known)
     assert evaluate_adm(*known, protocol="clean")["fid"].value == evaluate_adm(*known, force=True)["fid"].value
+
+
+def test_reference_of_other_dims_is_refused():
+    known = Statistics.from_features(rows_of(REAL), {"protocol": "tensorflow"}, "f.npz")
+    with pytest.raises(ValueError, match=r"f\.npz has 12 dims, and these numbers are of 2048"):
+        evaluate_adm(known, FAKE)

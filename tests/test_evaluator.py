@@ -454,3 +454,16 @@ def test_tensors_on_a_device_and_the_move_to_another(monkeypatch):
     for one in (self, again, self.to("cpu")):
         assert values(one.compute()) == pytest.approx(values(plain.compute()), rel=ANOTHER_ORDER)
     assert self._feeds == {}
+
+
+def test_an_iterator_of_real_images_is_not_read_twice():
+    def images():
+        yield from A[:30]
+        raise RuntimeError("the loader failed")
+
+    self = Evaluator(["fid"], real=iter(images()), extractor=GridMeans())
+    self.update(B)
+    with pytest.raises(RuntimeError, match="the loader failed"):
+        self.compute()
+    with pytest.raises(ValueError, match=r"an interrupted call has taken images out of .*, which gives each one once"):
+        self.compute()

@@ -408,7 +408,7 @@ def test_statistics_serve_metrics_that_need_no_more(pictures):
                 assert evaluate(statistics, pictures[1], metrics=(name,), extractor=extractor)[name].value > 0
         else:
             known = statistics if name != "is" else pictures[1]  # of the generated set alone
-            says = "holds no statistics of the spatial features" if name == "sfid" else "needs the images of both sides"
+            says = "holds no statistics of the spatial features" if name == "sfid" else "needs the images of"
             with pytest.raises(ValueError, match=f"^{name}: .*{says}"):
                 evaluate(known, statistics, metrics=(name,), extractor=AllOutputs())
 

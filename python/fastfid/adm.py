@@ -109,7 +109,10 @@ def evaluate_adm(
     )
     asked = {metric.key: metric for metric in metrics}
     sets = (_open(reference, options), _open(samples, options))
+    runs_inception = extractor is None and any(one.source is not None for one in sets)
     for one in sets:
+        if runs_inception and one.given is not None and one.given.d != DEFAULT_DIMS:
+            raise ValueError(f"{one.given.name} has {one.given.d} dims, and these numbers are of {DEFAULT_DIMS}")
         _check_protocol(one, protocol, force)
     found = evaluate_sets(
         sets,

@@ -106,6 +106,7 @@ class Evaluator(GrowingSets[Accumulators]):
         self._images = real if fixed is None else None  # of the real side, given once
         self._images_name = open_source(real).name if self._images is not None else None
         self._are_images_read = False
+        self._is_reading = False
         super().__init__(fixed, dims, protocol, device, precision, weights, extractor, num_workers)
         if extractor is not None:
             self._missing.check(self._metrics, partial(check_gives, extractor))
@@ -145,6 +146,12 @@ class Evaluator(GrowingSets[Accumulators]):
         """Read the real images that were given once, if they have not been read."""
         if self._images is None or self._are_images_read:
             return
+        if self._is_reading and hasattr(self._images, "__next__"):  # an iterator
+            raise ValueError(
+                f"real: an interrupted call has taken images out of {self._images_name}, which gives each one once:"
+                " make an Evaluator with all real images"
+            )
+        self._is_reading = True
         self._seen_of(True).reset()  # what an interrupted call has read
         self._feeds.pop(True, None)
         super()._add(self._images, True, None, {})

@@ -271,7 +271,7 @@ class GrowingSets(ABC, Generic[A]):
         """Return the side that images are for; TypeError or ValueError where `real` names none."""
         if self._fixed_name is None:
             if real is None:
-                raise TypeError("real: which set? Pass real=True for real images, real=False for generated ones")
+                raise TypeError("real: expected True or False, got None; which set are the images of?")
             return check_real(real)
         if real is not None and check_real(real):
             raise ValueError(

@@ -128,7 +128,7 @@ def metrics(text: str) -> str | list[str]:
     """Return the names of metrics, with their conventions, or "all"."""
     if text == ALL:
         return text
-    names = text.split(",")
+    names = [name.strip() for name in text.split(",")]
     for name in names:
         try:
             check_name(name)

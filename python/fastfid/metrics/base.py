@@ -237,4 +237,5 @@ def check_takes(metric: Metric, statistics: Statistics) -> None:
             f"{metric.key}: {statistics.name} holds no statistics of the spatial features (mu_s, sigma_s); make it"
             " again with fastfid stats IMAGES -o FILE.npz --spatial, or compute_statistics(images, spatial=True)"
         )
-    raise ValueError(f"{metric.key}: needs the images of both sides; {statistics.name} holds statistics only")
+    whose = "the generated side" if metric.is_of_generated else "both sides"
+    raise ValueError(f"{metric.key}: needs the images of {whose}; {statistics.name} holds statistics only")

@@ -39,6 +39,7 @@ def kernel_distance(
 
     Examples
     --------
+    >>> import numpy as np
     >>> x = np.random.default_rng(0).standard_normal((50, 8))
     >>> kernel_distance(x, x + 3) > kernel_distance(x, x + 1) > 0
     True
