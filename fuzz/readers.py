@@ -173,6 +173,25 @@ def state_dict(data: bytes) -> None:
                 loaded.covariance()
 
 
+def spec(data: bytes) -> None:
+    """Read the bytes as the JSON file of an input spec."""
+    from fastfid import InputSpec
+
+    with file_of(data, ".json") as path:
+        try:
+            InputSpec.load(path)
+        except Exception as error:
+            if not expected(error, path):
+                raise
+
+
+def onnx_tensors(data: bytes) -> None:
+    """Search the bytes of an ONNX file for the files with tensors that it names."""
+    from fastfid.features.onnx_file import tensor_files
+
+    tensor_files(data)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "npz": statistics,
     "npy": lambda data: read(data, ".npy"),
@@ -182,6 +201,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "weights": weights,
     "state_dict": state_dict,
     "picture": picture,
+    "spec": spec,
+    "onnx_tensors": onnx_tensors,
 }
 
 
@@ -272,6 +293,17 @@ def seeds(target: str) -> dict[str, bytes]:
             archive.writestr("archive/data.pkl", found["tensor"])
             archive.writestr("archive/data/0", bytes(8))
         found["zip"] = buffer.getvalue()
+    elif target == "spec":
+        found["every key"] = (
+            b'{"size": [24, 32], "resize": "shorter", "filter": "bicubic", "antialias": true, "rounding": "clip",'
+            b' "crop": "center", "mean": [0.5, 0, 1], "std": [1, 2.5, 3e-1], "layout": "nhwc", "channels": "bgr",'
+            b' "shorter_side": 40, "output": "y", "select": "token:3", "post": "l2"}'
+        )
+    elif target == "onnx_tensors":
+        entry = b"\x0a\x08location\x12\x05t.bin"
+        tensor = b"\x42\x01w\x6a" + bytes([len(entry)]) + entry + b"\x70\x01"
+        graph = b"\x2a" + bytes([len(tensor)]) + tensor
+        found["model"] = b"\x08\x08\x3a" + bytes([len(graph)]) + graph
     else:
         found = {f"seed-{i}": np.random.default_rng(i).bytes(60) for i in range(4)}
     return found

@@ -36,6 +36,18 @@ def test_the_seeds_are_sound(target):
 
                 assert unpickle(io.BytesIO(data))
         return
+    if target == "spec":
+        from fastfid import InputSpec
+
+        for data in readers.seeds(target).values():
+            with readers.file_of(data, ".json") as path:
+                assert InputSpec.load(path).shorter_side == 40
+        return
+    if target == "onnx_tensors":
+        from fastfid.features.onnx_file import tensor_files
+
+        assert [tensor_files(data) for data in readers.seeds(target).values()] == [["t.bin"]]
+        return
     if target == "picture":
         from fastfid.sources.picture import Decoder
 

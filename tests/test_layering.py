@@ -18,8 +18,8 @@ PACKAGE = ROOT / "python" / "fastfid"
 
 # Who may import whom inside the package. What all may import comes first.
 CELLAR = {
-    *("_core", "_version", "at_exit", "errors", "npz", "protocols", "precisions", "provenance", "mistakes"),
-    *("_checks", "_console", "_files", "_html", "_progress", "_remote"),
+    *("_core", "_version", "at_exit", "errors", "input_spec", "npz", "precisions", "protocols", "provenance"),
+    *("_checks", "_console", "_files", "_html", "_progress", "_remote", "mistakes"),
 }
 MAY_IMPORT = {
     "at_exit": set(),
@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "_files": set(),
     "_html": {"_console"},
     "_progress": {"_console"},
+    "input_spec": {"_core", "_files"},
     "mistakes": set(),
     "npz": {"_files", "_remote"},
     "_remote": {"_files"},
@@ -86,8 +87,8 @@ MAY_IMPORT = {
         "extractor",
         "features",
         "fid",
+        "input_spec",
         "metrics",
-        "protocols",
         "statistics",
     }
     | {"_version", "_core", "errors", "stored"},

@@ -1,10 +1,11 @@
 """Any network in an ONNX file: its features in closed form, its identity, and what does not fit."""
 
 import copy
+import dataclasses
+import hashlib
 import os
 import pickle
 import re
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -19,8 +20,9 @@ import fastfid
 from fastfid import _core
 from fastfid.errors import BackendUnavailable, FastfidWarning
 from fastfid.features import session
+from fastfid.features.onnx_file import tensor_files
 from fastfid.features.onnx_model import OnnxExtractor
-from fastfid.protocols import InputSpec
+from fastfid.input_spec import InputSpec
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SPEC = InputSpec((12, 20), mean=MEAN, std=STD)
@@ -68,10 +70,10 @@ def test_features_have_their_closed_form(tmp_path):
     assert extractor.input_shape == (3, 12, 20)
 
 
-@pytest.mark.parametrize(("filter", "antialias"), [("bilinear", False), ("bilinear-antialias", True)])
-def test_images_are_resized_as_the_spec_says(tmp_path, filter, antialias):
+@pytest.mark.parametrize("antialias", [False, True])
+def test_images_are_resized_as_the_spec_says(tmp_path, antialias):
     pictures = images(3, 2, (50, 41))
-    spec = InputSpec((12, 20), mean=MEAN, std=STD, filter=filter)
+    spec = InputSpec((12, 20), mean=MEAN, std=STD, antialias=antialias)
     got = opened(write(tmp_path, outputs="float[n, 6] y", body=SIX), spec)(pictures)
     x = torch.from_numpy(pictures).permute(0, 3, 1, 2).double()
     x = torch.nn.functional.interpolate(x, (12, 20), mode="bilinear", antialias=antialias, align_corners=False) / 255
@@ -82,13 +84,13 @@ def test_images_are_resized_as_the_spec_says(tmp_path, filter, antialias):
 
 def test_images_may_keep_their_size(tmp_path):
     path = write(tmp_path, "float[n, 3, h, w] x")
-    spec = InputSpec(None, mean=MEAN, std=STD)
+    spec = InputSpec(None, "none", mean=MEAN, std=STD)
     extractor = opened(path, spec)
     assert extractor.input_shape is None
     for size in ((5, 9), (40, 31)):
         pictures = images(4, 3, size)
         np.testing.assert_allclose(extractor(pictures), means_in_float64(pictures), rtol=0, atol=NETWORKS_INPUT)
-    with pytest.raises(ValueError, match=r"protocol 'no resize .*' needs images of one size"):
+    with pytest.raises(ValueError, match=r"protocol 'any size no resize .*' needs images of one size"):
         fastfid.compute_statistics([images(1, 1)[0], images(1, 1, (9, 9))[0]], extractor=extractor)
 
 
@@ -147,8 +149,104 @@ def test_one_output_of_several(tmp_path):
     )
     most = (pictures.max((1, 2)) / 255 - MEAN) / STD
     np.testing.assert_allclose(opened(path, output="z")(pictures), most, rtol=0, atol=NETWORKS_INPUT)
-    with pytest.raises(ValueError, match=r"has 2 outputs, name one by output=: y \(float\) \(n, 3\), z \(float\)"):
+    with pytest.raises(ValueError, match=r"has 2 outputs, name one by output: y \(float\) \(n, 3\), z \(float\)"):
         opened(path)
+
+
+# Tokens: the rows of the picture, (n, 12, 60); the map: the picture itself.
+TOKENS = "<int64[3] to = {-1, 12, 60}> { rows = Transpose <perm = [0, 2, 3, 1]> (x)  y = Reshape (rows, to) }"
+MAP = "{ y = Identity (x) }"
+
+
+def rows_in_float64(pictures):
+    return ((pictures.astype(np.float64) / 255 - MEAN) / STD).reshape(len(pictures), 12, 60)
+
+
+@pytest.mark.parametrize(
+    ("select", "outputs", "body", "truth"),
+    [
+        ("token:0", "float[n, 12, 60] y", TOKENS, lambda x: rows_in_float64(x)[:, 0]),
+        ("token:11", "float[n, 12, 60] y", TOKENS, lambda x: rows_in_float64(x)[:, 11]),
+        ("mean-tokens", "float[n, t, d] y", TOKENS, lambda x: rows_in_float64(x).mean(1)),
+        ("mean-spatial", "float[n, 3, 12, 20] y", MAP, means_in_float64),
+    ],
+)
+@pytest.mark.parametrize("inputs", ["float[n, 3, 12, 20] x", "float[2, 3, 12, 20] x"])
+def test_what_of_the_output_are_the_features(tmp_path, select, outputs, body, truth, inputs):
+    path = write(tmp_path, inputs, outputs, body)
+    pictures = images(5, 31)
+    spec = dataclasses.replace(SPEC, select=select)
+    extractor = opened(path, spec)
+    expected = truth(pictures)
+    assert extractor.dims == expected.shape[1]
+    np.testing.assert_allclose(extractor(pictures), expected, rtol=0, atol=NETWORKS_INPUT)
+    norms = np.linalg.norm(expected, axis=1, keepdims=True)
+    unit = opened(path, dataclasses.replace(spec, post="l2"))(pictures)
+    np.testing.assert_allclose(unit, expected / norms, rtol=0, atol=NETWORKS_INPUT)
+    scaled = opened(path, dataclasses.replace(spec, post="l2-sqrt-d"))(pictures)
+    root = np.sqrt(expected.shape[1])
+    np.testing.assert_allclose(scaled, root * expected / norms, rtol=0, atol=root * NETWORKS_INPUT)
+
+
+def test_channels_last_and_blue_first(tmp_path):
+    """The channels of the input are blue, green and red; mean, deviation and features come in that order."""
+    pictures = images(3, 32)
+    expected = means_in_float64(pictures)[:, ::-1]
+    last = {"layout": "nhwc", "channels": "bgr"}
+    spec = InputSpec((12, 20), mean=MEAN[::-1], std=STD[::-1], **last)
+    path = write(tmp_path, "float[n, 12, 20, 3] x", "float[n, 3] y", MEANS.replace("2, 3", "1, 2"))
+    np.testing.assert_allclose(opened(path, spec)(pictures), expected, rtol=0, atol=NETWORKS_INPUT)
+    path = write(tmp_path, "float[n, h, w, 3] x", "float[n, h, w, 3] y", MAP)
+    extractor = opened(path, dataclasses.replace(spec, select="mean-spatial"))
+    assert extractor.input_shape == (12, 20, 3)
+    np.testing.assert_allclose(extractor(pictures), expected, rtol=0, atol=NETWORKS_INPUT)
+    means = fastfid.compute_statistics(pictures, extractor=extractor).mu
+    np.testing.assert_allclose(means, expected.mean(0), rtol=0, atol=NETWORKS_INPUT)
+
+
+def test_a_vector_of_zeros_has_no_direction(tmp_path):
+    spec = dataclasses.replace(SPEC, mean=(0, 0, 0), post="l2")
+    for fixed in ("n", 4):  # a run is filled up with images of zeros, which are nobody's
+        extractor = opened(write(tmp_path, f"float[{fixed}, 3, 12, 20] x", f"float[{fixed}, 3] y"), spec)
+        assert np.isfinite(extractor(images(3, 33))).all()
+        black = np.zeros((2, 12, 20, 3), np.uint8)
+        with pytest.raises(ValueError, match=r"network\.onnx: gives y = 0 for an image, which has no direction"):
+            extractor(black)
+
+
+@pytest.mark.parametrize(
+    ("select", "outputs", "body", "text"),
+    [
+        ("token:12", "float[n, 12, 60] y", TOKENS, r"select 'token:12': y has 12 tokens, 0 to 11"),
+        ("all", "float[n, 12, 60] y", TOKENS, r"as \(n, d\) for select 'all', got \(n, 12, 60\)"),
+        ("token:0", "float[n, 3] y", MEANS, r"as \(n, tokens, d\) for select 'token:0', got \(n, 3\)"),
+        ("mean-tokens", "float[n, 3, 12, 20] y", MAP, r"as \(n, tokens, d\) for select 'mean-tokens'"),
+        ("mean-spatial", "float[n, 12, 60] y", TOKENS, r"as \(n, d, h, w\) for select 'mean-spatial'"),
+        ("mean-spatial", "float y", TOKENS, r"as \(n, d, h, w\) for select 'mean-spatial', got \(1, 12, 60\)"),
+    ],
+)
+def test_an_output_of_other_axes(tmp_path, select, outputs, body, text):
+    with pytest.raises(ValueError, match=rf"network\.onnx: .*{text}"):
+        opened(write(tmp_path, outputs=outputs, body=body), dataclasses.replace(SPEC, select=select))
+
+
+def test_the_spec_lies_beside_the_file(tmp_path):
+    path = write(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"network\.onnx: how its input is made is not known, and there is no .*\.json"
+    ):
+        OnnxExtractor(path, device="cpu")
+    SPEC.save(tmp_path / "network.fastfid.json")
+    SPEC.save(tmp_path / "elsewhere.json")
+    expected = opened(path)
+    for extractor in (
+        OnnxExtractor(path, device="cpu"),
+        OnnxExtractor(path, tmp_path / "elsewhere.json", device="cpu"),
+    ):
+        assert (extractor.identity, extractor.protocol) == (expected.identity, expected.protocol)
+    (tmp_path / "network.fastfid.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"network\.fastfid\.json: expected the key 'size'"):
+        OnnxExtractor(path, device="cpu")
 
 
 # ----------------------------------------------------------------------------------------------------------- metrics
@@ -202,13 +300,13 @@ def test_statistics_of_other_networks_and_specs_are_refused(tmp_path):
     other_bytes = opened(
         write(tmp_path, outputs="float[n, 3] y", body=MEANS.replace("[2, 3]", "[3, 2]"), name="o.onnx")
     )
-    with pytest.raises(ValueError, match=r"made with extractor onnx:y:\w{64}, this run with onnx:y:\w{64}"):
+    with pytest.raises(ValueError, match=r"made with extractor onnx:y:\w{64}, and .* has onnx:y:\w{64}: "):
         fastfid.compute_fid(file, fake, extractor=other_bytes)
     named = opened(write(tmp_path), name="ours")
-    with pytest.raises(ValueError, match=r"this run with ours:y:"):
+    with pytest.raises(ValueError, match=r"the other side has ours:y:"):
         fastfid.compute_fid(file, fake, extractor=named)
     other_spec = opened(write(tmp_path), InputSpec((12, 20), mean=MEAN))
-    with pytest.raises(ValueError, match=r"with protocol 12x20 .* std 0\.229.*, this run with 12x20 .* std 1\.0"):
+    with pytest.raises(ValueError, match=r"with protocol 12x20 .* std 0\.229.* has 12x20 .* std 1\.0"):
         fastfid.compute_fid(file, fake, extractor=other_spec)
 
 
@@ -228,16 +326,16 @@ def test_equal_specs_have_one_word_and_others_another():
             InputSpec((12, 20), mean=MEAN),
             InputSpec((12, 20), std=STD),
             InputSpec((12, 20), mean=MEAN, std=(0.229, 0.224, np.nextafter(0.225, 1))),
-            InputSpec((12, 20), mean=MEAN, std=STD, filter="bilinear"),
-            InputSpec((12, 20), mean=MEAN, std=STD, clip=True),
-            InputSpec(None, mean=MEAN, std=STD),
+            InputSpec((12, 20), mean=MEAN, std=STD, antialias=False),
+            InputSpec((12, 20), mean=MEAN, std=STD, rounding="clip"),
+            InputSpec(None, "none", mean=MEAN, std=STD),
         )
     }
     assert len(words) == 8
     same = InputSpec(np.array([12, 20]), mean=list(MEAN), std=np.array(STD))
     assert same == SPEC
     assert same.protocol == SPEC.protocol
-    assert InputSpec(None, filter="bilinear", clip=True).protocol == InputSpec(None).protocol
+    assert InputSpec(None, "none", "bicubic").protocol == InputSpec(None, "none").protocol  # nothing is resized
 
 
 def test_copies_and_pickles(tmp_path):
@@ -272,8 +370,13 @@ def test_copies_and_pickles(tmp_path):
         ("uint8[n, 3, 12, 20] x", "uint8[n, 3, 12, 20] y", "{ y = Identity (x) }", r"got x \(uint8\)"),
         ("float[n, 720] x", "float[n, 720] y", "{ y = Relu (x) }", r"got x \(float\) \(n, 720\)\. Export it with"),
         ("float x", "float y", "{ y = Relu (x) }", "got x of unknown shape"),
-        ("float[n, 12, 20, 3] x", "float[n, 3] y", MEANS.replace("2, 3", "1, 2"), r"12, 20, 3\)\. Transpose in the"),
-        ("float[n, 1, 12, 20] x", "float[n, 1] y", MEANS, r"1, 12, 20\)\. Images have red, green and blue"),
+        (
+            "float[n, 12, 20, 3] x",
+            "float[n, 3] y",
+            MEANS.replace("2, 3", "1, 2"),
+            r"3\)\. Give its .* layout 'nhwc'",
+        ),
+        ("float[n, 1, 12, 20] x", "float[n, 1] y", MEANS, r"1, 12, 20\)\. Images have three channels"),
         (
             "float[n, 3, 24, 20] x",
             "float[n, 3] y",
@@ -285,15 +388,20 @@ def test_copies_and_pickles(tmp_path):
             "float[n, 3, 12, 20] x",
             "float[n, 3, 240] y",
             "<int64[3] to = {0, 3, 240}> { y = Reshape (x, to) }",
-            r"expected the output y as one vector an image, \(n, d\), got \(n, 3, 240\)\. Take one token, or the mean",
+            r"expected the output y as \(n, d\) for select 'all', got \(n, 3, 240\)\. Select 'all' is for",
         ),
-        ("float[n, 3, 12, 20] x", "float[n, 3, 12, 20] y", "{ y = Relu (x) }", r"got \(n, 3, 12, 20\)\. Take one"),
-        ("float[n, 3, 12, 20] x", "float y", "{ y = ReduceMean <keepdims = 0> (x) }", r"\(n, d\), got \(\)"),
+        ("float[n, 3, 12, 20] x", "float[n, 3, 12, 20] y", "{ y = Relu (x) }", r"got \(n, 3, 12, 20\)\. Select 'all'"),
+        (
+            "float[n, 3, 12, 20] x",
+            "float y",
+            "{ y = ReduceMean <keepdims = 0> (x) }",
+            r"for select 'all', got \(\)",
+        ),
         (
             "float[n, 3, 12, 20] x",
             "int64[n, 3] y",
             "{ m = ReduceMean <axes = [2, 3], keepdims = 0> (x)  y = Cast <to = 7> (m) }",
-            r"expected the output as float32 \(n, d\), got y \(int64\) \(n, 3\)\. Cast in the graph",
+            r"expected the output as float32, got y \(int64\) \(n, 3\)\. Cast in the graph",
         ),
         (
             "float[n, 3, 12, 20] x",
@@ -323,7 +431,7 @@ def test_what_does_not_fit_is_said(tmp_path, inputs, outputs, body, text):
 
 def test_a_fixed_size_needs_a_resize(tmp_path):
     with pytest.raises(ValueError, match=r"takes 12 x 20 .*, and its InputSpec leaves images their size"):
-        opened(write(tmp_path), InputSpec(None))
+        opened(write(tmp_path), InputSpec(None, "none"))
 
 
 def test_an_output_that_is_not_there(tmp_path):
@@ -335,18 +443,97 @@ def test_an_output_that_is_not_there(tmp_path):
 def test_damaged_files(tmp_path, damage):
     path = tmp_path / "damaged.onnx"
     path.write_bytes(damage(write(tmp_path).read_bytes()))
-    with pytest.raises(ValueError, match=r"damaged\.onnx: expected a whole ONNX file, its tensors inside, that ONNX"):
+    with pytest.raises(ValueError, match=r"damaged\.onnx: expected a whole ONNX file that ONNX"):
         opened(path)
 
 
-def test_tensors_beside_the_file_are_not_taken(product, monkeypatch):
-    """They would not be in the hash, and ONNX Runtime would look for them in the working folder."""
+@pytest.fixture
+def with_files(product):
+    """The product with its tensor in a file of its own, the inputs beside it, and the features of the one file."""
     path, _ = product
-    onnx.save(onnx.load(path), path, save_as_external_data=True, location="tensors.bin", size_threshold=0)
-    for folder in (path.parent, Path("/")):
-        monkeypatch.chdir(folder)
-        with pytest.raises(ValueError, match=r"network\.onnx: expected a whole ONNX file, its tensors inside"):
+    pictures = images(3, 21)
+    expected = opened(path)
+    model = onnx.load(path)
+    folder = path.parent / "apart"
+    (folder / "deep").mkdir(parents=True)
+    onnx.save(model, folder / "m.onnx", save_as_external_data=True, location="deep/tensors.bin", size_threshold=0)
+    return folder, pictures, expected(pictures), expected.identity
+
+
+def test_tensors_in_files_of_their_own(with_files, monkeypatch):
+    """They are in the identity, and are found from any working folder."""
+    folder, pictures, expected, identity = with_files
+    extractor = opened(folder / "m.onnx")
+    np.testing.assert_array_equal(extractor(pictures), expected)
+    own, tensors = (hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("m.onnx", "deep/tensors.bin"))
+    both = hashlib.sha256(f"{own}\n{tensors} deep/tensors.bin\n".encode()).hexdigest()
+    assert extractor.identity == f"onnx:y:{both}" != identity
+    monkeypatch.chdir(folder)
+    assert opened("m.onnx").identity == extractor.identity
+    pickled = pickle.dumps(extractor)
+    content = bytearray((folder / "deep/tensors.bin").read_bytes())
+    content[0] ^= 1
+    (folder / "deep/tensors.bin").write_bytes(content)
+    assert opened(folder / "m.onnx").identity != extractor.identity
+    with pytest.raises(ValueError, match=r"m\.onnx: has changed"):
+        pickle.loads(pickled)
+
+
+def test_files_of_tensors_that_do_not_fit(with_files):
+    folder, *_ = with_files
+    path, tensors = folder / "m.onnx", folder / "deep" / "tensors.bin"
+    content = tensors.read_bytes()
+    tensors.write_bytes(content[:-1])
+    with pytest.raises(ValueError, match=r"m\.onnx: expected a whole ONNX file .*out of bounds"):
+        opened(path)
+    tensors.unlink()
+    with pytest.raises(ValueError, match=r"m\.onnx: its tensors are in 'deep/tensors\.bin', which cannot be"):
+        opened(path)
+    os.mkfifo(tensors)
+    with pytest.raises(ValueError, match=r"tensors\.bin: is not a regular file"):
+        opened(path)
+    model = onnx.load(path, load_external_data=False)
+    for location in ("../tensors.bin", "/etc/passwd", "deep/../../x", "a\nb"):
+        entry = next(one for one in model.graph.initializer[0].external_data if one.key == "location")
+        entry.value = location
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(ValueError, match=r"m\.onnx: names a file with tensors outside of its folder"):
             opened(path)
+
+
+def test_every_place_of_a_tensor_is_searched():
+    """The schema of onnx.proto is the truth: messages, their numbers, and what they hold."""
+
+    def tensor(location):
+        found = onnx.TensorProto(name="t", data_location=onnx.TensorProto.EXTERNAL)
+        found.external_data.add(key="length", value="12")
+        found.external_data.add(key="location", value=location)
+        return found
+
+    def node(*attributes):
+        return onnx.NodeProto(op_type="If", attribute=attributes)
+
+    sparse = onnx.SparseTensorProto(values=tensor("values"), indices=tensor("indices"), dims=[9] * 100)
+    inner = onnx.GraphProto(initializer=[tensor("inner")], node=[node(onnx.AttributeProto(t=tensor("constant")))])
+    graph = onnx.GraphProto(
+        initializer=[tensor("b"), tensor("a"), tensor("b")],
+        sparse_initializer=[sparse],
+        node=[
+            node(onnx.AttributeProto(g=inner, f=1.5), onnx.AttributeProto(tensors=[tensor("list")])),
+            node(onnx.AttributeProto(graphs=[onnx.GraphProto(initializer=[tensor("branch")])])),
+            node(onnx.AttributeProto(sparse_tensor=onnx.SparseTensorProto(values=tensor("s")), floats=[1, 2])),
+            node(onnx.AttributeProto(sparse_tensors=[onnx.SparseTensorProto(indices=tensor("ss"))])),
+        ],
+    )
+    function = onnx.FunctionProto(
+        node=[node(onnx.AttributeProto(t=tensor("function")))],
+        attribute_proto=[onnx.AttributeProto(t=tensor("default"))],
+    )
+    model = onnx.ModelProto(ir_version=8, graph=graph, functions=[function], doc_string="location").SerializeToString()
+    places = ["a", "b", "branch", "constant", "default", "function", "indices", "inner", "list", "s", "ss", "values"]
+    assert tensor_files(model) == places
+    for end in range(0, len(model), 7):
+        assert set(tensor_files(model[:end])) <= set(places)
 
 
 def test_files_that_are_none(tmp_path):
@@ -362,7 +549,16 @@ def test_files_that_are_none(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"spec": (12, 20)}, TypeError, r"input: expected a fastfid\.InputSpec, got tuple"),
+        (
+            {"spec": (12, 20)},
+            TypeError,
+            r"input: expected a fastfid\.InputSpec or the path of its JSON",
+        ),
+        (
+            {"spec": InputSpec((12, 20), output="y"), "output": "z"},
+            ValueError,
+            "output: expected 'y', as the",
+        ),
         ({"name": ""}, ValueError, "name: expected printable letters, got ''"),
         ({"name": "a\nb"}, ValueError, "name: expected printable letters"),
         ({"device": "gpu"}, ValueError, "device: expected 'auto'"),
@@ -382,14 +578,36 @@ def test_bad_arguments(tmp_path, options, error, text):
         ({"size": (224.0, 224)}, TypeError, "size: expected"),
         ({"size": (1, 2, 3)}, TypeError, "size: expected"),
         ({"size": (0, 224)}, ValueError, "size: expected 1 to 1048576"),
-        ({"mean": 0.5}, TypeError, "mean: expected three numbers, of red, green and blue; got 0.5"),
+        ({"mean": 0.5}, TypeError, "mean: expected three numbers, one a channel; got 0.5"),
         ({"mean": (0.5, 0.5)}, TypeError, "mean: expected three numbers"),
         ({"std": "abc"}, TypeError, "std: expected three numbers"),
         ({"std": (1, 0, 1)}, ValueError, "std: expected numbers other than 0"),
         ({"std": (1, float("inf"), 1)}, ValueError, "std: expected finite numbers"),
-        ({"filter": "lanczos"}, ValueError, "filter: expected"),
-        ({"filter": 3}, TypeError, "filter, clip: expected"),
-        ({"clip": 1}, TypeError, "filter, clip: expected"),
+        ({"size": (True, 224)}, TypeError, "size: expected"),
+        ({"std": (1, True, 1)}, TypeError, "std: expected three numbers"),
+        ({"filter": "lanczos"}, ValueError, "filter: expected one of bilinear, bicubic, tf1-bilinear; got 'lanczos'"),
+        ({"filter": 3}, TypeError, "filter: expected"),
+        ({"antialias": 1}, TypeError, "antialias: expected True or False, got 1"),
+        ({"filter": "bicubic", "antialias": False}, ValueError, "antialias: expected True for filter 'bicubic'"),
+        ({"filter": "tf1-bilinear"}, ValueError, "antialias: expected False for filter 'tf1-bilinear', got True"),
+        ({"rounding": "uint8"}, ValueError, "rounding: expected one of none, clip, pillow-uint8; got 'uint8'"),
+        ({"rounding": "pillow-uint8", "antialias": False}, ValueError, "rounding: 'pillow-uint8' is Pillow's resize"),
+        ({"resize": "none", "rounding": "clip"}, ValueError, "rounding: expected 'none' where resize is 'none'"),
+        ({"size": None}, ValueError, r"size: expected \(height, width\) for resize 'squash' and crop None, got None"),
+        ({"size": None, "resize": "none", "crop": "center"}, ValueError, r"size: expected \(height, width\)"),
+        ({"crop": "center"}, ValueError, r"crop: .* cuts out a square, and size is \(12, 20\): expected a square size"),
+        ({"crop": "top"}, ValueError, "crop: expected center, or None"),
+        ({"resize": "shorter"}, ValueError, "resize: 'shorter' leaves images of several sizes: expected crop 'center'"),
+        ({"resize": "shorter", "crop": "center"}, ValueError, "shorter_side: expected a length in pixels, as size"),
+        ({"shorter_side": 20}, ValueError, "shorter_side: is for resize 'shorter', and resize is 'squash'"),
+        ({"resize": "shorter", "crop": "center", "shorter_side": 19}, ValueError, "shorter_side: expected 20 or more"),
+        ({"resize": "shorter", "crop": "center", "shorter_side": 2.5}, TypeError, "shorter_side: expected a length"),
+        ({"layout": "chw"}, ValueError, "layout: expected one of nchw, nhwc"),
+        ({"channels": "grb"}, ValueError, "channels: expected one of rgb, bgr"),
+        ({"output": 3}, TypeError, "output: expected the name of an output, or None"),
+        ({"select": "token:-1"}, ValueError, r"select: expected all, token:0 \(or another number\), mean-tokens or"),
+        ({"select": 0}, TypeError, "select: expected all"),
+        ({"post": "sqrt"}, ValueError, "post: expected one of none, l2, l2-sqrt-d"),
     ],
 )
 def test_bad_specs(options, error, text):

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from fastfid.features.inception import InceptionV3 as InceptionV3
     from fastfid.features.onnx_model import OnnxExtractor as OnnxExtractor
     from fastfid.fid import FID as FID
+    from fastfid.input_spec import InputSpec as InputSpec
     from fastfid.metrics.fid import frechet_distance as frechet_distance
-    from fastfid.protocols import InputSpec as InputSpec
     from fastfid.statistics import Statistics as Statistics
     from fastfid.stored import compare_records as compare_records
 
@@ -54,7 +54,7 @@ _HOME = {
     "FeatureExtractor": "extractor",
     "ImageError": "errors",
     "InceptionV3": "features.inception",
-    "InputSpec": "protocols",
+    "InputSpec": "input_spec",
     "Moments": "_core",
     "NumericalError": "errors",
     "OnnxExtractor": "features.onnx_model",

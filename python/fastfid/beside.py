@@ -67,7 +67,7 @@ def check_extractor_beside(known: KnownFeatures, extractor: Any, *, force: bool 
 
     `force`: as in :func:`check_network_beside`. ValueError names what differs.
     """
-    again = " fastfid.compute_statistics(images, extractor=extractor), or with this side's --weights (weights=)"
+    again = " this side's --extractor (extractor=) or --weights (weights=)"
     _check(known, provenance_of(extractor), "the extractor of the other side has", lambda *_: None, again, force)
 
 

@@ -1,17 +1,19 @@
 """Any network in an ONNX file as an extractor: what its images are made into, and which of its outputs is meant."""
 
-import hashlib
+import dataclasses
+import errno
 import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfid import _core
-from fastfid._files import open_regular
 from fastfid.errors import BackendUnavailable
 from fastfid.extractor import FEATURES
 from fastfid.features.network import NetworkExtractor
+from fastfid.features.onnx_file import read_onnx
+from fastfid.features.onnx_output import check_rank, finish, select
+from fastfid.features.preparation import Preparation
 from fastfid.features.session import (
     CudaSettings,
     Session,
@@ -21,8 +23,8 @@ from fastfid.features.session import (
     load_onnxruntime,
     open_on,
 )
+from fastfid.input_spec import InputSpec, spec_path
 from fastfid.precisions import check_precision
-from fastfid.protocols import InputSpec
 
 __all__ = ["OnnxExtractor"]
 
@@ -40,12 +42,13 @@ class OnnxExtractor(NetworkExtractor):
     Parameters
     ----------
     path : path-like
-        The file, with all its tensors inside. It takes one input, float32 (n, 3, h, w), of RGB images; h and w are open
-        or those of `input`, n is open or fixed.
-    input : InputSpec
-        How a uint8 image becomes the input.
+        The file. Files with tensors that it names must lie in its folder. It takes one input, float32 (n, 3, h, w) or
+        (n, h, w, 3); h and w are open or those of `input`, n is open or fixed.
+    input : InputSpec or path-like, optional
+        How a uint8 image becomes the input, and what of the output are the features; a path is that of a JSON file.
+        Default: the file ``model.fastfid.json`` beside ``model.onnx``.
     output : str, optional
-        Name of the output that is the features, float32 (n, d). Default: the only one there is.
+        Name of the output, float32, where `input` does not say it. Default: the only one there is.
     name : str
         What the network is called in statistics, before its hash.
     device : str or int
@@ -59,19 +62,21 @@ class OnnxExtractor(NetworkExtractor):
     dims : int
         d, found by a run on one grey image.
     identity : str
-        Name, output and SHA-256 of the file: statistics of other networks and outputs are refused beside it.
+        Name, output and SHA-256 of the file and of those with its tensors: statistics of other networks and outputs are
+        refused beside it.
     protocol : str
         The spec in one line, :attr:`fastfid.InputSpec.protocol`: statistics of other specs are refused.
 
     Raises
     ------
     TypeError
-        `input` is no InputSpec.
+        `input` is neither an InputSpec nor a path.
     ValueError
-        The file is damaged or no regular file, is not of this kind, or has features that are not finite; there is no
-        such output; an unknown `device` or `precision`. The message names the file and what to do.
+        The file is damaged or no regular file, lacks a file with tensors, is not of this kind, or has features that are
+        not finite; there is no spec or no such output; an unknown `device` or `precision`. The message names the file
+        and what to do.
     OSError
-        The file cannot be read.
+        A file cannot be read.
     fastfid.BackendUnavailable
         The device does not exist or cannot be used.
 
@@ -93,48 +98,47 @@ class OnnxExtractor(NetworkExtractor):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        input: InputSpec,
+        input: InputSpec | str | os.PathLike[str] | None = None,
         *,
         output: str | None = None,
         name: str = "onnx",
         device: str | int = "auto",
         precision: str = "float32",
     ):
-        if not isinstance(input, InputSpec):
-            raise TypeError(f"input: expected a fastfid.InputSpec, got {type(input).__name__}")
+        spec = _with_output(_spec_of(path, input), output)
         if not isinstance(name, str) or not name or not name.isprintable():
             raise ValueError(f"name: expected printable letters, got {name!r}")
         check_precision(precision, choose_device(device))
         if precision == "float16":
             raise ValueError("precision: a file's network runs in 'float32' or 'tf32', got 'float16'")
-        file = os.fspath(path)
-        with open_regular(path) as stream:
-            model = stream.read()
+        file = read_onnx(path)
+        self._preparation = Preparation(spec)
         settings = CudaSettings()
 
         def tried(device: str) -> _Graph:
-            return _Graph(file, Session(model, (), device, precision, None, settings), input, output)
+            session = Session(file.model, (), device, precision, None, settings, file.tensors)
+            return _Graph(file.path, session, spec, self._preparation)
 
         try:
             self._graph = open_on(device, tried, only_cuda=precision != "float32")
         except UnusableGraph as error:
             version = load_onnxruntime().__version__
             raise ValueError(
-                f"{file}: expected a whole ONNX file, its tensors inside, that ONNX Runtime {version} can run: {error}"
+                f"{file.path}: expected a whole ONNX file that ONNX Runtime {version} can run: {error}"
             ) from None
         arguments = {
             "path": path,
-            "input": input,
-            "output": output,
+            "input": spec,
             "name": name,
             "device": device,
             "precision": precision,
         }
-        super().__init__(arguments, input.to_core(), input.size, self._graph.device, settings)
+        super().__init__(arguments, spec.to_core(None), None, self._graph.device, settings)
+        self.input_shape = self._preparation.shape
         self.dims = self._graph.dims
         self.outputs = {FEATURES: self.dims}
-        self.identity = f"{name}:{self._graph.output}:{hashlib.sha256(model).hexdigest()}"
-        self.protocol = input.protocol
+        self.identity = f"{name}:{self._graph.output}:{file.sha256}"
+        self.protocol = spec.protocol
         self.precision = precision
         self.batch_size = self._graph.run_size
 
@@ -155,8 +159,16 @@ class OnnxExtractor(NetworkExtractor):
         if self.identity != identity:
             raise ValueError(f"{self._graph.file}: has changed: it is {self.identity} now, {identity} was pickled")
 
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Turn one image, uint8 (h, w, 3) RGB, into the network's input under the spec, (3, h', w') or (h', w', 3)."""
+        return self._preparation(image)
+
+    def prepare_into(self, image: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
+        """Write the network's input for one image to `out`, of :attr:`input_shape`."""
+        self._preparation(image, out)
+
     def forward(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the features, float32 (n, dims), of network inputs (n, 3, h, w)."""
+        """Return the features, float32 (n, dims), of network inputs (n, ...)."""
         batch = np.ascontiguousarray(batch, dtype=np.float32)
         features = np.empty((len(batch), self.dims), np.float32)
         for start in range(0, len(batch), self._graph.run_size):
@@ -179,31 +191,37 @@ class _Graph:
     dims : int
     """
 
-    def __init__(self, file: str, session: Session, spec: InputSpec, output: str | None):
+    def __init__(self, file: str, session: Session, spec: InputSpec, preparation: Preparation):
         self.file = file
         self.device = session.device
         self._session = session
+        self._spec = spec
         self._input = _check_input(file, session.inputs, spec)
-        self.output = _choose_output(file, session.outputs, output)
+        self.output = _choose_output(file, session.outputs, spec)
         fixed = self._input.shape[0]
         self.run_size = fixed if isinstance(fixed, int) else _RUN[self.device.partition(":")[0]]
         grey = np.full((*(spec.size or _TRIAL_SIZE), 3), 128, np.uint8)
-        trial = self._run(_core.preprocess([grey], spec.to_core()))
-        if trial.ndim != 2 or len(trial) != self.run_size:
-            raise ValueError(_not_features(file, self.output, trial.shape))
-        if not np.isfinite(trial[0]).all():
+        trial = self._run(preparation(grey)[None])
+        check_rank(file, self.output, trial.shape, spec)
+        if len(trial) != self.run_size:
+            raise ValueError(
+                f"{file}: gives {self.output} of shape {trial.shape} for {self.run_size} images: expected one vector an"
+                " image"
+            )
+        vectors = select(file, self.output, trial, spec)
+        if not np.isfinite(vectors[0]).all():
             raise ValueError(f"{file}: gives {self.output} that is not finite for a grey image: is this its InputSpec?")
-        self.dims = int(trial.shape[1])
+        self.dims = int(vectors.shape[1])
 
     def run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the features of at most :attr:`run_size` network inputs. Several threads may call at once."""
-        found = self._run(images)
+        found = select(self.file, self.output, self._run(images), self._spec)
         if found.shape != (self.run_size, self.dims):
             raise ValueError(
                 f"{self.file}: gives {self.output} of shape {found.shape} for inputs of {images.shape[1:]}, expected"
                 f" {(self.run_size, self.dims)}"
             )
-        return found[: len(images)]
+        return finish(self.file, self.output, found[: len(images)], self._spec)
 
     def _run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         if len(images) < self.run_size:
@@ -220,9 +238,37 @@ class _Graph:
             raise ValueError(f"{self.file}: cannot be run on inputs of shape {images.shape}: {error}") from error
 
 
+def _spec_of(path: str | os.PathLike[str], input: object) -> InputSpec:
+    """Return the spec that was given, or that lies beside the file."""
+    if isinstance(input, InputSpec):
+        return input
+    if isinstance(input, str | os.PathLike):
+        return InputSpec.load(input)
+    if input is not None:
+        raise TypeError(f"input: expected a fastfid.InputSpec or the path of its JSON file, got {type(input).__name__}")
+    beside = spec_path(path)
+    if not os.path.exists(path):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
+    if not os.path.exists(beside):
+        raise ValueError(
+            f"{os.fspath(path)}: how its input is made is not known, and there is no {beside}: write that file, or give"
+            " --input SPEC.json (input=fastfid.InputSpec(...)); docs/extractors.md has the specs of known networks"
+        )
+    return InputSpec.load(beside)
+
+
+def _with_output(spec: InputSpec, output: str | None) -> InputSpec:
+    if output is None or output == spec.output:
+        return spec
+    if spec.output is not None:
+        raise ValueError(f"output: expected {spec.output!r}, as the InputSpec says, or neither; got {output!r}")
+    return dataclasses.replace(spec, output=output)
+
+
 def _check_input(file: str, inputs: tuple[Tensor, ...], spec: InputSpec) -> Tensor:
     """Return the input; ValueError unless it is the only one and takes what the spec makes."""
-    expected = "expected one input, float32 (n, 3, h, w)"
+    axes = {"nchw": "(n, 3, h, w)", "nhwc": "(n, h, w, 3)"}
+    expected = f"expected one input, float32 {axes[spec.layout]}"
     if len(inputs) != 1:
         raise ValueError(
             f"{file}: {expected}, got {len(inputs)}: {_listed(inputs)}. Make the others constants of the graph"
@@ -234,10 +280,13 @@ def _check_input(file: str, inputs: tuple[Tensor, ...], spec: InputSpec) -> Tens
     if len(shape) != 4:
         known = found if shape else f"{found.name} of unknown shape"
         raise ValueError(f"{file}: {expected}, got {known}. Export it with that shape")
-    if isinstance(shape[1], int) and shape[1] != 3:
-        remedy = "Transpose in the graph" if shape[3] == 3 else "Images have red, green and blue"
+    channels = {"nchw": 1, "nhwc": 3}
+    if isinstance(length := shape[channels[spec.layout]], int) and length != 3:
+        other = next(layout for layout in channels if layout != spec.layout)
+        remedy = f"Give its InputSpec layout {other!r}" if shape[channels[other]] == 3 else "Images have three channels"
         raise ValueError(f"{file}: {expected}, got {found}. {remedy}")
-    fixed = [length if isinstance(length, int) else None for length in shape[2:]]
+    sides = shape[2:] if spec.layout == "nchw" else shape[1:3]
+    fixed = [length if isinstance(length, int) else None for length in sides]
     wanted = spec.size or (None, None)
     for ours, its in zip(wanted, fixed, strict=True):
         if its is not None and ours != its:
@@ -250,25 +299,19 @@ def _check_input(file: str, inputs: tuple[Tensor, ...], spec: InputSpec) -> Tens
     return found
 
 
-def _choose_output(file: str, outputs: tuple[Tensor, ...], name: str | None) -> str:
-    """Return the name of the output; ValueError unless it is float32 (n, d), as far as the graph says it."""
+def _choose_output(file: str, outputs: tuple[Tensor, ...], spec: InputSpec) -> str:
+    """Return the name of the output; ValueError unless it is float32 with the axes of the spec, as far as is known."""
+    name = spec.output
     if name is None and len(outputs) != 1:
-        raise ValueError(f"{file}: has {len(outputs)} outputs, name one by output=: {_listed(outputs)}")
+        raise ValueError(f"{file}: has {len(outputs)} outputs, name one by output: {_listed(outputs)}")
     found = next((tensor for tensor in outputs if name in (None, tensor.name)), None)
     if found is None:
         raise ValueError(f"{file}: output: there is none called {name!r}; it has {_listed(outputs)}")
     if found.dtype != _FLOAT32:
-        raise ValueError(f"{file}: expected the output as float32 (n, d), got {found}. Cast in the graph")
-    if found.shape and len(found.shape) != 2:
-        raise ValueError(_not_features(file, found.name, found.lengths))
+        raise ValueError(f"{file}: expected the output as float32, got {found}. Cast in the graph")
+    if found.shape:
+        check_rank(file, found.name, found.shape, spec)
     return found.name
-
-
-def _not_features(file: str, output: str, shape: object) -> str:
-    return (
-        f"{file}: expected the output {output} as one vector an image, (n, d), got {shape}. Take one token, or the mean"
-        " over tokens or places, in the graph"
-    )
 
 
 def _listed(tensors: tuple[Tensor, ...]) -> str:

@@ -266,6 +266,8 @@ class Session:
     stream : CudaStream, optional
         The stream on that device that the session is to use. Default: one of its own, for :meth:`run` alone.
     settings : CudaSettings
+    files : dict of str to bytes
+        Contents of the files with tensors that `model` names. Files that are not here are not looked for.
 
     Attributes
     ----------
@@ -278,7 +280,8 @@ class Session:
     fastfid.BackendUnavailable
         ONNX Runtime cannot use the device.
     UnusableGraph
-        `model` is damaged, needs what this ONNX Runtime lacks, or keeps tensors in files of their own.
+        `model` is damaged, needs what this ONNX Runtime lacks, or keeps tensors in files that `files` lacks or that are
+        too short.
     """
 
     def __init__(
@@ -289,6 +292,7 @@ class Session:
         precision: str,
         stream: "_core.CudaStream | None",
         settings: CudaSettings,
+        files: Mapping[str, bytes] | None = None,
     ):
         self.device = device
         self.lock = threading.Lock()
@@ -304,8 +308,11 @@ class Session:
         # spins that would take the processor from those that decode and resize.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        # Files that the model names would be looked for in the working folder, and are in no hash of it.
+        # Files that the model names would be looked for in the working folder, and be in no hash of it.
         options.add_session_config_entry(_FOLDER_OF_TENSORS, os.devnull)
+        if files:
+            contents = list(files.values())
+            options.add_external_initializers_from_files_in_memory(list(files), contents, list(map(len, contents)))
         names, values = [], []
         for name, value in weights:
             names.append(name)
