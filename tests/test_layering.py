@@ -58,6 +58,8 @@ MAY_IMPORT = {
     "adm": CELLAR | {"evaluated", "evaluation", "extractor", "metrics", "options", "reading", "sources", "statistics"},
     "comparison": CELLAR
     | {"assumptions", "extractor", "options", "reading", "record", "evaluation", "metrics", "statistics"},
+    "several_extractors": CELLAR
+    | {"evaluated", "evaluation", "extractor", "features", "metrics", "options", "pipeline", "reading", "sources"},
     "stored": CELLAR | {"comparison", "metrics", "record"},
     "states": set(),
     "fixed": CELLAR | {"reservoir", "statistics"},
@@ -73,8 +75,8 @@ MAY_IMPORT = {
     "inspection": CELLAR | {"options", "sources", "statistics", "store"},
     "demo": CELLAR | {"evaluation", "metrics", "features", "statistics"},
     "cli": CELLAR
-    | {"adm", "comparison", "demo", "evaluation", "features", "info", "inspection", "metrics", "sources", "store"}
-    | {"stored"},
+    | {"adm", "comparison", "demo", "evaluation", "features", "info", "inspection", "metrics", "options", "sources"}
+    | {"several_extractors", "store", "stored"},
     "compat": CELLAR
     | {"assumptions", "beside", "extractor", "fixed", "metrics", "statistics", "sources", "features", "pipeline"}
     | {"compat"},
@@ -89,6 +91,7 @@ MAY_IMPORT = {
         "fid",
         "input_spec",
         "metrics",
+        "several_extractors",
         "statistics",
     }
     | {"_version", "_core", "errors", "stored"},

@@ -321,3 +321,9 @@ ANOTHER_NUMBER = 1e-3
 # Distances and scores of 20 and 20 images, by features of two float32 networks up to 7e-5 apart (FEATURES_MIXED) where
 # distances of features are of order 10. Measured: 3.5e-7.
 ADM_OF_TWO_NETWORKS = 5e-6
+
+# Features of a Vision Transformer of two layers in float32, after the last LayerNorm: torch's sums and ONNX Runtime's
+# take other orders. The promise is 1e-4.
+TRANSFORMERS_FEATURES = 1e-4
+# Of a real network of some 60 layers, relative to the largest feature: ONNX Runtime's float32 beside NumPy's.
+REAL_NETWORK = 1e-4

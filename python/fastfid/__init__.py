@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from fastfid.fid import FID as FID
     from fastfid.input_spec import InputSpec as InputSpec
     from fastfid.metrics.fid import frechet_distance as frechet_distance
+    from fastfid.several_extractors import ExtractorsEvaluation as ExtractorsEvaluation
+    from fastfid.several_extractors import evaluate_extractors as evaluate_extractors
     from fastfid.statistics import Statistics as Statistics
     from fastfid.stored import compare_records as compare_records
 
@@ -49,6 +51,7 @@ _HOME = {
     "DeviceMoments": "_core",
     "Evaluation": "evaluated",
     "Evaluator": "evaluator",
+    "ExtractorsEvaluation": "several_extractors",
     "FID": "fid",
     "FastfidWarning": "errors",
     "FeatureExtractor": "extractor",
@@ -69,6 +72,7 @@ _HOME = {
     "compute_fid": "evaluation",
     "compute_statistics": "evaluation",
     "evaluate": "evaluation",
+    "evaluate_extractors": "several_extractors",
     "frechet_distance": "metrics.fid",
     "trace_sqrt_product": "_core",
 }

@@ -108,7 +108,8 @@ def evaluate_adm(
         PrecisionRecall(convention="adm"),
     )
     asked = {metric.key: metric for metric in metrics}
-    sets = (_open(reference, options), _open(samples, options))
+    opening = {**options, "on_error": on_error}
+    sets = (_open(reference, opening), _open(samples, opening))
     runs_inception = extractor is None and any(one.source is not None for one in sets)
     for one in sets:
         if runs_inception and one.given is not None and one.given.d != DEFAULT_DIMS:

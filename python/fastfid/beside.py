@@ -7,9 +7,15 @@ from typing import Any
 from fastfid._checks import DIMS
 from fastfid.precisions import PRECISIONS
 from fastfid.protocols import PROTOCOLS
-from fastfid.provenance import KnownFeatures, provenance_of
+from fastfid.provenance import KnownFeatures, is_of_inception, provenance_of
 
-__all__ = ["check_extractor_beside", "check_network_beside", "check_spatial_beside", "command_for"]
+__all__ = [
+    "check_extractor_beside",
+    "check_inception_beside",
+    "check_network_beside",
+    "check_spatial_beside",
+    "command_for",
+]
 
 # What the options of the Inception network take.
 _OPTIONS = {"dims": DIMS, "protocol": tuple(PROTOCOLS), "precision": tuple(PRECISIONS)}
@@ -60,6 +66,16 @@ def check_network_beside(
 
     again = f": {command_for(known, wanted)}"
     _check(known, wanted, "the other side's images are read with", way, again, force)
+
+
+def check_inception_beside(known: KnownFeatures) -> None:
+    """Raise ValueError where another network made the statistics, and none is given for the other side's images."""
+    made_with = known.meta.get("extractor")
+    if not is_of_inception(made_with):
+        raise ValueError(
+            f"{known.name} was made with extractor {made_with}, and the other side's images would be read with the"
+            " Inception network: give that extractor too, by --extractor FILE.onnx (extractor=)"
+        )
 
 
 def check_extractor_beside(known: KnownFeatures, extractor: Any, *, force: bool | None = None) -> None:

@@ -15,6 +15,7 @@ from fastfid.assumptions import assume_protocols
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluation import compute_statistics, extractor_beside
 from fastfid.extractor import FeatureExtractor
+from fastfid.metrics import label_of
 from fastfid.metrics.differences import Candidate, Difference, Measured, compare_measured, measure
 from fastfid.options import NETWORK_OPTIONS, StatisticsOptions, check_keywords
 from fastfid.reading import is_known, load_known
@@ -38,6 +39,8 @@ class Comparison:
         Of every two candidates.
     note : str
         What there is to know about the standard errors; mostly empty.
+    extractor : str or None
+        Identity of the network, as the reference says; None where it does not.
 
     Examples
     --------
@@ -54,6 +57,7 @@ class Comparison:
     candidates: tuple[Candidate, ...]
     differences: tuple[Difference, ...]
     note: str = ""
+    extractor: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types: the object of ``fastfid compare --json`` (docs/json.md)."""
@@ -63,6 +67,7 @@ class Comparison:
             "candidates": [asdict(candidate) for candidate in self.candidates],
             "differences": [asdict(difference) for difference in self.differences],
             "note": self.note,
+            "extractor": self.extractor,
         }
 
     def __repr__(self) -> str:
@@ -72,7 +77,8 @@ class Comparison:
     def table(self) -> str:
         """Return the table and the sentences that ``fastfid compare`` prints."""
         is_corrected = any(one.value != one.fid for one in self.candidates)
-        head = ["candidate", *(["FID less bias"] if is_corrected else []), "FID", "standard error", "n"]
+        label = label_of("fid", [self.extractor])
+        head = ["candidate", *([f"{label} less bias"] if is_corrected else []), label, "standard error", "n"]
         rows = [head]
         for one in self.candidates:
             error = "none" if one.standard_error is None else f"{one.standard_error:.2g}"
@@ -162,7 +168,7 @@ def compare(
         measured.append(measure(real, one))
     found, differences = compare_measured(_numbered(measured), real.n)
     note = "" if real.reservoir is not None else f"{real.name} counts as fixed: it holds no sample of its features"
-    return Comparison(real.name, found, differences, note)
+    return Comparison(real.name, found, differences, note, real.meta.get("extractor"))
 
 
 def _statistics(source: Any, options: Mapping[str, Any]) -> Statistics:

@@ -12,7 +12,12 @@ from fastfid import _core, mistakes
 from fastfid._console import warn
 from fastfid._progress import ProgressMode
 from fastfid.assumptions import assume_protocols, dims_and_protocol
-from fastfid.beside import check_extractor_beside, check_network_beside, check_spatial_beside
+from fastfid.beside import (
+    check_extractor_beside,
+    check_inception_beside,
+    check_network_beside,
+    check_spatial_beside,
+)
 from fastfid.cache import CacheMode
 from fastfid.classes import check_labels, evaluate_classes
 from fastfid.errors import SuspiciousInputWarning
@@ -135,6 +140,9 @@ def compute_statistics(
         Rotate and flip pictures according to their EXIF orientation.
     max_pixels : int
         Refuse pictures that declare more pixels, before decoding them. Default: 89 million.
+    labels, column, to_uint8
+        Where the labels of the images come from, the column of images in a parquet file, and how float images become
+        grey levels: see :func:`fastfid.sources.open_source`.
 
     Returns
     -------
@@ -177,7 +185,7 @@ def compute_statistics(
         kept.take(store, metrics)
         return _statistics_of(kept, metrics)
     opened_at = time.time()
-    opened = open_images(source, options)
+    opened = open_images(source, {**options, "on_error": on_error})
     if extractor is None:
         dims, protocol = dims or DEFAULT_DIMS, protocol or DEFAULT_PROTOCOL
         outputs = frozenset({FEATURES, SPATIAL} if spatial else {FEATURES}) & outputs_of_inception(dims, protocol)
@@ -263,7 +271,8 @@ def evaluate(
     asked = make_metrics(metrics)
     if remark := mistakes.same_place(real, fake, recursive=options.get("recursive", False)):
         warn(remark, SuspiciousInputWarning)
-    sets = _open_both(real, fake, options, hash_inputs, any(SPATIAL in metric.needs for metric in asked.values()))
+    opening = {**options, "on_error": on_error}
+    sets = _open_both(real, fake, opening, hash_inputs, any(SPATIAL in metric.needs for metric in asked.values()))
     return evaluate_sets(
         sets,
         asked,
@@ -480,6 +489,8 @@ def _make_inception(
     force: bool,
     outputs: frozenset[str] = frozenset({FEATURES}),
 ) -> FeatureExtractor:
+    if file is not None and not force:
+        check_inception_beside(file)
     dims, protocol = dims_and_protocol(dims, protocol, file)
     if file is not None:  # raises before weights are fetched for nothing
         wanted = {"dims": dims, "protocol": protocol, "precision": precision}

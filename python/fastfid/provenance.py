@@ -6,7 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["FORCE_HINT", "Assumption", "KnownFeatures", "assumed_protocol", "check_provenance", "provenance_of"]
+__all__ = [
+    "FORCE_HINT",
+    "INCEPTION",
+    "Assumption",
+    "KnownFeatures",
+    "assumed_protocol",
+    "check_provenance",
+    "is_of_inception",
+    "provenance_of",
+]
+
+# The network of the FID, before its hash, in what statistics say of their extractor.
+INCEPTION = "inception-2015-12-05"
 
 # Appended to the error about different provenances where the comparison can be forced.
 FORCE_HINT = " (--force or force=True compares them all the same)"
@@ -36,6 +48,15 @@ def provenance_of(extractor: Any) -> dict[str, Any]:
         "precision": extractor.precision,
         "dims": extractor.dims,
     }
+
+
+def is_of_inception(extractor: str | None) -> bool:
+    """Return whether this identity of an extractor is the Inception network's; None, of other tools, is taken for it.
+
+    >>> is_of_inception("onnx:cls:5d2c"), is_of_inception(None)
+    (False, True)
+    """
+    return extractor is None or extractor.partition(":")[0] == INCEPTION
 
 
 def check_provenance(

@@ -32,6 +32,7 @@ __all__ = [
     "ImageSet",
     "Reading",
     "check_given",
+    "check_memory",
     "effective_options",
     "files_of",
     "load_known",
@@ -203,7 +204,7 @@ def _kept(labels: list[Label], source: ImageSource) -> KeptLabels | None:
     return KeptLabels.of(labels, source.class_names) if source.has_labels and labels else None
 
 
-def _check_memory(source: ImageSource, d: int) -> None:
+def check_memory(source: ImageSource, d: int) -> None:
     """Refuse rows of `d` features that the memory cannot hold, before any image is read."""
     try:
         needed = 8 * d * len(source)
@@ -335,14 +336,14 @@ class Reading:
         if writer.done:
             remark(f"{source.name}: goes on after the {writer.done:,} images of an interrupted run")
         rest = RestOfSource(source, writer.done)
-        images.report = self._extract(rest, writer.add)
+        images.report = self.extract(rest, writer.add)
         return writer.finish(_skipped(images.report), _kept(rest.passed + images.report.labels, source))
 
     def _read(self, images: ImageSet, source: ImageSource) -> None:
         known, metrics = images.known, self._metrics_of(source)
         needed = {key: one for key, one in metrics.items() if known is None or part_for(one, known) is None}
         images.seen = accumulators = Accumulators(needed, outputs_of(self.extractor))
-        _check_memory(source, sum(one.d for one in accumulators.values() if isinstance(one, FeatureRows)))
+        check_memory(source, sum(one.d for one in accumulators.values() if isinstance(one, FeatureRows)))
 
         def consume(outputs: Mapping[str, Any]) -> None:
             try:
@@ -356,10 +357,10 @@ class Reading:
             feed.flush()
             images.report = Report(n=len(source))
             return
-        images.report = self._extract(source, consume)
+        images.report = self.extract(source, consume)
         images.read_labels = _kept(images.report.labels, source)
 
-    def _extract(self, source: ImageSource, consume: Callable[[Mapping[str, Any]], object]) -> Report:
+    def extract(self, source: ImageSource, consume: Callable[[Mapping[str, Any]], object]) -> Report:
         """Read the images, and say what there is to say of them."""
         report = extract(
             source,

@@ -87,7 +87,10 @@ def compare_records(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
         called = [f"{name} ({one.where})" for name, one in zip(called, records, strict=True)]
     measured = [_measured(name, one) for name, one in zip(called, records, strict=True)]
     found, differences = compare_measured(measured, None)
-    return Comparison(records[0].record["real"], found, differences, "the noise of the reference does not cancel")
+    extractor = records[0].record["extractor"]["real"]
+    return Comparison(
+        records[0].record["real"], found, differences, "the noise of the reference does not cancel", extractor
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- reading

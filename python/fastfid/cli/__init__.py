@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from fastfid import _console
 from fastfid._console import say
-from fastfid.cli.options import PARSERS, fid_options, selection_options, superfluous
+from fastfid.cli.options import PARSERS, check_network_options, fid_options, networks, selection_options, superfluous
 from fastfid.cli.parser import Parser, unknown_command
 from fastfid.cli.signals import Signals
 
@@ -30,6 +30,7 @@ def _parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.max_errors is not None and args.on_error != "skip":
         parser.error("--max-errors: needs --on-error skip; without it the first unreadable image is an error")
+    check_network_options(parser, args)
     return args
 
 
@@ -51,6 +52,8 @@ def _run_fid(argv: Sequence[str]) -> int:
         _check_append(args.append, args.path)
     reads_images = _reads_images(args, args.path)
     _prepare(args, reads_images)
+    if len(networks(args)) > 1:
+        return _run_extractors(args, argv)
     found = evaluate(
         *args.path,
         metrics=_metrics(args),
@@ -58,7 +61,7 @@ def _run_fid(argv: Sequence[str]) -> int:
         hash_inputs=args.hash_inputs,
         store=args.store,
         per_class=args.per_class,
-        **_with_labels_of_each(args, fid_options(args)),
+        **_with_labels_of_each(args, fid_options(args, reads_images=reads_images)),
     )
     record = found.to_dict(command=["fastfid", *argv])
     for side, cached in found.cached.items():
@@ -73,6 +76,23 @@ def _run_fid(argv: Sequence[str]) -> int:
             _remark(_standard_error_remark(found["fid"]))
     problem = _append(args.append, record) if args.append is not None else None
     _print_result(args, found, record)
+    sys.stdout.flush()
+    if problem is not None:
+        raise problem
+    return 0
+
+
+def _run_extractors(args: argparse.Namespace, argv: Sequence[str]) -> int:
+    """Print a table, or the record, of several extractors."""
+    from fastfid.cli.several import evaluate_networks
+
+    found = evaluate_networks(args, _metrics(args))
+    record = found.to_dict(command=["fastfid", *argv])
+    for name, one in found.items():
+        for metric, reason in one.missing.items():
+            _remark(f"{name}: {metric}: not computed: {reason}")
+    problem = _append(args.append, record) if args.append is not None else None
+    print(json.dumps(record, indent=2, allow_nan=False) if args.json else found.table())
     sys.stdout.flush()
     if problem is not None:
         raise problem
@@ -143,19 +163,24 @@ def _print_result(args: argparse.Namespace, found: Any, record: Any) -> None:
     if args.metrics:
         _print_values(found)
     else:
-        print("FID: ", found["fid"].value)
+        print(f"{_label(found, 'fid')}: ", found["fid"].value)
     if found.per_class is not None:
         print(found.per_class.table())
 
 
 def _print_values(found: Any) -> None:
     """Print a line for each value, and remarks on the values."""
-    from fastfid.metrics import label_of
-
     for name, result in found.items():
-        print(f"{label_of(name)}:  {_with_error(result.value, result.standard_error)}")
+        print(f"{_label(found, name)}:  {_with_error(result.value, result.standard_error)}")
     for remark in _remarks_of_results(found):
         _remark(remark)
+
+
+def _label(found: Any, name: str) -> str:
+    """Return the text before a value, which depends on the network."""
+    from fastfid.metrics import label_of
+
+    return label_of(name, [side.meta.get("extractor") for side in (found.real, found.fake)])
 
 
 def _with_error(value: float, error: float | None) -> str:
@@ -168,13 +193,11 @@ def _with_error(value: float, error: float | None) -> str:
 
 def _remarks_of_results(found: Any) -> list[str]:
     """Return the notes of the results, and why some have no standard error."""
-    from fastfid.metrics import label_of
-
     reasons: dict[str, list[str]] = {}
     for name, result in found.items():
         if result.standard_error is None and result.no_standard_error:
-            reasons.setdefault(result.no_standard_error, []).append(label_of(name))
-    notes = [f"{label_of(name)}: {result.note}" for name, result in found.items() if result.note]
+            reasons.setdefault(result.no_standard_error, []).append(_label(found, name))
+    notes = [f"{_label(found, name)}: {result.note}" for name, result in found.items() if result.note]
     return notes + [f"{', '.join(labels)}: no standard error: {reason}" for reason, labels in reasons.items()]
 
 
@@ -191,7 +214,7 @@ def _run_adm(argv: Sequence[str]) -> int:
         force=args.force,
         store=args.store,
         needs_standard_error=args.json,
-        **fid_options(args),
+        **fid_options(args, reads_images=True),
     )
     if args.json:
         print(json.dumps(found.to_dict(command=["fastfid", "adm", *argv]), indent=2, allow_nan=False))
@@ -230,9 +253,12 @@ def _save_statistics(parser: Parser, args: argparse.Namespace, source: str, outp
         raise RuntimeError(f"{target}: there is no folder {target.parent}")
     check_writable(target)
     has_statistics = is_statistics_file(source, args.key)
-    _prepare(args, reads_images=_reads_images(args, [source]))
+    reads_images = _reads_images(args, [source])
+    _prepare(args, reads_images)
     _remark(f"Saving statistics for {source}")
-    statistics = compute_statistics(source, spatial=getattr(args, "spatial", False), **fid_options(args))
+    statistics = compute_statistics(
+        source, spatial=getattr(args, "spatial", False), **fid_options(args, reads_images=reads_images)
+    )
     statistics.save(target, overwrite=overwrite, rows=not getattr(args, "no_rows", False))
     if has_statistics:
         _remark(f"{source}: holds statistics already, which were copied")
@@ -261,7 +287,7 @@ def _run_compare(argv: Sequence[str]) -> int:
         reads_images = _reads_images(args, args.path)
         _prepare(args, reads_images)
         reference, *candidates = args.path
-        found = compare(reference, candidates, force=args.force, **fid_options(args))
+        found = compare(reference, candidates, force=args.force, **fid_options(args, reads_images=reads_images))
         if not reads_images:
             _remark(superfluous(parser, args))
     _remark(found.note)

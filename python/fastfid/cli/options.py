@@ -10,10 +10,21 @@ from fastfid.metrics import ALL, METRICS
 from fastfid.precisions import PRECISIONS
 from fastfid.protocols import OF_TOOLS, PROTOCOLS
 
-__all__ = ["PARSERS", "fid_options", "selection_options", "superfluous"]
+__all__ = [
+    "INCEPTION",
+    "PARSERS",
+    "check_network_options",
+    "fid_options",
+    "networks",
+    "open_network",
+    "selection_options",
+    "superfluous",
+]
+
+INCEPTION = "inception"  # the default of --extractor
 _DESCRIPTION = """\
 Fréchet Inception Distance (FID) of two sets of images. Prints "FID:  <number>".
-Takes pytorch-fid's command lines and gives pytorch-fid's numbers.
+Takes pytorch-fid's command lines and gives pytorch-fid's numbers. With another network: "FD:  <number>".
 
 A PATH is a folder of images, a .zip or .tar, a quoted pattern ('run/*_fake.png', 'shard-{00..15}.tar'), an .npz or
 .npy of images, a .parquet of pictures, the URL of such a file, or an .npz of statistics (mu, sigma) that this or any
@@ -29,6 +40,7 @@ examples:
   fastfid stats real/ -o real.npz                once
   fastfid real.npz generated.zip --json          then often, with numerical bounds, n and versions
   fastfid real/ generated/ --protocol clean      another preprocessing; docs/protocols.md
+  fastfid real/ generated/ --extractor dinov2.onnx  another network's features; docs/extractors.md
   fastfid real/ generated/ --metrics fid,kid,prdc  several metrics from one pass; docs/metrics.md
   fastfid real/ generated/ --per-class --labels folder  the FID of each class; docs/classes.md
   fastfid real.npz step9/ --append runs.jsonl    and one line a run for later; docs/json.md
@@ -42,6 +54,12 @@ def _add_source_options(parser: argparse.ArgumentParser, without: Container[str]
     """Add the options of all that reads images, but those `without` which a command does."""
     _add_network_options(parser, without)
     _add_image_options(parser, without)
+
+
+def _extractor(text: str) -> str:
+    if text != INCEPTION and not text.endswith(".onnx"):
+        raise argparse.ArgumentTypeError(f"expected {INCEPTION} or FILE.onnx, got {text!r}")
+    return text
 
 
 def _adder(parser: argparse.ArgumentParser, title: str, without: Container[str]) -> Callable[..., None]:
@@ -70,6 +88,15 @@ def _add_network_options(parser: argparse.ArgumentParser, without: Container[str
         metavar="NAME",
         help=f"how images are resized, which changes the number: {', '.join(map(_protocol_in_help, PROTOCOLS))}",
     )
+    add(
+        "--extractor",
+        type=_extractor,
+        action="append",
+        metavar="FILE",
+        help="another network, FILE.onnx (docs/extractors.md); default: inception. Given several times: a table of "
+        "them all, from one pass over the images",
+    )
+    add("--input", metavar="SPEC", help="its input spec; default: FILE.fastfid.json beside FILE.onnx")
     add("--device", type=device, metavar="DEV", help="auto (default: CUDA if there is any), cpu, cuda or cuda:N")
     add(
         "--precision",
@@ -227,7 +254,7 @@ def _stats_parser() -> Parser:
     parser = Parser(
         prog="fastfid stats",
         usage="fastfid stats [options] SOURCE -o FILE.npz",
-        description="Compute the statistics (mean and covariance of the Inception features) of one source and keep "
+        description="Compute the statistics (mean and covariance of the features) of one source and keep "
         "them as an .npz that fastfid, pytorch-fid and the other tools read.",
     )
     parser.add_argument("source", metavar="SOURCE", help="a folder, .zip, .tar, .parquet, pattern, .npz or .npy")
@@ -250,7 +277,10 @@ def _stats_parser() -> Parser:
 
 
 # Options without which the evaluator's protocol does: its network is fixed, and it needs all images in their order.
-_NOT_OF_ADM = ("--dims", "--protocol", "--batch-size", "--num", "--seed", "--labels", "--cache", "--cache-hashes")
+_NOT_OF_ADM = (
+    *("--dims", "--protocol", "--extractor", "--input", "--batch-size"),
+    *("--num", "--seed", "--labels", "--cache", "--cache-hashes"),
+)
 
 
 def _adm_parser() -> Parser:
@@ -409,9 +439,51 @@ PARSERS: dict[str, Callable[[], Parser]] = {
 }
 
 
-def fid_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the keywords of compute_fid and compute_statistics that the command line gives."""
-    given = {name: getattr(args, name, None) for name in _reading_options() if name != "threads"}
+def check_network_options(parser: Parser, args: argparse.Namespace) -> None:
+    """End with a usage error where options of one network are given with another."""
+    names = networks(args)
+    files = [name for name in names if name != INCEPTION]
+    given = getattr(args, "input", None)
+    if given is not None and not files:
+        parser.error("--input: is of another network, which --extractor FILE.onnx names")
+    if given is not None and len(files) > 1:
+        parser.error("--input: is of one network, and there are several: lay FILE.fastfid.json beside each FILE.onnx")
+    if INCEPTION not in names:
+        for name in ("dims", "protocol", "weights"):
+            if getattr(args, name) is not None:
+                parser.error(f"--{name}: is of the Inception network, and --extractor is {files[0]}: leave one out")
+    if len(set(names)) < len(names):
+        parser.error(f"--extractor: {max(names, key=names.count)} comes twice")
+    if len(names) == 1:
+        return
+    if parser.prog != "fastfid" or args.save_stats:
+        parser.error("--extractor: statistics are of one extractor: give one")
+    for option in ("cache", "force", "hash_inputs", "store", "per_class"):
+        if getattr(args, option):
+            parser.error(f"--{option.replace('_', '-')}: is for one extractor: leave it out, or run each by itself")
+
+
+def networks(args: argparse.Namespace) -> list[str]:
+    """Return the names of the extractors: ``inception``, and files."""
+    return getattr(args, "extractor", None) or [INCEPTION]
+
+
+def open_network(args: argparse.Namespace, name: str) -> Any:
+    """Return the extractor of a file."""
+    from fastfid.features.onnx_model import OnnxExtractor  # loads ONNX Runtime
+
+    return OnnxExtractor(name, args.input, device=args.device or "auto", precision=args.precision)
+
+
+def fid_options(args: argparse.Namespace, *, reads_images: bool) -> dict[str, Any]:
+    """Return the keywords of compute_fid and compute_statistics that the command line gives.
+
+    Another network than Inception is opened here, if there are images for it.
+    """
+    apart = ("threads", "extractor", "input")
+    given = {name: getattr(args, name, None) for name in _reading_options() if name not in apart}
+    if reads_images and networks(args) != [INCEPTION]:
+        given["extractor"] = open_network(args, *networks(args))
     options = {name: tuple(x) if isinstance(x, list) else x for name, x in given.items() if x is not None}
     return {**options, "progress": progress_mode(args)}
 

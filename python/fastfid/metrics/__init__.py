@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fastfid.provenance import is_of_inception
+
 if TYPE_CHECKING:
     from fastfid.metrics.base import Metric
     from fastfid.metrics.classes import inception_score as inception_score
@@ -163,10 +165,22 @@ METRICS = {
 ALL = "all"
 
 
-def label_of(key: str) -> str:
-    """Return the text before a value in the output: of its name, with the convention, as ``KID (torch-fidelity)``."""
+# What has the Inception network in its name, of another network's features.
+_OF_OTHERS = {"FID": "FD", "KID": "KD", "MIFID": "MIFD", "FID-infinity": "FD-infinity"}
+
+
+def label_of(key: str, extractors: Iterable[str | None] = ()) -> str:
+    """Return the text before a value in the output: of its name, with the convention, as ``KID (torch-fidelity)``.
+
+    `extractors`: the identities of the networks of the two sets; None where a set names none.
+
+    >>> label_of("fid"), label_of("fid", [None, "onnx:cls:5d2c"])
+    ('FID', 'FD')
+    """
     name, _, convention = key.partition(":")
     label = next((row.labels[name] for row in METRICS.values() if name in row.labels), name)
+    if not all(map(is_of_inception, extractors)):
+        label = _OF_OTHERS.get(label, label)
     return f"{label} ({convention})" if convention else label
 
 

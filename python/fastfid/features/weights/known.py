@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfid.provenance import INCEPTION
+
 __all__ = [
     "CACHE_NAME",
     "CLASSIFIER_NAME",
@@ -42,7 +44,7 @@ __all__ = [
     "tensor_shapes",
 ]
 
-NETWORK = "inception-2015-12-05"
+NETWORK = INCEPTION
 TENSORS_SHA256 = "faa37c74cec4860f41dc8c4119526a526ca710982b3cdf79831003fc5f4382b4"
 IDENTITY = f"{NETWORK}:{TENSORS_SHA256}"
 

@@ -1,0 +1,36 @@
+"""Several extractors on the command line."""
+
+import argparse
+from typing import Any
+
+from fastfid.cli.options import INCEPTION, fid_options, networks, open_network
+from fastfid.metrics import make_metrics
+from fastfid.several_extractors import ExtractorsEvaluation, evaluate_extractors
+
+__all__ = ["evaluate_networks"]
+
+
+def evaluate_networks(args: argparse.Namespace, metrics: Any) -> ExtractorsEvaluation:
+    """Return the metrics of the two paths for each extractor that was given."""
+    options = fid_options(args, reads_images=False)  # the networks are opened below
+    of_inception: dict[str, Any] = {
+        name: options.pop(name) for name in ("dims", "protocol", "weights") if name in options
+    }
+    for name in ("device", "precision", "batch_size", "cache"):
+        options.pop(name, None)
+    opened = {
+        name: _inception(args, metrics, of_inception) if name == INCEPTION else open_network(args, name)
+        for name in networks(args)
+    }
+    real, fake = args.path
+    return evaluate_extractors(real, fake, opened, metrics=metrics, **options)
+
+
+def _inception(args: argparse.Namespace, metrics: Any, options: dict[str, Any]) -> Any:
+    from fastfid.features.make import make_extractor, outputs_of_inception
+    from fastfid.options import DEFAULT_DIMS, DEFAULT_PROTOCOL
+
+    dims, protocol = options.get("dims", DEFAULT_DIMS), options.get("protocol", DEFAULT_PROTOCOL)
+    needs = frozenset().union(*(metric.needs for metric in make_metrics(metrics).values()))
+    outputs = (needs | {"features"}) & outputs_of_inception(dims, protocol)
+    return make_extractor(dims, protocol, args.device or "auto", options.get("weights"), args.precision, outputs)

@@ -1,0 +1,185 @@
+"""Several extractors in one pass: the numbers of each alone, bit for bit, and every image decoded once."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+from stubs import AllOutputs, GridMeans
+from test_other_networks import SPEC, here, run  # noqa: F401 - fixtures
+
+import fastfid
+from fastfid.sources.folder import FileItem
+from fastfid.store import is_store
+
+
+class Fixed(GridMeans):
+    """Of one size of inputs; more images at a time than the others, several calls at a time."""
+
+    batch_size = 3
+    concurrency = 2
+
+    def __init__(self, cells=2):
+        super().__init__(cells)
+        self.input_shape = (self.dims,)
+        self.identity = f"grid-means-{cells}"
+        self.most = 0
+
+    def forward(self, batch):
+        self.most = max(self.most, len(batch))
+        return super().forward(batch)
+
+
+class Spatial(AllOutputs):
+    def __init__(self):
+        super().__init__()
+        self.input_shape = (self.dims,)
+
+
+def images(seed, n=40):
+    return np.random.default_rng(seed).integers(0, 256 - 40 * seed, (n, 12, 9, 3), dtype=np.uint8)
+
+
+def same(a, b):
+    """Whether two evaluations have the same results, to the bit."""
+    assert list(a) == list(b)
+    for name in a:
+        assert a[name].to_dict() == b[name].to_dict(), name
+    assert (a.missing, a.dims, a.real.n, a.fake.n) == (b.missing, b.dims, b.real.n, b.fake.n)
+    assert (a.real.meta, a.fake.meta) == (b.real.meta, b.fake.meta)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_each_has_the_numbers_that_it_has_alone(here, num_workers):  # noqa: F811
+    onnx = fastfid.OnnxExtractor("net.onnx", device="cpu")
+    extractors = {"a": Fixed(2), "net": onnx, "b": Fixed(3), "spatial": Spatial()}
+    found = fastfid.evaluate_extractors("real", "fake", extractors, metrics="all", num_workers=num_workers)
+    assert list(found) == list(extractors)
+    for name, one in extractors.items():
+        same(found[name], fastfid.evaluate("real", "fake", metrics="all", extractor=one))
+    assert extractors["a"].most <= 3
+
+
+def test_inception_beside_another(here, weights):  # noqa: F811
+    inception = fastfid.InceptionV3(64, device="cpu")
+    onnx = fastfid.OnnxExtractor("net.onnx", device="cpu")
+    found = fastfid.evaluate_extractors("real", "fake", {"inception": inception, "net": onnx}, metrics=["kid"])
+    for name, one in (("inception", inception), ("net", onnx)):
+        same(found[name], fastfid.evaluate("real", "fake", metrics=["kid"], extractor=one))
+
+
+def test_every_image_is_decoded_once(here, monkeypatch):  # noqa: F811
+    seen, lock = [], threading.Lock()
+    load = FileItem.load
+
+    def counted(item):
+        with lock:
+            seen.append(item.name)
+        return load(item)
+
+    monkeypatch.setattr(FileItem, "load", counted)
+    fastfid.evaluate_extractors("real", "fake", {"a": Fixed(2), "b": Fixed(3), "c": Fixed(1)})
+    assert len(seen) == 60 == len(set(seen))
+
+
+def test_streams_and_lost_images(here):  # noqa: F811
+    (here / "real" / "07.png").write_bytes(b"no picture")
+    with pytest.raises(fastfid.ImageError, match=r"07\.png"):
+        fastfid.evaluate_extractors("real", "fake", {"a": Fixed(2)})
+    with pytest.warns(fastfid.SkippedImagesWarning, match=r"07\.png"):
+        found = fastfid.evaluate_extractors("real", "fake", {"a": Fixed(2), "b": Fixed(3)}, on_error="skip")
+    for one in found.values():
+        assert [lost["name"].endswith("07.png") for lost in one.skipped["real"]] == [True]
+        assert (one.real.n, one.fake.n, one.skipped["fake"]) == (29, 30, [])
+    streams = [iter(np.array_split(images(seed), 7)) for seed in (1, 2)]
+    found = fastfid.evaluate_extractors(*streams, {"a": Fixed(2), "b": Fixed(3)})
+    same(found["b"], fastfid.evaluate(*(iter(np.array_split(images(seed), 7)) for seed in (1, 2)), extractor=Fixed(3)))
+
+
+def test_metrics_that_some_have():
+    extractors = {"a": Fixed(2), "spatial": Spatial()}
+    found = fastfid.evaluate_extractors(images(1), images(2), extractors, metrics=["fid", "sfid"])
+    assert (list(found["a"]), list(found["spatial"])) == (["fid"], ["fid", "sfid"])
+    assert found["a"].missing == {"sfid": "needs the output spatial; the extractor gives features at 12 dims"}
+    rows = found.to_dict()["metrics"]
+    assert [(row["metric"], row["value"] is None) for row in rows] == [
+        ("fid", False),
+        ("sfid", True),
+        ("fid", False),
+        ("sfid", False),
+    ]
+    with pytest.raises(ValueError, match="sfid: needs the output spatial"):
+        fastfid.evaluate_extractors(images(1), images(2), {"a": Fixed(2), "b": Fixed(3)}, metrics=["fid", "sfid"])
+
+
+def test_what_is_refused(here):  # noqa: F811
+    with pytest.raises(TypeError, match="extractors: expected a dict of names and extractors, got list"):
+        fastfid.evaluate_extractors("real", "fake", [Fixed(2)])
+    with pytest.raises(TypeError, match=r"got list; fastfid\.evaluate_extractors takes several"):
+        fastfid.evaluate("real", "fake", extractor=[Fixed(2)])
+    with pytest.raises(ValueError, match="extractors: expected at least one, got none"):
+        fastfid.evaluate_extractors("real", "fake", {})
+    with pytest.raises(TypeError, match=r"extractor: expected a fastfid\.FeatureExtractor, got str"):
+        fastfid.evaluate_extractors("real", "fake", {"a": "inception"})
+    with pytest.raises(
+        ValueError, match=r"extractor b: has inputs of any size \(none\): beside others it needs a size"
+    ):
+        fastfid.evaluate_extractors("real", "fake", {"a": Fixed(2), "b": GridMeans()})
+    fastfid.compute_statistics("real", extractor=Fixed(2)).save("real.npz")
+    with pytest.raises(ValueError, match=r"real\.npz: has the features of one extractor; several extractors need the"):
+        fastfid.evaluate_extractors("real.npz", "fake", {"a": Fixed(2), "b": Fixed(3)})
+    fastfid.evaluate("real", "fake", extractor=Fixed(2), store="kept")
+    store = next(path for path in (here / "kept").iterdir() if is_store(path))
+    with pytest.raises(ValueError, match="has the features of one extractor"):
+        fastfid.evaluate_extractors(store, "fake", {"a": Fixed(2), "b": Fixed(3)})
+    broken = Fixed(3)
+    broken.forward = lambda batch: np.full((len(batch), 27), np.nan, np.float32)
+    with pytest.raises(fastfid.NumericalError, match="real: b: fid: images from number 0 on"):
+        fastfid.evaluate_extractors("real", "fake", {"a": Fixed(2), "b": broken})
+
+
+def test_the_command_line(here, run, weights):  # noqa: F811
+    both = ["--extractor", "inception", "--extractor", "net.onnx", "--dims", "64"]
+    code, out, _ = run("real", "fake", *both, "--metrics", "fid,kid")
+    assert code == 0
+    head, *lines = (line.split() for line in out.splitlines())
+    assert head == ["extractor", "metric", "value", "standard", "error"]
+    assert [line[:2] for line in lines] == [
+        ["inception", "FID"],
+        ["inception", "KID"],
+        ["net.onnx", "FD"],
+        ["net.onnx", "KD"],
+    ]
+    code, out, _ = run("real", "fake", *both, "--metrics", "fid,kid", "--json", "--append", "runs.jsonl")
+    record = json.loads(out)
+    assert [one["name"] for one in record["extractors"]] == ["inception", "net.onnx"]
+    assert [one["protocol"] for one in record["extractors"]] == ["pytorch-fid", SPEC.protocol]
+    assert [one["dims"] for one in record["extractors"]] == [64, 6]
+    alone = [run("real", "fake", "--dims", "64", "--json", "--metrics", "fid,kid")[1]]
+    alone += [run("real", "fake", "--extractor", "net.onnx", "--json", "--metrics", "fid,kid")[1]]
+    assert record["metrics"] == [row for one in alone for row in json.loads(one)["metrics"]]
+    assert json.loads((here / "runs.jsonl").read_text()) == record
+    assert record["fid"] == json.loads(alone[0])["fid"]
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "text"),
+    [
+        (["real", "fake"], ["--extractor", "net.onnx"], "--extractor: net.onnx comes twice"),
+        (
+            ["real", "fake"],
+            ["--extractor", "b.onnx", "--input", "x"],
+            "--input: is of one network, and there are several",
+        ),
+        (["real", "fake"], ["--extractor", "b.onnx", "--dims", "64"], "--dims: is of the Inception network"),
+        (["real", "fake"], ["--extractor", "inception", "--store", "x"], "--store: is for one extractor"),
+        (["real", "fake"], ["--extractor", "inception", "--cache"], "--cache: is for one extractor"),
+        (["real", "fake"], ["--extractor", "inception", "--force"], "--force: is for one extractor"),
+        (["stats", "real", "-o", "x"], ["--extractor", "inception"], "statistics are of one extractor"),
+        (["compare", "real", "fake", "other"], ["--extractor", "inception"], "statistics are of one extractor"),
+    ],
+)
+def test_wrong_usage(here, run, command, words, text):  # noqa: F811
+    code, out, err = run(*command, "--extractor", "net.onnx", *words)
+    assert (code, out) == (2, "")
+    assert text in err
