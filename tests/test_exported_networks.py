@@ -228,6 +228,10 @@ def test_two_outputs_tokens_and_a_unit_embedding(tmp_path, batch):
     )
     expected = 1000 * (same + torch.exp(-(torch.cdist(y, y) ** 2) / 200).mean() - 2 * across)
     assert found["cmmd"].value == pytest.approx(float(expected), rel=TRANSFORMERS_FEATURES)
+    # Statistics of unit vectors bound it, without a stored feature.
+    statistics = [fastfid.compute_statistics(side, extractor=extractor) for side in (images, others)]
+    bounds = fastfid.metrics.cmmd(*statistics, moments=True)
+    assert bounds.lower <= found["cmmd"].value <= bounds.upper
 
 
 # ------------------------------------------------------------------------------------------------------- real weights
