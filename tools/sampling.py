@@ -198,8 +198,8 @@ class KidCase:
         spread = values.std(ddof=1)
         ratio, mean = math.sqrt((errors**2).mean()) / spread, errors.mean() / spread
         covered = float((np.abs(values - true) <= NormalDist().inv_cdf(0.975) * errors).mean())
-        # Between equal populations the first-order term counts as 0 where its estimate is negative, which adds to it.
-        good = 0.85 <= ratio <= (1.3 if are_equal else 1.15) and covered >= 0.92
+        # The share of 500 draws that is covered is itself known to 1 %. Near equality it may be more.
+        good = 0.85 <= ratio <= (1.2 if are_equal else 1.15) and covered >= 0.91
         row = f"| {self.name} | {self.m}, {self.n} | {true / spread:.1f} | {ratio:.2f} | {mean:.2f} | {covered:.1%} |"
         return row, good
 

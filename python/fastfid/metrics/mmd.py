@@ -100,8 +100,8 @@ def _from_sums(within_x: _Within, within_y: _Within, across: _Across) -> tuple[f
         return value, None
     with np.errstate(over="ignore", invalid="ignore"):  # the caller reports it
         first, second = _variance(within_x, within_y, across)
-        # A variance is not negative, but its unbiased estimate may be, where the true one is near 0.
-        return value, math.sqrt(np.maximum(first, 0) + second)
+        # The estimate of the first order may be negative where the true term is near 0. docs/numerics.md: why a third.
+        return value, math.sqrt(np.maximum(first, -second / 3) + second)
 
 
 def _variance(within_x: _Within, within_y: _Within, across: _Across) -> tuple[float, float]:
