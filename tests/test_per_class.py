@@ -277,7 +277,7 @@ def test_an_interrupted_run_with_labels_goes_on(folders, tmp_path):
     root = tmp_path / "features"
     with pytest.raises(RuntimeError, match="the power failed"):
         evaluate(*folders, extractor=Failing(), labels="folder", store=root, per_class=True)
-    kept = ((next(root.glob("real-*")) / "features.npy").stat().st_size - 128) // 48
+    kept = ((next(root.glob("real-*")) / "features.npy.new").stat().st_size - 128) // 48
     assert kept == 24
     found = evaluate_quietly(*folders, labels="folder", store=root)
     assert values(found.per_class) == values(evaluate_quietly(*folders, labels="folder").per_class)

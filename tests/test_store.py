@@ -15,9 +15,10 @@ from PIL import Image
 from stubs import AllOutputs, GridMeans
 
 from fastfid import compute_fid, compute_statistics, evaluate, store
-from fastfid.errors import NumericalError, SkippedImagesWarning
+from fastfid.errors import ImageError, NumericalError, SkippedImagesWarning, SuspiciousInputWarning
 from fastfid.store import FeatureStore, StoreWriter
 
+SIDECAR = "fastfid-store.json"
 METRICS = ["fid", "kid", "prdc"]
 
 
@@ -114,7 +115,7 @@ def test_a_run_that_was_killed_goes_on(folders, tmp_path):
     try:
         for _ in range(600):
             time.sleep(0.05)
-            if any(path.stat().st_size > 128 + 4 * 48 for path in root.glob("real-*/features.npy")):
+            if any(path.stat().st_size > 128 + 4 * 48 for path in root.glob("real-*/features.npy.new")):
                 break
         with pytest.raises(ValueError, match="another process is writing to this store"):
             evaluate(*folders, extractor=GridMeans(), store=root)
@@ -124,9 +125,9 @@ def test_a_run_that_was_killed_goes_on(folders, tmp_path):
     path = only_store(root, "real")
     with pytest.raises(ValueError, match="is not complete, as its run was interrupted"):
         compute_statistics(path)
-    kept = ((path / "features.npy").stat().st_size - 128) // 48
+    kept = ((path / "features.npy.new").stat().st_size - 128) // 48
     assert 0 < kept < 30
-    with open(path / "features.npy", "ab") as file:
+    with open(path / "features.npy.new", "ab") as file:
         file.write(b"half a row")
     extractor = Counting()
     found = evaluate(*folders, metrics=METRICS, extractor=extractor, store=root)
@@ -150,7 +151,8 @@ def test_images_that_may_have_been_left_out_are_read_again(folders, tmp_path):
     with pytest.warns(SkippedImagesWarning):
         found = evaluate(*folders, extractor=extractor, store=root, on_error="skip")
     assert extractor.seen == 59
-    again = evaluate(*folders, extractor=Unused(), store=root, on_error="skip")
+    with pytest.warns(SkippedImagesWarning, match=r"real: skipped 1 unreadable images: .*05\.png \("):
+        again = evaluate(*folders, extractor=Unused(), store=root, on_error="skip")
     assert again.skipped == found.skipped
     assert [one["name"] for one in found.skipped["real"]] == [str(folders[0] / "05.png")]
 
@@ -159,7 +161,7 @@ def test_a_store_of_files_that_changed_is_stale(folders, tmp_path):
     root = tmp_path / "features"
     evaluate(*folders, extractor=GridMeans(), store=root)
     Image.new("RGB", (9, 11)).save(folders[0] / "30.png")
-    with pytest.raises(ValueError, match=r"real-\w+: is stale: the files of .*real have changed since; delete "):
+    with pytest.raises(ValueError, match=r"real-\w+: is stale: the files of .*real have changed since; delete the"):
         evaluate(*folders, extractor=GridMeans(), store=root)
 
 
@@ -175,13 +177,15 @@ def test_what_cannot_be_compared_with_a_store(folders, tmp_path):
         evaluate(real, folders[1], extractor=Other())
     with pytest.raises(ValueError, match=r"real-\w+ was made with dims 12"):
         evaluate(real, folders[1], extractor=GridMeans(3))
-    with pytest.raises(ValueError, match="is not made of files"):
-        evaluate(np.zeros((9, 8, 8, 3), np.uint8), folders[1], extractor=GridMeans(), store=root)
 
 
 def change(path, **values):
-    sidecar = json.loads((path / "store.json").read_text())
-    (path / "store.json").write_text(json.dumps({**sidecar, **values}))
+    sidecar = json.loads((path / SIDECAR).read_text())
+    (path / SIDECAR).write_text(json.dumps({**sidecar, **values}))
+
+
+def put(path, value):
+    np.load(path / "features.npy", mmap_mode="r+")[7, 3] = value
 
 
 @pytest.mark.parametrize(
@@ -189,12 +193,20 @@ def change(path, **values):
     [
         (lambda path: os.truncate(path / "features.npy", 1000), r"features\.npy: has 1000 bytes, expected 1568"),
         (lambda path: (path / "features.npy").unlink(), "No such file"),
-        (lambda path: (path / "store.json").write_text("{"), r"store\.json: is damaged; delete the folder"),
-        (lambda path: (path / "store.json").write_text("[" * 100_000), r"store\.json: is damaged"),
+        (lambda path: (path / SIDECAR).write_text("{"), r"store\.json: is damaged; delete the folder"),
+        (lambda path: (path / SIDECAR).write_text("[" * 100_000), r"store\.json: is damaged"),
         (lambda path: change(path, schema=2), "is no sidecar of a store of this version"),
         (lambda path: change(path, outputs={"../../features": 12, "features": 12}), "is no sidecar"),
         (lambda path: change(path, n=10**12), "expected 48000000000128"),
         (lambda path: change(path, n=-3), "is no sidecar"),
+        (lambda path: change(path, format="x"), "is no sidecar"),
+        (lambda path: change(path, remarks=[1]), "is no sidecar"),
+        (lambda path: change(path, skipped=[{"name": 3}]), "is no sidecar"),
+        (
+            lambda path: put(path, np.nan),
+            r"features\.npy: row 7, counted from 0, has NaN .* delete the folder .*real-\w+",
+        ),
+        (lambda path: put(path, np.inf), r"features\.npy: row 7, counted from 0, has NaN or infinite values"),
     ],
 )
 def test_a_damaged_store_is_refused(folders, tmp_path, damage, text):
@@ -206,12 +218,20 @@ def test_a_damaged_store_is_refused(folders, tmp_path, damage, text):
         compute_statistics(real)
 
 
+def interrupt(path):
+    """Leave the folder of a store as a run that was killed before its end leaves it."""
+    for name in (SIDECAR, "features.npy"):
+        (path / name).rename(path / f"{name}.new")
+
+
 def test_an_interrupted_run_of_other_versions_is_not_continued(folders, tmp_path, monkeypatch):
     root = tmp_path / "features"
     evaluate(*folders, extractor=GridMeans(), store=root)
-    change(only_store(root, "real"), complete=False)
+    interrupt(only_store(root, "real"))
     monkeypatch.setattr(store, "package_versions", lambda: {"numpy": "0.1"})
-    with pytest.raises(ValueError, match="an interrupted run had other versions, and cannot be continued; delete"):
+    with pytest.raises(
+        ValueError, match=r"had other versions, and cannot be continued; delete the file .*\.json\.new to begin"
+    ):
         evaluate(*folders, extractor=GridMeans(), store=root)
 
 
@@ -244,8 +264,20 @@ def test_a_full_disk_names_the_file(folders, tmp_path):
 
 def test_rows_that_memory_cannot_hold_are_refused_before_they_are_read(folders, monkeypatch):
     monkeypatch.setattr(os, "sysconf", lambda name: 10)
-    with pytest.raises(ValueError, match=r"the features of 30 images take up to 0 GiB .*--store"):
+    with pytest.raises(ValueError, match=r"the features of the 30 images of .*real and the 30 .*--store"):
         evaluate(*folders, metrics=["kid"], extractor=Unused())
+    monkeypatch.undo()
+
+
+def test_rows_of_both_sides_are_in_memory_at_once(folders, tmp_path, monkeypatch):
+    one_side = 8 * 12 * 30
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 2 * one_side}[name])
+    with pytest.raises(ValueError, match="keep them on disk by --store"):
+        evaluate(*folders, metrics=["kid"], extractor=Unused())
+    monkeypatch.undo()
+    evaluate(*folders, extractor=GridMeans(), store=tmp_path)
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 2 * one_side}[name])
+    evaluate(only_store(tmp_path, "real"), folders[1], metrics=["kid"], extractor=GridMeans())
     monkeypatch.undo()
 
 
@@ -263,3 +295,223 @@ def test_a_writer_keeps_what_it_has_if_the_block_fails(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write()
     assert write().n == 4
+
+
+class FailingAfter(AllOutputs):
+    """Fails after some batches of two."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.left = batches
+
+    def forward(self, batch):
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("no more")
+        return super().forward(batch)
+
+
+def test_a_complete_store_stays_until_one_with_more_outputs_is_complete(folders, tmp_path):
+    root = tmp_path / "features"
+    evaluate(*folders, extractor=AllOutputs(), store=root)
+    real = only_store(root, "real")
+    mapped = np.load(real / "features.npy", mmap_mode="r")
+    rows = np.array(mapped)
+    before = {path.name: path.read_bytes() for path in real.iterdir()}
+    with pytest.raises(RuntimeError, match="no more"):
+        evaluate(*folders, metrics=["sfid"], extractor=FailingAfter(5), store=root)
+    assert {name: (real / name).read_bytes() for name in before} == before
+    evaluate(*folders, extractor=Unused(), store=root)  # needs no more than what is complete
+    extractor = FailingAfter(10 + 15)  # of the 15 + 15 batches of both sides, 5 are kept
+    found = evaluate(*folders, metrics=["sfid"], extractor=extractor, store=root)
+    assert extractor.left == 0
+    assert found["sfid"].value == evaluate(*folders, extractor=GridMeans())["fid"].value
+    np.testing.assert_array_equal(mapped, rows)  # the old file is still there for those who have mapped it
+    assert sorted(path.name for path in real.iterdir()) == [SIDECAR, "features.npy", "spatial.npy"]
+
+
+def test_a_store_of_fewer_outputs_keeps_those_of_an_interrupted_run_apart(folders, tmp_path):
+    root = tmp_path / "features"
+    with pytest.raises(RuntimeError, match="no more"):
+        evaluate(*folders, metrics=["sfid"], extractor=FailingAfter(5), store=root)
+    with pytest.raises(ValueError, match=r"an interrupted run had other outputs, .* delete the file .*\.json\.new"):
+        evaluate(*folders, extractor=AllOutputs(), store=root)
+
+
+def test_rows_without_a_sidecar_are_not_taken(folders, tmp_path):
+    root = tmp_path / "features"
+    plain = evaluate(*folders, extractor=GridMeans(), store=root)["fid"].value
+    real = only_store(root, "real")
+    interrupt(real)
+    (real / f"{SIDECAR}.new").unlink()
+    put_new = np.load(real / "features.npy.new", mmap_mode="r+")
+    put_new[:] = 3.0
+    assert evaluate(*folders, extractor=GridMeans(), store=root)["fid"].value == plain
+
+
+def test_a_folder_of_images_with_a_store_json_is_no_store(folders):
+    plain = compute_fid(*folders, extractor=GridMeans())
+    (folders[0] / "store.json").write_text("{}")
+    with pytest.warns(match=r"1 other file not read \(\.json\)"):
+        assert compute_fid(*folders, extractor=GridMeans()) == plain
+
+
+def test_nothing_but_files_of_the_store_is_to_be_deleted(folders, tmp_path):
+    evaluate(*folders, extractor=GridMeans(), store=tmp_path)
+    real = only_store(tmp_path, "real")
+    (real / "mine.txt").write_text("of the user")
+    (real / SIDECAR).write_text("{")
+    with pytest.raises(ValueError, match=rf"is damaged; delete {real}/{SIDECAR}, and run again"):
+        compute_statistics(real)
+    (real / SIDECAR).unlink()
+    evaluate(*folders, extractor=GridMeans(), store=tmp_path)
+    assert (real / "mine.txt").read_text() == "of the user"
+    assert compute_statistics(real).n == 30
+
+
+def test_a_store_is_known_by_its_content(folders, tmp_path):
+    evaluate(*folders, extractor=GridMeans(), store=tmp_path)
+    real, fake = (only_store(tmp_path, name) for name in ("real", "fake"))
+    first = evaluate(real, fake, hash_inputs=True).inputs
+    assert first["real"]["files"] == 2
+    assert first["real"]["bytes"] == sum(path.stat().st_size for path in real.iterdir())
+    assert first["real"]["sha256"] != first["fake"]["sha256"]
+    np.load(real / "features.npy", mmap_mode="r+")[7, 3] += 1
+    second = evaluate(real, fake, hash_inputs=True).inputs
+    assert second["real"]["sha256"] != first["real"]["sha256"]
+    assert second["fake"] == first["fake"]
+
+
+def test_likely_mistakes_are_said_again(folders, tmp_path):
+    for path in sorted(folders[1].iterdir())[1:6]:
+        path.write_bytes((folders[1] / "00.png").read_bytes())
+    text = r"fake: 5 of its 30 images only repeat others exactly"
+    for extractor in (GridMeans(), Unused()):
+        with pytest.warns(SuspiciousInputWarning, match=text):
+            evaluate(*folders, extractor=extractor, store=tmp_path)
+    with pytest.warns(SuspiciousInputWarning, match=r"fake-\w+: 5 of its 30 images only repeat others exactly"):
+        compute_statistics(only_store(tmp_path, "fake"))
+
+
+def test_repeats_are_counted_over_all_images_after_an_interruption(folders, tmp_path):
+    for path in sorted(folders[0].iterdir())[20:]:
+        path.write_bytes((folders[0] / "00.png").read_bytes())
+    with pytest.raises(RuntimeError, match="no more"):
+        evaluate(*folders, extractor=FailingAfter(5), store=tmp_path)
+    with pytest.warns(SuspiciousInputWarning, match="real: 10 of its 30 images only repeat others exactly"):
+        evaluate(*folders, extractor=AllOutputs(), store=tmp_path)
+
+
+def test_images_without_levels_in_the_rest_are_no_mistake_of_the_whole(folders, tmp_path):
+    rng = np.random.default_rng(1)
+    for path in sorted(folders[0].iterdir())[10:]:
+        Image.fromarray(rng.integers(0, 2, (9, 11, 3), dtype=np.uint8)).save(path)
+    with pytest.raises(RuntimeError, match="no more"):
+        evaluate(*folders, extractor=FailingAfter(5), store=tmp_path)
+    evaluate(*folders, extractor=AllOutputs(), store=tmp_path)  # a warning would be an error
+
+
+def test_images_on_both_sides_are_found_in_stores(folders, tmp_path):
+    for path in sorted(folders[0].iterdir())[:4]:
+        (folders[1] / path.name).write_bytes(path.read_bytes())
+    text = "4 of the 30 generated images are also among the real ones"
+    for extractor in (GridMeans(), Unused()):
+        with pytest.warns(SuspiciousInputWarning, match=text):
+            evaluate(*folders, extractor=extractor, store=tmp_path)
+    real, fake = (only_store(tmp_path, name) for name in ("real", "fake"))
+    with pytest.warns(SuspiciousInputWarning, match=text):
+        evaluate(real, fake)
+    with pytest.warns(SuspiciousInputWarning, match=text):
+        evaluate(real, folders[1], extractor=GridMeans())
+
+
+def test_more_images_left_out_than_allowed(folders, tmp_path):
+    for name in ("05.png", "06.png"):
+        (folders[1] / name).write_bytes(b"no picture")
+    with pytest.warns(SkippedImagesWarning):
+        evaluate(*folders, extractor=GridMeans(), store=tmp_path, on_error="skip", max_errors=2)
+    text = r"05\.png.* 2 images of the store .*fake-\w+ were left out, more than the 1 allowed \(max_errors\)"
+    with pytest.raises(ImageError, match=text):
+        evaluate(*folders, extractor=Unused(), store=tmp_path, on_error="skip", max_errors=1)
+    with pytest.raises(ImageError, match=text):
+        compute_statistics(only_store(tmp_path, "fake"), on_error="skip", max_errors=1)
+
+
+def test_fewer_than_two_images_make_no_store(folders, tmp_path):
+    for path in sorted(folders[0].iterdir())[1:]:
+        path.write_bytes(b"no picture")
+    root = tmp_path / "features"
+    for _ in range(2):
+        with (
+            pytest.raises(ValueError, match=r"real: a covariance needs at least 2 images, got 1, as 29 could not be"),
+            pytest.warns(SkippedImagesWarning),
+        ):
+            evaluate(*folders, extractor=GridMeans(), store=root, on_error="skip")
+    with pytest.raises(ValueError, match="is not complete"):
+        compute_statistics(only_store(root, "real"))
+
+
+@pytest.mark.parametrize("kind", ["array", "generator", "list"])
+def test_what_is_not_in_files_is_refused_before_an_image_is_read(folders, tmp_path, kind):
+    array = np.zeros((9, 8, 8, 3), np.uint8)
+    paths = [str(path) for path in folders[1].iterdir()]
+    fake = {"array": array, "generator": (image for image in array), "list": paths}[kind]
+    with pytest.raises(ValueError, match=r"^store: .* is not made of files, so .* or leave out --store \(store=\)$"):
+        evaluate(folders[0], fake, extractor=Unused(), store=tmp_path / "features")
+    assert not (tmp_path / "features").exists()
+
+
+def test_a_stale_side_is_refused_before_an_image_is_read(folders, tmp_path):
+    evaluate(*folders, extractor=GridMeans(), store=tmp_path)
+    Image.new("RGB", (9, 11)).save(folders[1] / "30.png")
+    other = tmp_path / "other"
+    folders[0].rename(other)
+    with pytest.raises(ValueError, match=r"fake-\w+: is stale"):
+        evaluate(other, folders[1], extractor=Unused(), store=tmp_path)
+
+
+def test_times_that_changed_are_told_from_sizes(folders, tmp_path):
+    evaluate(*folders, extractor=GridMeans(), store=tmp_path)
+    os.utime(folders[0] / "00.png")
+    with pytest.raises(ValueError, match=r"stale: times or inodes .*real have changed since, but neither .*: touch or"):
+        evaluate(*folders, extractor=Unused(), store=tmp_path)
+
+
+def test_equal_patterns_in_two_folders_are_two_sources(folders, tmp_path, monkeypatch):
+    root = tmp_path / "features"
+    for folder in folders:
+        monkeypatch.chdir(folder)
+        evaluate("*.png", folders[1 - folders.index(folder)], extractor=GridMeans(), store=root)
+    assert len(list(root.glob("png-*"))) == 2
+    monkeypatch.chdir(folders[0])
+    again = evaluate("*.png", folders[1], extractor=Unused(), store=root)
+    assert again.cached == {"real": True, "fake": True}
+
+
+def test_a_store_of_both_sides_is_read_once(folders, tmp_path):
+    extractor = Counting()
+    with pytest.warns(SuspiciousInputWarning, match="both sides are the same"):
+        evaluate(folders[0], folders[0], extractor=extractor, store=tmp_path)
+    assert extractor.seen == 30
+
+
+def test_a_store_is_not_made_in_a_store(folders, tmp_path):
+    evaluate(*folders, extractor=GridMeans(), store=tmp_path)
+    real = only_store(tmp_path, "real")
+    with pytest.raises(ValueError, match=r"^store: .*real-\w+ is a store itself: give the folder that it is in$"):
+        evaluate(*folders, extractor=Unused(), store=real)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        ("", ValueError, "^store: expected the path of a folder, got ''$"),
+        (5, TypeError, "^store: expected the path of a folder, got 5$"),
+        (__file__, ValueError, "^store: expected the path of a folder, got .*test_store"),
+    ],
+)
+def test_a_store_that_is_no_path_of_a_folder(folders, tmp_path, monkeypatch, value, error, text):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=text):
+        evaluate(*folders, extractor=Unused(), store=value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fake", "real"]

@@ -282,8 +282,8 @@ SPREAD_OF_200 = 0.2
 # That of 250 or 300 values, each from two sets, to 4.5 % or 4.1 %, and somewhat worse as FIDs are skewed; 3.3 times
 # that. Measured: 11 %.
 SPREAD_OF_250 = 0.15
-# That of 1,000 KIDs to 2.5 %, three times that; and the first-order term of the variance, which counts as a third of the second order less where its
-# estimate is negative, adds 6 % at equality. Measured: 8.5 %, 2.0 % where the sets differ.
+# That of 1,000 KIDs to 2.5 %, three times that; and the first-order term of the variance, whose estimate has a limit
+# below, adds up to 6 % at equality. Measured: 8.5 %, 2.0 % where the sets differ.
 SPREAD_OF_1000_KIDS = 0.14
 # Standard errors of prdc beside the spread of 250 values, which is known to 4.5 %: the 15 % that the docs promise.
 # Measured: 5.5 %.

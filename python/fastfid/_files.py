@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 __all__ = [
+    "STORE_SIDECAR",
     "DamagedFile",
     "FileSet",
     "KnownFile",
@@ -21,8 +22,10 @@ __all__ = [
     "atomic_file",
     "cache_folder",
     "check_appendable",
+    "check_store_folder",
     "check_writable",
     "content_hash",
+    "is_store",
     "npz_path",
     "open_regular",
 ]
@@ -30,6 +33,9 @@ __all__ = [
 
 class DamagedFile(ValueError):
     """The content of a file is not what its format says. The message begins with the file's name."""
+
+
+STORE_SIDECAR = "fastfid-store.json"  # makes a folder a store of features: no data set has a file of this name
 
 
 # Errors of a full disk, an exhausted quota or a file size limit.
@@ -69,6 +75,27 @@ def _open_descriptor(path: str | os.PathLike[str]) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def is_store(path: Any) -> bool:
+    """Return whether `path` is the folder of a store of features, complete or not."""
+    if not isinstance(path, str | os.PathLike):
+        return False
+    sidecar = os.path.join(os.fsdecode(path), STORE_SIDECAR)
+    return os.path.isfile(sidecar) or os.path.isfile(f"{sidecar}.new")
+
+
+def check_store_folder(store: Any) -> None:
+    """Raise TypeError or ValueError unless `store` is None, or can be the folder in which stores are made."""
+    if store is None:
+        return
+    if not isinstance(store, str | os.PathLike):
+        raise TypeError(f"store: expected the path of a folder, got {store!r}")
+    path = os.fsdecode(store)
+    if not path or (os.path.exists(path) and not os.path.isdir(path)):
+        raise ValueError(f"store: expected the path of a folder, got {path!r}")
+    if is_store(path):
+        raise ValueError(f"store: {path} is a store itself: give the folder that it is in")
 
 
 class KnownFile:
@@ -167,6 +194,17 @@ class FileSet:
     def state(self) -> str:
         """A hash of inodes, sizes and times of the files as they were listed."""
         return self._before
+
+    def sizes(self) -> str:
+        """Return a hash of the names and sizes of the files, which a copy and ``touch`` leave as they are."""
+        sizes = hashlib.sha256()
+        for path in self._paths:
+            try:
+                facts = str(os.stat(path).st_size)
+            except OSError:
+                facts = "unreadable"
+            sizes.update(os.fsencode(path) + f"\0{facts}\0".encode())
+        return sizes.hexdigest()
 
     def identity(self) -> dict[str, Any] | None:
         """Return number, bytes and one SHA-256 of the files; None where one has changed since they were listed.

@@ -12,6 +12,7 @@ from typing import Any, Literal, Unpack
 
 from fastfid import mistakes
 from fastfid._console import remark, warn
+from fastfid._files import check_store_folder
 from fastfid._progress import ProgressMode
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluated import Evaluation
@@ -98,6 +99,7 @@ def evaluate_adm(
     check_keywords(options)
     started, opened_at = time.perf_counter(), time.time()
     check_options(None, num_workers, on_error, max_errors, protocol, device, precision, extractor, progress, options)
+    check_store_folder(store)
     if same := mistakes.same_place(reference, samples, recursive=options.get("recursive", False)):
         warn(same, SuspiciousInputWarning)
     gaussians = {"needs_bias": needs_standard_error, "needs_standard_error": needs_standard_error}
@@ -109,7 +111,7 @@ def evaluate_adm(
     )
     asked = {metric.key: metric for metric in metrics}
     opening = {**options, "on_error": on_error}
-    sets = (_open(reference, opening), _open(samples, opening))
+    sets = (_open(reference, opening, max_errors), _open(samples, opening, max_errors))
     runs_inception = extractor is None and any(one.source is not None for one in sets)
     for one in sets:
         if runs_inception and one.given is not None and one.given.d != DEFAULT_DIMS:
@@ -141,9 +143,9 @@ def evaluate_adm(
     return _in_order(found)
 
 
-def _open(source: Any, options: Mapping[str, Any]) -> ImageSet:
+def _open(source: Any, options: Mapping[str, Any], max_errors: int | None) -> ImageSet:
     """Return one side, with the statistics and the images that it has."""
-    if (store := load_store(source)) is not None:
+    if (store := load_store(source, max_errors)) is not None:
         return ImageSet(None, store=store)
     known = load_known(source, spatial=True)
     key = options.get("key") or "arr_0"

@@ -10,6 +10,7 @@ from typing import Any, Literal, Unpack, cast, overload
 
 from fastfid import _core, mistakes
 from fastfid._console import warn
+from fastfid._files import check_store_folder
 from fastfid._progress import ProgressMode
 from fastfid.assumptions import assume_protocols, dims_and_protocol
 from fastfid.beside import (
@@ -178,7 +179,7 @@ def compute_statistics(
         for metric in metrics.values():
             check_takes(metric, known)
         return known
-    if (store := load_store(source)) is not None:
+    if (store := load_store(source, max_errors)) is not None:
         for metric in metrics.values():
             check_given(store, metric)
         kept = ImageSet(None, store=store)
@@ -191,7 +192,8 @@ def compute_statistics(
         outputs = frozenset({FEATURES, SPATIAL} if spatial else {FEATURES}) & outputs_of_inception(dims, protocol)
         extractor = make_extractor(dims, protocol, device, weights, precision, outputs)
     reading = Reading(extractor, metrics, num_workers, on_error, max_errors, progress, cache, opened_at, options)
-    images = ImageSet(None, opened, reading.entry(opened))
+    images = ImageSet(None, opened)
+    reading.prepare([images])
     reading.fill(images, opened)
     return _statistics_of(images, metrics)
 
@@ -268,11 +270,12 @@ def evaluate(
     check_options(
         batch_size, num_workers, on_error, max_errors, protocol, device, precision, extractor, progress, options
     )
+    check_store_folder(store)
     asked = make_metrics(metrics)
     if remark := mistakes.same_place(real, fake, recursive=options.get("recursive", False)):
         warn(remark, SuspiciousInputWarning)
-    opening = {**options, "on_error": on_error}
-    sets = _open_both(real, fake, opening, hash_inputs, any(SPATIAL in metric.needs for metric in asked.values()))
+    spatial = any(SPATIAL in metric.needs for metric in asked.values())
+    sets = _open_both(real, fake, {**options, "on_error": on_error}, hash_inputs, spatial, max_errors)
     return evaluate_sets(
         sets,
         asked,
@@ -351,8 +354,7 @@ def evaluate_sets(
         reading = Reading(
             extractor, asked, num_workers, on_error, max_errors, progress, cache, opened_at, options, store, per_class
         )
-        for one in sets:
-            one.entry = reading.entry(one.source) if one.source is not None else None
+        reading.prepare(sets)
     assumed = assume_protocols([one.given for one in sets], reading.extractor.protocol if reading else None)
     loaded = time.perf_counter()
     for one in sets:
@@ -362,7 +364,7 @@ def evaluate_sets(
             one.take(one.store, with_rows(asked) if per_class else asked)
             one.classifier = partial(classifier_of, one.meta, weights)
     extracted = time.perf_counter()
-    if may_overlap and a.report and b.report and (shared := mistakes.overlap(a.report.census, b.report.census)):
+    if may_overlap and a.census and b.census and (shared := mistakes.overlap(a.census, b.census)):
         warn(shared, SuspiciousInputWarning)
     if a.given is not None and b.given is not None:
         check_compatible(a.given, b.given, force=force)
@@ -409,11 +411,14 @@ def _compare(
 
 
 def _open_both(
-    real: Any, fake: Any, options: Mapping[str, Any], hash_inputs: bool, spatial: bool
+    real: Any, fake: Any, options: Mapping[str, Any], hash_inputs: bool, spatial: bool, max_errors: int | None
 ) -> tuple[ImageSet, ImageSet]:
     """Return the two sets: statistics that were loaded, or images that are to be read."""
     key = options.get("key")
-    a, b = (ImageSet(load_known(source, key, spatial=spatial), store=load_store(source)) for source in (real, fake))
+    a, b = (
+        ImageSet(load_known(source, key, spatial=spatial), store=load_store(source, max_errors))
+        for source in (real, fake)
+    )
     for one, source, side in ((a, real, "real"), (b, fake, "fake")):
         own = {**options, "labels": labels_of_side(options.get("labels"), side)}
         if one.store is not None and not _is_auto(own["labels"]):

@@ -44,6 +44,11 @@ class Census:
         self._keeps_digests = keeps_digests
         self._digests = array("Q")
 
+    @property
+    def has_levels(self) -> bool:
+        """Whether an image with grey levels was seen: further images need not be."""
+        return self._has_levels
+
     def see(self, image: NDArray[Any]) -> None:
         """Examine an image before it is prepared. Worker threads call this method."""
         if self._has_levels:

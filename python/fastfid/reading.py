@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -14,15 +14,17 @@ from fastfid._console import remark, warn
 from fastfid._files import FileSet
 from fastfid._progress import ProgressMode
 from fastfid.cache import CacheMode, StatisticsCache
-from fastfid.errors import NumericalError, SkippedImagesWarning, SuspiciousInputWarning
+from fastfid.errors import ImageError, NumericalError, SkippedImagesWarning, SuspiciousInputWarning
 from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor, outputs_of
 from fastfid.metrics.base import Accumulator, Metric, Sample, check_gives, check_takes, part_for, statistics_output
+from fastfid.metrics.fid import FrechetInceptionDistance
 from fastfid.metrics.rows import FeatureRows, with_rows
 from fastfid.metrics.several import Accumulators
+from fastfid.mistakes import Census
 from fastfid.pipeline import DeviceFeed, Report, extract
 from fastfid.provenance import provenance_of
 from fastfid.sources import ImageSource, is_statistics_file, open_source
-from fastfid.sources.base import Label, RestOfSource
+from fastfid.sources.base import ImageItem, Label, RestOfSource
 from fastfid.sources.device import DeviceImages, callers_stream
 from fastfid.sources.kept import KeptLabels
 from fastfid.statistics import Statistics
@@ -36,8 +38,10 @@ __all__ = [
     "effective_options",
     "files_of",
     "load_known",
+    "load_statistics",
     "load_store",
     "open_images",
+    "statistics_of_store",
 ]
 
 # The parts of a cache entry, by the output whose statistics they are.
@@ -64,15 +68,60 @@ def load_known(source: Any, key: str | None = None, *, spatial: bool = False) ->
     return Statistics.load(source, spatial=spatial) if is_known(source, key) else None
 
 
-def load_store(source: Any) -> FeatureStore | None:
-    """Return the store of features that `source` names, or None.
+def load_store(source: Any, max_errors: int | None = None) -> FeatureStore | None:
+    """Return the store of features that `source` names, and say what was said when it was made; None: it names none.
 
     Raises
     ------
     ValueError
         The store is not complete or damaged.
+    fastfid.ImageError
+        More than `max_errors` images were left out.
     """
-    return FeatureStore(source) if is_store(source) else None
+    store = FeatureStore(source) if is_store(source) else None
+    if store is not None:
+        _say_again(store, store.name, max_errors)
+    return store
+
+
+def _say_again(store: FeatureStore, name: str, max_errors: int | None) -> None:
+    if max_errors is not None and len(store.skipped) > max_errors:
+        first = store.skipped[0]
+        raise ImageError(
+            f"{first['name']}: {first['reason']}; {len(store.skipped)} images of the store {store.name} were left out,"
+            f" more than the {max_errors} allowed (max_errors)"
+        )
+    _say(name, store.skipped, store.remarks)
+
+
+def _say(name: str, skipped: Sequence[Mapping[str, str]], remarks: Sequence[str]) -> None:
+    """Issue warnings about the images that were left out, and about likely mistakes."""
+    if skipped:
+        shown = ", ".join(f"{one['name']} ({one['reason']})" for one in skipped[:5])
+        more = ", ..." if len(skipped) > 5 else ""
+        warn(f"{name}: skipped {len(skipped)} unreadable images: {shown}{more}", SkippedImagesWarning)
+    for text in remarks:
+        warn(f"{name}: {text}", SuspiciousInputWarning)
+
+
+def load_statistics(source: Any, key: str | None = None) -> Statistics | None:
+    """Return the statistics that `source` is or names, or those of the features of a store; None: they are images.
+
+    Raises
+    ------
+    ValueError
+        `source` is an invalid statistics file, or a store that is not complete or damaged.
+    """
+    store = load_store(source)
+    return load_known(source, key) if store is None else statistics_of_store(store)
+
+
+def statistics_of_store(store: FeatureStore) -> Statistics:
+    """Return the statistics of the features of a store. ValueError if they are damaged."""
+    metric = FrechetInceptionDistance()
+    images = ImageSet(None, store=store)
+    images.take(store, {metric.key: metric})
+    return metric.statistics(images.sample(metric))
 
 
 def check_given(given: Statistics | FeatureStore | None, metric: Metric, *, is_real: bool = False) -> None:
@@ -110,6 +159,8 @@ def open_images(source: Any, options: Mapping[str, Any]) -> ImageSource:
 def files_of(source: Any, opened: ImageSource | None) -> FileSet | None:
     """Return the files of a source, which was opened, or of statistics; None where it is not made of files."""
     if opened is None:
+        if is_store(source):
+            return FileSet(FeatureStore(source).files())
         return FileSet([os.fsdecode(source)]) if isinstance(source, str | os.PathLike) else None
     try:
         return FileSet(opened.files())
@@ -133,12 +184,14 @@ class ImageSet:
     report: Report | None = None  # None: no image was read
     files: FileSet | None = None  # to be known by their content
     store: FeatureStore | None = None  # features of an earlier run, or of this one
+    keeper: StoreWriter | FeatureStore | None = None  # the store of the source, to be written or complete
     # By what the metrics accumulate.
     seen: Mapping[tuple[str, ...], Accumulator | Statistics | StoredRows] = field(default_factory=dict)
     name: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
     classifier: Callable[[], NDArray[np.float32]] | None = None
     read_labels: KeptLabels | None = None
+    stored_census: Census | None = None  # of the features of a store
 
     @property
     def has_labels(self) -> bool:
@@ -183,13 +236,23 @@ class ImageSet:
             return self.store.skipped if self.store is not None else []
         return _skipped(self.report)
 
+    @property
+    def census(self) -> Census | None:
+        """The census of the images or of their features; None where only statistics are there."""
+        return self.report.census if self.report is not None else self.stored_census
+
     def take(self, store: FeatureStore, metrics: Mapping[str, Metric]) -> None:
-        """Accumulate what the metrics need from a store."""
+        """Accumulate what the metrics need from a store. ValueError if its features are not finite."""
         self.store, self.name = store, self.name or store.name
         self.meta = {**store.meta, "source": self.name}
         empty = Accumulators(metrics, store.outputs)
         others = {what: one for what, one in empty.items() if not isinstance(one, FeatureRows)}
-        for outputs in store.blocks() if others else ():
+        needed = frozenset({FEATURES}).union(*(metric.needs for metric in metrics.values())) & set(store.outputs)
+        if self.report is None:
+            self.stored_census = Census()
+        for outputs in store.blocks(needed):
+            if self.stored_census is not None:
+                self.stored_census.add(outputs[FEATURES])
             for accumulator in others.values():
                 accumulator.update(outputs)
         rows = {what: StoredRows(store.rows(one.output)) for what, one in empty.items() if isinstance(one, FeatureRows)}
@@ -204,17 +267,22 @@ def _kept(labels: list[Label], source: ImageSource) -> KeptLabels | None:
     return KeptLabels.of(labels, source.class_names) if source.has_labels and labels else None
 
 
-def check_memory(source: ImageSource, d: int) -> None:
-    """Refuse rows of `d` features that the memory cannot hold, before any image is read."""
-    try:
-        needed = 8 * d * len(source)
-    except TypeError:  # a stream
-        return
+def check_memory(sets: Iterable[tuple[ImageSource, int]]) -> None:
+    """Refuse rows that the memory cannot hold; `sets` are sources with the number of features in a row of each."""
+    needed, what = 0, []
+    for source, d in sets:
+        try:
+            n = len(source)
+        except TypeError:  # a stream
+            continue
+        if d:
+            needed += 8 * d * n
+            what.append(f"the {n:,} images of {source.name}")
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > 0.8 * there:
         raise ValueError(
-            f"{source.name}: the features of {len(source):,} images take up to {needed / 2**30:.0f} GiB of memory,"
-            f" of which there are {there / 2**30:.0f}: keep them on disk by --store DIR (store=)"
+            f"the features of {' and '.join(what)} take up to {needed / 2**30:.0f} GiB of memory, of which there"
+            f" are {there / 2**30:.0f}: keep them on disk by --store DIR (store=)"
         )
 
 
@@ -250,16 +318,48 @@ class Reading:
         }
         return StatisticsCache(source, decides, by_content=self.cache == "hashes", opened_at=self.opened_at)
 
+    def prepare(self, sets: Sequence[ImageSet]) -> None:
+        """Look for what earlier runs have kept of the sources. What can be refused is refused before an image is read.
+
+        Raises
+        ------
+        ValueError
+            The features that metrics of rows need are larger than the memory; the images of a source are not in files,
+            so that nothing of it can be kept; its store is stale.
+        fastfid.ImageError
+            A store was made without more than `max_errors` images.
+        """
+        for one in sets:
+            if one.source is None:
+                continue
+            one.entry = self.entry(one.source)
+            if self.store is not None:
+                one.keeper = self._keeper(one.source, self.store)
+                if isinstance(one.keeper, FeatureStore):
+                    _say_again(one.keeper, one.source.name, self.max_errors)
+        if self.store is None:
+            check_memory((one.source, self._d_of_rows(one, one.source)) for one in sets if one.source is not None)
+
+    def _d_of_rows(self, images: ImageSet, source: ImageSource) -> int:
+        """Return the number of features of an image that are held in memory."""
+        accumulators = Accumulators(self._metrics_to_read(images, source), outputs_of(self.extractor))
+        return sum(rows.d for rows in accumulators.values() if isinstance(rows, FeatureRows))
+
+    def _metrics_to_read(self, images: ImageSet, source: ImageSource) -> dict[str, Metric]:
+        """Return the metrics for which the images are read."""
+        known, metrics = images.known, self._metrics_of(source)
+        return {key: one for key, one in metrics.items() if known is None or part_for(one, known) is None}
+
     def _metrics_of(self, source: ImageSource) -> dict[str, Metric]:
         return with_rows(self.metrics) if self.per_class and source.has_labels else dict(self.metrics)
 
     def fill(self, images: ImageSet, source: ImageSource) -> None:
-        """Read the source, or load its statistics from the cache."""
+        """Read a source that was prepared, or take what was kept of it."""
         images.name = source.name
         images.meta = {**provenance_of(self.extractor), "source": source.name}
         images.classifier = self.extractor.classifier
-        if self.store is not None:
-            self._through_store(images, source, self.store)
+        if images.keeper is not None:
+            self._through_store(images, source, images.keeper)
             return
         if images.entry is None:
             self._read(images, source)
@@ -310,14 +410,17 @@ class Reading:
         ]
         return next((refusal for refusal in refusals if refusal is not None), None)
 
-    def _through_store(self, images: ImageSet, source: ImageSource, root: str | os.PathLike[str]) -> None:
-        """Read the source into its store, or take what an earlier run has stored."""
-        meta = {name: value for name, value in images.meta.items() if name != "source"}
-        meta |= {"device": self.extractor.device, "runtime": self.extractor.runtime}
+    def _keeper(self, source: ImageSource, root: str | os.PathLike[str]) -> StoreWriter | FeatureStore:
+        """Return the store of a source: complete, or to be written."""
+        meta = {**provenance_of(self.extractor), "device": self.extractor.device, "runtime": self.extractor.runtime}
         options = {**effective_options(self.options), "on_error": self.on_error, "labels": source.labels_from}
-        store = writer_for(root, source, meta, self._stored_outputs(), options, can_resume=self.on_error == "raise")
-        if isinstance(store, StoreWriter):
-            with store as writer:
+        return writer_for(root, source, meta, self._stored_outputs(), options, can_resume=self.on_error == "raise")
+
+    def _through_store(self, images: ImageSet, source: ImageSource, keeper: StoreWriter | FeatureStore) -> None:
+        """Read the source into its store, or take what an earlier run has stored."""
+        store = keeper if isinstance(keeper, FeatureStore) else keeper.complete_store()  # of the other side, now
+        if isinstance(keeper, StoreWriter) and store is None:
+            with keeper as writer:
                 try:
                     store = self._write(writer, images, source)
                 except KeyboardInterrupt:
@@ -325,7 +428,7 @@ class Reading:
                         remark(f"{source.name}: {writer.done:,} images are kept; the same command goes on after them")
                     raise
             remark(f"{source.name}: features kept in {store.name}")
-        images.take(store, self._metrics_of(source))
+        images.take(cast(FeatureStore, store), self._metrics_of(source))
 
     def _stored_outputs(self) -> dict[str, int]:
         needed = frozenset({FEATURES}).union(*(metric.needs for metric in self.metrics.values()))
@@ -335,15 +438,22 @@ class Reading:
         """Read the images that are not in the store yet."""
         if writer.done:
             remark(f"{source.name}: goes on after the {writer.done:,} images of an interrupted run")
-        rest = RestOfSource(source, writer.done)
-        images.report = self.extract(rest, writer.add)
-        return writer.finish(_skipped(images.report), _kept(rest.passed + images.report.labels, source))
+        census = Census()
+
+        def look(item: ImageItem) -> None:
+            if not census.has_levels:  # mostly of the first image
+                census.see(item.load())
+
+        rest = RestOfSource(source, writer.done, look)
+        for features in writer.features():  # so that repeats are counted over all images
+            census.add(features)
+        images.report = self.extract(rest, writer.add, census)
+        labels = _kept(rest.passed + images.report.labels, source)
+        return writer.finish(_skipped(images.report), labels, census.remarks())
 
     def _read(self, images: ImageSet, source: ImageSource) -> None:
-        known, metrics = images.known, self._metrics_of(source)
-        needed = {key: one for key, one in metrics.items() if known is None or part_for(one, known) is None}
+        needed = self._metrics_to_read(images, source)
         images.seen = accumulators = Accumulators(needed, outputs_of(self.extractor))
-        check_memory(source, sum(one.d for one in accumulators.values() if isinstance(one, FeatureRows)))
 
         def consume(outputs: Mapping[str, Any]) -> None:
             try:
@@ -360,7 +470,9 @@ class Reading:
         images.report = self.extract(source, consume)
         images.read_labels = _kept(images.report.labels, source)
 
-    def extract(self, source: ImageSource, consume: Callable[[Mapping[str, Any]], object]) -> Report:
+    def extract(
+        self, source: ImageSource, consume: Callable[[Mapping[str, Any]], object], census: Census | None = None
+    ) -> Report:
         """Read the images, and say what there is to say of them."""
         report = extract(
             source,
@@ -371,11 +483,7 @@ class Reading:
             max_errors=self.max_errors,
             progress=self.progress,
             description=source.name,
+            census=census,
         )
-        if report.skipped:
-            shown = ", ".join(f"{name} ({reason})" for name, reason in report.skipped[:5])
-            more = ", ..." if len(report.skipped) > 5 else ""
-            warn(f"{source.name}: skipped {len(report.skipped)} unreadable images: {shown}{more}", SkippedImagesWarning)
-        for text in report.census.remarks():
-            warn(f"{source.name}: {text}", SuspiciousInputWarning)
+        _say(source.name, _skipped(report), report.census.remarks())
         return report

@@ -256,7 +256,7 @@ def _read(reading: Reading, joint: JointExtractor, runs: Sequence[_Run], source:
     """Read a set once, for all runs; return the report."""
     accumulators = [run.begin(source) for run in runs]
     rows = [one for of_one in accumulators for one in of_one.values() if isinstance(one, FeatureRows)]
-    check_memory(source, sum(one.d for one in rows))
+    check_memory([(source, sum(one.d for one in rows))])
 
     def consume(outputs: Mapping[str, Any]) -> None:
         for number, (run, one) in enumerate(zip(runs, accumulators, strict=True)):

@@ -1,9 +1,13 @@
 """Stores of features: a folder with the outputs of a network for all images of one source.
 
-A store has one ``.npy`` of float32 rows for each output, in the order of the source, and ``store.json``, which says
-what the rows are. If the images have labels, ``labels.json`` has those of the rows. Rows are appended while images are
-read. A run that was killed goes on after the last whole row of all outputs. The ``.npy`` have the number of rows in
-their headers only when the store is complete.
+A store has one ``.npy`` of float32 rows for each output, in the order of the source, and ``fastfid-store.json``, which
+says what the rows are. If the images have labels, ``labels.json`` has those of the rows.
+
+Until a store is complete, the names of its files end in ``.new``. Rows are appended to them while images are read. A
+run that was killed goes on after the last whole row of all outputs.
+
+The files of a complete store are never written to. For an output that it lacks, all images are read anew into ``.new``
+files. They replace the old ones when all are there: a process that has mapped an old file keeps it.
 """
 
 import contextlib
@@ -12,14 +16,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfid._files import FileSet, atomic_file, open_regular
+from fastfid._files import STORE_SIDECAR, FileSet, atomic_file, is_store, open_regular
 from fastfid._version import __version__
 from fastfid.cache import package_versions
 from fastfid.errors import NumericalError
@@ -29,17 +33,13 @@ from fastfid.sources.kept import KeptLabels
 __all__ = ["FeatureStore", "StoreWriter", "StoredRows", "is_store", "writer_for"]
 
 SCHEMA = 1
-_SIDECAR = "store.json"
+_FORMAT = "fastfid feature store"
+_NEW = ".new"  # ends the names of the files of a store that is not complete
 _LABELS = "labels.json"
 _MAX_SIDECAR_BYTES = 1 << 26
 _MOST_BYTES_PER_LABEL = 12  # the digits of a class, and what is between two
 _HEADER_BYTES = 128  # of NumPy's format 1.0, padded: the header is written anew when the number of rows is known
 BLOCK = 1024  # rows that are read at a time
-
-
-def is_store(path: Any) -> bool:
-    """Return whether `path` is the folder of a store."""
-    return isinstance(path, str | os.PathLike) and os.path.isfile(os.path.join(os.fsdecode(path), _SIDECAR))
 
 
 class StoredRows:
@@ -78,6 +78,8 @@ class FeatureStore:
         Number of images.
     skipped : list of dict
         ``name`` and ``reason`` of each image that was left out.
+    remarks : list of str
+        Likely mistakes in the images, as they were said when the store was made.
 
     Raises
     ------
@@ -90,15 +92,16 @@ class FeatureStore:
     def __init__(self, path: str | os.PathLike[str]):
         self.name = os.fsdecode(path)
         self._folder = Path(self.name)
-        sidecar = _read_sidecar(self._folder)
-        if not sidecar["complete"]:
+        if not (self._folder / STORE_SIDECAR).is_file() and is_store(path):
             raise ValueError(
                 f"{self.name}: is not complete, as its run was interrupted; run the command that made it again"
             )
+        sidecar = _read_sidecar(self._folder)
         self.meta: dict[str, Any] = sidecar["meta"]
         self.outputs: dict[str, int] = sidecar["outputs"]
         self.n: int = sidecar["n"]
         self.skipped: list[dict[str, str]] = sidecar["skipped"]
+        self.remarks: list[str] = sidecar["remarks"]
         for output in self.outputs:
             self.rows(output)  # a file that was cut is an error now
 
@@ -115,7 +118,7 @@ class FeatureStore:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size != expected:
-                raise ValueError(f"{path}: has {size} bytes, expected {expected}: delete the folder {self.name}")
+                raise ValueError(f"{path}: has {size} bytes, expected {expected}; {self._renewal}")
             mapped = np.memmap(file, np.float32, "r", _HEADER_BYTES, (self.n, length))
         return np.asarray(mapped)
 
@@ -140,13 +143,36 @@ class FeatureStore:
         try:
             return KeptLabels.from_json(data, self.n)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}; delete the folder {self.name}, and run again") from None
+            raise ValueError(f"{path}: {error}; {self._renewal}") from None
 
-    def blocks(self) -> Iterator[dict[str, NDArray[np.float32]]]:
-        """Yield the outputs of up to 1,024 images at a time."""
-        rows = {output: self.rows(output) for output in self.outputs}
+    @property
+    def _renewal(self) -> str:
+        return _renewal(self._folder, self.outputs)
+
+    def files(self) -> list[str]:
+        """Return the paths of the files of the store."""
+        names = [STORE_SIDECAR, *([_LABELS] if self.has_labels else []), *(f"{output}.npy" for output in self.outputs)]
+        return [str(self._folder / name) for name in names]
+
+    def blocks(self, outputs: Collection[str]) -> Iterator[dict[str, NDArray[np.float32]]]:
+        """Yield these outputs of up to 1,024 images at a time.
+
+        Raises
+        ------
+        ValueError
+            A value is NaN or infinite, which no network has given: the file was written to. The message names it.
+        """
+        rows = {output: self.rows(output) for output in outputs}
         for start in range(0, self.n, BLOCK):
-            yield {output: np.array(values[start : start + BLOCK]) for output, values in rows.items()}
+            block = {output: np.array(values[start : start + BLOCK]) for output, values in rows.items()}
+            for output, values in block.items():
+                bad = ~np.isfinite(values).all(axis=1)
+                if bad.any():
+                    raise ValueError(
+                        f"{_rows_path(self._folder, output)}: row {start + int(bad.argmax())}, counted from 0, has NaN"
+                        f" or infinite values: the file is damaged; {self._renewal}"
+                    )
+            yield block
 
 
 class StoreWriter:
@@ -193,7 +219,6 @@ class StoreWriter:
         self._folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             self._lock(stack)
-            self._check()
             self._open_files(stack)
             self._stack = stack.pop_all()
         return self
@@ -209,29 +234,72 @@ class StoreWriter:
         except BlockingIOError:
             raise ValueError(f"{self._folder}: another process is writing to this store") from None
 
-    def _check(self) -> None:
-        """Refuse a folder with something else, and begin the sidecar of a new store."""
-        if (self._folder / _SIDECAR).exists():
-            sidecar = _read_sidecar(self._folder)
-            check_identity(self._folder, sidecar, self._identity)
-            if not sidecar["complete"]:
-                return
-        # A complete store without one of the outputs is made anew.
-        self._write_sidecar(complete=False, n=None, skipped=[])
+    def complete_store(self) -> FeatureStore | None:
+        """Return the store if it is complete and has the outputs, else None.
+
+        Raises
+        ------
+        ValueError
+            The folder has rows of something else.
+        """
+        if not (self._folder / STORE_SIDECAR).exists():
+            return None
+        sidecar = _read_sidecar(self._folder)
+        check_identity(self._folder, sidecar, self._identity)
+        return FeatureStore(self._folder) if set(self._outputs) <= set(sidecar["outputs"]) else None
+
+    def check(self) -> None:
+        """Refuse a folder with rows of something else. Nothing is written."""
+        self.complete_store()
+        self._is_begun()
+
+    def _is_begun(self) -> bool:
+        """Whether there are rows of an interrupted run that can be continued."""
+        if not (self._can_resume and self._sidecar_path(_NEW).exists() and self._new_path("features").exists()):
+            return False
+        sidecar = _read_sidecar(self._folder, _NEW)
+        check_identity(self._folder, sidecar, self._identity)
+        for key in ("outputs", "versions"):
+            if sidecar[key] != self._identity[key]:
+                raise ValueError(
+                    f"{self._folder}: an interrupted run had other {key}, and cannot be continued; delete the file"
+                    f" {self._sidecar_path(_NEW)} to begin anew, or give another --store (store=)"
+                )
+        return True
 
     def _open_files(self, stack: contextlib.ExitStack) -> None:
+        is_begun = self._is_begun()
+        if not is_begun:
+            for output in self._outputs:  # rows of what the sidecar does not describe
+                self._new_path(output).unlink(missing_ok=True)
+            self._write_sidecar(_NEW, n=None, outputs=self._outputs, skipped=[], remarks=[])
         for output, length in self._outputs.items():
-            path = _rows_path(self._folder, output)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(self._new_path(output), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             self._files[output] = stack.enter_context(os.fdopen(descriptor, "r+b", buffering=0))
             if os.fstat(descriptor).st_size < _HEADER_BYTES:
                 os.ftruncate(descriptor, 0)
                 _write_all(self._files[output], _header(0, length))
-        self.done = min(self._whole_rows(output) for output in self._outputs) if self._can_resume else 0
+        self.done = min(self._whole_rows(output) for output in self._outputs)
         for output, length in self._outputs.items():
             end = _HEADER_BYTES + self.done * length * 4
             self._files[output].truncate(end)
             self._files[output].seek(end)
+
+    def features(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the features of the images whose rows were there at the beginning, up to 1,024 at a time."""
+        length = self._outputs["features"]
+        descriptor = self._files["features"].fileno()
+        done = self.done
+        for start in range(0, done, BLOCK):
+            number = min(BLOCK, done - start) * length
+            data = os.pread(descriptor, number * 4, _HEADER_BYTES + start * length * 4)
+            yield np.frombuffer(data, np.float32).reshape(-1, length)
+
+    def _sidecar_path(self, end: str) -> Path:
+        return self._folder / f"{STORE_SIDECAR}{end}"
+
+    def _new_path(self, output: str) -> Path:
+        return self._folder / f"{output}.npy{_NEW}"
 
     def _whole_rows(self, output: str) -> int:
         size = os.fstat(self._files[output].fileno()).st_size
@@ -259,34 +327,72 @@ class StoreWriter:
             try:
                 _write_all(self._files[name], np.ascontiguousarray(array, np.float32))
             except OSError as error:
-                raise OSError(error.errno, error.strerror, str(_rows_path(self._folder, name))) from error
+                raise OSError(error.errno, error.strerror, str(self._new_path(name))) from error
         self.done += len(arrays["features"])
 
-    def finish(self, skipped: list[dict[str, str]], labels: KeptLabels | None = None) -> FeatureStore:
-        """Complete the store and return it. `labels` are those of the rows; None: the images have none."""
+    def finish(
+        self, skipped: list[dict[str, str]], labels: KeptLabels | None = None, remarks: Sequence[str] = ()
+    ) -> FeatureStore:
+        """Complete the store and return it.
+
+        Parameters
+        ----------
+        skipped, remarks : list
+            As in :class:`FeatureStore`.
+        labels : KeptLabels, optional
+            Labels of the rows. None: the images have none.
+
+        Raises
+        ------
+        ValueError
+            There are fewer than two rows.
+        """
         n = min(self._whole_rows(output) for output in self._outputs)
+        if n < 2:
+            left_out = f", as {len(skipped):,} could not be read" if skipped else ""
+            raise ValueError(
+                f"{self._identity['meta']['source']}: a covariance needs at least 2 images, got {n}{left_out}"
+            )
+        for output, length in self._outputs.items():
+            self._files[output].seek(0)
+            _write_all(self._files[output], _header(n, length))
+            os.fsync(self._files[output].fileno())
+        others = self._other_outputs(n, skipped)
         if labels is None:
             (self._folder / _LABELS).unlink(missing_ok=True)
         else:
             with atomic_file(self._folder / _LABELS, overwrite=True) as file:
                 file.write(labels.to_json())
-        for output, length in self._outputs.items():
-            self._files[output].seek(0)
-            _write_all(self._files[output], _header(n, length))
-            os.fsync(self._files[output].fileno())
-        self._write_sidecar(complete=True, n=n, skipped=skipped)
+        for output in self._outputs:
+            os.replace(self._new_path(output), _rows_path(self._folder, output))
+        self._write_sidecar("", n=n, outputs={**others, **self._outputs}, skipped=skipped, remarks=list(remarks))
+        self._sidecar_path(_NEW).unlink()
         return FeatureStore(self._folder)
 
-    def _write_sidecar(self, *, complete: bool, n: int | None, skipped: list[dict[str, str]]) -> None:
+    def _other_outputs(self, n: int, skipped: list[dict[str, str]]) -> Mapping[str, int]:
+        """Return the outputs of a complete store that stay, as it has the same images; else the store is given up."""
+        if not self._sidecar_path("").exists():
+            return {}
+        old = _read_sidecar(self._folder)
+        if (old["n"], old["skipped"]) == (n, skipped):  # its sidecar is true of the new files too
+            return dict(old["outputs"])
+        self._sidecar_path("").unlink()
+        return {}
+
+    def _write_sidecar(
+        self, end: str, *, n: int | None, outputs: Mapping[str, int], skipped: list[dict[str, str]], remarks: list[str]
+    ) -> None:
         content = {
-            "schema": SCHEMA,
-            "complete": complete,
-            "n": n,
             **self._identity,
+            "format": _FORMAT,
+            "schema": SCHEMA,
+            "n": n,
+            "outputs": dict(outputs),
             "skipped": skipped,
+            "remarks": remarks,
             "version": __version__,
         }
-        with atomic_file(self._folder / _SIDECAR, overwrite=True) as file:
+        with atomic_file(self._sidecar_path(end), overwrite=True) as file:
             file.write(json.dumps(content, indent=1, sort_keys=True).encode())
 
 
@@ -308,42 +414,63 @@ def writer_for(
     ValueError
         The source is not made of files; its store is of other files, as the source has changed since.
     """
-    paths = [os.path.abspath(path) for path in source.files()]
-    decides = {"meta": dict(meta), "options": dict(options)}
-    decides["meta"]["source"] = os.path.abspath(source.name) if os.path.exists(source.name) else source.name
+    try:
+        paths = [os.path.abspath(path) for path in source.files()]
+    except ValueError as error:
+        raise ValueError(
+            f"store: {error}, so its features cannot be kept: give a folder, an archive or a pattern, or leave out"
+            " --store (store=)"
+        ) from None
+    decides = {"meta": {**meta, "source": os.path.abspath(source.name)}, "options": dict(options)}
+    if not os.path.exists(source.name):  # a pattern or a list: equal texts may mean files of other folders
+        folders = sorted({os.path.dirname(path) for path in paths})
+        decides["options"]["folders"] = hashlib.sha256("\0".join(folders).encode(errors="surrogateescape")).hexdigest()
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", os.path.basename(source.name.rstrip("/")))[:40].strip("-") or "source"
     folder = Path(root) / f"{stem}-{digest[:12]}"
+    files = FileSet(paths)
     identity = {
         **decides,
         "outputs": dict(outputs),
-        "files": {"count": len(paths), "state": FileSet(paths).state},
+        "files": {"count": len(paths), "state": files.state, "sizes": files.sizes()},
         "labels": source.labels_digest(),
         "versions": package_versions(),
     }
     identity = json.loads(json.dumps(identity, default=str))  # as it will be read again
-    if is_store(folder):
-        sidecar = _read_sidecar(folder)
-        check_identity(folder, sidecar, identity)
-        if sidecar["complete"] and set(outputs) <= set(sidecar["outputs"]):
-            return FeatureStore(folder)
-    return StoreWriter(folder, identity, can_resume=can_resume)
+    writer = StoreWriter(folder, identity, can_resume=can_resume)
+    if (complete := writer.complete_store()) is not None:
+        return complete
+    writer.check()
+    return writer
 
 
 def check_identity(folder: Path, sidecar: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
     """Raise ValueError unless the sidecar of a store is of this source, network and these options."""
-    how = f"delete {folder}, or give another --store"
-    if sidecar["files"] != identity["files"]:
-        raise ValueError(f"{folder}: is stale: the files of {identity['meta']['source']} have changed since; {how}")
+    how = f"{_renewal(folder, sidecar['outputs'])}, or give another --store (store=)"
+    source = identity["meta"]["source"]
+    was, now = sidecar["files"], identity["files"]
+    if was != now and [was.get(key) for key in ("count", "sizes")] == [now.get(key) for key in ("count", "sizes")]:
+        raise ValueError(
+            f"{folder}: is stale: times or inodes of the files of {source} have changed since, but neither names nor"
+            f" sizes: touch or a copy may be the cause, or other contents of equal sizes; {how}"
+        )
+    if was != now:
+        raise ValueError(f"{folder}: is stale: the files of {source} have changed since; {how}")
     if sidecar.get("labels") != identity.get("labels"):
-        raise ValueError(f"{folder}: is stale: the labels of {identity['meta']['source']} have changed since; {how}")
+        raise ValueError(f"{folder}: is stale: the labels of {source} have changed since; {how}")
     for key in ("meta", "options"):
         if sidecar[key] != identity[key]:
             raise ValueError(f"{folder}: is of another {'network' if key == 'meta' else 'choice of options'}; {how}")
-    if not sidecar["complete"]:
-        for key in ("outputs", "versions"):
-            if sidecar[key] != identity[key]:
-                raise ValueError(f"{folder}: an interrupted run had other {key}, and cannot be continued; {how}")
+
+
+def _renewal(folder: Path, outputs: Collection[str] = ("features", "spatial")) -> str:
+    """Return what to delete so that a store is made anew: nothing but what is the store's own."""
+    own = {STORE_SIDECAR, _LABELS, *(f"{output}.npy" for output in outputs)}
+    names = [name for name in os.listdir(folder) if not re.fullmatch(r"\..*\.tmp", name)]  # of a run that was killed
+    if own.issuperset(name.removesuffix(_NEW) for name in names):
+        return f"delete the folder {folder}, and run again"
+    files = [str(folder / f"{STORE_SIDECAR}{end}") for end in ("", _NEW) if (folder / f"{STORE_SIDECAR}{end}").exists()]
+    return f"delete {' and '.join(files)}, and run again"
 
 
 def _rows_path(folder: Path, output: str) -> Path:
@@ -363,26 +490,33 @@ def _write_all(file: BinaryIO, data: Any) -> None:
         view = view[file.write(view) :]
 
 
-def _read_sidecar(folder: Path) -> dict[str, Any]:
-    """Return the content of a sidecar, checked as far as this module uses it."""
-    path = folder / _SIDECAR
+def _read_sidecar(folder: Path, end: str = "") -> dict[str, Any]:
+    """Return the content of a sidecar, checked as far as this module uses it. With the end _NEW, `n` is None."""
+    path = folder / f"{STORE_SIDECAR}{end}"
     with open_regular(path) as file:
         text = file.read(_MAX_SIDECAR_BYTES)
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        raise ValueError(f"{path}: is damaged; delete the folder {folder}") from None
+        raise ValueError(f"{path}: is damaged; {_renewal(folder)}") from None
     is_sound = (
         isinstance(found, dict)
+        and found.get("format") == _FORMAT
         and found.get("schema") == SCHEMA
-        and isinstance(found.get("complete"), bool)
         and all(isinstance(found.get(key), dict) for key in ("meta", "options", "outputs", "files", "versions"))
         and "features" in found["outputs"]
         and all(re.fullmatch(r"\w+", name) and type(k) is int and k > 0 for name, k in found["outputs"].items())
         and isinstance(found.get("skipped"), list)
-        and ((type(found.get("n")) is int and found["n"] >= 0) or not found["complete"])
+        and all(_is_skipped(one) for one in found["skipped"])
+        and isinstance(found.get("remarks"), list)
+        and all(isinstance(text, str) for text in found["remarks"])
+        and ((type(found.get("n")) is int and found["n"] >= 2) or end == _NEW)
     )
     if not is_sound:
-        raise ValueError(f"{path}: is no sidecar of a store of this version; delete the folder {folder}")
+        raise ValueError(f"{path}: is no sidecar of a store of this version; {_renewal(folder)}")
     sidecar: dict[str, Any] = found
     return sidecar
+
+
+def _is_skipped(found: Any) -> bool:
+    return isinstance(found, dict) and all(isinstance(found.get(key), str) for key in ("name", "reason"))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, TypeAlias
@@ -253,13 +253,21 @@ class ConcatenatedSource(ImageSource):
 class RestOfSource(ImageSource):
     """The images of another source without the first `done`.
 
+    Parameters
+    ----------
+    source : ImageSource
+    done : int
+        Number of images that are passed over.
+    look : callable, optional
+        Takes each item that is passed over.
+
     Attributes
     ----------
     passed : list of int, or list of str
         Labels of the images that were passed over. Empty before iteration, and if the source has no labels.
     """
 
-    def __init__(self, source: ImageSource, done: int):
+    def __init__(self, source: ImageSource, done: int, look: Callable[[ImageItem], object] | None = None):
         self.name = source.name
         self.notes = []
         self.labels_from = source.labels_from
@@ -267,13 +275,19 @@ class RestOfSource(ImageSource):
         self.passed: list[Label] = []
         self._source = source
         self._done = done
+        self._look = look
 
     def __len__(self) -> int:
         return len(self._source) - self._done
 
     def __iter__(self) -> Iterator[ImageItem]:
         items = iter(self._source)
-        self.passed = [item.label for item in islice(items, self._done) if item.label is not None]
+        self.passed = []
+        for item in islice(items, self._done):
+            if item.label is not None:
+                self.passed.append(item.label)
+            if self._look is not None:
+                self._look(item)
         yield from items
 
 
