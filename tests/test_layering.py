@@ -62,7 +62,7 @@ MAY_IMPORT = {
     | {"evaluated", "evaluation", "extractor", "features", "metrics", "options", "pipeline", "reading", "sources"},
     "stored": CELLAR | {"comparison", "metrics", "record"},
     "states": set(),
-    "fixed": CELLAR | {"reservoir", "statistics"},
+    "fixed": CELLAR | {"reading", "reservoir", "statistics"},
     "growing": CELLAR
     | {"assumptions", "beside", "extractor", "features", "fixed", "metrics", "options", "pipeline", "sources", "states"}
     | {"statistics"},

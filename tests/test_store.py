@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from stubs import AllOutputs, GridMeans
 
-from fastfid import compute_fid, compute_statistics, evaluate, store
+from fastfid import FID, Evaluator, compare, compute_fid, compute_statistics, evaluate, store
 from fastfid.errors import ImageError, NumericalError, SkippedImagesWarning, SuspiciousInputWarning
 from fastfid.store import FeatureStore, StoreWriter
 
@@ -515,3 +515,43 @@ def test_a_store_that_is_no_path_of_a_folder(folders, tmp_path, monkeypatch, val
     with pytest.raises(error, match=text):
         evaluate(*folders, extractor=Unused(), store=value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fake", "real"]
+
+
+def test_a_store_as_the_fixed_real_side(folders, tmp_path):
+    plain = evaluate(*folders, metrics=METRICS, extractor=GridMeans(), store=tmp_path)
+    real = only_store(tmp_path, "real")
+    fid = FID(real=real, extractor=GridMeans())
+    fid.update(folders[1])
+    assert fid.compute() == plain["fid"].value
+    evaluator = Evaluator(METRICS, real=real, extractor=GridMeans())
+    evaluator.update(folders[1])
+    assert dict(evaluator.compute()) == dict(plain)
+    with pytest.raises(ValueError, match=r"^sfid: needs the output spatial; the store .*real-\w+ has features$"):
+        Evaluator(["sfid"], real=real, extractor=AllOutputs())
+    with pytest.raises(ValueError, match=r"real-\w+: is a store of features, not images: give it alone"):
+        fid.update(real)
+    with pytest.raises(ValueError, match=r"real-\w+: is a store of features, not images: give it alone"):
+        compute_fid([real, folders[0]], folders[1], extractor=GridMeans())
+
+
+def test_images_are_compared_beside_a_store(folders, tmp_path, monkeypatch):
+    asked = []
+
+    def make(dims, protocol, *others):
+        asked.append((dims, protocol))
+        return GridMeans(8)
+
+    evaluate(*folders, extractor=GridMeans(8), store=tmp_path)
+    real = only_store(tmp_path, "real")
+    folders = [folders[1], tmp_path / "other"]
+    folders[1].mkdir()
+    for i, path in enumerate(sorted(folders[0].iterdir())):
+        Image.open(path).point(lambda grey: grey // 2).save(folders[1] / f"{i}.png")
+    change(real, meta={**FeatureStore(real).meta, "protocol": "clean"})
+    monkeypatch.setattr("fastfid.evaluation.make_extractor", make)
+    monkeypatch.setattr(GridMeans, "protocol", "clean")
+    with pytest.warns(match=r"images are read with 192 dims and protocol clean, as .*real-\w+ was made"):
+        found = compare(real, folders)
+    assert asked == [(192, "clean")]
+    expected = {str(folder): compute_fid(real, folder, extractor=GridMeans(8)) for folder in folders}
+    assert {one.name: one.fid for one in found.candidates} == expected

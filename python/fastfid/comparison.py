@@ -11,6 +11,7 @@ import numpy as np
 from fastfid import mistakes
 from fastfid._checks import check_at_least
 from fastfid._console import warn
+from fastfid._files import is_store
 from fastfid.assumptions import assume_protocols
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluation import compute_statistics, extractor_beside
@@ -18,7 +19,7 @@ from fastfid.extractor import FeatureExtractor
 from fastfid.metrics import label_of
 from fastfid.metrics.differences import Candidate, Difference, Measured, compare_measured, measure
 from fastfid.options import NETWORK_OPTIONS, StatisticsOptions, check_keywords
-from fastfid.reading import is_known, load_known
+from fastfid.reading import is_known, load_statistics
 from fastfid.record import SCHEMA
 from fastfid.statistics import Statistics, check_compatible
 
@@ -151,11 +152,11 @@ def compare(
         if remark := mistakes.same_place(a, b, recursive=options.get("recursive", False)):
             warn(remark, SuspiciousInputWarning)
     sources = [reference, *candidates]
-    known = [number for number, source in enumerate(sources) if is_known(source, key)]
+    known = [number for number, source in enumerate(sources) if is_known(source, key) or is_store(source)]
     if len(known) < len(sources):
         file = None
         if known:  # it is loaded once
-            file = sources[known[0]] = load_known(sources[known[0]], key)
+            file = sources[known[0]] = load_statistics(sources[known[0]], key)
         options["extractor"] = _network(file, force, options)
     real = _statistics(sources[0], options)
     first: Statistics | None = None
@@ -172,7 +173,7 @@ def compare(
 
 
 def _statistics(source: Any, options: Mapping[str, Any]) -> Statistics:
-    known = load_known(source, options.get("key"))
+    known = load_statistics(source, options.get("key"))
     return known if known is not None else compute_statistics(source, **_of_statistics(options))
 
 

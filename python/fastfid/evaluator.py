@@ -20,7 +20,7 @@ from fastfid.metrics.fid import FrechetInceptionDistance
 from fastfid.metrics.several import Accumulators, Missing, name_of, results_of
 from fastfid.options import Dims, PrecisionName, ProtocolName, SourceOptions
 from fastfid.provenance import assumed_protocol
-from fastfid.reading import ImageSet, check_given, load_known
+from fastfid.reading import ImageSet, check_given, load_known, load_store, statistics_of_store
 from fastfid.sources import open_source
 from fastfid.statistics import Statistics
 
@@ -38,6 +38,8 @@ class Evaluator(GrowingSets[Accumulators]):
     real : Statistics, path, array, tensor, iterable, Dataset or list of paths, optional
         The real side, given once. It is fixed: :meth:`update` then takes fake images only, and :meth:`reset` keeps it.
         Statistics, or their ``.npz``, are for metrics that need nothing else; copies, pickles and states carry them.
+        A store of features is for all metrics whose outputs it has. It is read by each :meth:`compute`, and states
+        carry the statistics of its features.
         Images are read by the first :meth:`compute`, with the default options of :meth:`update`; states do not carry
         them. Default: real images come by :meth:`update`.
     dims, protocol, device, precision, weights, extractor, num_workers
@@ -102,7 +104,9 @@ class Evaluator(GrowingSets[Accumulators]):
         self._metrics = make_metrics(metrics)
         self._missing = Missing(lenient=metrics == ALL)
         self._options: SourceOptions = {}  # of the updates
-        fixed = load_known(real, spatial=any(SPATIAL in metric.needs for metric in self._metrics.values()))
+        self._store = load_store(real)  # of the real side; its statistics stand for it in states
+        spatial = any(SPATIAL in metric.needs for metric in self._metrics.values())
+        fixed = statistics_of_store(self._store) if self._store is not None else load_known(real, spatial=spatial)
         self._images = real if fixed is None else None  # of the real side, given once
         self._images_name = open_source(real).name if self._images is not None else None
         self._are_images_read = False
@@ -134,7 +138,7 @@ class Evaluator(GrowingSets[Accumulators]):
         return Accumulators.restored(self._metrics, state)
 
     def _check_takes(self, fixed: Statistics) -> None:
-        self._missing.check(self._metrics, partial(check_given, fixed, is_real=True))
+        self._missing.check(self._metrics, partial(check_given, self._store or fixed, is_real=True))
 
     # A real side of images that was given once.
 
@@ -220,6 +224,10 @@ class Evaluator(GrowingSets[Accumulators]):
         )
 
     def _set_of(self, real: bool) -> ImageSet:
+        if real and self._store is not None:
+            images = ImageSet(None, store=self._store, classifier=lambda: self.extractor.classifier())
+            images.take(self._store, self._metrics)
+            return images
         if real and self._fixed is not None:
             return ImageSet(self._fixed)
         name = (real and self._images_name) or ("real" if real else "fake")

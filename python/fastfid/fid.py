@@ -24,9 +24,9 @@ class FID(GrowingSets[FeatureMoments]):
     Parameters
     ----------
     real : path or Statistics, optional
-        The real side, given once: statistics or their ``.npz``. It is fixed: :meth:`update` then takes fake images
-        only, :meth:`reset` keeps it, and copies, pickles and states carry it. Default: real images come by
-        :meth:`update`.
+        The real side, given once: statistics, their ``.npz``, or a store of features. It is fixed: :meth:`update` then
+        takes fake images only, :meth:`reset` keeps it, and copies, pickles and states carry it. Default: real images
+        come by :meth:`update`.
     dims, protocol, device, precision, weights, extractor
         See :func:`compute_statistics`. The network is loaded at the first :meth:`update`. `dims` and `protocol` are
         those of the statistics of `real`, unless others are given, which is refused.

@@ -4,10 +4,12 @@ import dataclasses
 import os
 import shlex
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from fastfid._files import is_store
+from fastfid.reading import load_statistics
 from fastfid.reservoir import RowReservoir
 from fastfid.statistics import Statistics
 
@@ -23,7 +25,7 @@ _STORED = ("mu", "sigma", "n", "meta", "rows", "name")
 
 
 def fixed_statistics(given: Any, argument: str) -> Statistics:
-    """Return the statistics that `given`, the argument called `argument`, is or names.
+    """Return the statistics that `given`, the argument called `argument`, is or names; of a store, its features'.
 
     Raises
     ------
@@ -32,10 +34,12 @@ def fixed_statistics(given: Any, argument: str) -> Statistics:
     OSError
         The file cannot be opened.
     ValueError
-        It is a folder, or a file without statistics.
+        It is a folder of images, a store that is damaged or not complete, or a file without statistics.
     """
     if isinstance(given, Statistics):
         return given
+    if is_store(given):
+        return cast(Statistics, load_statistics(given))
     if not isinstance(given, str | os.PathLike):
         raise TypeError(
             f"{argument}: expected Statistics or the path of an .npz of them, got {type(given).__name__};"

@@ -10,7 +10,7 @@ from math import prod
 from typing import Any, Literal
 
 from fastfid._checks import check_on_error
-from fastfid._files import DamagedFile
+from fastfid._files import DamagedFile, is_store
 from fastfid._remote import expand_url, is_url, open_file
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.mistakes import mixed_kinds
@@ -274,6 +274,11 @@ class _PathOpener:
 
     def _open_one(self, path: str) -> ImageSource:
         if os.path.isdir(path):
+            if is_store(path):
+                raise ValueError(
+                    f"{path}: is a store of features, not images: give it alone, as a side of fastfid, evaluate or"
+                    " compute_fid, or as real= of FID or Evaluator"
+                )
             folder = FolderSource(path, self._decoder, self._passed_over, recursive=self._recursive)
             return folder if len(folder) else self._open_tables(path) or folder
         kind = kind_of_file(path)
