@@ -1,5 +1,6 @@
 """Stores of features: what they hold, interrupted runs, and what is refused."""
 
+import copy
 import json
 import os
 import signal
@@ -330,6 +331,28 @@ def test_a_complete_store_stays_until_one_with_more_outputs_is_complete(folders,
     assert sorted(path.name for path in real.iterdir()) == [SIDECAR, "features.npy", "spatial.npy"]
 
 
+@pytest.mark.parametrize("renamed", [0, 1, 2])
+def test_a_run_that_ends_while_files_are_replaced(folders, tmp_path, monkeypatch, renamed):
+    evaluate(*folders, extractor=AllOutputs(), store=tmp_path)
+    plain = evaluate(*folders, extractor=AllOutputs())["fid"].value
+    replace = os.replace
+    targets = []
+
+    def only_some(old, new):
+        if str(new).endswith((".npy", SIDECAR)):
+            targets.append(new)
+            if len(targets) > renamed:
+                raise OSError("the power failed")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", only_some)
+    with pytest.raises(OSError, match="the power failed"):
+        evaluate(*folders, metrics=["sfid"], extractor=AllOutputs(), store=tmp_path)
+    monkeypatch.undo()
+    assert evaluate(*folders, extractor=Unused(), store=tmp_path)["fid"].value == plain
+    assert evaluate(*folders, metrics=["sfid"], extractor=AllOutputs(), store=tmp_path)["sfid"].value == plain
+
+
 def test_a_store_of_fewer_outputs_keeps_those_of_an_interrupted_run_apart(folders, tmp_path):
     root = tmp_path / "features"
     with pytest.raises(RuntimeError, match="no more"):
@@ -525,6 +548,11 @@ def test_a_store_as_the_fixed_real_side(folders, tmp_path):
     assert fid.compute() == plain["fid"].value
     evaluator = Evaluator(METRICS, real=real, extractor=GridMeans())
     evaluator.update(folders[1])
+    assert dict(evaluator.compute()) == dict(plain)
+    assert dict(copy.deepcopy(evaluator).compute()) == dict(plain)
+    state = evaluator.state_dict()
+    evaluator.reset()
+    evaluator.load_state_dict(state)
     assert dict(evaluator.compute()) == dict(plain)
     with pytest.raises(ValueError, match=r"^sfid: needs the output spatial; the store .*real-\w+ has features$"):
         Evaluator(["sfid"], real=real, extractor=AllOutputs())
