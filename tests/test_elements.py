@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from stubs import GridMeans
 
-from fastfid import compute_fid
+from fastfid import compute_fid, compute_statistics
 from fastfid.options import SourceOptions
 from fastfid.sources import open_source
 from fastfid.sources.arrays import make_scale
@@ -256,3 +256,9 @@ def test_the_record_has_the_rule():
     record = compute_fid(x, 1 - x, extractor=GridMeans(), to_uint8="truncate", return_info=True)
     assert record["options"]["to_uint8"] == "truncate"
     assert set(record["options"]) >= set(SourceOptions.__annotations__) - {"num", "seed"}
+
+
+def test_statistics_say_which_rule_made_grey_levels():
+    statistics = compute_statistics(SIGNED, extractor=GridMeans(), to_uint8="floor-128")
+    assert statistics.meta["to_uint8"] == "floor-128"
+    assert "to_uint8" not in compute_statistics(IMAGES, extractor=GridMeans()).meta

@@ -156,8 +156,8 @@ def test_names_cannot_control_the_terminal(tmp_path):
 def test_what_is_no_source_is_one_sentence(tmp_path, capsys):
     assert cli.main(["inspect", str(tmp_path / "nowhere")]) == 1
     assert "Invalid path" in capsys.readouterr().err
-    np.savez(tmp_path / "s.npz", mu=np.zeros(2), sigma=np.eye(2))
+    np.savez(tmp_path / "s.npz", mu=np.zeros(2), sigma=np.eye(3))
     assert cli.main(["inspect", str(tmp_path / "s.npz")]) == 1
-    assert "holds statistics (mu, sigma)" in capsys.readouterr().err
+    assert "sigma: declares shape (3, 3)" in capsys.readouterr().err
     with pytest.raises(TypeError, match="unexpected keyword arguments: recursve"):
         inspect_source(tmp_path, recursve=True)

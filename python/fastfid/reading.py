@@ -342,8 +342,9 @@ class Reading:
 
     def _d_of_rows(self, images: ImageSet, source: ImageSource) -> int:
         """Return the number of features of an image that are held in memory."""
-        accumulators = Accumulators(self._metrics_to_read(images, source), outputs_of(self.extractor))
-        return sum(rows.d for rows in accumulators.values() if isinstance(rows, FeatureRows))
+        lengths = outputs_of(self.extractor)
+        held = {one.accumulates for one in self._metrics_to_read(images, source).values()}
+        return sum(lengths[what[1]] for what in held if what[0] == "rows")
 
     def _metrics_to_read(self, images: ImageSet, source: ImageSource) -> dict[str, Metric]:
         """Return the metrics for which the images are read."""
@@ -356,7 +357,8 @@ class Reading:
     def fill(self, images: ImageSet, source: ImageSource) -> None:
         """Read a source that was prepared, or take what was kept of it."""
         images.name = source.name
-        images.meta = {**provenance_of(self.extractor), "source": source.name}
+        rule = {"to_uint8": self.options["to_uint8"]} if self.options.get("to_uint8") else {}
+        images.meta = {**provenance_of(self.extractor), **rule, "source": source.name}
         images.classifier = self.extractor.classifier
         if images.keeper is not None:
             self._through_store(images, source, images.keeper)
