@@ -382,7 +382,16 @@ def test_the_network_and_a_training_loop(stand_ins, monkeypatch, weights):
     import fastfid.sources.open as opening
 
     class Extractor(OnDevice):
-        def __init__(self, dims, *, protocol="pytorch-fid", precision="float32", device="auto", weights=None):
+        def __init__(
+            self,
+            dims,
+            *,
+            protocol="pytorch-fid",
+            precision="float32",
+            device="auto",
+            weights=None,
+            outputs=("features",),
+        ):
             super().__init__(dims, protocol, 4)
             self.precision = precision
 

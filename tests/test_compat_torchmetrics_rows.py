@@ -68,7 +68,7 @@ def test_the_logits_are_features_times_the_classifier(compat, monkeypatch, kind)
     score = compat.InceptionScore(splits=3, feature_extractor_weights_path="w.pth", antialias=False)
     fake = images(30, 1)
     if kind is GridMeans:
-        with pytest.raises(ValueError, match="GridMeans has no classifier, which the Inception Score needs"):
+        with pytest.raises(ValueError, match="GridMeans has no classifier; the Inception Score needs one"):
             score.update(fake)
         return
     for part in fake.split(12):

@@ -425,11 +425,12 @@ def test_features_stay_where_the_images_are(n):
 
 def test_torchmetrics_names_take_features_on_the_device(monkeypatch, torchvision_importable):
     from fastfid.compat import torchmetrics
+    from fastfid.compat._torchmetrics import network
 
     images = torch.from_numpy(pictures(5, 4).transpose(0, 3, 1, 2).copy())
     metric, plain = (torchmetrics.FrechetInceptionDistance(feature=64) for _ in range(2))
-    monkeypatch.setattr(torchmetrics, "open_source", lambda x, layout: DeviceImages(Tensor(x.numpy()), layout))
-    monkeypatch.setattr(torchmetrics, "callers_stream", lambda x: 17)
+    monkeypatch.setattr(network, "open_source", lambda x, layout: DeviceImages(Tensor(x.numpy()), layout))
+    monkeypatch.setattr(network, "callers_stream", lambda x: 17)
     metric.inception._engine_on = lambda device: OnDevice(64, "torchmetrics", 2)
     for real in (True, False):
         metric.update(images // (1 + real), real=real)
