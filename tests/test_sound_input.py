@@ -545,8 +545,7 @@ def test_a_refusal_names_no_option_that_does_not_help(tmp_path):
     meta = {"protocol": "224x224", "extractor": "another", "precision": "float32"}
     other = Statistics(np.zeros(768), np.eye(768), 1000, meta, name="vit.npz")
     grid = GridMeans(cells=16)  # 768 dims too; its protocol is its own, whatever --protocol says
-    adopted = pytest.warns(FastfidWarning, match="images are read with 768 dims, as")
-    with adopted, pytest.raises(ValueError, match=r"with protocol 224x224, .* with pytorch-fid: pass --force \("):
+    with pytest.raises(ValueError, match=r"vit\.npz was made with extractor another, .*: give that extractor too"):
         compute_fid(other, tmp_path / "b", weights="never looked for")
     with pytest.raises(ValueError, match=r"with protocol 224x224, .* has none: pass --force \("):
         compute_fid(other, tmp_path / "b", extractor=grid)
