@@ -17,7 +17,7 @@ from tolerances import ANOTHER_ORDER, SPREAD_OF_200
 from fastfid import FID, Statistics, _core, compute_fid, compute_statistics, evaluate, frechet_distance
 from fastfid.cli import main
 from fastfid.errors import FastfidWarning, NumericalError
-from fastfid.metrics import _FUNCTIONS, METRICS, classes, kernel, kid, label_of, make_metrics, nearest, prdc
+from fastfid.metrics import _FUNCTIONS, METRICS, kernel, kid, label_of, logits, make_metrics, nearest, prdc
 from fastfid.metrics.base import Result, Sample
 from fastfid.metrics.fid import FrechetInceptionDistance
 from fastfid.metrics.rows import FeatureRows
@@ -292,7 +292,7 @@ def test_conventions_of_tools(pictures):
         for convention in row.conventions:
             assert row.make(convention).key == f"{row.name}:{convention}"
     assert METRICS["kid"].conventions == tuple(kernel._CONVENTIONS)[1:]
-    assert set(METRICS["is"].conventions) == set(classes._CONVENTIONS) - {None}
+    assert set(METRICS["is"].conventions) == set(logits._CONVENTIONS) - {None}
     assert METRICS["prdc"].conventions == tuple(nearest.PRDC_PROTOCOLS)
 
 

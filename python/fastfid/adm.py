@@ -19,8 +19,8 @@ from fastfid.evaluated import Evaluation
 from fastfid.evaluation import evaluate_sets
 from fastfid.extractor import FeatureExtractor
 from fastfid.metrics.base import Metric, part_for
-from fastfid.metrics.classes import InceptionScoreMetric
 from fastfid.metrics.fid import FrechetInceptionDistance, SpatialFID
+from fastfid.metrics.logits import InceptionScoreMetric
 from fastfid.metrics.nearest import PrecisionRecall
 from fastfid.metrics.several import Missing
 from fastfid.options import DEFAULT_DIMS, PrecisionName, ProtocolName, SourceOptions, check_keywords, check_options

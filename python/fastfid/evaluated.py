@@ -1,11 +1,12 @@
 """The result of an evaluation: values by name, with a description of the two sets."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastfid._html import table
 from fastfid.metrics.base import Result, Sample
+from fastfid.metrics.several import NamedResults
 from fastfid.per_class import PerClass
 from fastfid.record import EvaluationRecord, evaluation_record
 
@@ -41,7 +42,7 @@ class EvaluatedSet:
 
 
 @dataclass(frozen=True)
-class Evaluation(Mapping[str, Result]):
+class Evaluation(NamedResults):
     """The result of :func:`evaluate`: a mapping from names to results, with a description of the two sets.
 
     Attributes
@@ -107,17 +108,6 @@ class Evaluation(Mapping[str, Result]):
     inputs: Mapping[str, Mapping[str, Any] | None] | None = None
     sides: Mapping[str, tuple[EvaluatedSet, EvaluatedSet]] = field(default_factory=dict, repr=False)
     per_class: PerClass | None = None
-
-    def __getitem__(self, name: str) -> Result:
-        if name in self.missing:
-            raise KeyError(f"{name} could not be computed: {self.missing[name]}")
-        return self.results[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.results)
-
-    def __len__(self) -> int:
-        return len(self.results)
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={result.value:.6g}" for name, result in self.results.items())

@@ -9,6 +9,7 @@ from fastfid._console import escaped
 from fastfid._html import table
 from fastfid.metrics import label_of
 from fastfid.metrics.base import Result
+from fastfid.metrics.several import NamedResults
 
 __all__ = ["ClassResults", "Mean", "PerClass"]
 
@@ -35,7 +36,7 @@ class Mean(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ClassResults(Mapping[str, Result]):
+class ClassResults(NamedResults):
     """The results of one class: a mapping from names to results, as of :class:`Evaluation`.
 
     Attributes
@@ -52,17 +53,6 @@ class ClassResults(Mapping[str, Result]):
     n_real: int | None
     n_fake: int | None
     missing: Mapping[str, str] = field(default_factory=dict)
-
-    def __getitem__(self, name: str) -> Result:
-        if name in self.missing:
-            raise KeyError(f"{name} could not be computed: {self.missing[name]}")
-        return self.results[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.results)
-
-    def __len__(self) -> int:
-        return len(self.results)
 
     def __repr__(self) -> str:
         values = "".join(f"{name}={result.value:.6g}, " for name, result in self.results.items())

@@ -13,10 +13,10 @@ from fastfid.provenance import is_of_inception
 
 if TYPE_CHECKING:
     from fastfid.metrics.base import Metric
-    from fastfid.metrics.classes import inception_score as inception_score
     from fastfid.metrics.cosine import cmmd as cmmd
     from fastfid.metrics.infinity import fid_infinity as fid_infinity
     from fastfid.metrics.kernel import kid as kid
+    from fastfid.metrics.logits import inception_score as inception_score
     from fastfid.metrics.memorisation import mifid as mifid
     from fastfid.metrics.nearest import prdc as prdc
     from fastfid.metrics.per_row import authpct as authpct
@@ -33,7 +33,7 @@ _FUNCTIONS = {
     "cmmd": "cosine",
     "fdr": "ratios",
     "fid_infinity": "infinity",
-    "inception_score": "classes",
+    "inception_score": "logits",
     "kid": "kernel",
     "mifid": "memorisation",
     "mind": "sliced",
@@ -118,7 +118,7 @@ METRICS = {
             "is",
             {"is": "Inception Score"},
             "Inception Score of the generated set (Salimans et al. 2016)",
-            "fastfid.metrics.classes:InceptionScoreMetric",
+            "fastfid.metrics.logits:InceptionScoreMetric",
             ("openai", "torch-fidelity", "torchmetrics", "adm"),
         ),
         Row(

@@ -7,7 +7,7 @@ from fastfid.errors import BackendUnavailable, NumericalError, WeightsError
 from fastfid.extractor import FEATURES
 from fastfid.metrics.base import Accumulator, Metric, Result, Sample
 
-__all__ = ["Accumulators", "Missing", "SampledSet", "by_name", "name_of", "result_of", "results_of"]
+__all__ = ["Accumulators", "Missing", "NamedResults", "SampledSet", "by_name", "name_of", "result_of", "results_of"]
 
 
 def name_of(accumulates: tuple[str, ...]) -> str:
@@ -160,6 +160,24 @@ class Missing(dict[str, str]):
                     raise
                 self[key] = str(error.args[0]).removeprefix(f"{key}: ")
                 del asked[key]
+
+
+class NamedResults(Mapping[str, Result]):
+    """Results by name. `missing` has the metrics that could not be computed, with the reasons."""
+
+    results: Mapping[str, Result]
+    missing: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> Result:
+        if name in self.missing:
+            raise KeyError(f"{name} could not be computed: {self.missing[name]}")
+        return self.results[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
 
 
 class SampledSet(Protocol):

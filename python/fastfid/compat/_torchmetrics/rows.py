@@ -11,8 +11,8 @@ from fastfid._checks import DIMS
 from fastfid.compat._torchmetrics.metric import InceptionMetric, check_bool
 from fastfid.compat._torchmetrics.network import LOGITS, to_uint8
 from fastfid.errors import NumericalError
-from fastfid.metrics.classes import inception_score
 from fastfid.metrics.kernel import kid
+from fastfid.metrics.logits import inception_score
 from fastfid.metrics.memorisation import mifid
 
 __all__ = ["InceptionScore", "KernelInceptionDistance", "MemorizationInformedFrechetInceptionDistance"]
