@@ -26,7 +26,7 @@ from fastfid.evaluated import EvaluatedSet, Evaluation
 from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor, outputs_of
 from fastfid.features.make import classifier_of, make_extractor, outputs_of_inception
 from fastfid.metrics import ALL, make_metrics
-from fastfid.metrics.base import Metric, Result, check_gives, check_takes
+from fastfid.metrics.base import Metric, Result, check_gives, check_takes, outputs_needed
 from fastfid.metrics.fid import FrechetInceptionDistance, SpatialFID
 from fastfid.metrics.rows import with_rows
 from fastfid.metrics.several import Missing, by_name
@@ -346,7 +346,7 @@ def evaluate_sets(
     check_labels(a, b, per_class=per_class)
     reading = None
     if any(one.source is not None for one in sets):
-        outputs = frozenset({FEATURES}).union(*(metric.needs for metric in asked.values()))
+        outputs = outputs_needed(asked.values())
         network: dict[str, Any] = {"dims": dims, "protocol": protocol, "device": device, "weights": weights}
         network |= {"extractor": extractor, "precision": precision, "force": force, "outputs": outputs}
         extractor = _extractor_beside_all([one.given for one in sets if one.given is not None], network)

@@ -11,11 +11,11 @@ from typing import Any, Literal, Self
 from fastfid import _core
 from fastfid.evaluated import EvaluatedSet, Evaluation
 from fastfid.evaluation import options_in_effect
-from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor, outputs_of
+from fastfid.extractor import SPATIAL, FeatureExtractor, outputs_of
 from fastfid.features.make import make_extractor, outputs_of_inception
 from fastfid.growing import GrowingSets
 from fastfid.metrics import ALL, make_metrics
-from fastfid.metrics.base import Metric, check_gives, check_outputs
+from fastfid.metrics.base import Metric, check_gives, check_outputs, outputs_needed
 from fastfid.metrics.fid import FrechetInceptionDistance
 from fastfid.metrics.several import Accumulators, Missing, name_of, results_of
 from fastfid.options import Dims, PrecisionName, ProtocolName, SourceOptions
@@ -124,7 +124,7 @@ class Evaluator(GrowingSets[Accumulators]):
         return f"Evaluator(metrics={list(self._metrics)}, {network}, {self._counts()})"
 
     def _make_extractor(self) -> FeatureExtractor:
-        needed = {FEATURES}.union(*(metric.needs for metric in self._metrics.values()))
+        needed = outputs_needed(self._metrics.values())
         extractor = make_extractor(self.dims, self.protocol, self._device, self._weights, self.precision, needed)
         self._missing.check(self._metrics, partial(check_gives, extractor))
         return extractor

@@ -16,7 +16,16 @@ from fastfid._progress import ProgressMode
 from fastfid.cache import CacheMode, StatisticsCache
 from fastfid.errors import ImageError, NumericalError, SkippedImagesWarning, SuspiciousInputWarning
 from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor, outputs_of
-from fastfid.metrics.base import Accumulator, Metric, Sample, check_gives, check_takes, part_for, statistics_output
+from fastfid.metrics.base import (
+    Accumulator,
+    Metric,
+    Sample,
+    check_gives,
+    check_takes,
+    outputs_needed,
+    part_for,
+    statistics_output,
+)
 from fastfid.metrics.fid import FrechetInceptionDistance
 from fastfid.metrics.rows import FeatureRows, with_rows
 from fastfid.metrics.several import Accumulators
@@ -247,7 +256,7 @@ class ImageSet:
         self.meta = {**store.meta, "source": self.name}
         empty = Accumulators(metrics, store.outputs)
         others = {what: one for what, one in empty.items() if not isinstance(one, FeatureRows)}
-        needed = frozenset({FEATURES}).union(*(metric.needs for metric in metrics.values())) & set(store.outputs)
+        needed = outputs_needed(metrics.values()) & set(store.outputs)
         if self.report is None:
             self.stored_census = Census()
         for outputs in store.blocks(needed):
@@ -433,7 +442,7 @@ class Reading:
         images.take(cast(FeatureStore, store), self._metrics_of(source))
 
     def _stored_outputs(self) -> dict[str, int]:
-        needed = frozenset({FEATURES}).union(*(metric.needs for metric in self.metrics.values()))
+        needed = outputs_needed(self.metrics.values())
         return {name: length for name, length in outputs_of(self.extractor).items() if name in needed}
 
     def _write(self, writer: StoreWriter, images: ImageSet, source: ImageSource) -> FeatureStore:

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastfid.cli.options import INCEPTION, fid_options, networks, open_network
 from fastfid.metrics import make_metrics
+from fastfid.metrics.base import outputs_needed
 from fastfid.several_extractors import ExtractorsEvaluation, evaluate_extractors
 
 __all__ = ["evaluate_networks"]
@@ -31,6 +32,5 @@ def _inception(args: argparse.Namespace, metrics: Any, options: dict[str, Any]) 
     from fastfid.options import DEFAULT_DIMS, DEFAULT_PROTOCOL
 
     dims, protocol = options.get("dims", DEFAULT_DIMS), options.get("protocol", DEFAULT_PROTOCOL)
-    needs = frozenset().union(*(metric.needs for metric in make_metrics(metrics).values()))
-    outputs = (needs | {"features"}) & outputs_of_inception(dims, protocol)
+    outputs = outputs_needed(make_metrics(metrics).values()) & outputs_of_inception(dims, protocol)
     return make_extractor(dims, protocol, args.device or "auto", options.get("weights"), args.precision, outputs)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
@@ -21,6 +21,7 @@ __all__ = [
     "check_gives",
     "check_outputs",
     "check_takes",
+    "outputs_needed",
     "part_for",
     "statistics_output",
 ]
@@ -201,6 +202,11 @@ def check_gives(extractor: FeatureExtractor, metric: Metric) -> None:
             extractor.classifier()
         except (ValueError, WeightsError) as error:
             raise type(error)(f"{metric.key}: {error.args[0]}", *error.args[1:]) from None
+
+
+def outputs_needed(metrics: Iterable[Metric]) -> frozenset[str]:
+    """Return the outputs that an extractor is asked for: the features, which it always gives, and the metrics' own."""
+    return frozenset({FEATURES}).union(*(metric.needs for metric in metrics))
 
 
 def check_outputs(outputs: Collection[str], dims: int, metric: Metric) -> None:
