@@ -51,7 +51,7 @@ def run(config: Config) -> Iterator[Result]:
     def ours() -> NDArray[np.float32]:
         rows: list[NDArray[np.float32]] = []
 
-        def consume(outputs: Any) -> None:
+        def consume(outputs: Any, indices: Any) -> None:
             rows.append(np.hstack([joint.of(i, outputs)["features"] for i in range(len(networks))]))
 
         extract(open_source(folder), joint, consume)

@@ -13,7 +13,7 @@ from PIL import Image
 from stubs import GridMeans
 
 from fastfid.errors import ImageError
-from fastfid.pipeline import extract
+from fastfid.pipeline import extract, only_features
 from fastfid.sources import open_source
 
 
@@ -39,7 +39,7 @@ def read(obj, **options):
     """Names of the images that can be read, and what the pipeline says of the others."""
     source = open_source(obj, on_error="skip", **options)
     seen = []
-    report = extract(source, GridMeans(), seen.append, on_error="skip")
+    report = extract(source, GridMeans(), only_features(seen.append), on_error="skip")
     assert report.n + len(report.skipped) == len(source)
     return report.n, report.skipped
 

@@ -212,7 +212,9 @@ def test_spatial_features_in_float16(weights, prepared):
 
 def test_spatial_features_go_through_the_pipeline(both, photographs, prepared):
     batches = []
-    extract(open_source(photographs), both, lambda outputs: batches.append(outputs["spatial"].copy()), mixed_sizes=True)
+    extract(
+        open_source(photographs), both, lambda outputs, _: batches.append(outputs["spatial"].copy()), mixed_sizes=True
+    )
     prepared = np.stack([both.prepare(image) for image in photographs])
     np.testing.assert_array_equal(np.concatenate(batches), both.forward(prepared)["spatial"])
 

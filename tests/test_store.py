@@ -288,10 +288,10 @@ def test_a_writer_keeps_what_it_has_if_the_block_fails(tmp_path):
     def write():
         with StoreWriter(tmp_path / "s", identity, can_resume=True) as writer:
             done = writer.done
-            writer.add({"features": np.ones((2, 3), np.float32)})
+            writer.add({"features": np.ones((2, 3), np.float32)}, np.arange(2))
             if done == 0:
                 raise KeyboardInterrupt
-            return writer.finish([])
+            return writer.finish([], [])
 
     with pytest.raises(KeyboardInterrupt):
         write()

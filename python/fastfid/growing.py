@@ -259,10 +259,11 @@ class GrowingSets(ABC, Generic[A]):
             return
         if stream is not None:
             raise ValueError("stream: is for tensors on the GPU that the network runs on; these images are not")
+        seen = self._seen_of(real)
         extract(
             source,
             self.extractor,
-            self._seen_of(real).update,
+            lambda outputs, indices: seen.update(outputs),
             num_workers=self._num_workers,
             census=self._censuses[real],
         )

@@ -18,6 +18,7 @@ from fastfid.errors import ImageError, NumericalError, SkippedImagesWarning, Sus
 from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor, outputs_of
 from fastfid.metrics.base import (
     Accumulator,
+    IndexedAccumulator,
     Metric,
     Sample,
     check_gives,
@@ -33,7 +34,7 @@ from fastfid.mistakes import Census
 from fastfid.pipeline import DeviceFeed, Report, extract
 from fastfid.provenance import provenance_of
 from fastfid.sources import ImageSource, is_statistics_file, open_source
-from fastfid.sources.base import ImageItem, Label, RestOfSource
+from fastfid.sources.base import Label
 from fastfid.sources.device import DeviceImages, callers_stream
 from fastfid.sources.kept import KeptLabels
 from fastfid.statistics import Statistics
@@ -259,11 +260,14 @@ class ImageSet:
         needed = outputs_needed(metrics.values()) & set(store.outputs)
         if self.report is None:
             self.stored_census = Census()
-        for outputs in store.blocks(needed):
+        for outputs, indices in store.blocks(needed):
             if self.stored_census is not None:
                 self.stored_census.add(outputs[FEATURES])
             for accumulator in others.values():
-                accumulator.update(outputs)
+                if isinstance(accumulator, IndexedAccumulator):
+                    accumulator.update_at(outputs, indices)
+                else:
+                    accumulator.update(outputs)
         rows = {what: StoredRows(store.rows(one.output)) for what, one in empty.items() if isinstance(one, FeatureRows)}
         self.seen = {**others, **rows}
 
@@ -449,26 +453,25 @@ class Reading:
         """Read the images that are not in the store yet."""
         if writer.done:
             remark(f"{source.name}: goes on after the {writer.done:,} images of an interrupted run")
-        census = Census()
-
-        def look(item: ImageItem) -> None:
+        census, passed = Census(), []
+        for item in source.slice(0, writer.done):
+            if item.label is not None:
+                passed.append(item.label)
             if not census.has_levels:  # mostly of the first image
                 census.see(item.load())
-
-        rest = RestOfSource(source, writer.done, look)
         for features in writer.features():  # so that repeats are counted over all images
             census.add(features)
-        images.report = self.extract(rest, writer.add, census)
-        labels = _kept(rest.passed + images.report.labels, source)
-        return writer.finish(_skipped(images.report), labels, census.remarks())
+        images.report = self.extract(source.slice(writer.done), writer.add, census)
+        labels = _kept(passed + images.report.labels, source)
+        return writer.finish(_skipped(images.report), images.report.skipped_at, labels, census.remarks())
 
     def _read(self, images: ImageSet, source: ImageSource) -> None:
         needed = self._metrics_to_read(images, source)
         images.seen = accumulators = Accumulators(needed, outputs_of(self.extractor))
 
-        def consume(outputs: Mapping[str, Any]) -> None:
+        def consume(outputs: Mapping[str, Any], indices: NDArray[np.int64] | None = None) -> None:
             try:
-                accumulators.update(outputs)
+                accumulators.update(outputs, indices)
             except NumericalError as error:
                 raise NumericalError(f"{source.name}: {error}") from None
 
@@ -482,7 +485,10 @@ class Reading:
         images.read_labels = _kept(images.report.labels, source)
 
     def extract(
-        self, source: ImageSource, consume: Callable[[Mapping[str, Any]], object], census: Census | None = None
+        self,
+        source: ImageSource,
+        consume: Callable[[Mapping[str, Any], NDArray[np.int64]], object],
+        census: Census | None = None,
     ) -> Report:
         """Read the images, and say what there is to say of them."""
         report = extract(

@@ -19,8 +19,9 @@ _WAITING_ROWS = 512
 class RowReservoir:
     """At most :data:`RESERVOIR_ROWS` rows (float32) of a stream, a random sample without replacement.
 
-    Every row has a key, a hash of its number in the stream, and the rows with the smallest keys are kept. So the sample
-    does not depend on how the stream is cut into updates. Where streams are merged, rows of the second get new keys.
+    Every row has a key, a hash of its number in the stream or of its image's index in a source, and the rows with the
+    smallest keys are kept. So the sample does not depend on how the stream is cut into updates, nor on how a source is
+    cut into parts that are joined. Where streams are merged, rows of the second get new keys.
 
     Parameters
     ----------
@@ -35,13 +36,14 @@ class RowReservoir:
         # memory of their device. One attribute, so that an interrupt never finds half of a change.
         self._held: _Held = (np.empty(0, np.int64), np.empty((0, d), np.float32), ())
 
-    def update(self, rows: Any) -> None:
+    def update(self, rows: Any, indices: NDArray[np.int64] | None = None) -> None:
         """Let rows (m, d), float32, go by: a NumPy array, or a ``_core.CudaArray``, read in its stream's order.
 
-        Rows that are kept are copied. The host does not wait for a device, but once in many calls.
+        `indices` (m,) are those of the images in their source. Default: the rows are numbered as they come. Rows that
+        are kept are copied. The host does not wait for a device, but once in many calls.
         """
         count = rows.shape[0]
-        keys = _keys(self._n, count)
+        keys = _keys(np.arange(self._n, self._n + count) if indices is None else indices)
         kept_keys, kept_rows, waiting = self._held
         bound = int(kept_keys[-1]) if len(kept_keys) == RESERVOIR_ROWS else np.iinfo(np.int64).max
         wanted = np.flatnonzero(keys < bound)
@@ -89,10 +91,24 @@ class RowReservoir:
         if other.d != self.d:
             raise ValueError(f"other: expected rows of {self.d} features, got {other.d}")
         rows, count = other.rows, other._n
-        keys = _smallest_keys(self._n, count, len(rows))
+        start = self._n
+        keys = _smallest_keys(start, count, len(rows))
+        # Indices of images go beyond n where images were left out. Any numbers do, but for those that rows have here.
+        while np.isin(keys, self.keys).any():
+            start += self._n
+            keys = _smallest_keys(start, count, len(rows))
         kept_keys, kept_rows, waiting = self._held
         self._held = (kept_keys, kept_rows, (*waiting, (keys, rows)))
         self._n += count
+        self._settle()
+
+    def join(self, other: "RowReservoir") -> None:
+        """Add another part of one source, of other images. Rows keep their keys, so the parts may come in any order."""
+        if other.d != self.d:
+            raise ValueError(f"other: expected rows of {self.d} features, got {other.d}")
+        kept_keys, kept_rows, waiting = self._held
+        self._held = (kept_keys, kept_rows, (*waiting, (other.keys, other.rows)))
+        self._n += other.n
         self._settle()
 
     def copy(self) -> "RowReservoir":
@@ -151,9 +167,9 @@ def checked_entry(state: Mapping[str, Any], name: str, dtype: type[np.generic]) 
     return np.array(array, order="C")
 
 
-def _keys(start: int, count: int) -> NDArray[np.int64]:
-    """Return the keys of rows `start` to ``start + count - 1``: 63 bits of the hash SplitMix64 (Steele et al. 2014)."""
-    z = np.arange(start, start + count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x9E3779B97F4A7C15)
+def _keys(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the keys of the rows with these numbers: 63 bits of the hash SplitMix64 (Steele et al. 2014)."""
+    z = numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return ((z ^ (z >> np.uint64(31))) >> np.uint64(1)).astype(np.int64)
@@ -164,7 +180,7 @@ def _smallest_keys(start: int, count: int, wanted: int) -> NDArray[np.int64]:
     keys, places = np.empty(0, np.int64), np.empty(0, np.int64)
     for first in range(start, start + count, 1 << 20):
         here = np.arange(first, min(first + (1 << 20), start + count))
-        keys = np.concatenate([keys, _keys(first, len(here))])
+        keys = np.concatenate([keys, _keys(here)])
         places = np.concatenate([places, here])
         if len(keys) > wanted:
             kept = np.sort(np.argpartition(keys, wanted - 1)[:wanted]) if wanted else np.empty(0, np.intp)

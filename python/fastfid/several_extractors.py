@@ -8,6 +8,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, Unpack
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastfid import _core, mistakes
 from fastfid._console import warn
 from fastfid._progress import ProgressMode
@@ -258,10 +261,10 @@ def _read(reading: Reading, joint: JointExtractor, runs: Sequence[_Run], source:
     rows = [one for of_one in accumulators for one in of_one.values() if isinstance(one, FeatureRows)]
     check_memory([(source, sum(one.d for one in rows))])
 
-    def consume(outputs: Mapping[str, Any]) -> None:
+    def consume(outputs: Mapping[str, Any], indices: NDArray[np.int64]) -> None:
         for number, (run, one) in enumerate(zip(runs, accumulators, strict=True)):
             try:
-                one.update(joint.of(number, outputs))
+                one.update(joint.of(number, outputs), indices)
             except NumericalError as error:
                 raise NumericalError(f"{source.name}: {run.name}: {error}") from None
 

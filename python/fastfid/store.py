@@ -17,6 +17,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -102,6 +103,7 @@ class FeatureStore:
         self.n: int = sidecar["n"]
         self.skipped: list[dict[str, str]] = sidecar["skipped"]
         self.remarks: list[str] = sidecar["remarks"]
+        self._skipped_at: list[int] = sidecar["skipped_at"]
         for output in self.outputs:
             self.rows(output)  # a file that was cut is an error now
 
@@ -154,8 +156,8 @@ class FeatureStore:
         names = [STORE_SIDECAR, *([_LABELS] if self.has_labels else []), *(f"{output}.npy" for output in self.outputs)]
         return [str(self._folder / name) for name in names]
 
-    def blocks(self, outputs: Collection[str]) -> Iterator[dict[str, NDArray[np.float32]]]:
-        """Yield these outputs of up to 1,024 images at a time.
+    def blocks(self, outputs: Collection[str]) -> Iterator[tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]]:
+        """Yield these outputs of up to 1,024 images at a time, and the indices of these images in their source.
 
         Raises
         ------
@@ -163,6 +165,7 @@ class FeatureStore:
             A value is NaN or infinite, which no network has given: the file was written to. The message names it.
         """
         rows = {output: self.rows(output) for output in outputs}
+        indices = np.delete(np.arange(self.n + len(self._skipped_at)), self._skipped_at)
         for start in range(0, self.n, BLOCK):
             block = {output: np.array(values[start : start + BLOCK]) for output, values in rows.items()}
             for output, values in block.items():
@@ -172,7 +175,7 @@ class FeatureStore:
                         f"{_rows_path(self._folder, output)}: row {start + int(bad.argmax())}, counted from 0, has NaN"
                         f" or infinite values: the file is damaged; {self._renewal}"
                     )
-            yield block
+            yield block, indices[start : start + BLOCK]
 
 
 class StoreWriter:
@@ -272,7 +275,7 @@ class StoreWriter:
         if not is_begun:
             for output in self._outputs:  # rows of what the sidecar does not describe
                 self._new_path(output).unlink(missing_ok=True)
-            self._write_sidecar(_NEW, n=None, outputs=self._outputs, skipped=[], remarks=[])
+            self._write_sidecar(_NEW, n=None, outputs=self._outputs)
         for output, length in self._outputs.items():
             descriptor = os.open(self._new_path(output), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             self._files[output] = stack.enter_context(os.fdopen(descriptor, "r+b", buffering=0))
@@ -305,8 +308,8 @@ class StoreWriter:
         size = os.fstat(self._files[output].fileno()).st_size
         return (size - _HEADER_BYTES) // (self._outputs[output] * 4)
 
-    def add(self, outputs: Mapping[str, Any]) -> None:
-        """Append the rows of a batch.
+    def add(self, outputs: Mapping[str, Any], indices: NDArray[np.int64]) -> None:
+        """Append the rows of a batch, of the images with these indices in the source.
 
         Raises
         ------
@@ -320,8 +323,8 @@ class StoreWriter:
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise NumericalError(
-                    f"{self._identity['meta']['source']}: images from number {self.done} on, counted from 0: the output"
-                    f" {name} has NaN or infinite values"
+                    f"{self._identity['meta']['source']}: images from number {indices[0]} on, counted from 0: the"
+                    f" output {name} has NaN or infinite values"
                 )
         for name, array in arrays.items():
             try:
@@ -331,7 +334,11 @@ class StoreWriter:
         self.done += len(arrays["features"])
 
     def finish(
-        self, skipped: list[dict[str, str]], labels: KeptLabels | None = None, remarks: Sequence[str] = ()
+        self,
+        skipped: list[dict[str, str]],
+        skipped_at: Sequence[int] = (),
+        labels: KeptLabels | None = None,
+        remarks: Sequence[str] = (),
     ) -> FeatureStore:
         """Complete the store and return it.
 
@@ -339,6 +346,8 @@ class StoreWriter:
         ----------
         skipped, remarks : list
             As in :class:`FeatureStore`.
+        skipped_at : sequence of int
+            The indices in the source of the images that were left out, ascending.
         labels : KeptLabels, optional
             Labels of the rows. None: the images have none.
 
@@ -357,7 +366,7 @@ class StoreWriter:
             self._files[output].seek(0)
             _write_all(self._files[output], _header(n, length))
             os.fsync(self._files[output].fileno())
-        others = self._other_outputs(n, skipped)
+        others = self._other_outputs(n, skipped, skipped_at)
         if labels is None:
             (self._folder / _LABELS).unlink(missing_ok=True)
         else:
@@ -365,22 +374,31 @@ class StoreWriter:
                 file.write(labels.to_json())
         for output in self._outputs:
             os.replace(self._new_path(output), _rows_path(self._folder, output))
-        self._write_sidecar("", n=n, outputs={**others, **self._outputs}, skipped=skipped, remarks=list(remarks))
+        outputs = {**others, **self._outputs}
+        self._write_sidecar("", n=n, outputs=outputs, skipped=skipped, skipped_at=skipped_at, remarks=remarks)
         self._sidecar_path(_NEW).unlink()
         return FeatureStore(self._folder)
 
-    def _other_outputs(self, n: int, skipped: list[dict[str, str]]) -> Mapping[str, int]:
+    def _other_outputs(self, n: int, skipped: list[dict[str, str]], skipped_at: Sequence[int]) -> Mapping[str, int]:
         """Return the outputs of a complete store that stay, as it has the same images; else the store is given up."""
         if not self._sidecar_path("").exists():
             return {}
         old = _read_sidecar(self._folder)
-        if (old["n"], old["skipped"]) == (n, skipped):  # its sidecar is true of the new files too
+        has_same_images = (old["n"], old["skipped"], old["skipped_at"]) == (n, skipped, list(skipped_at))
+        if has_same_images:  # its sidecar is true of the new files too
             return dict(old["outputs"])
         self._sidecar_path("").unlink()
         return {}
 
     def _write_sidecar(
-        self, end: str, *, n: int | None, outputs: Mapping[str, int], skipped: list[dict[str, str]], remarks: list[str]
+        self,
+        end: str,
+        *,
+        n: int | None,
+        outputs: Mapping[str, int],
+        skipped: Sequence[Mapping[str, str]] = (),
+        skipped_at: Sequence[int] = (),
+        remarks: Sequence[str] = (),
     ) -> None:
         content = {
             **self._identity,
@@ -388,8 +406,9 @@ class StoreWriter:
             "schema": SCHEMA,
             "n": n,
             "outputs": dict(outputs),
-            "skipped": skipped,
-            "remarks": remarks,
+            "skipped": list(skipped),
+            "skipped_at": list(skipped_at),
+            "remarks": list(remarks),
             "version": __version__,
         }
         with atomic_file(self._sidecar_path(end), overwrite=True) as file:
@@ -473,6 +492,14 @@ def _renewal(folder: Path, outputs: Collection[str] = ("features", "spatial")) -
     return f"delete {' and '.join(files)}, and run again"
 
 
+def _are_places(found: Any, count: int, n: Any) -> bool:
+    """Whether ``skipped_at`` of a sidecar is a list of ascending indices: those of `count` images beside `n` rows."""
+    if not isinstance(found, list) or len(found) != count or not all(type(at) is int for at in found):
+        return False
+    is_ascending = all(a < b for a, b in pairwise(found))
+    return is_ascending and (not found or (type(n) is int and found[0] >= 0 and found[-1] < n + count))
+
+
 def _rows_path(folder: Path, output: str) -> Path:
     return folder / f"{output}.npy"
 
@@ -511,6 +538,7 @@ def _read_sidecar(folder: Path, end: str = "") -> dict[str, Any]:
         and isinstance(found.get("remarks"), list)
         and all(isinstance(text, str) for text in found["remarks"])
         and ((type(found.get("n")) is int and found["n"] >= 2) or end == _NEW)
+        and _are_places(found.get("skipped_at"), len(found["skipped"]), found.get("n"))
     )
     if not is_sound:
         raise ValueError(f"{path}: is no sidecar of a store of this version; {_renewal(folder)}")

@@ -4,7 +4,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from fastfid.statistics import Statistics
 
 __all__ = [
     "Accumulator",
+    "IndexedAccumulator",
     "Metric",
     "Result",
     "Sample",
@@ -48,6 +49,20 @@ class Accumulator(Protocol):
 
     def state(self) -> dict[str, Any]:
         """Return the accumulated state as integers and arrays, for :meth:`Metric.restored`."""
+
+
+@runtime_checkable
+class IndexedAccumulator(Accumulator, Protocol):
+    """An accumulator whose bits would depend on how the images of a source are divided among updates and parts.
+
+    Accumulators without these methods get ``update`` and ``merge``, in the source's order.
+    """
+
+    def update_at(self, outputs: Mapping[str, Any], indices: NDArray[np.int64]) -> None:
+        """Add images as :meth:`update` does. `indices` (m,), ascending, are those of the images in their source."""
+
+    def join(self, other: Any, index: int, level: int) -> None:
+        """Add what `other` has seen, the images of node `index` of a level of the tree (:mod:`fastfid.segments`)."""
 
 
 @dataclass(frozen=True)

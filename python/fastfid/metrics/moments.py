@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastfid import _core
 from fastfid._core import Moments
 from fastfid.extractor import FEATURES
 from fastfid.reservoir import RowReservoir
+from fastfid.segments import SegmentedMoments
 from fastfid.statistics import Statistics
 
 __all__ = ["FeatureMoments"]
@@ -28,8 +30,9 @@ class FeatureMoments:
 
     Notes
     -----
-    Rows on the host go to :class:`Moments`, rows on a CUDA device to :class:`DeviceMoments` there; :meth:`total` adds
-    the two. The sample is for the standard error; see :class:`fastfid.reservoir.RowReservoir`.
+    Rows of a source, whose images have indices, go to :class:`fastfid.segments.SegmentedMoments`. Other rows on the
+    host go to :class:`Moments`, and rows on a CUDA device to :class:`DeviceMoments` there. :meth:`total` adds the
+    three. The sample is for the standard error; see :class:`fastfid.reservoir.RowReservoir`.
     """
 
     def __init__(self, d: int, *, output: str = FEATURES):
@@ -37,6 +40,7 @@ class FeatureMoments:
         self.output = output
         self._on_host = Moments(d)
         self._on_device: _core.DeviceMoments | None = None
+        self._by_index: SegmentedMoments | None = None
         # None: a state without a sample was loaded or merged, as earlier versions wrote them.
         self._reservoir: RowReservoir | None = RowReservoir(d)
         self._lock = threading.RLock()  # the sample and the moments are of the same rows
@@ -44,20 +48,50 @@ class FeatureMoments:
     @property
     def n(self) -> int:
         """Number of rows."""
-        return self._on_host.n + (self._on_device.n if self._on_device is not None else 0)
+        others = (one.n for one in (self._on_device, self._by_index) if one is not None)
+        return self._on_host.n + sum(others)
 
     def update(self, outputs: Mapping[str, Any]) -> None:
         """Add the rows of one output: a NumPy array (n, d), or a ``_core.CudaArray``, read in its stream's order."""
-        rows = outputs[self.output]
+        self._update(outputs[self.output], None)
+
+    def update_at(self, outputs: Mapping[str, Any], indices: NDArray[np.int64]) -> None:
+        """Add the rows of one output, on the host, of the images with these indices in their source, ascending.
+
+        Whoever reads which images, and in how many calls: the result has the same bits.
+        """
+        self._update(outputs[self.output], indices)
+
+    def _update(self, rows: Any, indices: NDArray[np.int64] | None) -> None:
         with self._lock:
             try:
-                self._update_moments(rows)
+                if indices is not None:
+                    self._segmented().update(rows, indices)
+                else:
+                    self._update_moments(rows)
                 if self._reservoir is not None:
-                    self._reservoir.update(rows)
+                    self._reservoir.update(rows, indices)
             except BaseException:  # an interrupt between the two
                 if self._reservoir is not None and self._reservoir.n != self.n:
                     self._reservoir = None
                 raise
+
+    def join(self, other: "FeatureMoments", index: int, level: int) -> None:
+        """Add what `other` has seen of node `index` of a level of the tree; see :mod:`fastfid.segments`.
+
+        Nodes come in the source's order.
+        """
+        with _both(self._lock, other._lock):
+            self._segmented().push(other.total(), index, level)
+            if self._reservoir is not None and other._reservoir is not None:
+                self._reservoir.join(other._reservoir)
+            elif other.n:
+                self._reservoir = None
+
+    def _segmented(self) -> SegmentedMoments:
+        if self._by_index is None:
+            self._by_index = SegmentedMoments(self.d)
+        return self._by_index
 
     def _update_moments(self, rows: Any) -> None:
         if isinstance(rows, np.ndarray):
@@ -75,7 +109,8 @@ class FeatureMoments:
         """
         with _both(self._lock, other._lock):
             here, there = self._on_device, other._on_device
-            if here is not None and there is not None and here.device == there.device:
+            is_streamed = other._by_index is None
+            if here is not None and there is not None and is_streamed and here.device == there.device:
                 here.merge(there)
                 self._on_host.merge(other._on_host)
             else:
@@ -89,15 +124,17 @@ class FeatureMoments:
         """Forget all rows."""
         with self._lock:
             self._on_host.reset()
-            self._on_device = None
+            self._on_device = self._by_index = None
             self._reservoir = RowReservoir(self.d)
 
     def total(self) -> Moments:
         """Return the moments of all rows, for reading, on the host; waits for the device."""
-        if self._on_device is None:
+        if self._on_device is None and self._by_index is None:
             return self._on_host
-        total = Moments.from_state(self._on_host.state())
-        total.merge(self._on_device.to_host())
+        total = self._by_index.total() if self._by_index is not None else Moments(self.d)
+        total.merge(self._on_host)
+        if self._on_device is not None:
+            total.merge(self._on_device.to_host())
         return total
 
     def statistics(self, meta: Mapping[str, Any], name: str) -> Statistics:
@@ -112,7 +149,7 @@ class FeatureMoments:
         Later updates change them too.
         """
         moments = self._on_device
-        if moments is None or self._on_host.n or device not in ("cuda", f"cuda:{moments.device}"):
+        if moments is None or moments.n < self.n or device not in ("cuda", f"cuda:{moments.device}"):
             return None
         return moments
 
@@ -135,7 +172,7 @@ class FeatureMoments:
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
-            state = {**self.__dict__, "_on_host": self.total(), "_on_device": None}
+            state = {**self.__dict__, "_on_host": self.total(), "_on_device": None, "_by_index": None}
         del state["_lock"]
         return state
 

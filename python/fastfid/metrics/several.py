@@ -3,9 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastfid.errors import BackendUnavailable, NumericalError, WeightsError
 from fastfid.extractor import FEATURES
-from fastfid.metrics.base import Accumulator, Metric, Result, Sample
+from fastfid.metrics.base import Accumulator, IndexedAccumulator, Metric, Result, Sample
 
 __all__ = ["Accumulators", "Missing", "NamedResults", "SampledSet", "by_name", "name_of", "result_of", "results_of"]
 
@@ -63,8 +66,8 @@ class Accumulators(Mapping[tuple[str, ...], Accumulator]):
         found = (one for one in self._by_what.values() if getattr(one, "output", None) == FEATURES)
         return next((getattr(one, "d", None) for one in found), None)
 
-    def update(self, outputs: Mapping[str, Any]) -> None:
-        """Add images; see :meth:`Accumulator.update`.
+    def update(self, outputs: Mapping[str, Any], indices: NDArray[np.int64] | None = None) -> None:
+        """Add images; see :meth:`Accumulator.update`. `indices` (m,) are those of the images in their source.
 
         Raises
         ------
@@ -74,11 +77,15 @@ class Accumulators(Mapping[tuple[str, ...], Accumulator]):
         if not self._by_what:
             self.make({name: rows.shape[1] for name, rows in outputs.items()})
         for what, one in self._by_what.items():
+            first = one.n if indices is None else indices[0]
             try:
-                one.update(outputs)
+                if indices is not None and isinstance(one, IndexedAccumulator):
+                    one.update_at(outputs, indices)
+                else:
+                    one.update(outputs)
             except NumericalError as error:
                 # The accumulator knows the row, but not the image.
-                where = f"{self._asked_by(what)}: images from number {one.n} on, counted from 0"
+                where = f"{self._asked_by(what)}: images from number {first} on, counted from 0"
                 raise NumericalError(f"{where}: {error}") from None
 
     def _asked_by(self, what: tuple[str, ...]) -> str:
@@ -100,6 +107,18 @@ class Accumulators(Mapping[tuple[str, ...], Accumulator]):
                 self._by_what[what].merge(one)
             else:
                 self._by_what[what] = one
+
+    def join(self, other: Self, index: int, level: int) -> None:
+        """Add the images of `other`, node `index` of a level of the tree of one source (:mod:`fastfid.segments`).
+
+        Nodes come in the source's order.
+        """
+        for what, one in other.items():
+            here = self._by_what[what]
+            if isinstance(here, IndexedAccumulator):
+                here.join(one, index, level)
+            else:
+                here.merge(one)
 
     def reset(self) -> None:
         """Remove all images."""

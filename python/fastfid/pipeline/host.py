@@ -35,6 +35,7 @@ __all__ = ["Outputs", "Report", "extract", "only_features"]
 
 Outputs = Mapping[str, NDArray[np.float32]]  # an extractor's outputs for a batch
 _Prepared = tuple[str, Label | None, NDArray[Any] | ImageError]  # name, label, and the input or why there is none
+_Results = Iterator[tuple[Outputs, NDArray[np.int64]]]  # and the indices of its images
 
 
 @dataclass
@@ -47,6 +48,8 @@ class Report:
         Number of images whose features were consumed.
     skipped : list of (str, str)
         Name and reason of each image left out (``on_error="skip"``), in the source's order.
+    skipped_at : list of int
+        Their indices in the source.
     census : Census
         Evidence of likely mistakes in the set of images.
     labels : list of int, or list of str
@@ -55,6 +58,7 @@ class Report:
 
     n: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    skipped_at: list[int] = field(default_factory=list)
     census: Census = field(default_factory=Census)
     labels: list[Label] = field(default_factory=list)
 
@@ -62,7 +66,7 @@ class Report:
 def extract(
     source: ImageSource,
     extractor: FeatureExtractor,
-    consume: Callable[[Outputs], object],
+    consume: Callable[[Outputs, NDArray[np.int64]], object],
     *,
     num_workers: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
@@ -85,7 +89,8 @@ def extract(
         Its ``prepare`` runs in the workers. Its ``forward`` takes up to ``batch_size`` images at a time, in
         ``concurrency`` threads, or in the calling thread if ``concurrency`` is 1.
     consume : callable
-        Takes the extractor's outputs by name, float32 (m, length), 1 <= m <= batch_size, in the calling thread.
+        Takes the extractor's outputs by name, float32 (m, length), 1 <= m <= batch_size, and the indices in the source
+        of the images that gave them, int64 (m,), ascending. Called in the calling thread.
     num_workers : int, optional
         Number of threads that decode and prepare. 0 uses the calling thread. Default: the available CPUs, at most 8.
     on_error : {"raise", "skip"}
@@ -133,16 +138,17 @@ def extract(
         show_progress(length, progress, description or source.name) as bar,
     ):
 
-        def take(results: Iterator[Outputs]) -> None:
-            for outputs in results:
-                consume(outputs)
+        def take(results: _Results) -> None:
+            for outputs, indices in results:
+                consume(outputs, indices)
                 features = outputs[FEATURES]
                 report.census.add(features)
                 report.n += len(features)
                 bar.update(len(features))
 
-        def skip(name: str, error: ImageError) -> None:
+        def skip(index: int, name: str, error: ImageError) -> None:
             report.skipped.append((name, str(error).removeprefix(f"{name}: ")))
+            report.skipped_at.append(index)
             if on_error == "raise":
                 raise error
             if max_errors is not None and len(report.skipped) > max_errors:
@@ -150,32 +156,36 @@ def extract(
             bar.update(1)
 
         mixed = extractor.mixed_sizes if mixed_sizes is None else mixed_sizes
-        batches = _Batches(prepared, extractor, length, skip, report.labels, mixed_sizes=mixed)
-        for batch in batches:
-            take(network.add(batch))
+        batches = _Batches(prepared, source.first, extractor, length, skip, report.labels, mixed_sizes=mixed)
+        for batch, indices in batches:
+            take(network.add(batch, indices))
         take(network.rest())
     if batches.failure is not None:  # every image before it has been consumed
         raise batches.failure
     return report
 
 
-def only_features(consume: Callable[[NDArray[np.float32]], object]) -> Callable[[Outputs], object]:
+def only_features(
+    consume: Callable[[NDArray[np.float32]], object],
+) -> Callable[[Outputs, NDArray[np.int64]], object]:
     """Return a function that passes the features among the outputs, float32 (m, dims), to `consume`."""
-    return lambda outputs: consume(outputs[FEATURES])
+    return lambda outputs, indices: consume(outputs[FEATURES])
 
 
 class _Batches:
-    """Iterator over batches of prepared inputs of one shape, in the order of the inputs.
+    """Iterator over batches of prepared inputs of one shape, in their order, and the indices of their images.
 
     Parameters
     ----------
     prepared : iterator
         Yields a name, a label or None, and a prepared input or an error.
+    first : int
+        Index of the first of them.
     extractor : FeatureExtractor
     length : int or None
         Total number of images, if it is known.
     skip : callable
-        Takes name and error of an image that cannot be read. It raises an error if the run must end.
+        Takes index, name and error of an image that cannot be read. It raises an error if the run must end.
     labels : list
         The labels of the inputs are appended to it.
     mixed_sizes : bool
@@ -190,15 +200,17 @@ class _Batches:
     def __init__(
         self,
         prepared: Iterator[_Prepared],
+        first: int,
         extractor: FeatureExtractor,
         length: int | None,
-        skip: Callable[[str, ImageError], None],
+        skip: Callable[[int, str, ImageError], None],
         labels: list[Label],
         *,
         mixed_sizes: bool,
     ):
         self.failure: Exception | None = None
         self._prepared = prepared
+        self._first = first
         self._extractor = extractor
         self._skip = skip
         self._labels = labels
@@ -207,26 +219,28 @@ class _Batches:
         if length is not None:  # a small number of images is divided among all runs of the network
             self._size = min(self._size, max(1, -(-length // extractor.concurrency)))
 
-    def __iter__(self) -> Iterator[list[NDArray[Any]]]:
+    def __iter__(self) -> Iterator[tuple[list[NDArray[Any]], NDArray[np.int64]]]:
         batch: list[NDArray[Any]] = []
-        for prepared in self._inputs():
+        indices: list[int] = []
+        for index, prepared in self._inputs():
             if batch and prepared.shape != batch[0].shape:
-                yield batch
-                batch = []
+                yield batch, np.array(indices)
+                batch, indices = [], []
             batch.append(prepared)
+            indices.append(index)
             if len(batch) == self._size:
-                yield batch
-                batch = []
+                yield batch, np.array(indices)
+                batch, indices = [], []
         if batch:
-            yield batch
+            yield batch, np.array(indices)
 
-    def _inputs(self) -> Iterator[NDArray[Any]]:
-        """Yield prepared inputs up to the first failure."""
+    def _inputs(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield index and prepared input of the images up to the first failure."""
         first: tuple[int, ...] | None = None
         try:
-            for name, label, outcome in self._prepared:
+            for index, (name, label, outcome) in enumerate(self._prepared, self._first):
                 if isinstance(outcome, ImageError):
-                    self._skip(name, outcome)
+                    self._skip(index, name, outcome)
                     continue
                 first = first or outcome.shape
                 if outcome.shape != first and not self._mixed_sizes:
@@ -236,7 +250,7 @@ class _Batches:
                     )
                 if label is not None:
                     self._labels.append(label)
-                yield outcome
+                yield index, outcome
         except Exception as error:
             self.failure = error
 
@@ -339,7 +353,7 @@ class _Network:
 
     def __init__(self, extractor: FeatureExtractor):
         self._extractor = extractor
-        self._running: deque[Future[Outputs]] = deque()
+        self._running: deque[tuple[Future[Outputs], NDArray[np.int64]]] = deque()
         self._workers: Workers[list[NDArray[Any]], Outputs] | None = None
 
     def __enter__(self) -> "_Network":
@@ -352,20 +366,27 @@ class _Network:
         if self._workers is not None:
             self._workers.__exit__(*exc)
 
-    def add(self, batch: list[NDArray[Any]]) -> Iterator[Outputs]:
-        """Submit a batch. If too many batches are running or queued, wait for the oldest and yield its outputs."""
+    def add(self, batch: list[NDArray[Any]], indices: NDArray[np.int64]) -> _Results:
+        """Submit a batch of the images with these indices.
+
+        If too many batches are running or queued, wait for the oldest, and yield its outputs and indices.
+        """
         if self._workers is None:
-            yield self._forward(batch)
+            yield self._forward(batch), indices
             return
-        self._running.append(self._workers.submit(batch))
+        self._running.append((self._workers.submit(batch), indices))
         # As many batches are queued as run, so that a thread that finishes before an older run has work.
         while len(self._running) > 2 * self._extractor.concurrency:
-            yield self._running.popleft().result()
+            yield self._oldest()
 
-    def rest(self) -> Iterator[Outputs]:
-        """Yield the outputs of all batches that are running or queued."""
+    def rest(self) -> _Results:
+        """Yield the outputs and indices of all batches that are running or queued."""
         while self._running:
-            yield self._running.popleft().result()
+            yield self._oldest()
+
+    def _oldest(self) -> tuple[Outputs, NDArray[np.int64]]:
+        future, indices = self._running.popleft()
+        return future.result(), indices
 
     def _forward(self, batch: list[NDArray[Any]]) -> Outputs:
         outputs = self._extractor.forward(_stacked(batch))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, TypeAlias
@@ -23,7 +23,7 @@ __all__ = [
     "Label",
     "LabelledSource",
     "Labels",
-    "RestOfSource",
+    "SlicedSource",
     "SubsetSource",
 ]
 
@@ -139,6 +139,9 @@ class ImageSource(ABC):
         Names of the classes. An integer label is a position in it, and a name is one of it. None: not known.
     is_lost : bool
         Whether the source stands for what cannot be read.
+    first : int
+        Index of the first item: 0, or in a slice of another source its index there. The items that follow have the
+        indices that follow, also where an image turns out to be unreadable.
     """
 
     name: str
@@ -146,6 +149,7 @@ class ImageSource(ABC):
     labels_from: str | None = None
     class_names: tuple[str, ...] | None = None
     is_lost: bool = False
+    first: int = 0
 
     @property
     def has_labels(self) -> bool:
@@ -174,6 +178,23 @@ class ImageSource(ABC):
     def __iter__(self) -> Iterator[ImageItem]:
         """Yield the items in the documented order of the source (sorted names for folders and archives)."""
 
+    def items(self, first: int, stop: int | None) -> Iterator[ImageItem]:
+        """Yield the items `first` to ``stop - 1``; None: to the end.
+
+        Sources override this method where they reach an item without reading those before it.
+        """
+        return islice(iter(self), first, stop)
+
+    def slice(self, first: int, count: int | None = None) -> "ImageSource":
+        """Return `count` items from the index `first` on, as a source; None: all that follow.
+
+        Raises
+        ------
+        ValueError
+            The source has fewer items, or a number is negative.
+        """
+        return SlicedSource(self, first, count)
+
     def files(self) -> Iterator[str]:
         """Yield the paths of the files that the images come from, in a fixed order.
 
@@ -183,6 +204,16 @@ class ImageSource(ABC):
             The images do not come from files: arrays and iterables.
         """
         raise ValueError(f"{self.name}: is not made of files")
+
+    def files_of(self, first: int, stop: int) -> Iterator[str]:
+        """Yield the paths of the files that the items `first` to ``stop - 1`` come from, or of more files.
+
+        Raises
+        ------
+        ValueError
+            The images do not come from files.
+        """
+        return self.files()
 
     def picture_names(self) -> Iterator[str]:
         """Yield the names of the pictures in the folder or archive, in order. Pictures without names yield nothing."""
@@ -213,6 +244,26 @@ class ConcatenatedSource(ImageSource):
     def __iter__(self) -> Iterator[ImageItem]:
         for source in self._sources:
             yield from source
+
+    def items(self, first: int, stop: int | None) -> Iterator[ImageItem]:
+        """Yield items of those sources alone in which they lie."""
+        for source, start, end in self._within(first, len(self) if stop is None else stop):
+            yield from source.items(start, end)
+
+    def files_of(self, first: int, stop: int) -> Iterator[str]:
+        """Yield the files of those sources in which the items lie."""
+        for source, start, end in self._within(first, stop):
+            yield from source.files_of(start, end)
+
+    def _within(self, first: int, stop: int) -> Iterator[tuple[ImageSource, int, int]]:
+        """Yield each source with items from `first` to ``stop - 1``, and which of its items these are."""
+        before = 0
+        for source in self._sources:
+            here = len(source)
+            start, end = max(first - before, 0), min(stop - before, here)
+            if start < end:
+                yield source, start, end
+            before += here
 
     def own_labels(self) -> Labels | None:
         """Read the labels of each source. Either all sources carry labels, or none does."""
@@ -250,45 +301,42 @@ class ConcatenatedSource(ImageSource):
             yield from source.picture_names()
 
 
-class RestOfSource(ImageSource):
-    """The images of another source without the first `done`.
+class SlicedSource(ImageSource):
+    """A run of items of another source; see :meth:`ImageSource.slice`."""
 
-    Parameters
-    ----------
-    source : ImageSource
-    done : int
-        Number of images that are passed over.
-    look : callable, optional
-        Takes each item that is passed over.
-
-    Attributes
-    ----------
-    passed : list of int, or list of str
-        Labels of the images that were passed over. Empty before iteration, and if the source has no labels.
-    """
-
-    def __init__(self, source: ImageSource, done: int, look: Callable[[ImageItem], object] | None = None):
+    def __init__(self, source: ImageSource, first: int, count: int | None):
+        if first < 0 or (count is not None and count < 0):
+            raise ValueError(f"{source.name}: expected a slice of numbers from 0 on; got first {first}, count {count}")
+        found = None if count is None and first == 0 else len(source)
+        if found is not None and first + (count or 0) > found:
+            raise ValueError(f"{source.name}: has {found:,} images; a slice ends at {first + (count or 0):,}")
         self.name = source.name
         self.notes = []
         self.labels_from = source.labels_from
         self.class_names = source.class_names
-        self.passed: list[Label] = []
+        self.first = source.first + first
         self._source = source
-        self._done = done
-        self._look = look
+        self._start = first
+        self._count = count
 
     def __len__(self) -> int:
-        return len(self._source) - self._done
+        return len(self._source) - self._start if self._count is None else self._count
 
     def __iter__(self) -> Iterator[ImageItem]:
-        items = iter(self._source)
-        self.passed = []
-        for item in islice(items, self._done):
-            if item.label is not None:
-                self.passed.append(item.label)
-            if self._look is not None:
-                self._look(item)
-        yield from items
+        return self.items(0, None)
+
+    def items(self, first: int, stop: int | None) -> Iterator[ImageItem]:
+        """Yield items of the source."""
+        end = self._count if stop is None else stop
+        return self._source.items(self._start + first, None if end is None else self._start + end)
+
+    def files(self) -> Iterator[str]:
+        """Yield the files of these items."""
+        return self.files_of(0, len(self))
+
+    def files_of(self, first: int, stop: int) -> Iterator[str]:
+        """Yield files of the source."""
+        return self._source.files_of(self._start + first, self._start + stop)
 
 
 class LabelledSource(ImageSource):

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,11 @@ class FolderSource(ImageSource):
         return len(self._names)
 
     def __iter__(self) -> Iterator[ImageItem]:
-        for name in self._names:
+        return self.items(0, None)
+
+    def items(self, first: int, stop: int | None) -> Iterator[ImageItem]:
+        """Yield pictures, without looking at those before."""
+        for name in islice(self._names, first, stop):
             yield FileItem(os.path.join(self.name, name), self._decoder)
 
     def own_labels(self) -> Labels | None:
@@ -88,7 +93,11 @@ class FolderSource(ImageSource):
 
     def files(self) -> Iterator[str]:
         """Yield the paths of the pictures."""
-        for name in self._names:
+        return self.files_of(0, len(self))
+
+    def files_of(self, first: int, stop: int) -> Iterator[str]:
+        """Yield the paths of these pictures alone."""
+        for name in islice(self._names, first, stop):
             yield os.path.join(self.name, name)
 
     def picture_names(self) -> Iterator[str]:
@@ -109,11 +118,19 @@ class FilesSource(ImageSource):
         return len(self._paths)
 
     def __iter__(self) -> Iterator[ImageItem]:
-        return (FileItem(path, self._decoder) for path in self._paths)
+        return self.items(0, None)
+
+    def items(self, first: int, stop: int | None) -> Iterator[ImageItem]:
+        """Yield pictures, without looking at those before."""
+        return (FileItem(path, self._decoder) for path in islice(self._paths, first, stop))
 
     def files(self) -> Iterator[str]:
         """Yield the paths of the pictures."""
         return iter(self._paths)
+
+    def files_of(self, first: int, stop: int) -> Iterator[str]:
+        """Yield the paths of these pictures alone."""
+        return islice(self._paths, first, stop)
 
     def picture_names(self) -> Iterator[str]:
         """Yield the pictures' paths below the folder in which the pattern begins."""
