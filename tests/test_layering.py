@@ -49,13 +49,14 @@ MAY_IMPORT = {
     "assumptions": CELLAR | {"options", "statistics"},
     "beside": CELLAR | {"statistics"},
     "store": CELLAR | {"cache", "sources"},
-    "reading": CELLAR | {"extractor", "metrics", "statistics", "sources", "pipeline", "cache", "store"},
+    "scale": CELLAR | {"cache", "extractor", "metrics", "pipeline", "scale", "segments", "sources"},
+    "reading": CELLAR | {"extractor", "metrics", "statistics", "sources", "pipeline", "cache", "scale", "store"},
     "per_class": CELLAR | {"metrics"},
     "classes": CELLAR | {"extractor", "metrics", "per_class", "reading", "sources"},
     "evaluated": CELLAR | {"metrics", "per_class", "record"},
     "evaluation": CELLAR
     | {"assumptions", "beside", "options", "reading", "record", "extractor", "metrics", "statistics", "features"}
-    | {"cache", "classes", "evaluated", "sources", "store"},
+    | {"cache", "classes", "evaluated", "scale", "sources", "store"},
     "adm": CELLAR | {"evaluated", "evaluation", "extractor", "metrics", "options", "reading", "sources", "statistics"},
     "comparison": CELLAR
     | {"assumptions", "extractor", "options", "reading", "record", "evaluation", "metrics", "statistics"},
@@ -75,9 +76,11 @@ MAY_IMPORT = {
     "info": CELLAR | {"features"},
     "inspection": CELLAR | {"options", "sources", "statistics", "store"},
     "demo": CELLAR | {"evaluation", "metrics", "features", "statistics"},
+    "distributed": CELLAR
+    | {"evaluated", "evaluation", "extractor", "features", "metrics", "reading", "scale", "sources"},
     "cli": CELLAR
-    | {"adm", "comparison", "demo", "evaluation", "features", "info", "inspection", "metrics", "options", "sources"}
-    | {"several_extractors", "store", "stored"},
+    | {"adm", "comparison", "demo", "distributed", "evaluation", "features", "info", "inspection", "metrics", "options"}
+    | {"scale", "several_extractors", "sources", "store", "stored"},
     "compat": CELLAR
     | {"assumptions", "beside", "extractor", "fixed", "metrics", "statistics", "sources", "features", "pipeline"}
     | {"compat"},

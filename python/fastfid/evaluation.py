@@ -43,6 +43,7 @@ from fastfid.options import (
 )
 from fastfid.provenance import KnownFeatures
 from fastfid.reading import (
+    SIDES,
     ImageSet,
     Reading,
     check_given,
@@ -50,9 +51,11 @@ from fastfid.reading import (
     files_of,
     load_known,
     load_store,
+    make_run,
     open_images,
 )
 from fastfid.record import FIDRecord
+from fastfid.scale import RunDirectory
 from fastfid.sources.labels import labels_of_side
 from fastfid.statistics import Statistics, check_compatible
 from fastfid.store import FeatureStore
@@ -225,6 +228,7 @@ def evaluate(
     hash_inputs: bool = False,
     store: str | os.PathLike[str] | None = None,
     per_class: bool = False,
+    run_dir: str | os.PathLike[str] | RunDirectory | None = None,
     **options: Unpack[SourceOptions],
 ) -> Evaluation:
     """Return metrics of two sets of images, from one pass over each set.
@@ -249,6 +253,8 @@ def evaluate(
         Compute the metrics of each class too, from the `labels` of both sides or of one; see docs/classes.md. Where the
         labels of the two sides come from different places, `labels` is a dict:
         ``labels={"real": "folder", "fake": "auto"}``.
+    run_dir : path or RunDirectory, optional
+        Keep what was read in this folder, task by task, so that a run that was killed goes on; see docs/scale.md.
 
     Returns
     -------
@@ -272,10 +278,11 @@ def evaluate(
     )
     check_store_folder(store)
     asked = make_metrics(metrics)
+    run = make_run(run_dir, store, cache, per_class=per_class)
     if remark := mistakes.same_place(real, fake, recursive=options.get("recursive", False)):
         warn(remark, SuspiciousInputWarning)
     spatial = any(SPATIAL in metric.needs for metric in asked.values())
-    sets = _open_both(real, fake, {**options, "on_error": on_error}, hash_inputs, spatial, max_errors)
+    sets = open_both(real, fake, {**options, "on_error": on_error}, hash_inputs, spatial, max_errors)
     return evaluate_sets(
         sets,
         asked,
@@ -299,6 +306,7 @@ def evaluate(
         may_overlap=not remark,
         hash_inputs=hash_inputs,
         per_class=per_class,
+        run=run,
     )
 
 
@@ -326,6 +334,7 @@ def evaluate_sets(
     may_overlap: bool,
     hash_inputs: bool,
     per_class: bool = False,
+    run: RunDirectory | None = None,
 ) -> Evaluation:
     """Read the opened sets once and compare them; metrics that cannot be computed go from `asked` to `missing`.
 
@@ -349,17 +358,16 @@ def evaluate_sets(
         outputs = outputs_needed(asked.values())
         network: dict[str, Any] = {"dims": dims, "protocol": protocol, "device": device, "weights": weights}
         network |= {"extractor": extractor, "precision": precision, "force": force, "outputs": outputs}
-        extractor = _extractor_beside_all([one.given for one in sets if one.given is not None], network)
+        extractor = extractor_beside_all([one.given for one in sets if one.given is not None], network)
         missing.check(asked, partial(check_gives, extractor))
-        reading = Reading(
-            extractor, asked, num_workers, on_error, max_errors, progress, cache, opened_at, options, store, per_class
-        )
+        how = (num_workers, on_error, max_errors, progress, cache, opened_at, options, store, per_class, run)
+        reading = Reading(extractor, asked, *how)
         reading.prepare(sets)
     assumed = assume_protocols([one.given for one in sets], reading.extractor.protocol if reading else None)
     loaded = time.perf_counter()
-    for one in sets:
+    for side, one in zip(SIDES, sets, strict=True):
         if reading is not None and one.source is not None:
-            reading.fill(one, one.source)
+            reading.fill(one, one.source, side)
         elif one.store is not None:
             one.take(one.store, with_rows(asked) if per_class else asked)
             one.classifier = partial(classifier_of, one.meta, weights)
@@ -410,7 +418,7 @@ def _compare(
     return results, sides
 
 
-def _open_both(
+def open_both(
     real: Any, fake: Any, options: Mapping[str, Any], hash_inputs: bool, spatial: bool, max_errors: int | None
 ) -> tuple[ImageSet, ImageSet]:
     """Return the two sets: statistics that were loaded, or images that are to be read."""
@@ -449,7 +457,7 @@ def options_in_effect(
     return {**effective_options(options), "on_error": on_error, "force": force, "tol": tol}
 
 
-def _extractor_beside_all(files: Sequence[Statistics | FeatureStore], network: Mapping[str, Any]) -> FeatureExtractor:
+def extractor_beside_all(files: Sequence[Statistics | FeatureStore], network: Mapping[str, Any]) -> FeatureExtractor:
     """Return the network for images beside up to two files; see :func:`extractor_beside`."""
     extractor = extractor_beside(files[0] if files else None, **network)
     for file in files:

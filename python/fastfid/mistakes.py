@@ -5,7 +5,7 @@ import os
 import re
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -70,6 +70,33 @@ class Census:
     def digests(self) -> NDArray[np.uint64]:
         """One digest per image. Equal features have equal digests."""
         return np.frombuffer(self._digests, np.uint64)
+
+    # The arrays of a state.
+    STATE = ("census_flags", "census_digests")
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return what the census has collected, as arrays by the names of :attr:`STATE`."""
+        flags = [self._has_levels, self._has_one, self._has_white, self._keeps_digests, self._n]
+        return {"census_flags": np.array(flags, np.int64), "census_digests": self.digests.copy()}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> "Census":
+        """Return a census that has collected what is in a state."""
+        flags = state["census_flags"].tolist()
+        self = cls(keeps_digests=bool(flags[3]))
+        self._has_levels, self._has_one, self._has_white = map(bool, flags[:3])
+        self._n = flags[4]
+        self._digests.frombytes(state["census_digests"].tobytes())
+        return self
+
+    def merge(self, other: "Census") -> None:
+        """Add the images of `other`, which follow those of this census."""
+        self._has_levels = self._has_levels or other._has_levels
+        self._has_one = self._has_one or other._has_one
+        self._has_white = self._has_white or other._has_white
+        self._n += other._n
+        if self._keeps_digests:
+            self._digests.extend(other._digests)
 
     def without_levels(self) -> str | None:
         """Return a remark if at least two images look like floats cast to uint8, else None.

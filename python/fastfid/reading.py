@@ -33,6 +33,8 @@ from fastfid.metrics.several import Accumulators
 from fastfid.mistakes import Census
 from fastfid.pipeline import DeviceFeed, Report, extract
 from fastfid.provenance import provenance_of
+from fastfid.scale import RunDirectory
+from fastfid.scale.plan import decisions
 from fastfid.sources import ImageSource, is_statistics_file, open_source
 from fastfid.sources.base import Label
 from fastfid.sources.device import DeviceImages, callers_stream
@@ -41,6 +43,7 @@ from fastfid.statistics import Statistics
 from fastfid.store import FeatureStore, StoredRows, StoreWriter, is_store, writer_for
 
 __all__ = [
+    "SIDES",
     "ImageSet",
     "Reading",
     "check_given",
@@ -50,10 +53,14 @@ __all__ = [
     "load_known",
     "load_statistics",
     "load_store",
+    "make_run",
     "open_images",
+    "sources_of",
     "statistics_of_store",
 ]
 
+# What the two sets of an evaluation are called in its records and its run directory.
+SIDES = ("real", "fake")
 # The parts of a cache entry, by the output whose statistics they are.
 _PARTS = {FEATURES: "", SPATIAL: "spatial"}
 
@@ -154,6 +161,8 @@ def is_known(source: Any, key: str | None = None) -> bool:
 
 def open_images(source: Any, options: Mapping[str, Any]) -> ImageSource:
     """Open a source and issue its notes as warnings. Raises ValueError if it is known to have fewer than two images."""
+    if isinstance(source, ImageSource):  # opened before
+        return source
     opened = open_source(source, **options)
     for note in opened.notes:
         warn(note)
@@ -280,6 +289,29 @@ def _kept(labels: list[Label], source: ImageSource) -> KeptLabels | None:
     return KeptLabels.of(labels, source.class_names) if source.has_labels and labels else None
 
 
+def make_run(
+    run_dir: str | os.PathLike[str] | RunDirectory | None, store: object, cache: CacheMode, *, per_class: bool
+) -> RunDirectory | None:
+    """Return the run directory that is meant; None: none.
+
+    Raises
+    ------
+    ValueError
+        It does not go with a store, the cache or classes.
+    """
+    if run_dir is None:
+        return None
+    for name, value in (("store", store), ("cache", cache), ("per_class", per_class)):
+        if value not in (None, False):
+            raise ValueError(f"run_dir: does not go with {name}; take one of the two")
+    return run_dir if isinstance(run_dir, RunDirectory) else RunDirectory(run_dir)
+
+
+def sources_of(sets: Sequence[ImageSet]) -> dict[str, ImageSource]:
+    """Return the sources that are to be read, by the name of their side."""
+    return {side: one.source for side, one in zip(SIDES, sets, strict=True) if one.source is not None}
+
+
 def check_memory(sets: Iterable[tuple[ImageSource, int]]) -> None:
     """Refuse rows that the memory cannot hold; `sets` are sources with the number of features in a row of each."""
     needed, what = 0, []
@@ -314,6 +346,7 @@ class Reading:
     options: Mapping[str, Any]
     store: str | os.PathLike[str] | None = None  # the folder of stores
     per_class: bool = False  # whether the rows of sources with labels are kept
+    run: RunDirectory | None = None  # where what was read is kept, task by task
 
     def __post_init__(self) -> None:
         for metric in self.metrics.values():
@@ -338,7 +371,7 @@ class Reading:
         ------
         ValueError
             The features that metrics of rows need are larger than the memory; the images of a source are not in files,
-            so that nothing of it can be kept; its store is stale.
+            so that nothing of it can be kept; its store is stale; a run directory is of another run.
         fastfid.ImageError
             A store was made without more than `max_errors` images.
         """
@@ -350,8 +383,20 @@ class Reading:
                 one.keeper = self._keeper(one.source, self.store)
                 if isinstance(one.keeper, FeatureStore):
                     _say_again(one.keeper, one.source.name, self.max_errors)
+        if self.run is not None:
+            self.run.begin(sources_of(sets), self.decides())
         if self.store is None:
             check_memory((one.source, self._d_of_rows(one, one.source)) for one in sets if one.source is not None)
+
+    def decides(self) -> dict[str, Any]:
+        """Return what decides the outcome of every task of a run directory."""
+        options = {name: value for name, value in effective_options(self.options).items() if name != "on_error"}
+        more = {
+            "metrics": sorted("/".join(metric.accumulates) for metric in self.metrics.values()),
+            "options": options,
+            "on_error": self.on_error,
+        }
+        return decisions(provenance_of(self.extractor), more)
 
     def _d_of_rows(self, images: ImageSet, source: ImageSource) -> int:
         """Return the number of features of an image that are held in memory."""
@@ -367,12 +412,15 @@ class Reading:
     def _metrics_of(self, source: ImageSource) -> dict[str, Metric]:
         return with_rows(self.metrics) if self.per_class and source.has_labels else dict(self.metrics)
 
-    def fill(self, images: ImageSet, source: ImageSource) -> None:
-        """Read a source that was prepared, or take what was kept of it."""
+    def fill(self, images: ImageSet, source: ImageSource, side: str = "real") -> None:
+        """Read a source that was prepared, or take what was kept of it. `side` is what a run directory calls it."""
         images.name = source.name
         rule = {"to_uint8": self.options["to_uint8"]} if self.options.get("to_uint8") else {}
         images.meta = {**provenance_of(self.extractor), **rule, "source": source.name}
         images.classifier = self.extractor.classifier
+        if self.run is not None:
+            self._through_run(images, source, side, self.run)
+            return
         if images.keeper is not None:
             self._through_store(images, source, images.keeper)
             return
@@ -444,6 +492,22 @@ class Reading:
                     raise
             remark(f"{source.name}: features kept in {store.name}")
         images.take(cast(FeatureStore, store), self._metrics_of(source))
+
+    def _through_run(self, images: ImageSet, source: ImageSource, side: str, run: RunDirectory) -> None:
+        """Read the source in tasks, or take the Parts of tasks that are done."""
+        images.seen = accumulators = Accumulators(self.metrics, outputs_of(self.extractor))
+        images.report = run.read(
+            side,
+            source,
+            self.extractor,
+            self.metrics,
+            accumulators,
+            num_workers=self.num_workers,
+            on_error=self.on_error,
+            max_errors=self.max_errors,
+            progress=self.progress,
+        )
+        _say(source.name, _skipped(images.report), images.report.census.remarks())
 
     def _stored_outputs(self) -> dict[str, int]:
         needed = outputs_needed(self.metrics.values())

@@ -38,7 +38,8 @@ def _run_fid(argv: Sequence[str]) -> int:
     parser = PARSERS[""]()
     args = _parse(parser, argv)
     if args.save_stats:
-        for option in ("json", "append", "hash-inputs", "force", "metrics", "store", "per-class", "fake-labels"):
+        of_a_record = ("json", "append", "hash-inputs", "metrics", "per-class", "fake-labels")
+        for option in (*of_a_record, "force", "store", "run-dir"):
             if getattr(args, option.replace("-", "_")) not in (None, False):
                 parser.error(f"--{option}: there is no distance with --save-stats")
         return _save_statistics(parser, args, *args.path, overwrite=False)
@@ -61,6 +62,7 @@ def _run_fid(argv: Sequence[str]) -> int:
         hash_inputs=args.hash_inputs,
         store=args.store,
         per_class=args.per_class,
+        run_dir=_run_directory(parser, args),
         **_with_labels_of_each(args, fid_options(args, reads_images=reads_images)),
     )
     record = found.to_dict(command=["fastfid", *argv])
@@ -70,10 +72,7 @@ def _run_fid(argv: Sequence[str]) -> int:
             _remark(f"{getattr(found, side).name}: {what}")
     if not reads_images:
         _remark(superfluous(parser, args))
-    if "fid" in found:
-        _remark(_sample_size_remark(found.dims, [found.real, found.fake]))
-        if not args.json and not args.metrics:
-            _remark(_standard_error_remark(found["fid"]))
+    _remark_on(args, found)
     problem = _append(args.append, record) if args.append is not None else None
     _print_result(args, found, record)
     sys.stdout.flush()
@@ -97,6 +96,31 @@ def _run_extractors(args: argparse.Namespace, argv: Sequence[str]) -> int:
     if problem is not None:
         raise problem
     return 0
+
+
+def _remark_on(args: argparse.Namespace, found: Any) -> None:
+    """Say what there is to know of an FID."""
+    if "fid" in found:
+        _remark(_sample_size_remark(found.dims, [found.real, found.fake]))
+        if not args.json and not args.metrics:
+            _remark(_standard_error_remark(found["fid"]))
+
+
+def _run_directory(parser: Parser, args: argparse.Namespace) -> Any:
+    """Return the run directory that the options ask for; None: none."""
+    if args.run_dir is None:
+        if args.fresh or args.extend:
+            parser.error(f"--{'fresh' if args.fresh else 'extend'}: is of --run-dir")
+        return None
+    for option in ("cache", "store", "per_class"):
+        if getattr(args, option, None):
+            parser.error(f"--{option.replace('_', '-')}: does not go with --run-dir")
+    from fastfid.scale import RunDirectory
+
+    workers = getattr(args, "workers", 1)
+    if args.fresh or args.extend:
+        return RunDirectory(args.run_dir, changed="fresh" if args.fresh else "extend", workers=workers)
+    return RunDirectory(args.run_dir, workers=workers)
 
 
 def _reads_images(args: argparse.Namespace, paths: Sequence[str]) -> bool:
@@ -356,11 +380,23 @@ def _run_completion(argv: Sequence[str]) -> int:
     return 0
 
 
+def _step(name: str) -> Callable[[Sequence[str]], int]:
+    def run(argv: Sequence[str]) -> int:
+        from fastfid.cli import steps  # which imports this file
+
+        return steps.RUNS[name](argv)
+
+    return run
+
+
 _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "adm": _run_adm,
     "compare": _run_compare,
     "stats": _run_stats,
     "inspect": _run_inspect,
+    "plan": _step("plan"),
+    "part": _step("part"),
+    "reduce": _step("reduce"),
     "weights": _run_weights,
     "info": _run_info,
     "demo": _run_demo,

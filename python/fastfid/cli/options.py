@@ -229,6 +229,7 @@ def _fid_parser() -> Parser:
         help="keep the features of each side in a folder below DIR, which is itself a PATH for later runs; an "
         "interrupted run goes on (docs/metrics.md)",
     )
+    _add_run_options(parser, required=False)
     parser.add_argument(
         "--per-class",
         action="store_true",
@@ -248,6 +249,20 @@ def _fid_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"fastfid {__version__}")
     _add_source_options(parser)
     return parser
+
+
+def _add_run_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "--run-dir",
+        metavar="DIR",
+        required=required,
+        help="keep what was read in DIR, task by task: a run that was killed goes on there (docs/scale.md)",
+    )
+    changed = parser.add_mutually_exclusive_group()
+    changed.add_argument("--fresh", action="store_true", help="start over where DIR has a run of something else")
+    changed.add_argument(
+        "--extend", action="store_true", help="keep what was read where images were only added at the end of a set"
+    )
 
 
 def _stats_parser() -> Parser:
@@ -425,6 +440,15 @@ def _completion_parser() -> Parser:
     return parser
 
 
+def _parser_of_step(name: str) -> Callable[[], Parser]:
+    def make() -> Parser:
+        from fastfid.cli import steps  # which imports this file
+
+        return steps.PARSERS[name]()
+
+    return make
+
+
 # The parser of each command. "" is the command without a name.
 PARSERS: dict[str, Callable[[], Parser]] = {
     "": _fid_parser,
@@ -432,6 +456,9 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "compare": _compare_parser,
     "stats": _stats_parser,
     "inspect": _inspect_parser,
+    "plan": _parser_of_step("plan"),
+    "part": _parser_of_step("part"),
+    "reduce": _parser_of_step("reduce"),
     "weights": _weights_parser,
     "info": _info_parser,
     "demo": _demo_parser,
@@ -458,7 +485,7 @@ def check_network_options(parser: Parser, args: argparse.Namespace) -> None:
         return
     if parser.prog != "fastfid" or args.save_stats:
         parser.error("--extractor: statistics are of one extractor: give one")
-    for option in ("cache", "force", "hash_inputs", "store", "per_class"):
+    for option in ("cache", "force", "hash_inputs", "store", "run_dir", "per_class"):
         if getattr(args, option):
             parser.error(f"--{option.replace('_', '-')}: is for one extractor: leave it out, or run each by itself")
 

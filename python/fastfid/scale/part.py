@@ -1,0 +1,210 @@
+"""Parts: the outcome of a task, and its file."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfid import npz
+from fastfid._files import atomic_file
+from fastfid.errors import NumericalError
+from fastfid.extractor import FeatureExtractor, outputs_of
+from fastfid.metrics.base import Metric
+from fastfid.metrics.several import Accumulators
+from fastfid.mistakes import Census
+from fastfid.pipeline import extract
+from fastfid.scale.plan import Task, has_changed
+from fastfid.sources import ImageSource
+
+__all__ = ["DamagedPart", "Part", "run_task"]
+
+_MAX_META_BYTES = 1 << 26
+_ROWS, _STATE = "rows/", "state/"
+
+
+class DamagedPart(ValueError):
+    """The file of a Part is cut short, or its content is not what was written."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The outcome of a task.
+
+    Attributes
+    ----------
+    key : str
+        The key of its task.
+    n : int
+        Number of images that gave features.
+    skipped : list of (str, str)
+        Name and reason of each image left out.
+    arrays : dict of str to ndarray
+        ``indices`` of the images and their ``rows/OUTPUT``, or the ``state/...`` of the accumulators; ``skipped_at``;
+        and what the census has seen.
+    made : dict
+        Where and how the Part was made, which does not belong to its content.
+    """
+
+    key: str
+    n: int
+    skipped: list[tuple[str, str]]
+    arrays: Mapping[str, NDArray[Any]]
+    made: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """A hash of the content."""
+        whole = hashlib.sha256(json.dumps([self.key, self.n, self.skipped]).encode())
+        for name in sorted(self.arrays):
+            array = self.arrays[name]
+            whole.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+            whole.update(array.tobytes())
+        return whole.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write the file; it appears whole or not at all.
+
+        Raises
+        ------
+        OSError
+            The disk is full, or the folder cannot be written to; the error names the file.
+        """
+        meta = {"key": self.key, "n": self.n, "skipped": self.skipped, "made": self.made, "digest": self.digest}
+        with atomic_file(path, overwrite=True) as stream:
+            arrays: dict[str, Any] = {"meta": np.array(json.dumps(meta)), **self.arrays}
+            np.savez(stream, **arrays)
+
+    @classmethod
+    def load(cls, path: Path, task: Task) -> "Part":
+        """Read the file of a task's Part.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is none.
+        DamagedPart
+            The file is damaged.
+        ValueError
+            It is a Part of another plan.
+        """
+        try:
+            with npz.open_npz(path) as archive:
+                meta = json.loads(str(archive.read("meta", _MAX_META_BYTES)[()]))
+                arrays = {name: archive.read(name, archive.size(name)) for name in archive.names if name != "meta"}
+            skipped = [(str(name), str(reason)) for name, reason in meta["skipped"]]
+            part = cls(str(meta["key"]), int(meta["n"]), skipped, arrays, dict(meta["made"]))
+            is_sound = part.digest == meta["digest"]
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise DamagedPart(f"{path}: is damaged ({str(error).removeprefix(f'{path}: ')})") from None
+        if not is_sound:
+            raise DamagedPart(f"{path}: is damaged (its content has another hash than when it was written)")
+        if part.key != task.key:
+            raise ValueError(f"{path}: is a Part of another plan; --fresh starts over")
+        return part
+
+    def join(self, accumulators: Accumulators, metrics: Mapping[str, Metric], task: Task) -> None:
+        """Add the images of the Part to what the metrics have accumulated of the images before it."""
+        if task.level is None:
+            rows = {name.removeprefix(_ROWS): one for name, one in self.arrays.items() if name.startswith(_ROWS)}
+            if self.n:
+                accumulators.update(rows, self.arrays["indices"])
+            return
+        state: dict[str, dict[str, Any]] = {}
+        for name, array in self.arrays.items():
+            if name.startswith(_STATE):
+                accumulator, _, entry = name.removeprefix(_STATE).rpartition("/")
+                state.setdefault(accumulator, {})[entry] = array.item() if array.ndim == 0 else array
+        accumulators.join(Accumulators.restored(metrics, state), task.node, task.level)
+
+    def census(self) -> Census:
+        """Return what is known of likely mistakes."""
+        return Census.from_state({name: self.arrays[name] for name in Census.STATE})
+
+
+def run_task(
+    task: Task,
+    source: ImageSource,
+    extractor: FeatureExtractor,
+    metrics: Mapping[str, Metric],
+    **options: Any,
+) -> Part:
+    """Read the images of a task and return its Part, which depends on nothing but the task.
+
+    `options` are those of :func:`fastfid.pipeline.extract`.
+
+    Raises
+    ------
+    ValueError
+        The files are others than when the plan was made. Also the errors of ``extract``.
+    """
+    started = time.perf_counter()
+    lengths = outputs_of(extractor)
+    kept: _Rows | _States
+    if task.level is None:
+        wanted = {output for metric in metrics.values() for output in metric.needs}
+        kept = _Rows({name: length for name, length in lengths.items() if name in wanted}, source.name)
+    else:
+        kept = _States(Accumulators(metrics, lengths), source.name)
+    report = extract(source.slice(task.first, task.count), extractor, kept.add, **options)
+    if has_changed(task, source):
+        raise ValueError(f"{source.name}: the files of {task} are others than when the plan was made")
+    arrays = kept.arrays() | {"skipped_at": np.array(report.skipped_at, np.int64)} | report.census.state()
+    made = {
+        "device": extractor.device,
+        "runtime": extractor.runtime,
+        "host": os.uname().nodename,
+        "seconds": time.perf_counter() - started,
+    }
+    return Part(task.key, report.n, report.skipped, arrays, made)
+
+
+class _Rows:
+    """The rows of the outputs that the metrics need."""
+
+    def __init__(self, lengths: Mapping[str, int], source: str):
+        self._source = source
+        self._indices = [np.empty(0, np.int64)]
+        self._rows = {name: [np.empty((0, length), np.float32)] for name, length in lengths.items()}
+
+    def add(self, outputs: Mapping[str, NDArray[np.float32]], indices: NDArray[np.int64]) -> None:
+        self._indices.append(indices)
+        for name, rows in self._rows.items():
+            if not np.isfinite(outputs[name]).all():
+                where = f"images from number {indices[0]} on, counted from 0"
+                raise NumericalError(f"{self._source}: {where}: the output {name} has NaN or infinite values")
+            rows.append(outputs[name].copy())
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        rows = {f"{_ROWS}{name}": np.concatenate(parts) for name, parts in self._rows.items()}
+        return {"indices": np.concatenate(self._indices), **rows}
+
+
+class _States:
+    """The accumulators of the metrics."""
+
+    def __init__(self, accumulators: Accumulators, source: str):
+        self._accumulators = accumulators
+        self._source = source
+
+    def add(self, outputs: Mapping[str, NDArray[np.float32]], indices: NDArray[np.int64]) -> None:
+        try:
+            self._accumulators.update(outputs, indices)
+        except NumericalError as error:
+            raise NumericalError(f"{self._source}: {error}") from None
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        found = {}
+        for name, state in self._accumulators.state().items():
+            for entry, value in state.items():
+                array = np.asarray(value)
+                if array.dtype.hasobject:
+                    raise TypeError(f"{name}: its state has {entry} of type {type(value).__name__}; expected an array")
+                found[f"{_STATE}{name}/{entry}"] = array
+        return found
