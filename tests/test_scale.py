@@ -55,6 +55,11 @@ class Unused(AllOutputs):
         raise AssertionError("the network ran")
 
 
+class UnusedMeans(GridMeans):
+    def forward(self, batch):
+        raise AssertionError("the network ran")
+
+
 def files(run):
     return sorted((Path(run) / "parts").rglob("*.npz"))
 
@@ -263,6 +268,28 @@ def test_a_kill_at_any_moment_leaves_no_torn_part(pictures, tmp_path):
                 assert all(part[name] is not None for name in part.files)
     found = evaluate(*pictures, metrics=METRICS, extractor=GridMeans(), run_dir=run)
     assert dict(found) == dict(evaluate(*pictures, metrics=METRICS, extractor=GridMeans()))
+
+
+def test_two_runs_at_once_on_one_folder_do_no_harm(pictures, tmp_path):
+    run = tmp_path / "run"
+    script = SLOW.format(tests=TESTS, a=str(pictures[0]), b=str(pictures[1]), run=str(run), seconds=0.002)
+    both = [subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        assert process.communicate()[1] == ""
+        assert process.returncode == 0
+    found = evaluate(*pictures, metrics=METRICS, extractor=UnusedMeans(), run_dir=run)
+    assert dict(found) == dict(evaluate(*pictures, metrics=METRICS, extractor=GridMeans()))
+
+
+def test_parts_of_different_machines_are_said(pictures, tmp_path, monkeypatch, capsys):
+    distributed.plan(*pictures, tmp_path / "run", extractor=GridMeans())
+    distributed.part(tmp_path / "run", 0, 2, extractor=GridMeans())
+    monkeypatch.setattr("fastfid.scale.part.build_info", lambda: {"blas": "another processor"})
+    distributed.part(tmp_path / "run", 1, 2, extractor=GridMeans())
+    distributed.reduce(tmp_path / "run")
+    said = capsys.readouterr().err
+    assert f"{pictures[0]}: its Parts are of different machines" in said
+    assert "another processor" in said
 
 
 def test_what_killed_writers_left_is_removed_after_a_day(pictures, tmp_path):

@@ -214,6 +214,33 @@ def test_slices_have_the_items_that_the_whole_has(pictures, tmp_path, kind):
         source.slice(-1)
 
 
+@pytest.mark.parametrize("kind", ["tar.gz", "npz"])
+def test_slices_in_order_take_one_pass(pictures, tmp_path, kind):
+    """And no more than one file stays open."""
+    path = packed(pictures, kind, tmp_path)
+    source = open_source(path)
+    names = [item.name for item in source]
+    passes = []
+    whole = type(source).__iter__
+
+    def counted(self):
+        passes.append(self)
+        return whole(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(source), "__iter__", counted)
+        for first in range(0, 200, 40):
+            assert [item.name for item in source.slice(first, 30)] == names[first : first + 30]
+        assert len(passes) == 1
+        assert [item.name for item in source.slice(3, 5)] == names[3:8]  # before it
+        next(iter(source.slice(8, 5)))  # not to its end
+        assert [item.name for item in source.slice(13, 5)] == names[13:18]
+        assert len(passes) == 3
+        other = open_source(path)
+        assert [item.name for item in other.slice(18, 5)] == names[18:23]
+        assert [item.name for item in source.slice(23, 2)] == names[23:25]
+
+
 def test_slices_have_the_files_of_their_items(pictures, tmp_path):
     assert list(open_source(str(pictures)).slice(3, 2).files()) == [f"{pictures}/003.png", f"{pictures}/004.png"]
     shards = open_source(packed(pictures, "shards", tmp_path))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid import npz
+from fastfid._core import build_info
 from fastfid._files import atomic_file
 from fastfid.errors import NumericalError
 from fastfid.extractor import FeatureExtractor, outputs_of
@@ -157,8 +158,7 @@ def run_task(
         raise ValueError(f"{source.name}: the files of {task} are others than when the plan was made")
     arrays = kept.arrays() | {"skipped_at": np.array(report.skipped_at, np.int64)} | report.census.state()
     made = {
-        "device": extractor.device,
-        "runtime": extractor.runtime,
+        "runtime": f"{extractor.device.partition(':')[0]}, {extractor.runtime}, {build_info()['blas']}",
         "host": os.uname().nodename,
         "seconds": time.perf_counter() - started,
     }

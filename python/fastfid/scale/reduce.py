@@ -28,12 +28,15 @@ class Reduction:
     ----------
     report : Report
         Of the Parts that were counted.
+    runtimes : set of str
+        What computed them: features of different ones differ in their last bits.
     """
 
     def __init__(
         self, side: SidePlan, accumulators: Accumulators, metrics: Mapping[str, Metric], max_errors: int | None
     ):
         self.report = Report()
+        self.runtimes: set[str] = set()
         self._tasks = list(side.tasks)
         self._places = {task.key: place for place, task in enumerate(self._tasks)}
         self._accumulators = accumulators
@@ -77,6 +80,7 @@ class Reduction:
         part.join(self._accumulators, self._metrics, task)
         report = self.report
         report.n += part.n
+        self.runtimes.add(str(part.made.get("runtime")))
         report.skipped += part.skipped
         report.skipped_at += part.arrays["skipped_at"].tolist()
         report.census.merge(part.census())

@@ -215,6 +215,9 @@ class RunDirectory:
             for task, part in self.parts(tasks, make):
                 reduction.add(part)
                 bar.update(task.count)
+        if len(reduction.runtimes) > 1:
+            made_by = "; ".join(sorted(reduction.runtimes))
+            remark(f"{source.name}: its Parts are of different machines, so the last digits depend on them: {made_by}")
         return reduction.report
 
     def _check_complete(self, missing: list[Task]) -> None:

@@ -124,6 +124,10 @@ class Labels:
     class_names: tuple[str, ...] | None = None
 
 
+# The rest of the source whose slice was read last: one, so that few files are open.
+_left: "list[tuple[ImageSource, int, Iterator[ImageItem]]]" = []
+
+
 class ImageSource(ABC):
     """An ordered collection of images that is read once from front to back.
 
@@ -181,9 +185,17 @@ class ImageSource(ABC):
     def items(self, first: int, stop: int | None) -> Iterator[ImageItem]:
         """Yield the items `first` to ``stop - 1``; None: to the end.
 
-        Sources override this method where they reach an item without reading those before it.
+        Sources override this method where they reach an item without reading those before it. Else items that follow
+        those of the call before go on where it ended, so that the slices of a compressed archive take one pass.
         """
-        return islice(iter(self), first, stop)
+        try:
+            left = _left.pop()
+        except IndexError:
+            left = None
+        at, rest = (left[1], left[2]) if left is not None and left[0] is self and left[1] <= first else (0, iter(self))
+        yield from islice(rest, first - at, None if stop is None else stop - at)
+        if stop is not None:
+            _left[:] = [(self, stop, rest)]
 
     def slice(self, first: int, count: int | None = None) -> "ImageSource":
         """Return `count` items from the index `first` on, as a source; None: all that follow.
