@@ -1,4 +1,4 @@
-"""Segments and run directories: the moments of a source by segments beside one stream, Parts, and a half-done run.
+"""Segments and run directories: the moments of a source by segments beside one stream, and Parts a second.
 
 A Part here has what the FID accumulates of one segment at 2,048 dims: mean, covariance and the sample of the rows.
 """

@@ -168,7 +168,9 @@ def test_labels_and_rules_of_float_images_go_through_a_plan(pictures, tmp_path):
     assert found.real.meta["to_uint8"] == "truncate"
 
 
-def test_skipped_images_are_counted_over_all_tasks(pictures, tmp_path, small):
+@pytest.mark.parametrize("sizing", [Sizing(20), Sizing(20, 0), Sizing(60, 1)], ids=str)
+def test_skipped_images_are_counted_over_all_tasks(pictures, tmp_path, small, monkeypatch, sizing):
+    monkeypatch.setattr(Sizing, "choose", lambda n, workers, images: sizing)
     for i in (0, 25, 26, *range(40, 60), 129):  # all of the third segment
         (pictures[0] / f"{i:03}.png").write_bytes(b"no picture")
 
@@ -178,7 +180,7 @@ def test_skipped_images_are_counted_over_all_tasks(pictures, tmp_path, small):
         with pytest.warns(SkippedImagesWarning, match="skipped 24 unreadable images"):
             return evaluate(*pictures, **skipping, **options)
 
-    plain, found = run(), run(run_dir=RunDirectory(tmp_path / "run", task_images=20))
+    plain, found = run(), run(run_dir=tmp_path / "run")
     assert found.skipped == plain.skipped
     assert found.real.n == 106
     assert dict(found) == dict(plain)
@@ -187,8 +189,8 @@ def test_skipped_images_are_counted_over_all_tasks(pictures, tmp_path, small):
         evaluate(*pictures, **skipping, run_dir=tmp_path / "run", max_errors=23)
     shutil.copy(pictures[0] / "001.png", pictures[0] / "000.png")
     with pytest.raises(ImageError, match=r"025\.png"):
-        evaluate(*pictures, extractor=GridMeans(), run_dir=RunDirectory(tmp_path / "other", task_images=20))
-    assert len(files(tmp_path / "other")) == 1  # what was done before the error is kept
+        evaluate(*pictures, extractor=GridMeans(), run_dir=tmp_path / "other")
+    assert len(files(tmp_path / "other")) == 20 // sizing.images  # what was done before the error is kept
 
 
 def test_likely_mistakes_are_found_over_all_tasks(tmp_path):
@@ -236,14 +238,16 @@ def killed(pictures, run, seconds, when):
     return process.returncode == 0
 
 
-def test_a_run_that_was_killed_does_again_only_what_was_in_flight(pictures, tmp_path):
+def test_a_run_that_was_killed_does_again_only_what_was_in_flight(pictures, tmp_path, capsys):
     run = tmp_path / "run"
     assert not killed(pictures, run, 0.02, lambda: len(files(run)) >= 6)
     kept = len(files(run))
     assert 6 <= kept < 23
+    capsys.readouterr()
     directory = RunDirectory(run)
     found = evaluate(*pictures, metrics=METRICS, extractor=GridMeans(), run_dir=directory)
     assert (directory.found, directory.done) == (kept, 23 - kept)
+    assert f"fastfid: {pictures[0]}: {min(kept, 13)} of 13 tasks were done before\n" in capsys.readouterr().err
     assert dict(found) == dict(evaluate(*pictures, metrics=METRICS, extractor=GridMeans()))
 
 
@@ -275,8 +279,8 @@ def test_two_runs_at_once_on_one_folder_do_no_harm(pictures, tmp_path):
     script = SLOW.format(tests=TESTS, a=str(pictures[0]), b=str(pictures[1]), run=str(run), seconds=0.002)
     both = [subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
-        assert process.communicate()[1] == ""
-        assert process.returncode == 0
+        said = process.communicate()[1]
+        assert process.returncode == 0, said
     found = evaluate(*pictures, metrics=METRICS, extractor=UnusedMeans(), run_dir=run)
     assert dict(found) == dict(evaluate(*pictures, metrics=METRICS, extractor=GridMeans()))
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class Part:
     arrays: Mapping[str, NDArray[Any]]
     made: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """A hash of the content."""
         whole = hashlib.sha256(json.dumps([self.key, self.n, self.skipped]).encode())

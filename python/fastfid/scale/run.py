@@ -209,12 +209,15 @@ class RunDirectory:
             Parts are missing, and `reads_images` is False. The message has the command that makes them.
         """
         tasks = list(self.plan.sides[side].tasks)
+        found = self.found
         reduction = Reduction(self.plan.sides[side], accumulators, metrics, max_errors)
         make = {"source": source, "extractor": extractor, "metrics": metrics, "max_errors": max_errors, **options}
         with show_progress(len(source), progress, source.name) as bar:
             for task, part in self.parts(tasks, make):
                 reduction.add(part)
                 bar.update(task.count)
+        if self._reads_images and self.found > found:
+            remark(f"{source.name}: {self.found - found} of {len(tasks)} tasks were done before")
         if len(reduction.runtimes) > 1:
             made_by = "; ".join(sorted(reduction.runtimes))
             remark(f"{source.name}: its Parts are of different machines, so the last digits depend on them: {made_by}")
