@@ -559,6 +559,19 @@ def test_what_has_no_tasks_is_refused(pictures, tmp_path):
         distributed.reduce(tmp_path / "run")
 
 
+def test_starting_over_removes_nothing_of_others(pictures, tmp_path):
+    run = tmp_path / "run"
+    evaluate(*pictures, extractor=GridMeans(), run_dir=run)
+    theirs = [run / "notes.txt", run / "parts" / "real" / "list.npz"]
+    for path in theirs:
+        path.write_text("of the user")
+    files(run)[0].with_suffix(".npz.bad").write_text("damaged")
+    evaluate(*pictures, extractor=Other(), run_dir=RunDirectory(run, changed="fresh"))
+    assert all(path.read_text() == "of the user" for path in theirs)
+    assert list(run.rglob("*.bad")) == []
+    assert len(files(run)) == 8 + 1
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema": 2}', '{"schema": 1, "sides": {"real": 3}}', "[" * 100_000])
 def test_damaged_plans_are_refused(pictures, tmp_path, text):
     (tmp_path / "run").mkdir()

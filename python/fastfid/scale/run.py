@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import shutil
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +23,8 @@ __all__ = ["RunDirectory"]
 
 _PLAN, _PARTS = "plan.json", "parts"
 _DAY_S = 86_400
+# The file of a Part, one that is damaged, and one that is being written.
+_NAME = re.compile(r"\d{12}-\d+-(rows|node\d+)\.npz(\.bad)?|\.\d{12}-.*\.tmp")
 
 
 class RunDirectory:
@@ -128,11 +130,11 @@ class RunDirectory:
         return Sizing.choose(n, self._workers, self._task_images)
 
     def _clear(self) -> None:
-        """Remove the plan, and the Parts after it: what is left by an interrupt is no run."""
-        with contextlib.suppress(FileNotFoundError):
-            (self.path / _PLAN).unlink()
-        if (self.path / _PARTS).exists():
-            shutil.rmtree(self.path / _PARTS)
+        """Remove the plan, and the Parts after it: what is left by an interrupt is no run. Other files stay."""
+        ours = [path for path in (self.path / _PARTS).glob("*/*") if _NAME.fullmatch(path.name)]
+        for path in (self.path / _PLAN, *ours):
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
 
     def _remove_old_temporaries(self) -> None:
         """Remove what processes left that were killed while they wrote."""
