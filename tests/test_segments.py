@@ -252,7 +252,10 @@ def test_slices_of_subsets_and_labelled_sources(pictures):
     subset = open_source(str(pictures), num=50, seed=3)
     assert [item.name for item in subset.slice(20, 9)] == [item.name for item in subset][20:29]
     labelled = open_source(str(pictures), labels=list(range(230)))
-    assert [item.label for item in labelled.slice(200, 4)] == [200, 201, 202, 203]
+    part = labelled.slice(200, 4)
+    assert [item.label for item in part] == [200, 201, 202, 203]
+    assert [item.label for item in part.slice(1)] == [201, 202, 203]
+    assert list(part.files()) == [item.name for item in part] == [f"{pictures}/{i}.png" for i in range(200, 204)]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -396,9 +396,21 @@ class LabelledSource(ImageSource):
         if found < len(labels):
             raise ValueError(f"{self.name}: has {found:,} images, but {self.labels_from} has {len(labels):,} labels")
 
+    def items(self, first: int, stop: int | None) -> Iterator[ImageItem]:
+        """Yield items of the source, with their labels."""
+        values = self._values[first:stop]
+        labels = values.tolist() if isinstance(values, np.ndarray) else values
+        for item, label in zip(self._source.items(first, stop), labels, strict=True):
+            item.label = label
+            yield item
+
     def files(self) -> Iterator[str]:
         """Yield the files of the source."""
         return self._source.files()
+
+    def files_of(self, first: int, stop: int) -> Iterator[str]:
+        """Yield files of the source."""
+        return self._source.files_of(first, stop)
 
     def picture_names(self) -> Iterator[str]:
         """Yield the names of the source."""
