@@ -10,7 +10,7 @@ from PIL import Image
 from stubs import GridMeans
 from tolerances import COVARIANCE, MOMENTS
 
-from fastfid import Moments, evaluate, evaluate_extractors, segments
+from fastfid import Moments, compute_statistics, evaluate, evaluate_extractors, segments
 from fastfid.errors import SkippedImagesWarning
 from fastfid.metrics.moments import FeatureMoments
 from fastfid.pipeline import extract
@@ -295,6 +295,12 @@ def test_a_store_gives_the_bits_of_its_source(pictures, tmp_path, monkeypatch):
     plain = run()
     assert run(store=tmp_path / "features") == plain
     assert run(store=tmp_path / "features") == plain  # of the store alone
+    with pytest.warns(SkippedImagesWarning):
+        whole = compute_statistics(pictures, extractor=GridMeans(), on_error="skip")
+    with pytest.warns(SkippedImagesWarning):
+        stored = compute_statistics(next((tmp_path / "features").glob("pictures-*")))
+    assert (stored.mu.tobytes(), stored.sigma.tobytes()) == (whole.mu.tobytes(), whole.sigma.tobytes())
+    np.testing.assert_array_equal(stored.reservoir.keys, whole.reservoir.keys)
 
 
 def test_several_extractors_have_the_bits_of_each_alone(pictures, tmp_path, monkeypatch):

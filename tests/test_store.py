@@ -185,6 +185,9 @@ def change(path, **values):
     (path / SIDECAR).write_text(json.dumps({**sidecar, **values}))
 
 
+LEFT_OUT = {"name": "x.png", "reason": "cut short"}
+
+
 def put(path, value):
     np.load(path / "features.npy", mmap_mode="r+")[7, 3] = value
 
@@ -203,6 +206,11 @@ def put(path, value):
         (lambda path: change(path, format="x"), "is no sidecar"),
         (lambda path: change(path, remarks=[1]), "is no sidecar"),
         (lambda path: change(path, skipped=[{"name": 3}]), "is no sidecar"),
+        (lambda path: change(path, skipped_at=None), "is no sidecar"),
+        (lambda path: change(path, skipped_at=[3]), "is no sidecar"),
+        (lambda path: change(path, skipped=[LEFT_OUT], skipped_at=[]), "is no sidecar"),
+        (lambda path: change(path, skipped=[LEFT_OUT], skipped_at=[31]), "is no sidecar"),
+        (lambda path: change(path, skipped=[LEFT_OUT] * 2, skipped_at=[5, 5]), "is no sidecar"),
         (
             lambda path: put(path, np.nan),
             r"features\.npy: row 7, counted from 0, has NaN .* delete the folder .*real-\w+",
