@@ -11,6 +11,7 @@ from PIL import Image
 from tolerances import FLOAT32_FEATURES
 
 import fastfid
+from fastfid import distributed
 from fastfid.cli import main
 from fastfid.metrics import METRICS
 
@@ -92,6 +93,15 @@ def test_all_metrics_of_an_embedding(here, run):
     assert len(labels) + 2 == sum(len(row.labels) for row in METRICS.values())
 
 
+def test_a_plan_for_all_metrics_of_an_embedding(here):
+    extractor = fastfid.OnnxExtractor("net.onnx", device="cpu")
+    plain = fastfid.evaluate("real", "fake", extractor=extractor, metrics="all")
+    distributed.plan("real", "fake", "run", extractor=extractor, metrics="all")
+    distributed.part("run", extractor=extractor)
+    found = distributed.reduce("run")
+    assert (dict(found), found.missing) == (dict(plain), plain.missing)
+
+
 def test_the_inception_score_of_an_embedding_is_refused(here, run):
     code, out, err = run("real", "fake", "--extractor", "net.onnx", "--metrics", "is")
     assert (code, out) == (1, "")
@@ -111,6 +121,10 @@ def test_statistics_stores_and_candidates(here, run):
         code, out, err = run("real", "fake", "--extractor", "net.onnx", "--store", "kept")
         assert (code, out) == (0, expected)
         assert "features from kept" in err
+    assert run("real", "fake", "--extractor", "net.onnx", "--run-dir", "run")[:2] == (0, expected)
+    assert run("real", "fake", "--extractor", "net.onnx", "--run-dir", "run")[:2] == (0, expected)
+    code, _, err = run("real", "fake", "--run-dir", "run", "--dims", "64")
+    assert (code, "is of another run: dims is 6 there, 64 here" in err) == (1, True)
     code, out, _ = run("compare", "real.npz", "fake", "other", "--extractor", "net.onnx")
     assert code == 0
     assert re.match(r"candidate +FD +standard error +n\n", out)

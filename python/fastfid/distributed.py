@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid._progress import ProgressMode, show_progress
+from fastfid.errors import WeightsError
 from fastfid.evaluated import Evaluation
 from fastfid.evaluation import evaluate, extractor_beside_all, open_both
 from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor
@@ -89,12 +90,15 @@ def plan(
     wanted: dict[str, Any] = {"dims": dims, "protocol": protocol, "device": device, "weights": weights}
     wanted |= {"extractor": extractor, "precision": precision, "force": force, "outputs": outputs}
     network = extractor_beside_all([one.given for one in sets if one.given is not None], wanted)
+    no_classifier = _why_no_classifier(network, asked.values())
     missing.check(asked, partial(check_gives, network))
     reading = Reading(network, asked, None, on_error, max_errors, False, False, time.time(), options)
     request = {
         "paths": [os.fsdecode(path) for path in (real, fake)],
         "folder": os.getcwd(),
         "metrics": names,
+        "missing": list(missing),
+        "no_classifier": no_classifier,
         "options": {name: _plain(value) for name, value in options.items()},
         "on_error": on_error,
         "max_errors": max_errors,
@@ -246,7 +250,8 @@ def _options_of_side(request: Mapping[str, Any], side: str) -> dict[str, Any]:
 
 
 def _metrics(request: Mapping[str, Any]) -> dict[str, Metric]:
-    return make_metrics(request["metrics"])
+    """Return the metrics of a plan that can be computed."""
+    return {key: metric for key, metric in make_metrics(request["metrics"]).items() if key not in request["missing"]}
 
 
 def _paths(request: Mapping[str, Any]) -> list[str]:
@@ -262,6 +267,16 @@ def _check_inception(run: RunDirectory, request: Mapping[str, Any]) -> None:
         raise ValueError(
             f"{run.path}: was made with the network {run.plan.decides['extractor']}; pass it: part(..., extractor=)"
         )
+
+
+def _why_no_classifier(network: FeatureExtractor, metrics: Iterable[Metric]) -> str | None:
+    """Return why the network has no classifier; None: it has one, or no metric needs one."""
+    if any(metric.needs_classifier for metric in metrics):
+        try:
+            network.classifier()
+        except (ValueError, WeightsError) as error:
+            return str(error.args[0])
+    return None
 
 
 def _plain(value: Any) -> Any:
@@ -282,6 +297,7 @@ class _Planned(FeatureExtractor):
         self.dims, self.identity = decides["dims"], decides["extractor"]
         self.protocol, self.precision = decides["protocol"], decides["precision"]
         self.device, self.runtime, self.outputs = request["device"], request["runtime"], request["outputs"]
+        self._no_classifier: str | None = request["no_classifier"]
         self._classifier: Callable[[], NDArray[np.float32]] = partial(
             classifier_of, {"extractor": self.identity, "dims": self.dims, "source": "the run"}, weights
         )
@@ -295,7 +311,9 @@ class _Planned(FeatureExtractor):
         raise RuntimeError("a reduction reads no image")
 
     def classifier(self) -> NDArray[np.float32]:
-        """Return the matrix of the Inception network."""
+        """Return the matrix of the Inception network; ValueError if the plan's network had none."""
+        if self._no_classifier is not None:
+            raise ValueError(self._no_classifier)
         return self._classifier()
 
 
