@@ -354,8 +354,6 @@ def inside(target: str, arguments: list[str]) -> None:
     import atheris
 
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    import fastfid.features.weights
-    import fastfid.fid  # noqa: F401 - imports the sources too
 
     Image.init()
     atheris.instrument_all()  # also zipfile, tarfile, pickletools, NumPy and Pillow, which read the bytes

@@ -13,9 +13,9 @@ from stubs import GridMeans, TwoGrids
 from tolerances import SCIPYS_ROOT_SMALL, SCORE_FLOAT32
 
 from fastfid import Statistics
-from fastfid.adm import LABELS, evaluate_adm
 from fastfid.cli import main
 from fastfid.errors import FastfidWarning, SuspiciousInputWarning, WeightsError
+from fastfid.evaluation.adm import LABELS, evaluate_adm
 
 # Features are grey levels: without the factor, the evaluator's probabilities are 0 and its score NaN.
 MATRIX = CLASSIFIER / np.float32(64)
@@ -217,7 +217,7 @@ def run(monkeypatch, capfd):
     """Run the command with a network of small dims; returns code, stdout, stderr."""
 
     def call(*argv, network=Network):
-        monkeypatch.setattr("fastfid.evaluation.make_extractor", lambda *_: network())
+        monkeypatch.setattr("fastfid.evaluation.evaluate.make_extractor", lambda *_: network())
         code = main(["adm", *map(str, argv)])
         return code, *capfd.readouterr()
 

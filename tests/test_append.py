@@ -98,7 +98,7 @@ def test_what_cannot_be_appended_to_is_said_before_the_run(two_files, tmp_path, 
     def reached(*args, **options):
         raise AssertionError
 
-    monkeypatch.setattr("fastfid.evaluation.evaluate", reached)
+    monkeypatch.setattr("fastfid.evaluation.evaluate.evaluate", reached)
     folder = tmp_path / "folder"
     folder.mkdir()
     os.mkfifo(tmp_path / "pipe")

@@ -230,7 +230,7 @@ def test_an_archive_that_is_replaced_once_it_is_listed_is_an_error(tmp_path, mon
         time.sleep(0.2)
         return extractor
 
-    monkeypatch.setattr("fastfid.evaluation.make_extractor", load_network)
+    monkeypatch.setattr("fastfid.evaluation.evaluate.make_extractor", load_network)
     time.sleep(0.2)
     with pytest.raises(ValueError, match=r"a\.zip: has changed since it was listed"):
         compute_statistics(path, cache=mode)

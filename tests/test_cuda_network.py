@@ -401,7 +401,7 @@ def test_first_updates_from_two_threads_load_one_network(monkeypatch):
         made.append(OnDevice(64, "none", 4))
         return made[-1]
 
-    monkeypatch.setattr("fastfid.fid.make_extractor", slow)
+    monkeypatch.setattr("fastfid.batches.fid.make_extractor", slow)
     fid = FID(dims=64, protocol="none")
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda real: fid.update(Tensor(pictures(3, 4)), real=real, stream=1), (True, False)))

@@ -396,7 +396,7 @@ def test_pickles_and_copies():
 
 
 def test_an_evaluator_without_images_is_saved_without_its_network(monkeypatch):
-    monkeypatch.setattr("fastfid.evaluator.make_extractor", lambda *_: pytest.fail("was loaded"))
+    monkeypatch.setattr("fastfid.batches.evaluator.make_extractor", lambda *_: pytest.fail("was loaded"))
     self = Evaluator(["fid", "kid"], dims=64)
     again = pickle.loads(pickle.dumps(self))
     again.load_state_dict(self.state_dict())
@@ -415,7 +415,7 @@ def test_the_network_is_made_with_what_the_metrics_need(monkeypatch):
         extractor.outputs = {"features": 2048, "spatial": 12}
         return extractor
 
-    monkeypatch.setattr("fastfid.evaluator.make_extractor", make)
+    monkeypatch.setattr("fastfid.batches.evaluator.make_extractor", make)
     self = Evaluator(["sfid", "kid"], protocol="clean", device="cpu", weights="w.pth")
     assert self.extractor is self.extractor
     assert made == [(2048, "clean", "cpu", "w.pth", "float32", {"features", "spatial"})]

@@ -267,7 +267,7 @@ def test_what_was_adopted_stays_with_its_network(monkeypatch, adopt):
         other.load_state_dict(fid.state_dict())
     assert other.real.meta["extractor"] == "grid-means"
     assert other.state_dict()["provenance"]["extractor"] == "grid-means"
-    monkeypatch.setattr("fastfid.fid.make_extractor", lambda *args: OtherMeans())
+    monkeypatch.setattr("fastfid.batches.fid.make_extractor", lambda *args: OtherMeans())
     with pytest.raises(ValueError, match="other-means"):
         other.update(images(3, 3), real=True)
     assert other.compute() == fid.compute()

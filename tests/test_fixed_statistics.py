@@ -18,8 +18,8 @@ from tolerances import ANOTHER_ORDER, FEATURES_EXACT
 
 import fastfid
 from fastfid import FID, Statistics, compute_fid, compute_statistics
+from fastfid.batches.states import as_arrays, as_tensors
 from fastfid.errors import BackendUnavailable, FastfidWarning, SuspiciousInputWarning
-from fastfid.states import as_arrays, as_tensors
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -153,7 +153,7 @@ def test_a_mismatch_with_an_extractor(known, message):
 def test_a_network_that_is_loaded_later_is_compared(monkeypatch):
     other = GridMeans()
     other.dims, other.protocol, other.identity = 64, "pytorch-fid", "other-means"
-    monkeypatch.setattr("fastfid.fid.make_extractor", lambda *_: other)
+    monkeypatch.setattr("fastfid.batches.fid.make_extractor", lambda *_: other)
     fid = FID(real=gaussian(protocol="pytorch-fid", extractor="grid-means"), dims=64)
     assert fid.state_dict()["provenance"]["extractor"] == "grid-means"
     with pytest.raises(ValueError, match=r"real\.npz was made with extractor grid-means, .* has other-means: make"):
@@ -370,7 +370,7 @@ def test_to_keeps_what_was_accumulated(monkeypatch):
         made.append(device)
         return extractor
 
-    monkeypatch.setattr("fastfid.fid.make_extractor", make)
+    monkeypatch.setattr("fastfid.batches.fid.make_extractor", make)
     monkeypatch.setattr("fastfid.features.session.choose_device", lambda device: device)
     monkeypatch.setattr("fastfid._core.DeviceMoments", HostMoments)
     batches = [images(6, seed, size=(80, 80)) for seed in (1, 2, 3)]

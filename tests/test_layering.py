@@ -50,55 +50,45 @@ MAY_IMPORT = {
     "beside": CELLAR | {"statistics"},
     "store": CELLAR | {"cache", "sources"},
     "scale": CELLAR | {"cache", "extractor", "metrics", "pipeline", "scale", "segments", "sources"},
-    "reading": CELLAR | {"extractor", "metrics", "statistics", "sources", "pipeline", "cache", "scale", "store"},
-    "per_class": CELLAR | {"metrics"},
-    "classes": CELLAR | {"extractor", "metrics", "per_class", "reading", "sources"},
-    "evaluated": CELLAR | {"metrics", "per_class", "record"},
     "evaluation": CELLAR
-    | {"assumptions", "beside", "options", "reading", "record", "extractor", "metrics", "statistics", "features"}
-    | {"cache", "classes", "evaluated", "scale", "sources", "store"},
-    "adm": CELLAR | {"evaluated", "evaluation", "extractor", "metrics", "options", "reading", "sources", "statistics"},
-    "comparison": CELLAR
-    | {"assumptions", "extractor", "options", "reading", "record", "evaluation", "metrics", "statistics"},
-    "several_extractors": CELLAR
-    | {"evaluated", "evaluation", "extractor", "features", "metrics", "options", "pipeline", "reading", "sources"},
-    "stored": CELLAR | {"comparison", "metrics", "record"},
-    "states": set(),
-    "fixed": CELLAR | {"reading", "reservoir", "statistics"},
-    "growing": CELLAR
-    | {"assumptions", "beside", "extractor", "features", "fixed", "metrics", "options", "pipeline", "sources", "states"}
-    | {"statistics"},
-    "fid": CELLAR | {"extractor", "features", "fixed", "growing", "metrics", "options", "statistics"},
-    "evaluator": CELLAR
-    | {"evaluated", "evaluation", "extractor", "features", "growing", "metrics", "options", "reading", "sources"}
-    | {"statistics"},
+    | {
+        "assumptions",
+        "beside",
+        "cache",
+        "extractor",
+        "features",
+        "metrics",
+        "options",
+        "pipeline",
+        "record",
+        "reservoir",
+    }
+    | {"scale", "sources", "statistics", "store"},
+    "batches": CELLAR
+    | {"assumptions", "beside", "evaluation", "extractor", "features", "metrics", "options", "pipeline", "reservoir"}
+    | {"sources", "statistics"},
     "cache": CELLAR | {"statistics", "sources", "features"},
     "info": CELLAR | {"features"},
     "inspection": CELLAR | {"options", "sources", "statistics", "store"},
     "demo": CELLAR | {"evaluation", "metrics", "features", "statistics"},
-    "distributed": CELLAR
-    | {"evaluated", "evaluation", "extractor", "features", "metrics", "reading", "scale", "sources"},
     "cli": CELLAR
-    | {"adm", "comparison", "demo", "distributed", "evaluation", "features", "info", "inspection", "metrics", "options"}
-    | {"scale", "several_extractors", "sources", "store", "stored"},
+    | {"demo", "evaluation", "features", "info", "inspection", "metrics", "options", "scale", "sources", "store"},
     "compat": CELLAR
-    | {"assumptions", "beside", "extractor", "fixed", "metrics", "statistics", "sources", "features", "pipeline"}
-    | {"compat"},
+    | {"assumptions", "batches", "beside", "compat", "evaluation", "extractor", "features", "metrics", "pipeline"}
+    | {"sources", "statistics"},
     "__main__": {"cli"},
     "__init__": {
-        "comparison",
-        "evaluated",
+        "_core",
+        "_version",
+        "batches",
+        "errors",
         "evaluation",
-        "evaluator",
         "extractor",
         "features",
-        "fid",
         "input_spec",
         "metrics",
-        "several_extractors",
-        "statistics",
     }
-    | {"_version", "_core", "errors", "stored"},
+    | {"statistics"},
     "_version": set(),
 }
 

@@ -11,8 +11,8 @@ from PIL import Image
 from tolerances import FLOAT32_FEATURES
 
 import fastfid
-from fastfid import distributed
 from fastfid.cli import main
+from fastfid.evaluation import steps
 from fastfid.metrics import METRICS
 
 SIX = """{
@@ -96,9 +96,9 @@ def test_all_metrics_of_an_embedding(here, run):
 def test_a_plan_for_all_metrics_of_an_embedding(here):
     extractor = fastfid.OnnxExtractor("net.onnx", device="cpu")
     plain = fastfid.evaluate("real", "fake", extractor=extractor, metrics="all")
-    distributed.plan("real", "fake", "run", extractor=extractor, metrics="all")
-    distributed.part("run", extractor=extractor)
-    found = distributed.reduce("run")
+    steps.plan("real", "fake", "run", extractor=extractor, metrics="all")
+    steps.part("run", extractor=extractor)
+    found = steps.reduce("run")
     assert (dict(found), found.missing) == (dict(plain), plain.missing)
 
 

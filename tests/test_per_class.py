@@ -407,7 +407,7 @@ def test_what_is_refused(folders, monkeypatch):
     of_four = {"labels": [0, 0, 1, 1] * 2, "extractor": GridMeans()}
     with pytest.raises(ValueError, match=r"^per_class: no metric has a value for any class: .*at least 6 images"):
         evaluate(images[:8], others[:8], metrics=["prdc"], per_class=True, **of_four)
-    monkeypatch.setattr("fastfid.classes._MOST_CLASSES", 3)
+    monkeypatch.setattr("fastfid.evaluation.classes._MOST_CLASSES", 3)
     with pytest.raises(ValueError, match=r"^per_class: array has 4 classes, at most 3 are compared"):
         evaluate(images, others, extractor=GridMeans(), labels=codes, per_class=True)
     with pytest.raises(TypeError, match=r"per_class is of fastfid\.evaluate"):

@@ -17,8 +17,9 @@ import pytest
 from PIL import Image
 from stubs import AllOutputs, GridMeans
 
-from fastfid import cli, distributed, evaluate, segments
+from fastfid import cli, evaluate, segments
 from fastfid.errors import ImageError, NumericalError, SkippedImagesWarning, SuspiciousInputWarning
+from fastfid.evaluation import steps
 from fastfid.metrics import make_metrics
 from fastfid.metrics.several import Accumulators
 from fastfid.scale import RunDirectory
@@ -73,12 +74,12 @@ def test_tasks_of_any_size_give_the_bits_of_one_process(pictures, tmp_path, smal
     plain = evaluate(*pictures, metrics="all", extractor=AllOutputs())
     monkeypatch.setattr(Sizing, "choose", lambda n, workers, images: sizing)
     run = tmp_path / "run"
-    tasks = distributed.plan(*pictures, run, metrics="all", extractor=AllOutputs())
+    tasks = steps.plan(*pictures, run, metrics="all", extractor=AllOutputs())
     assert tasks == -(-130 // sizing.images) + -(-95 // sizing.images)
     indices = list(range(processes))
     random.Random(processes).shuffle(indices)
-    assert sum(distributed.part(run, index, processes, extractor=AllOutputs()) for index in indices) == tasks
-    assert distributed.part(run, extractor=Unused()) == 0
+    assert sum(steps.part(run, index, processes, extractor=AllOutputs()) for index in indices) == tasks
+    assert steps.part(run, extractor=Unused()) == 0
     directory = RunDirectory(run)
     found = evaluate(*pictures, metrics="all", extractor=Unused(), run_dir=directory)
     assert (directory.done, directory.found) == (0, tasks)
@@ -97,18 +98,18 @@ def test_sets_of_any_size_count_every_image_once(pictures, tmp_path, small, n):
 
 def test_the_reduction_reads_no_image_and_needs_no_network(pictures, tmp_path):
     plain = evaluate(*pictures, metrics=METRICS, extractor=GridMeans())
-    distributed.plan(*pictures, tmp_path / "run", metrics=METRICS, extractor=GridMeans())
+    steps.plan(*pictures, tmp_path / "run", metrics=METRICS, extractor=GridMeans())
     with pytest.raises(
         ValueError, match=r"8 of 8 Parts are missing, first that of images 0 to 31 of real; fastfid part"
     ):
-        distributed.reduce(tmp_path / "run")
-    distributed.part(tmp_path / "run", extractor=GridMeans())
+        steps.reduce(tmp_path / "run")
+    steps.part(tmp_path / "run", extractor=GridMeans())
     for folder in pictures:
         shutil.rmtree(folder)
-    found = distributed.reduce(tmp_path / "run")
+    found = steps.reduce(tmp_path / "run")
     assert dict(found) == dict(plain)
     with pytest.raises(ValueError, match="was made with the network grid-means; pass it"):
-        distributed.part(tmp_path / "run")
+        steps.part(tmp_path / "run")
 
 
 def test_statistics_on_one_side(pictures, tmp_path):
@@ -116,20 +117,20 @@ def test_statistics_on_one_side(pictures, tmp_path):
 
     file = compute_statistics(pictures[0], extractor=GridMeans()).save(tmp_path / "real.npz")
     plain = evaluate(file, pictures[1], extractor=GridMeans())
-    assert distributed.plan(file, pictures[1], tmp_path / "run", extractor=GridMeans()) == 3
-    distributed.part(tmp_path / "run", extractor=GridMeans())
-    assert dict(distributed.reduce(tmp_path / "run")) == dict(plain)
+    assert steps.plan(file, pictures[1], tmp_path / "run", extractor=GridMeans()) == 3
+    steps.part(tmp_path / "run", extractor=GridMeans())
+    assert dict(steps.reduce(tmp_path / "run")) == dict(plain)
     with pytest.raises(ValueError, match="both sets are statistics or stores: there are no images to read"):
-        distributed.plan(file, file, tmp_path / "other", extractor=GridMeans())
+        steps.plan(file, file, tmp_path / "other", extractor=GridMeans())
 
 
 def test_a_store_on_one_side(pictures, tmp_path):
     evaluate(*pictures, extractor=GridMeans(), store=tmp_path / "stores")
     store = next((tmp_path / "stores").glob("real-*"))
     plain = evaluate(store, pictures[1], metrics=METRICS, extractor=GridMeans())
-    assert distributed.plan(store, pictures[1], tmp_path / "run", metrics=METRICS, extractor=GridMeans()) == 3
-    distributed.part(tmp_path / "run", extractor=GridMeans())
-    assert dict(distributed.reduce(tmp_path / "run")) == dict(plain)
+    assert steps.plan(store, pictures[1], tmp_path / "run", metrics=METRICS, extractor=GridMeans()) == 3
+    steps.part(tmp_path / "run", extractor=GridMeans())
+    assert dict(steps.reduce(tmp_path / "run")) == dict(plain)
 
 
 def test_shards_that_are_damaged_have_tasks_too(pictures, tmp_path, small):
@@ -147,11 +148,11 @@ def test_shards_that_are_damaged_have_tasks_too(pictures, tmp_path, small):
     with pytest.warns(SkippedImagesWarning, match="skipped 2 unreadable images"):
         plain = evaluate(*sides, metrics=METRICS, **options)
     assert plain.real.n == 40 + 25 + 40
-    distributed.plan(*sides, RunDirectory(tmp_path / "run", task_images=9), metrics=METRICS, **options)
+    steps.plan(*sides, RunDirectory(tmp_path / "run", task_images=9), metrics=METRICS, **options)
     for index in (1, 0):
-        distributed.part(tmp_path / "run", index, 2, extractor=GridMeans())
+        steps.part(tmp_path / "run", index, 2, extractor=GridMeans())
     with pytest.warns(SkippedImagesWarning, match="skipped 2 unreadable images"):
-        found = distributed.reduce(tmp_path / "run")
+        found = steps.reduce(tmp_path / "run")
     assert (dict(found), found.skipped) == (dict(plain), plain.skipped)
 
 
@@ -160,9 +161,9 @@ def test_labels_and_rules_of_float_images_go_through_a_plan(pictures, tmp_path):
     np.save(floats, np.random.default_rng(2).uniform(-1, 1, (50, 9, 11, 3)).astype(np.float32))
     options = {"value_range": (-1, 1), "to_uint8": "truncate", "labels": {"real": None, "fake": None}}
     plain = evaluate(floats, pictures[1], extractor=GridMeans(), **options)
-    distributed.plan(floats, pictures[1], tmp_path / "run", extractor=GridMeans(), **options)
-    distributed.part(tmp_path / "run", extractor=GridMeans())
-    found = distributed.reduce(tmp_path / "run")
+    steps.plan(floats, pictures[1], tmp_path / "run", extractor=GridMeans(), **options)
+    steps.part(tmp_path / "run", extractor=GridMeans())
+    found = steps.reduce(tmp_path / "run")
     assert dict(found) == dict(plain)
     assert found.real.meta == plain.real.meta
     assert found.real.meta["to_uint8"] == "truncate"
@@ -286,11 +287,11 @@ def test_two_runs_at_once_on_one_folder_do_no_harm(pictures, tmp_path):
 
 
 def test_parts_of_different_machines_are_said(pictures, tmp_path, monkeypatch, capsys):
-    distributed.plan(*pictures, tmp_path / "run", extractor=GridMeans())
-    distributed.part(tmp_path / "run", 0, 2, extractor=GridMeans())
+    steps.plan(*pictures, tmp_path / "run", extractor=GridMeans())
+    steps.part(tmp_path / "run", 0, 2, extractor=GridMeans())
     monkeypatch.setattr("fastfid.scale.part.build_info", lambda: {"blas": "another processor"})
-    distributed.part(tmp_path / "run", 1, 2, extractor=GridMeans())
-    distributed.reduce(tmp_path / "run")
+    steps.part(tmp_path / "run", 1, 2, extractor=GridMeans())
+    steps.reduce(tmp_path / "run")
     said = capsys.readouterr().err
     assert f"{pictures[0]}: its Parts are of different machines" in said
     assert "another processor" in said
@@ -322,9 +323,9 @@ def test_a_flipped_byte_is_said_and_the_part_made_again(pictures, tmp_path, caps
         assert f"{path}: is damaged" in said
         assert Path(f"{path}.bad").exists()
         path.write_bytes(b"")
-        distributed.plan(*pictures, run, extractor=GridMeans())
+        steps.plan(*pictures, run, extractor=GridMeans())
         with pytest.raises(ValueError, match="1 of 8 Parts are missing"):
-            distributed.reduce(run)
+            steps.reduce(run)
 
 
 def test_every_damage_of_the_content_is_found(pictures, tmp_path):
@@ -553,10 +554,10 @@ def test_what_has_no_tasks_is_refused(pictures, tmp_path):
     with pytest.raises(ValueError, match="run_dir: does not go with cache"):
         evaluate(*pictures, extractor=GridMeans(), run_dir=tmp_path / "run", cache=True)
     with pytest.raises(ValueError, match="index: expected 0 to 1, as there are 2 processes; got 2"):
-        distributed.part(tmp_path / "run", 2, 2)
+        steps.part(tmp_path / "run", 2, 2)
     evaluate(*pictures, extractor=GridMeans(), run_dir=tmp_path / "run")
     with pytest.raises(ValueError, match="was not made by fastfid plan"):
-        distributed.reduce(tmp_path / "run")
+        steps.reduce(tmp_path / "run")
 
 
 def test_starting_over_removes_nothing_of_others(pictures, tmp_path):

@@ -13,9 +13,9 @@ from stubs import AllOutputs, GridMeans, TwoGrids
 from tolerances import MOMENTS, ROUNDED_TO_FLOAT32, SCIPYS_ROOT_SMALL, SINGULAR_FROM_FILE
 
 from fastfid import Evaluator, Statistics, compute_fid, compute_statistics, evaluate
+from fastfid.batches.fixed import fixed_from_state, state_of_fixed
 from fastfid.cli import main
 from fastfid.errors import FastfidWarning
-from fastfid.fixed import fixed_from_state, state_of_fixed
 
 
 def images(n, seed, high=256):

@@ -37,15 +37,15 @@ fid.update(np.zeros((2, 8, 8, 3), np.uint8))
 fid.update("folder", real=False, match="*.png")
 reveal_type(fid.compute())  # is float
 reveal_type(fid.result().standard_error)  # is float | None
-reveal_type(fid.to("cpu"))  # is fastfid.fid.FID
+reveal_type(fid.to("cpu"))  # is fastfid.batches.fid.FID
 reveal_type(fid.real)  # is fastfid.statistics.Statistics
 fid.load_state_dict(fid.state_dict())
 evaluator = Evaluator(["fid", "kid:torch-fidelity"], real="real", dims=64, protocol="clean", device=0, num_workers=2)
 Evaluator("all")
 evaluator.update(np.zeros((2, 8, 8, 3), np.uint8), exif=True)
 evaluator.merge(evaluator)
-reveal_type(evaluator.compute())  # is fastfid.evaluated.Evaluation
-reveal_type(evaluator.to("cpu"))  # is fastfid.evaluator.Evaluator
+reveal_type(evaluator.compute())  # is fastfid.evaluation.result.Evaluation
+reveal_type(evaluator.to("cpu"))  # is fastfid.batches.evaluator.Evaluator
 reveal_type(fastfid.frechet_distance(fid.real, fid.fake))  # is float
 """
 

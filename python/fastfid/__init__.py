@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from fastfid._core import TraceResult as TraceResult
     from fastfid._core import build_info as build_info
     from fastfid._core import trace_sqrt_product as trace_sqrt_product
-    from fastfid.comparison import Comparison as Comparison
-    from fastfid.comparison import compare as compare
+    from fastfid.batches.evaluator import Evaluator as Evaluator
+    from fastfid.batches.fid import FID as FID
     from fastfid.errors import BackendUnavailable as BackendUnavailable
     from fastfid.errors import DeviceError as DeviceError
     from fastfid.errors import FastfidWarning as FastfidWarning
@@ -27,32 +27,32 @@ if TYPE_CHECKING:
     from fastfid.errors import SkippedImagesWarning as SkippedImagesWarning
     from fastfid.errors import SuspiciousInputWarning as SuspiciousInputWarning
     from fastfid.errors import WeightsError as WeightsError
-    from fastfid.evaluated import Evaluation as Evaluation
-    from fastfid.evaluation import compute_fid as compute_fid
-    from fastfid.evaluation import compute_statistics as compute_statistics
-    from fastfid.evaluation import evaluate as evaluate
-    from fastfid.evaluator import Evaluator as Evaluator
+    from fastfid.evaluation.comparison import Comparison as Comparison
+    from fastfid.evaluation.comparison import compare as compare
+    from fastfid.evaluation.evaluate import compute_fid as compute_fid
+    from fastfid.evaluation.evaluate import compute_statistics as compute_statistics
+    from fastfid.evaluation.evaluate import evaluate as evaluate
+    from fastfid.evaluation.extractors import ExtractorsEvaluation as ExtractorsEvaluation
+    from fastfid.evaluation.extractors import evaluate_extractors as evaluate_extractors
+    from fastfid.evaluation.result import Evaluation as Evaluation
+    from fastfid.evaluation.stored import compare_records as compare_records
     from fastfid.extractor import FeatureExtractor as FeatureExtractor
     from fastfid.features.inception import InceptionV3 as InceptionV3
     from fastfid.features.onnx_model import OnnxExtractor as OnnxExtractor
-    from fastfid.fid import FID as FID
     from fastfid.input_spec import InputSpec as InputSpec
     from fastfid.metrics.fid import frechet_distance as frechet_distance
-    from fastfid.several_extractors import ExtractorsEvaluation as ExtractorsEvaluation
-    from fastfid.several_extractors import evaluate_extractors as evaluate_extractors
     from fastfid.statistics import Statistics as Statistics
-    from fastfid.stored import compare_records as compare_records
 
 # Names are loaded on first use (PEP 562), so that `fastfid --help` and two .npz files do not load ONNX Runtime.
 _HOME = {
     "BackendUnavailable": "errors",
-    "Comparison": "comparison",
+    "Comparison": "evaluation.comparison",
     "DeviceError": "errors",
     "DeviceMoments": "_core",
-    "Evaluation": "evaluated",
-    "Evaluator": "evaluator",
-    "ExtractorsEvaluation": "several_extractors",
-    "FID": "fid",
+    "Evaluation": "evaluation.result",
+    "Evaluator": "batches.evaluator",
+    "ExtractorsEvaluation": "evaluation.extractors",
+    "FID": "batches.fid",
     "FastfidWarning": "errors",
     "FeatureExtractor": "extractor",
     "ImageError": "errors",
@@ -67,12 +67,12 @@ _HOME = {
     "TraceResult": "_core",
     "WeightsError": "errors",
     "build_info": "_core",
-    "compare": "comparison",
-    "compare_records": "stored",
-    "compute_fid": "evaluation",
-    "compute_statistics": "evaluation",
-    "evaluate": "evaluation",
-    "evaluate_extractors": "several_extractors",
+    "compare": "evaluation.comparison",
+    "compare_records": "evaluation.stored",
+    "compute_fid": "evaluation.evaluate",
+    "compute_statistics": "evaluation.evaluate",
+    "evaluate": "evaluation.evaluate",
+    "evaluate_extractors": "evaluation.extractors",
     "frechet_distance": "metrics.fid",
     "trace_sqrt_product": "_core",
 }

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastfid._files import atomic_file, check_writable
 from fastfid._progress import Progress, ProgressMode, show_progress
-from fastfid.evaluation import compute_statistics
+from fastfid.evaluation.evaluate import compute_statistics
 from fastfid.features.make import make_extractor
 from fastfid.metrics.fid import frechet_distance
 from fastfid.statistics import Statistics

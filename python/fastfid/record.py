@@ -15,9 +15,9 @@ from fastfid._version import __version__
 from fastfid.cache import package_versions
 
 if TYPE_CHECKING:
-    from fastfid.evaluated import EvaluatedSet, Evaluation
+    from fastfid.evaluation.class_results import PerClass
+    from fastfid.evaluation.result import EvaluatedSet, Evaluation
     from fastfid.metrics.base import Result
-    from fastfid.per_class import PerClass
 
 __all__ = [
     "SCHEMA",

@@ -42,7 +42,7 @@ from tolerances import (
 )
 
 from fastfid.compat.cleanfid import features, fid, resize, wrappers
-from fastfid.evaluation import compute_fid
+from fastfid.evaluation.evaluate import compute_fid
 from fastfid.features.make import make_extractor
 from fastfid.features.weights import IDENTITY
 from fastfid.metrics.mmd import unbiased_mmd2

@@ -29,7 +29,7 @@ from tolerances import (
 from fastfid.compat.pytorch_fid import fid_score as ours
 from fastfid.compat.pytorch_fid import inception as our_inception
 from fastfid.errors import SuspiciousInputWarning
-from fastfid.evaluation import compute_fid, compute_statistics
+from fastfid.evaluation.evaluate import compute_fid, compute_statistics
 from fastfid.features.inception_torch import FIDInception, load_weights
 
 CPU = {"device": "cpu", "num_workers": 0}

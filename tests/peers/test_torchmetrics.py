@@ -32,7 +32,7 @@ from tolerances import (
 
 import fastfid
 from fastfid.compat.cleanfid.fid import kernel_distance
-from fastfid.evaluation import compute_fid
+from fastfid.evaluation.evaluate import compute_fid
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,7 @@ def _run_fid(argv: Sequence[str]) -> int:
         return _save_statistics(parser, args, *args.path, overwrite=False)
     if args.hash_inputs and not args.json and args.append is None:
         parser.error("--hash-inputs: is of the record, for which --json or --append asks")
-    from fastfid.evaluation import evaluate
+    from fastfid.evaluation.evaluate import evaluate
 
     for path in args.path:
         _check_exists(path)
@@ -227,7 +227,7 @@ def _remarks_of_results(found: Any) -> list[str]:
 
 def _run_adm(argv: Sequence[str]) -> int:
     args = _parse(PARSERS["adm"](), argv)
-    from fastfid.adm import LABELS, evaluate_adm
+    from fastfid.evaluation.adm import LABELS, evaluate_adm
 
     for path in (args.reference, args.samples):
         _check_exists(path)
@@ -262,7 +262,7 @@ def _save_statistics(parser: Parser, args: argparse.Namespace, source: str, outp
     from pathlib import Path
 
     from fastfid._files import check_writable, npz_path
-    from fastfid.evaluation import compute_statistics
+    from fastfid.evaluation.evaluate import compute_statistics
     from fastfid.sources import is_statistics_file
 
     if not output:
@@ -299,8 +299,8 @@ def _run_compare(argv: Sequence[str]) -> int:
         parser.error("--records: takes no other paths")
     if not args.records and len(args.path) < 3:
         parser.error("a reference and two candidates or more are needed")
-    from fastfid.comparison import compare
-    from fastfid.stored import compare_records
+    from fastfid.evaluation.comparison import compare
+    from fastfid.evaluation.stored import compare_records
 
     if args.records:
         _show_warnings(args)

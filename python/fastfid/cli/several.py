@@ -4,9 +4,9 @@ import argparse
 from typing import Any
 
 from fastfid.cli.options import INCEPTION, fid_options, networks, open_network
+from fastfid.evaluation.extractors import ExtractorsEvaluation, evaluate_extractors
 from fastfid.metrics import make_metrics
 from fastfid.metrics.base import outputs_needed
-from fastfid.several_extractors import ExtractorsEvaluation, evaluate_extractors
 
 __all__ = ["evaluate_networks"]
 

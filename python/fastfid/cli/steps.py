@@ -85,7 +85,7 @@ def _run_plan(argv: Sequence[str]) -> int:
     parser = _plan_parser()
     args = cli._parse(parser, argv)
     run = cli._run_directory(parser, args)
-    from fastfid.distributed import plan
+    from fastfid.evaluation.steps import plan
 
     for path in args.path:
         cli._check_exists(path)
@@ -103,7 +103,7 @@ def _run_part(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     if args.index >= args.of:
         parser.error(f"--index: expected 0 to {args.of - 1}, as --of says; got {args.index}")
-    from fastfid.distributed import part, work_where_planned
+    from fastfid.evaluation.steps import part, work_where_planned
 
     run_dir = work_where_planned(args.run_dir)
     cli._prepare(args, reads_images=True)
@@ -116,7 +116,7 @@ def _run_part(argv: Sequence[str]) -> int:
 
 def _run_reduce(argv: Sequence[str]) -> int:
     args = _reduce_parser().parse_args(argv)
-    from fastfid.distributed import metrics_of, reduce, work_where_planned
+    from fastfid.evaluation.steps import metrics_of, reduce, work_where_planned
 
     run_dir = work_where_planned(args.run_dir)
     cli._prepare(args, reads_images=False)

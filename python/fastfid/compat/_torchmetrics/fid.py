@@ -13,11 +13,11 @@ from fastfid import _core
 from fastfid._checks import DIMS
 from fastfid._console import warn
 from fastfid.assumptions import assume_protocols
+from fastfid.batches.fixed import fixed_statistics, is_same
 from fastfid.beside import check_extractor_beside, check_network_beside
 from fastfid.compat._torchmetrics.metric import InceptionMetric, check_bool
 from fastfid.compat._torchmetrics.network import Inception
 from fastfid.errors import NumericalError
-from fastfid.fixed import fixed_statistics, is_same
 from fastfid.metrics.fid import frechet_distance
 from fastfid.statistics import Statistics
 

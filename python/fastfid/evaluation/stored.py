@@ -10,8 +10,8 @@ from typing import Any
 
 from fastfid._console import warn
 from fastfid._files import open_regular
-from fastfid.comparison import Comparison
 from fastfid.errors import SuspiciousInputWarning
+from fastfid.evaluation.comparison import Comparison
 from fastfid.metrics.differences import Measured, compare_measured
 from fastfid.metrics.standard_error import Variance
 from fastfid.record import SCHEMA

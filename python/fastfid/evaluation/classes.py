@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from fastfid._console import remark, warn
 from fastfid._progress import ProgressMode, show_progress
 from fastfid.errors import NumericalError
+from fastfid.evaluation.class_results import ClassResults, PerClass
+from fastfid.evaluation.reading import ImageSet
 from fastfid.extractor import FEATURES
 from fastfid.metrics.base import Metric, Result, Sample, statistics_output
 from fastfid.metrics.kernel import KernelInceptionDistance, KernelInceptionDistanceToOne
 from fastfid.metrics.mmd import OneSample
 from fastfid.metrics.several import Accumulators, SampledSet, result_of
-from fastfid.per_class import ClassResults, PerClass
-from fastfid.reading import ImageSet
 from fastfid.sources.base import Label
 from fastfid.sources.kept import KeptLabels
 

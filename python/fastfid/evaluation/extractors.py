@@ -15,8 +15,9 @@ from fastfid import _core, mistakes
 from fastfid._console import warn
 from fastfid._progress import ProgressMode
 from fastfid.errors import NumericalError, SuspiciousInputWarning
-from fastfid.evaluated import EvaluatedSet, Evaluation
-from fastfid.evaluation import options_in_effect
+from fastfid.evaluation.evaluate import options_in_effect
+from fastfid.evaluation.reading import ImageSet, Reading, check_memory, load_known, load_store, open_images
+from fastfid.evaluation.result import EvaluatedSet, Evaluation
 from fastfid.extractor import FeatureExtractor, check_extractor, outputs_of
 from fastfid.features.joint import JointExtractor
 from fastfid.metrics import ALL, label_of, make_metrics
@@ -26,7 +27,6 @@ from fastfid.metrics.several import Accumulators, Missing, results_of
 from fastfid.options import SourceOptions, check_options
 from fastfid.pipeline import Report
 from fastfid.provenance import provenance_of
-from fastfid.reading import ImageSet, Reading, check_memory, load_known, load_store, open_images
 from fastfid.sources import ImageSource
 
 __all__ = ["ExtractorsEvaluation", "evaluate_extractors"]

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastfid._core import Moments
+from fastfid.batches.fixed import fixed_statistics
+from fastfid.batches.growing import GrowingSets
 from fastfid.extractor import FeatureExtractor
 from fastfid.features.make import make_extractor
-from fastfid.fixed import fixed_statistics
-from fastfid.growing import GrowingSets
 from fastfid.metrics.fid import FIDResult, FrechetInceptionDistance, as_result, distance, with_standard_error
 from fastfid.metrics.moments import FeatureMoments
 from fastfid.metrics.several import name_of

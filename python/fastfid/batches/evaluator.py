@@ -9,18 +9,18 @@ from functools import partial
 from typing import Any, Literal, Self
 
 from fastfid import _core
-from fastfid.evaluated import EvaluatedSet, Evaluation
-from fastfid.evaluation import options_in_effect
+from fastfid.batches.growing import GrowingSets
+from fastfid.evaluation.evaluate import options_in_effect
+from fastfid.evaluation.reading import ImageSet, check_given, load_known, load_store, statistics_of_store
+from fastfid.evaluation.result import EvaluatedSet, Evaluation
 from fastfid.extractor import SPATIAL, FeatureExtractor, outputs_of
 from fastfid.features.make import make_extractor, outputs_of_inception
-from fastfid.growing import GrowingSets
 from fastfid.metrics import ALL, make_metrics
 from fastfid.metrics.base import Metric, check_gives, check_outputs, outputs_needed
 from fastfid.metrics.fid import FrechetInceptionDistance
 from fastfid.metrics.several import Accumulators, Missing, name_of, results_of
 from fastfid.options import Dims, PrecisionName, ProtocolName, SourceOptions
 from fastfid.provenance import assumed_protocol
-from fastfid.reading import ImageSet, check_given, load_known, load_store, statistics_of_store
 from fastfid.sources import open_source
 from fastfid.statistics import Statistics
 

@@ -15,8 +15,9 @@ from fastfid._console import remark, warn
 from fastfid._files import check_store_folder
 from fastfid._progress import ProgressMode
 from fastfid.errors import SuspiciousInputWarning
-from fastfid.evaluated import Evaluation
-from fastfid.evaluation import evaluate_sets
+from fastfid.evaluation.evaluate import evaluate_sets
+from fastfid.evaluation.reading import ImageSet, load_known, load_store, open_images
+from fastfid.evaluation.result import Evaluation
 from fastfid.extractor import FeatureExtractor
 from fastfid.metrics.base import Metric, part_for
 from fastfid.metrics.fid import FrechetInceptionDistance, SpatialFID
@@ -24,7 +25,6 @@ from fastfid.metrics.logits import InceptionScoreMetric
 from fastfid.metrics.nearest import PrecisionRecall
 from fastfid.metrics.several import Missing
 from fastfid.options import DEFAULT_DIMS, PrecisionName, ProtocolName, SourceOptions, check_keywords, check_options
-from fastfid.reading import ImageSet, load_known, load_store, open_images
 from fastfid.sources import is_statistics_file
 from fastfid.statistics import Statistics
 

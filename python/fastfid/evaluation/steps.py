@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from fastfid._progress import ProgressMode, show_progress
 from fastfid.errors import WeightsError
-from fastfid.evaluated import Evaluation
-from fastfid.evaluation import evaluate, extractor_beside_all, open_both
+from fastfid.evaluation.evaluate import evaluate, extractor_beside_all, open_both
+from fastfid.evaluation.reading import SIDES, Reading, check_given, open_images, sources_of
+from fastfid.evaluation.result import Evaluation
 from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor
 from fastfid.features.make import classifier_of, make_extractor, outputs_of_inception
 from fastfid.metrics import ALL, make_metrics
 from fastfid.metrics.base import Metric, check_gives
 from fastfid.metrics.several import Missing
-from fastfid.reading import SIDES, Reading, check_given, open_images, sources_of
 from fastfid.scale import RunDirectory
 from fastfid.sources import ImageSource
 from fastfid.sources.labels import labels_of_side

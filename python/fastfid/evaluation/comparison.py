@@ -14,12 +14,12 @@ from fastfid._console import warn
 from fastfid._files import is_store
 from fastfid.assumptions import assume_protocols
 from fastfid.errors import SuspiciousInputWarning
-from fastfid.evaluation import compute_statistics, extractor_beside
+from fastfid.evaluation.evaluate import compute_statistics, extractor_beside
+from fastfid.evaluation.reading import is_known, load_statistics
 from fastfid.extractor import FeatureExtractor
 from fastfid.metrics import label_of
 from fastfid.metrics.differences import Candidate, Difference, Measured, compare_measured, measure
 from fastfid.options import NETWORK_OPTIONS, StatisticsOptions, check_keywords
-from fastfid.reading import is_known, load_statistics
 from fastfid.record import SCHEMA
 from fastfid.statistics import Statistics, check_compatible
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastfid._html import table
+from fastfid.evaluation.class_results import PerClass
 from fastfid.metrics.base import Result, Sample
 from fastfid.metrics.several import NamedResults
-from fastfid.per_class import PerClass
 from fastfid.record import EvaluationRecord, evaluation_record
 
 __all__ = ["EvaluatedSet", "Evaluation"]

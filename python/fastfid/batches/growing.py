@@ -11,15 +11,16 @@ from fastfid import mistakes
 from fastfid._checks import check_device, check_dims, check_real
 from fastfid._console import warn
 from fastfid.assumptions import assume_protocols, dims_and_protocol
-from fastfid.beside import check_extractor_beside, check_network_beside
-from fastfid.errors import SuspiciousInputWarning
-from fastfid.extractor import FeatureExtractor, check_extractor
-from fastfid.fixed import (
+from fastfid.batches.fixed import (
     fixed_from_state,
     is_fixed_state,
     is_same,
     state_of_fixed,
 )
+from fastfid.batches.states import as_arrays, as_tensors
+from fastfid.beside import check_extractor_beside, check_network_beside
+from fastfid.errors import SuspiciousInputWarning
+from fastfid.extractor import FeatureExtractor, check_extractor
 from fastfid.metrics.base import Accumulator
 from fastfid.options import SourceOptions
 from fastfid.pipeline import DeviceFeed, extract
@@ -28,7 +29,6 @@ from fastfid.protocols import get_protocol
 from fastfid.provenance import check_provenance, provenance_of
 from fastfid.sources import open_source
 from fastfid.sources.device import DeviceImages, callers_stream
-from fastfid.states import as_arrays, as_tensors
 from fastfid.statistics import Statistics
 
 __all__ = ["GrowingSets"]

@@ -20,9 +20,21 @@ from fastfid.beside import (
     check_spatial_beside,
 )
 from fastfid.cache import CacheMode
-from fastfid.classes import check_labels, evaluate_classes
 from fastfid.errors import SuspiciousInputWarning
-from fastfid.evaluated import EvaluatedSet, Evaluation
+from fastfid.evaluation.classes import check_labels, evaluate_classes
+from fastfid.evaluation.reading import (
+    SIDES,
+    ImageSet,
+    Reading,
+    check_given,
+    effective_options,
+    files_of,
+    load_known,
+    load_store,
+    make_run,
+    open_images,
+)
+from fastfid.evaluation.result import EvaluatedSet, Evaluation
 from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor, outputs_of
 from fastfid.features.make import classifier_of, make_extractor, outputs_of_inception
 from fastfid.metrics import ALL, make_metrics
@@ -42,18 +54,6 @@ from fastfid.options import (
     check_options,
 )
 from fastfid.provenance import KnownFeatures
-from fastfid.reading import (
-    SIDES,
-    ImageSet,
-    Reading,
-    check_given,
-    effective_options,
-    files_of,
-    load_known,
-    load_store,
-    make_run,
-    open_images,
-)
 from fastfid.record import FIDRecord
 from fastfid.scale import RunDirectory
 from fastfid.sources.labels import labels_of_side
