@@ -24,6 +24,7 @@ from fastfid.metrics import ALL, make_metrics
 from fastfid.metrics.base import Metric, check_gives
 from fastfid.metrics.several import Missing
 from fastfid.scale import RunDirectory
+from fastfid.scale.engine import Work
 from fastfid.sources import ImageSource
 from fastfid.sources.labels import labels_of_side
 
@@ -172,8 +173,7 @@ def part(
     options = {"num_workers": num_workers, "on_error": request["on_error"], "max_errors": request["max_errors"]}
     with show_progress(sum(task.count for task in tasks), progress, f"part {index} of {of}") as bar:
         for task in tasks:
-            make = {"source": sources[task.side], "extractor": extractor, "metrics": asked, **options}
-            for _ in run.parts([task], make):
+            for _ in run.parts([task], Work(sources[task.side], extractor, asked, options)):
                 bar.update(task.count)
     return run.done
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +14,8 @@ from fastfid.extractor import FeatureExtractor
 from fastfid.metrics.base import Metric
 from fastfid.metrics.several import Accumulators
 from fastfid.pipeline import Report
-from fastfid.scale.part import DamagedPart, Part, run_task
+from fastfid.scale.engine import Engine, InTurn, Work
+from fastfid.scale.part import DamagedPart, Part
 from fastfid.scale.plan import Changed, Plan, Sizing, Task, plan_of
 from fastfid.scale.reduce import Reduction
 from fastfid.sources import ImageSource
@@ -43,6 +44,8 @@ class RunDirectory:
         Images of a task. Default: as `workers` and the number of images demand.
     reads_images : bool
         Whether Parts that are missing are made. Else a missing Part is an error.
+    engine : Engine, optional
+        Who makes them. Default: this process, one after the other.
 
     Attributes
     ----------
@@ -59,6 +62,7 @@ class RunDirectory:
         workers: int = 1,
         task_images: int | None = None,
         reads_images: bool = True,
+        engine: Engine | None = None,
     ):
         if changed not in get_args(Changed):
             raise ValueError(f"changed: expected one of {', '.join(get_args(Changed))}; got {changed!r}")
@@ -71,6 +75,7 @@ class RunDirectory:
         self._workers = workers
         self._task_images = task_images
         self._reads_images = reads_images
+        self._engine = engine or InTurn()
         self._plan: Plan | None = None
 
     @property
@@ -179,15 +184,30 @@ class RunDirectory:
         part.save(self.file_of(task))
         self.done += 1
 
-    def parts(self, tasks: list[Task], make: Mapping[str, Any]) -> Iterator[tuple[Task, Part]]:
-        """Yield the Part of each task, made by ``run_task(task, **make)`` where there is none."""
+    def parts(self, tasks: Sequence[Task], work: Work) -> Iterator[tuple[Task, Part]]:
+        """Yield the Part of each task, in the order of `tasks`. The engine makes those that are missing."""
+        missing = [task for task in tasks if not self.file_of(task).exists()]
+        if not self._reads_images:
+            self._check_complete(missing)
+        made = self._engine.run(missing, work)
         for task in tasks:
-            part = self.load(task)
-            if part is None:
-                self._check_complete([] if self._reads_images else [task])
-                part = run_task(task, **make)
-                self.keep(task, part)
-            yield task, part
+            part = None
+            while part is None and not self.file_of(task).exists():
+                done, new = next(made)
+                if new is not None:
+                    self.keep(done, new)
+                    part = new if done is task else None
+            yield task, part or self._again(task, work)
+
+    def _again(self, task: Task, work: Work) -> Part:
+        """Return the Part of a task from its file, or make it where the file is damaged."""
+        part = self.load(task)
+        if part is None:
+            if not self._reads_images:
+                self._check_complete([task])
+            part = work(task)
+            self.keep(task, part)
+        return part
 
     def read(
         self,
@@ -213,9 +233,9 @@ class RunDirectory:
         tasks = list(self.plan.sides[side].tasks)
         found = self.found
         reduction = Reduction(self.plan.sides[side], accumulators, metrics, max_errors)
-        make = {"source": source, "extractor": extractor, "metrics": metrics, "max_errors": max_errors, **options}
+        work = Work(source, extractor, metrics, {"max_errors": max_errors, **options})
         with show_progress(len(source), progress, source.name) as bar:
-            for task, part in self.parts(tasks, make):
+            for task, part in self.parts(tasks, work):
                 reduction.add(part)
                 bar.update(task.count)
         if self._reads_images and self.found > found:
