@@ -3,7 +3,7 @@
 PYTHON ?= python
 CPP = csrc/*/*.?pp csrc/*/*.cu* tests/cuda_emulation/*.?pp fuzz/*.?pp
 
-.PHONY: build test test-fast lint lint-examples format sanitize bench figures
+.PHONY: build test test-fast lint lint-examples workflows format sanitize sanitize-threads tidy wheel bench figures
 
 build:
 	$(PYTHON) -m pip install -e ".[test,lint]"
@@ -23,6 +23,10 @@ lint:
 lint-examples:
 	mypy examples
 
+# The workflows by the schema of GitHub's.
+workflows:
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
 format:
 	ruff check --fix .
 	ruff format .
@@ -30,6 +34,15 @@ format:
 
 sanitize:
 	bash tools/sanitize.sh
+
+sanitize-threads:
+	bash tools/sanitize_threads.sh
+
+tidy:
+	bash tools/tidy.sh
+
+wheel:
+	bash tools/wheel.sh $(ARGS)
 
 bench:
 	$(PYTHON) -m benchmarks $(ARGS)

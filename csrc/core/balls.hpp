@@ -43,7 +43,7 @@ struct BallCounts {
   std::vector<std::int64_t> y_around_x;  // (n_x,): balls of y that hold x_i
   std::vector<std::int64_t> x_within_y;  // (n_y,): rows of x in the ball of y_j
   std::int64_t undecided = 0;            // pairs for which float64 was needed
-  HalfCounts halves;                     // empty without halves
+  HalfCounts halves{};                   // empty without halves
 };
 
 // A ball holds a row whose distance is less than its radius (strict), or not more. 2 n_x n_y d float32 flops. Balls of

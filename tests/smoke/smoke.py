@@ -1,0 +1,53 @@
+"""What an installed wheel must do in an environment that has no compiler and no test packages.
+
+usage: python tests/smoke/smoke.py [WEIGHTS]. With Inception weights it also compares images.
+"""
+
+import importlib.metadata
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import fastfid
+
+
+def expect(holds: bool, what: str) -> None:
+    """Leave with a message unless it holds."""
+    if not holds:
+        sys.exit(f"smoke: {what}")
+
+
+def main() -> None:
+    """Version, a distance, one image, one error."""
+    expect("site-packages" in fastfid.__file__, f"{fastfid.__file__} is not the installed package")
+    expect(fastfid.__version__ == importlib.metadata.version("fastfid"), "two versions")
+    distance = fastfid.frechet_distance(([0.0], [[1.0]]), ([3.0], [[4.0]]))
+    expect(distance == 10, f"the distance of two Gaussians in closed form is 10, got {distance}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rng = np.random.default_rng(0)
+        for side in ("a", "b"):
+            (folder / side).mkdir()
+            for i in range(3):
+                Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(folder / side / f"{i}.png")
+        command = [sys.executable, "-m", "fastfid"]
+        done = subprocess.run([*command, "a", "nowhere"], cwd=folder, capture_output=True, text=True, check=False)
+        expect(done.returncode == 1, f"a set that is not there: exit code {done.returncode}")
+        expect("nowhere" in done.stderr and "Traceback" not in done.stderr, f"its message: {done.stderr}")
+        done = subprocess.run([*command, "inspect", "a"], cwd=folder, capture_output=True, text=True, check=False)
+        expect(done.returncode == 0 and "40 x 40" in done.stdout, f"inspect: {done.stdout}{done.stderr}")
+        if len(sys.argv) > 1:
+            a, weights = str(folder / "a"), sys.argv[1]
+            command += ["a", "b", "--weights", weights, "--dims", "64"]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            expect(done.returncode == 0 and done.stdout.startswith("FID:"), f"FID: {done.stdout}{done.stderr}")
+            expect(abs(fastfid.compute_fid(a, a, dims=64, weights=weights)) < 1e-6, "FID of a set and itself")
+    print("smoke: passed")
+
+
+if __name__ == "__main__":
+    main()
