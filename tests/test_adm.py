@@ -217,7 +217,7 @@ def run(monkeypatch, capfd):
     """Run the command with a network of small dims; returns code, stdout, stderr."""
 
     def call(*argv, network=Network):
-        monkeypatch.setattr("fastfid.evaluation.evaluate.make_extractor", lambda *_: network())
+        monkeypatch.setattr("fastfid.evaluation.networks.make_extractor", lambda *_: network())
         code = main(["adm", *map(str, argv)])
         return code, *capfd.readouterr()
 

@@ -584,10 +584,10 @@ def test_images_are_compared_beside_a_store(folders, tmp_path, monkeypatch):
     for i, path in enumerate(sorted(folders[0].iterdir())):
         Image.open(path).point(lambda grey: grey // 2).save(folders[1] / f"{i}.png")
     change(real, meta={**FeatureStore(real).meta, "protocol": "clean"})
-    monkeypatch.setattr("fastfid.evaluation.evaluate.make_extractor", make)
+    monkeypatch.setattr("fastfid.evaluation.networks.make_extractor", make)
     monkeypatch.setattr(GridMeans, "protocol", "clean")
     monkeypatch.setattr(
-        "fastfid.evaluation.evaluate.check_inception_beside", lambda known: None
+        "fastfid.evaluation.networks.check_inception_beside", lambda known: None
     )  # GridMeans stands for it
     with pytest.warns(match=r"images are read with 192 dims and protocol clean, as .*real-\w+ was made"):
         found = compare(real, folders)

@@ -94,7 +94,7 @@ class SourceOptions(TypedDict, total=False):
 
 
 class StatisticsOptions(_NetworkOptions, SourceOptions, total=False):
-    """The keywords of :func:`compute_statistics`."""
+    """The keywords of :func:`compute_statistics` that other functions have too."""
 
 
 class EvaluateOptions(StatisticsOptions, total=False):
@@ -102,6 +102,7 @@ class EvaluateOptions(StatisticsOptions, total=False):
 
     force: bool
     hash_inputs: bool
+    run_dir: str | os.PathLike[str] | None
 
 
 class FIDOptions(EvaluateOptions, total=False):
@@ -146,7 +147,7 @@ def check_keywords(options: Mapping[str, Any]) -> None:
     homes = {
         **dict.fromkeys(("metrics", "per_class", "store"), "fastfid.evaluate"),
         "tol": "compute_fid and FrechetInceptionDistance",
-        **dict.fromkeys(("force", "hash_inputs", "return_info"), "compute_fid"),
+        **dict.fromkeys(("force", "hash_inputs", "return_info", "run_dir"), "compute_fid"),
     }
     known = [*FIDOptions.__annotations__, "return_info", "metrics"]
     close = [name for name in difflib.get_close_matches(unknown[0], known, n=2) if name != unknown[0]]

@@ -265,6 +265,7 @@ def _save_statistics(parser: Parser, args: argparse.Namespace, source: str, outp
     from fastfid.evaluation.evaluate import compute_statistics
     from fastfid.sources import is_statistics_file
 
+    run_dir = _run_directory(parser, args)
     if not output:
         raise RuntimeError("the output file has no name")
     _check_exists(source)
@@ -280,9 +281,8 @@ def _save_statistics(parser: Parser, args: argparse.Namespace, source: str, outp
     reads_images = _reads_images(args, [source])
     _prepare(args, reads_images)
     _remark(f"Saving statistics for {source}")
-    statistics = compute_statistics(
-        source, spatial=getattr(args, "spatial", False), **fid_options(args, reads_images=reads_images)
-    )
+    more = {"spatial": getattr(args, "spatial", False), "run_dir": run_dir}
+    statistics = compute_statistics(source, **more, **fid_options(args, reads_images=reads_images))
     statistics.save(target, overwrite=overwrite, rows=not getattr(args, "no_rows", False))
     if has_statistics:
         _remark(f"{source}: holds statistics already, which were copied")

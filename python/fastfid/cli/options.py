@@ -286,6 +286,7 @@ def _stats_parser() -> Parser:
         help="keep the statistics of the spatial features too, for the sFID: 32 MB, and 16 MB of rows; with --protocol "
         "tensorflow guided-diffusion's evaluator reads the file",
     )
+    _add_run_options(parser, required=False)
     _add_output_options(parser)
     _add_source_options(parser)
     return parser

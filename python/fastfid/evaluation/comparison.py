@@ -14,7 +14,8 @@ from fastfid._console import warn
 from fastfid._files import is_store
 from fastfid.assumptions import assume_protocols
 from fastfid.errors import SuspiciousInputWarning
-from fastfid.evaluation.evaluate import compute_statistics, extractor_beside
+from fastfid.evaluation.evaluate import compute_statistics
+from fastfid.evaluation.networks import extractor_beside
 from fastfid.evaluation.reading import is_known, load_statistics
 from fastfid.extractor import FeatureExtractor
 from fastfid.metrics import label_of

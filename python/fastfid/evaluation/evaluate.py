@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, Unpack, cast, overload
@@ -12,16 +12,11 @@ from fastfid import _core, mistakes
 from fastfid._console import warn
 from fastfid._files import check_store_folder
 from fastfid._progress import ProgressMode
-from fastfid.assumptions import assume_protocols, dims_and_protocol
-from fastfid.beside import (
-    check_extractor_beside,
-    check_inception_beside,
-    check_network_beside,
-    check_spatial_beside,
-)
+from fastfid.assumptions import assume_protocols
 from fastfid.cache import CacheMode
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluation.classes import check_labels, evaluate_classes
+from fastfid.evaluation.networks import extractor_beside_all
 from fastfid.evaluation.reading import (
     SIDES,
     ImageSet,
@@ -35,7 +30,7 @@ from fastfid.evaluation.reading import (
     open_images,
 )
 from fastfid.evaluation.result import EvaluatedSet, Evaluation
-from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor, outputs_of
+from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor
 from fastfid.features.make import classifier_of, make_extractor, outputs_of_inception
 from fastfid.metrics import ALL, make_metrics
 from fastfid.metrics.base import Metric, Result, check_gives, check_takes, outputs_needed
@@ -53,12 +48,10 @@ from fastfid.options import (
     check_keywords,
     check_options,
 )
-from fastfid.provenance import KnownFeatures
 from fastfid.record import FIDRecord
 from fastfid.scale import RunDirectory
 from fastfid.sources.labels import labels_of_side
 from fastfid.statistics import Statistics, check_compatible
-from fastfid.store import FeatureStore
 
 __all__ = ["compute_fid", "compute_statistics", "evaluate", "evaluate_sets", "options_in_effect"]
 
@@ -79,6 +72,7 @@ def compute_statistics(
     progress: ProgressMode = False,
     cache: CacheMode = False,
     spatial: bool = False,
+    run_dir: str | os.PathLike[str] | RunDirectory | None = None,
     **options: Unpack[SourceOptions],
 ) -> Statistics:
     """Fit a Gaussian to the Inception features of one set of images.
@@ -124,6 +118,8 @@ def compute_statistics(
         files by path, size and times; "hashes" identifies them by content. See :mod:`fastfid.cache`.
     spatial : bool
         Fit a Gaussian to the spatial features too, for the sFID. Needs 2048 dims and a protocol of 299 x 299.
+    run_dir : path or RunDirectory, optional
+        Keep what was read in this folder, task by task, so that a run that was killed goes on; see docs/scale.md.
     recursive : bool
         Read the sub-folders of a folder too.
     any_case : bool
@@ -177,6 +173,7 @@ def compute_statistics(
         batch_size, num_workers, on_error, max_errors, protocol, device, precision, extractor, progress, options
     )
     metrics = {metric.name: metric for metric in (FrechetInceptionDistance(), SpatialFID())[: 1 + spatial]}
+    run = make_run(run_dir, None, cache, per_class=False)
     known = load_known(source, options.get("key"), spatial=True)
     if known is not None:
         for metric in metrics.values():
@@ -194,7 +191,8 @@ def compute_statistics(
         dims, protocol = dims or DEFAULT_DIMS, protocol or DEFAULT_PROTOCOL
         outputs = frozenset({FEATURES, SPATIAL} if spatial else {FEATURES}) & outputs_of_inception(dims, protocol)
         extractor = make_extractor(dims, protocol, device, weights, precision, outputs)
-    reading = Reading(extractor, metrics, num_workers, on_error, max_errors, progress, cache, opened_at, options)
+    how = (num_workers, on_error, max_errors, progress, cache, opened_at, options)
+    reading = Reading(extractor, metrics, *how, run=run)
     images = ImageSet(None, opened)
     reading.prepare([images])
     reading.fill(images, opened)
@@ -254,7 +252,7 @@ def evaluate(
         labels of the two sides come from different places, `labels` is a dict:
         ``labels={"real": "folder", "fake": "auto"}``.
     run_dir : path or RunDirectory, optional
-        Keep what was read in this folder, task by task, so that a run that was killed goes on; see docs/scale.md.
+        See :func:`compute_statistics`.
 
     Returns
     -------
@@ -457,60 +455,6 @@ def options_in_effect(
     return {**effective_options(options), "on_error": on_error, "force": force, "tol": tol}
 
 
-def extractor_beside_all(files: Sequence[Statistics | FeatureStore], network: Mapping[str, Any]) -> FeatureExtractor:
-    """Return the network for images beside up to two files; see :func:`extractor_beside`."""
-    extractor = extractor_beside(files[0] if files else None, **network)
-    for file in files:
-        check_extractor_beside(file, extractor, force=network["force"])
-        if isinstance(file, Statistics) and file.spatial is not None:
-            check_spatial_beside(file.spatial, outputs_of(extractor))
-    return extractor
-
-
-def extractor_beside(
-    file: KnownFeatures | None,
-    extractor: FeatureExtractor | None,
-    dims: int | None,
-    protocol: str | None,
-    device: str | int,
-    weights: str | os.PathLike[str] | None,
-    precision: str,
-    force: bool,
-    outputs: frozenset[str] = frozenset({FEATURES}),
-) -> FeatureExtractor:
-    """Return the network for the images: `extractor`, or Inception, whose defaults are those of `file` if given.
-
-    Raises
-    ------
-    ValueError
-        The features cannot be compared with the statistics `file`.
-    """
-    if extractor is None:
-        extractor = _make_inception(file, dims, protocol, device, weights, precision, force, outputs)
-    if file is not None:
-        check_extractor_beside(file, extractor, force=force)
-    return extractor
-
-
-def _make_inception(
-    file: KnownFeatures | None,
-    dims: int | None,
-    protocol: str | None,
-    device: str | int,
-    weights: str | os.PathLike[str] | None,
-    precision: str,
-    force: bool,
-    outputs: frozenset[str] = frozenset({FEATURES}),
-) -> FeatureExtractor:
-    if file is not None and not force:
-        check_inception_beside(file)
-    dims, protocol = dims_and_protocol(dims, protocol, file)
-    if file is not None:  # raises before weights are fetched for nothing
-        wanted = {"dims": dims, "protocol": protocol, "precision": precision}
-        check_network_beside(file, wanted, lambda key, value: f"--{key} {value} ({key}={value!r})", force=force)
-    return make_extractor(dims, protocol, device, weights, precision, outputs & outputs_of_inception(dims, protocol))
-
-
 @overload
 def compute_fid(real: Any, fake: Any, *, return_info: Literal[False] = ..., **options: Unpack[FIDOptions]) -> float: ...
 @overload
@@ -533,6 +477,7 @@ def compute_fid(
     cache: CacheMode = False,
     force: bool = False,
     hash_inputs: bool = False,
+    run_dir: str | os.PathLike[str] | RunDirectory | None = None,
     tol: float | None = None,
     return_info: bool = False,
     **options: Unpack[SourceOptions],
@@ -593,6 +538,7 @@ def compute_fid(
         cache=cache,
         force=force,
         hash_inputs=hash_inputs,
+        run_dir=run_dir,
         **options,
     )
     return cast(FIDRecord, evaluation.to_dict()) if return_info else evaluation["fid"].value

@@ -308,8 +308,8 @@ def make_run(
 
 
 def sources_of(sets: Sequence[ImageSet]) -> dict[str, ImageSource]:
-    """Return the sources that are to be read, by the name of their side."""
-    return {side: one.source for side, one in zip(SIDES, sets, strict=True) if one.source is not None}
+    """Return the sources that are to be read, by the name of their side. A set alone is the first side."""
+    return {side: one.source for side, one in zip(SIDES, sets, strict=False) if one.source is not None}
 
 
 def check_memory(sets: Iterable[tuple[ImageSource, int]]) -> None:

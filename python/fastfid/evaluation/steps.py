@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from fastfid._progress import ProgressMode, show_progress
 from fastfid.errors import WeightsError
-from fastfid.evaluation.evaluate import evaluate, extractor_beside_all, open_both
+from fastfid.evaluation.evaluate import evaluate, open_both
+from fastfid.evaluation.networks import extractor_beside_all
 from fastfid.evaluation.reading import SIDES, Reading, check_given, open_images, sources_of
 from fastfid.evaluation.result import Evaluation
 from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor
