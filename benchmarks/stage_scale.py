@@ -1,6 +1,7 @@
 """Segments and run directories: the moments of a source by segments beside one stream, and Parts a second.
 
-A Part here has what the FID accumulates of one segment at 2,048 dims: mean, covariance and the sample of the rows.
+A Part here has what the FID accumulates of one segment of 10 million images at 2,048 dims: mean, covariance, and the
+rows that the sample may need.
 """
 
 import tempfile
@@ -14,6 +15,7 @@ from fastfid.metrics.fid import FrechetInceptionDistance
 from fastfid.metrics.moments import FeatureMoments
 from fastfid.metrics.several import Accumulators
 from fastfid.mistakes import Census
+from fastfid.reservoir import sample_below
 from fastfid.scale.part import Part
 from fastfid.scale.plan import Task
 from fastfid.segments import SEGMENT
@@ -60,7 +62,7 @@ def _parts(config: Config) -> Iterator[Result]:
     accumulators.update({"features": rows}, np.arange(SEGMENT))
     arrays = {
         f"state/{name}/{entry}": np.asarray(value)
-        for name, state in accumulators.state().items()
+        for name, state in accumulators.state_below(sample_below(10_000_000)).items()
         for entry, value in state.items()
     }
     task = Task("real", 0, SEGMENT, 0, "", "key")

@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "assumptions": CELLAR | {"options", "statistics"},
     "beside": CELLAR | {"statistics"},
     "store": CELLAR | {"cache", "sources"},
-    "scale": CELLAR | {"cache", "extractor", "metrics", "pipeline", "scale", "segments", "sources"},
+    "scale": CELLAR | {"cache", "extractor", "metrics", "pipeline", "reservoir", "scale", "segments", "sources"},
     "evaluation": CELLAR
     | {
         "assumptions",

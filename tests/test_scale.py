@@ -22,6 +22,7 @@ from fastfid.errors import ImageError, NumericalError, SkippedImagesWarning, Sus
 from fastfid.evaluation import steps
 from fastfid.metrics import make_metrics
 from fastfid.metrics.several import Accumulators
+from fastfid.reservoir import sample_below
 from fastfid.scale import RunDirectory
 from fastfid.scale.part import Part, run_task
 from fastfid.scale.plan import Sizing
@@ -524,8 +525,9 @@ def test_tasks_are_small_enough_and_not_too_many():
         sizing = Sizing.choose(n, workers, None)
         assert sizing.level is None
         assert sizing.images <= max(32, -(-n // (20 * workers)))
-    assert Sizing.choose(10_000_000, 4, None) == Sizing(segments.SEGMENT, 0)
-    assert Sizing.choose(10**9, 64, None) == Sizing(segments.SEGMENT * 16, 1)
+    large, largest = Sizing.choose(10_000_000, 4, None), Sizing.choose(10**9, 64, None)
+    assert large == Sizing(segments.SEGMENT, 0, sample_below(10_000_000))
+    assert largest == Sizing(segments.SEGMENT * 16, 1, sample_below(10**9))
     with pytest.raises(ValueError, match="task_images: expected at most a segment, 16,469, got 20,000"):
         Sizing.choose(10, 1, 20_000)
 

@@ -1,6 +1,7 @@
 """Reading of untrusted NumPy files: headers are checked before data is read, and nothing is unpickled."""
 
 import contextlib
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +123,34 @@ class NpzFile:
             array = np.frombuffer(data, dtype=header.dtype)
             return array.reshape(header.shape, order="F" if header.fortran_order else "C")
 
+    def read_stored(self, key: str) -> NDArray[Any]:
+        """Read the whole array `key`, which is not compressed, into memory once.
+
+        The archive's checksum is not compared: for callers who have one of their own, as it takes most of the time.
+
+        Raises
+        ------
+        ValueError
+            See :meth:`read`. Also if the array is compressed, or in Fortran's order.
+        """
+        name, info, file = f"{self.path}: {key}", self._info(key), self._archive.fp
+        with _naming(name, _DAMAGED):
+            if info.compress_type != zipfile.ZIP_STORED or file is None:
+                raise ValueError("is compressed")
+            file.seek(info.header_offset)
+            head = file.read(_LOCAL_HEADER.size)
+            signature, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(head)
+            if signature != b"PK\3\4":
+                raise ValueError("has no header")
+            file.seek(info.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes)
+            header = read_header(file, name)
+            if header.nbytes > info.file_size or header.fortran_order:
+                raise ValueError(f"declares shape {header.shape} of {header.dtype}, more than {info.file_size} bytes")
+            array = np.empty(header.shape, header.dtype)
+            if header.nbytes and file.readinto(array.reshape(-1).view(np.uint8)) != header.nbytes:  # type: ignore[attr-defined]  # of binary files
+                raise ValueError("is cut short")
+            return array
+
     def _info(self, key: str) -> zipfile.ZipInfo:
         if key not in self.names:
             raise ValueError(f"{self.path}: has no array {key}")
@@ -132,6 +161,8 @@ class NpzFile:
 
 
 _DAMAGED = "cannot be read from the archive"
+# Of a member of a zip: the signature, what its directory says too, and the lengths of its name and of what follows.
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
 class _Member:

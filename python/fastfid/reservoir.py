@@ -8,12 +8,26 @@ from numpy.typing import NDArray
 
 from fastfid._checks import expect_unmasked
 
-__all__ = ["RESERVOIR_ROWS", "RowReservoir"]
+__all__ = ["ALL_KEYS", "RESERVOIR_ROWS", "RowReservoir", "sample_below"]
 
 # A standard deviation from 2,048 rows is good to 1 / sqrt(2 * 2048) = 1.6 % where the distribution is normal.
 RESERVOIR_ROWS = 2048
 # Rows on a device that are waiting to come to the host. Each time the host waits for the device.
 _WAITING_ROWS = 512
+# Above every key.
+ALL_KEYS = (1 << 63) - 1
+
+
+def sample_below(n: int) -> int:
+    """Return the key below which about ``2 RESERVOIR_ROWS`` of the keys of the indices 0 to n - 1 are.
+
+    A part of a source of `n` images that keeps its rows below this key has all that the sample of the source can need,
+    unless about half of the images are left out.
+
+    >>> sample_below(1000) == ALL_KEYS, sample_below(10**9) / ALL_KEYS < 5e-6
+    (True, True)
+    """
+    return ALL_KEYS if n <= 2 * RESERVOIR_ROWS else (1 << 63) * 2 * RESERVOIR_ROWS // n
 
 
 class RowReservoir:
@@ -82,6 +96,11 @@ class RowReservoir:
         self._settle()
         return self._held[0]
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the sample has as many rows as it can; False where parts that were joined kept too few."""
+        return len(self.keys) == min(self._n, RESERVOIR_ROWS)
+
     def merge(self, other: "RowReservoir") -> None:
         """Let the stream of `other` go by after this one; ValueError if its rows have another length.
 
@@ -106,10 +125,16 @@ class RowReservoir:
         """Add another part of one source, of other images. Rows keep their keys, so the parts may come in any order."""
         if other.d != self.d:
             raise ValueError(f"other: expected rows of {self.d} features, got {other.d}")
+        keys, rows = other.keys, other.rows
         kept_keys, kept_rows, waiting = self._held
-        self._held = (kept_keys, kept_rows, (*waiting, (other.keys, other.rows)))
+        if len(kept_keys) == RESERVOIR_ROWS:
+            wanted = int(np.searchsorted(keys, kept_keys[-1]))
+            keys, rows = keys[:wanted], rows[:wanted]
+        if len(keys):
+            self._held = (kept_keys, kept_rows, (*waiting, (keys, rows)))
         self._n += other.n
-        self._settle()
+        if sum(len(keys) for keys, _ in self._held[2]) >= _WAITING_ROWS:
+            self._settle()
 
     def copy(self) -> "RowReservoir":
         """Return a reservoir that goes on by itself."""
@@ -118,9 +143,19 @@ class RowReservoir:
         out._n, out._held = self._n, self._held  # arrays are replaced here, never written to
         return out
 
-    def state(self) -> dict[str, Any]:
-        """Return ``reservoir_keys`` and ``reservoir_rows``, copies."""
-        return {"reservoir_keys": self.keys.copy(), "reservoir_rows": self.rows.copy()}
+    def state(self, below: int | None = None) -> dict[str, Any]:
+        """Return ``reservoir_keys`` and ``reservoir_rows``, copies.
+
+        With `below`, only the rows with keys below it, and it is there as ``reservoir_below``; see :meth:`join`.
+        """
+        if below is None:
+            return {"reservoir_keys": self.keys.copy(), "reservoir_rows": self.rows.copy()}
+        kept = int(np.searchsorted(self.keys, below))
+        return {
+            "reservoir_keys": self.keys[:kept].copy(),
+            "reservoir_rows": self.rows[:kept].copy(),
+            "reservoir_below": below,
+        }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], d: int, n: int) -> Self:
@@ -133,7 +168,10 @@ class RowReservoir:
         """
         self = cls(d)
         keys, rows = (checked_entry(state, name, dtype) for name, dtype in _ENTRIES)
+        below = state.get("reservoir_below", None)
         expected = min(n, RESERVOIR_ROWS)
+        if below is not None and keys.ndim == 1 and len(keys) <= expected and (keys < below).all():
+            expected = len(keys)  # the rows that the sample of a whole source can need
         if keys.shape != (expected,):
             raise ValueError(f"reservoir_keys: expected shape ({expected},) for n = {n}, got {keys.shape}")
         if rows.shape != (expected, d):

@@ -64,6 +64,9 @@ class IndexedAccumulator(Accumulator, Protocol):
     def join(self, other: Any, index: int, level: int) -> None:
         """Add what `other` has seen, the images of node `index` of a level of the tree (:mod:`fastfid.segments`)."""
 
+    def state_below(self, key: int) -> dict[str, Any]:
+        """Return the state of a part of a source, of whose sample rows with keys from `key` on are no part."""
+
 
 @dataclass(frozen=True)
 class Sample:

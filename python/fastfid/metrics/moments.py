@@ -140,7 +140,7 @@ class FeatureMoments:
     def statistics(self, meta: Mapping[str, Any], name: str) -> Statistics:
         """Return the Gaussian of all rows with a copy of their sample; ValueError with fewer than two rows."""
         with self._lock:
-            sample = self._reservoir.copy() if self._reservoir is not None else None
+            sample = self._reservoir.copy() if self._reservoir is not None and self._reservoir.is_whole else None
             return Statistics.from_moments(self.total(), meta, name, sample)
 
     def on_device(self, device: str) -> _core.DeviceMoments | None:
@@ -155,8 +155,16 @@ class FeatureMoments:
 
     def state(self) -> dict[str, Any]:
         """Return the state of :meth:`total`, and that of the sample if there is one."""
+        return self.state_below(None)
+
+    def state_below(self, key: int | None) -> dict[str, Any]:
+        """Return the state without the rows of the sample whose key is `key` or higher.
+
+        At 2,048 dims it is 16 MiB, and not 32; see :func:`fastfid.reservoir.sample_below`.
+        """
         with self._lock:
-            sample = self._reservoir.state() if self._reservoir is not None else {}
+            has_sample = self._reservoir is not None and (key is not None or self._reservoir.is_whole)
+            sample = self._reservoir.state(key) if self._reservoir is not None and has_sample else {}
             return {**self.total().state(), **sample}
 
     @classmethod

@@ -129,6 +129,13 @@ class Accumulators(Mapping[tuple[str, ...], Accumulator]):
         """Return the state of every accumulator by its name; nothing before the first update."""
         return {name_of(what): one.state() for what, one in self._by_what.items()}
 
+    def state_below(self, key: int) -> dict[str, Any]:
+        """Return the state of a part of a source; see :meth:`IndexedAccumulator.state_below`."""
+        return {
+            name_of(what): one.state_below(key) if isinstance(one, IndexedAccumulator) else one.state()
+            for what, one in self._by_what.items()
+        }
+
     @classmethod
     def restored(cls, metrics: Mapping[str, Metric], state: Mapping[str, Any]) -> Self:
         """Return accumulators that continue from a state. It may hold more than the metrics need.

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -62,12 +63,12 @@ class Part:
 
     @cached_property
     def digest(self) -> str:
-        """A hash of the content."""
+        """A hash of the content. That of a Part from a file is the one that was written with it."""
         whole = hashlib.sha256(json.dumps([self.key, self.n, self.skipped]).encode())
         for name in sorted(self.arrays):
             array = self.arrays[name]
             whole.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
-            whole.update(array.tobytes())
+            whole.update(np.asarray(array, order="C").data)
         return whole.hexdigest()
 
     def save(self, path: Path) -> None:
@@ -79,13 +80,16 @@ class Part:
             The disk is full, or the folder cannot be written to; the error names the file.
         """
         meta = {"key": self.key, "n": self.n, "skipped": self.skipped, "made": self.made, "digest": self.digest}
+        arrays: dict[str, Any] = {name: np.asarray(array, order="C") for name, array in self.arrays.items()}
+        text = json.dumps(meta | {"arrays": {name: _checksum(array) for name, array in arrays.items()}})
         with atomic_file(path, overwrite=True) as stream:
-            arrays: dict[str, Any] = {"meta": np.array(json.dumps(meta)), **self.arrays}
-            np.savez(stream, **arrays)
+            np.savez(stream, meta=np.array(text), **arrays)
 
     @classmethod
     def load(cls, path: Path, task: Task) -> "Part":
         """Read the file of a task's Part.
+
+        Its content is compared with CRC-32 sums, which takes a quarter of the time of the digest.
 
         Raises
         ------
@@ -99,10 +103,11 @@ class Part:
         try:
             with npz.open_npz(path) as archive:
                 meta = json.loads(str(archive.read("meta", _MAX_META_BYTES)[()]))
-                arrays = {name: archive.read(name, archive.size(name)) for name in archive.names if name != "meta"}
+                arrays = {name: archive.read_stored(name) for name in archive.names if name != "meta"}
             skipped = [(str(name), str(reason)) for name, reason in meta["skipped"]]
             part = cls(str(meta["key"]), int(meta["n"]), skipped, arrays, dict(meta["made"]))
-            is_sound = part.digest == meta["digest"]
+            part.__dict__["digest"] = str(meta["digest"])  # the cached property
+            is_sound = meta["arrays"] == {name: _checksum(array) for name, array in arrays.items()}
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise DamagedPart(f"{path}: is damaged ({str(error).removeprefix(f'{path}: ')})") from None
         if not is_sound:
@@ -153,7 +158,7 @@ def run_task(
         wanted = {output for metric in metrics.values() for output in metric.needs}
         kept = _Rows({name: length for name, length in lengths.items() if name in wanted}, source.name)
     else:
-        kept = _States(Accumulators(metrics, lengths), source.name)
+        kept = _States(Accumulators(metrics, lengths), source.name, task.sample_below)
     report = extract(source.slice(task.first, task.count), extractor, kept.add, **options)
     if has_changed(task, source):
         raise ValueError(f"{source.name}: the files of {task} are others than when the plan was made")
@@ -164,6 +169,11 @@ def run_task(
         "seconds": time.perf_counter() - started,
     }
     return Part(task.key, report.n, report.skipped, arrays, made)
+
+
+def _checksum(array: NDArray[Any]) -> list[Any]:
+    """Return what a file says of an array, in JSON's types: dtype, shape, and the CRC-32 of its bytes."""
+    return [array.dtype.str, list(array.shape), zlib.crc32(array.data) if array.size else 0]
 
 
 class _Rows:
@@ -190,9 +200,10 @@ class _Rows:
 class _States:
     """The accumulators of the metrics."""
 
-    def __init__(self, accumulators: Accumulators, source: str):
+    def __init__(self, accumulators: Accumulators, source: str, sample_below: int):
         self._accumulators = accumulators
         self._source = source
+        self._sample_below = sample_below
 
     def add(self, outputs: Mapping[str, NDArray[np.float32]], indices: NDArray[np.int64]) -> None:
         try:
@@ -202,7 +213,7 @@ class _States:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         found = {}
-        for name, state in self._accumulators.state().items():
+        for name, state in self._accumulators.state_below(self._sample_below).items():
             for entry, value in state.items():
                 array = np.asarray(value)
                 if array.dtype.hasobject:

@@ -12,11 +12,12 @@ from fastfid import segments
 from fastfid._files import FileSet, atomic_file
 from fastfid._version import __version__
 from fastfid.cache import package_versions
+from fastfid.reservoir import ALL_KEYS, sample_below
 from fastfid.sources import ImageSource
 
 __all__ = ["Plan", "SidePlan", "Sizing", "Task", "decisions", "plan_of"]
 
-SCHEMA = 1
+SCHEMA = 2
 _SIDES = ("real", "fake")
 _FRESH = "--fresh starts over"
 # Tasks of rows have at most so many images: 8 MiB of features of 2,048 dims.
@@ -43,10 +44,14 @@ class Sizing:
     level : int or None
         None: the Part has the rows of the images. Else it has what the metrics accumulate, and the task is a node of
         this level of the tree (:mod:`fastfid.segments`).
+    sample_below : int
+        Parts of nodes have the sampled rows with keys below this one: all that the sample of the set can need, see
+        :func:`fastfid.reservoir.sample_below`. A set to which images are added keeps it.
     """
 
     images: int
     level: int | None = None
+    sample_below: int = ALL_KEYS
 
     @classmethod
     def choose(cls, n: int, workers: int, images: int | None) -> "Sizing":
@@ -59,7 +64,7 @@ class Sizing:
         if share < segments.SEGMENT and n <= _MOST_KEPT_AS_ROWS:
             return cls(min(max(share, _FEWEST), _MOST_ROWS))
         level = 1 if share >= _images_of_node(1) else 0
-        return cls(_images_of_node(level), level)
+        return cls(_images_of_node(level), level, sample_below(n))
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class Task:
         "real" or "fake".
     first, count : int
         Index of the first image, and number of images.
-    level : int or None
+    level, sample_below : int
         See :class:`Sizing`.
     files : str
         The state of the files of these images when the plan was made.
@@ -86,6 +91,7 @@ class Task:
     level: int | None
     files: str
     key: str
+    sample_below: int = ALL_KEYS
 
     @property
     def node(self) -> int:
@@ -144,6 +150,7 @@ class Plan:
                 "n": side.n,
                 "images": side.sizing.images,
                 "level": side.sizing.level,
+                "sample_below": side.sizing.sample_below,
                 "files": [task.files for task in side.tasks],
             }
             for name, side in self.sides.items()
@@ -170,7 +177,7 @@ class Plan:
             sides = {}
             for name in [name for name in _SIDES if name in found["sides"]]:
                 side = found["sides"][name]
-                sizing = Sizing(int(side["images"]), side["level"])
+                sizing = Sizing(int(side["images"]), side["level"], int(side["sample_below"]))
                 tasks = _tasks(found["decides"], name, int(side["n"]), sizing, side["files"])
                 sides[name] = SidePlan(str(side["name"]), int(side["n"]), sizing, tasks)
             return cls(found["decides"], sides, found["request"])
@@ -246,8 +253,8 @@ def _tasks(decides: Mapping[str, Any], side: str, n: int, sizing: Sizing, files:
     for first, state in zip(range(0, n, sizing.images), files, strict=True):
         count = min(sizing.images, n - first)
         key = head.copy()
-        key.update(json.dumps([side, first, count, sizing.level, state]).encode())
-        tasks.append(Task(side, first, count, sizing.level, state, key.hexdigest()))
+        key.update(json.dumps([side, first, count, sizing.level, sizing.sample_below, state]).encode())
+        tasks.append(Task(side, first, count, sizing.level, state, key.hexdigest(), sizing.sample_below))
     return tasks
 
 
