@@ -100,25 +100,29 @@ def test_stored_arrays_are_read_in_one_pass(tmp_path):
     np.savez(tmp_path / "stored.npz", **arrays)
     np.savez(tmp_path / "fortran.npz", a=np.asfortranarray(arrays["a"]))
     np.savez_compressed(tmp_path / "compressed.npz", **arrays)
-    with open_npz(tmp_path / "stored.npz") as archive:
+    with npz.open_npz(tmp_path / "stored.npz") as archive:
         for name, array in arrays.items():
             found = archive.read_stored(name)
             assert (found.dtype, found.shape, found.tobytes()) == (array.dtype, array.shape, array.tobytes())
         with pytest.raises(ValueError, match="has no array e"):
             archive.read_stored("e")
     for name in ("fortran", "compressed"):
-        with open_npz(tmp_path / f"{name}.npz") as archive, pytest.raises(ValueError, match=rf"{name}\.npz: a: "):
+        with npz.open_npz(tmp_path / f"{name}.npz") as archive, pytest.raises(ValueError, match=rf"{name}\.npz: a: "):
             archive.read_stored("a")
 
 
-@pytest.mark.parametrize("at", range(0, 250, 3))
-def test_damage_before_the_data_of_a_stored_array_is_an_error_or_found_by_its_shape(tmp_path, at):
+def test_damage_before_the_data_of_a_stored_array_names_the_file(tmp_path):
     np.savez(tmp_path / "x.npz", a=np.arange(24.0))
-    data = bytearray((tmp_path / "x.npz").read_bytes())
-    data[at] ^= 0x41
-    (tmp_path / "x.npz").write_bytes(data)
-    try:
-        with open_npz(tmp_path / "x.npz") as archive:
-            archive.read_stored("a")
-    except ValueError as error:
-        assert str(error).startswith(f"{tmp_path}/x.npz: ")
+    sound = (tmp_path / "x.npz").read_bytes()
+    said = []
+    for at in range(0, 250, 3):
+        data = bytearray(sound)
+        data[at] ^= 0x41
+        (tmp_path / "x.npz").write_bytes(data)
+        try:
+            with npz.open_npz(tmp_path / "x.npz") as archive:
+                archive.read_stored("a")
+        except ValueError as error:
+            said.append(str(error))
+    assert len(said) > 20
+    assert all(text.startswith(f"{tmp_path}/x.npz: ") for text in said)

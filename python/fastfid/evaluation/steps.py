@@ -175,7 +175,8 @@ def part(
     with show_progress(sum(task.count for task in tasks), progress, f"part {index} of {of}") as bar:
         for task in tasks:
             for _ in run.parts([task], Work(sources[task.side], extractor, asked, options)):
-                bar.update(task.count)
+                pass
+            bar.update(task.count)
     return run.done
 
 

@@ -26,7 +26,7 @@ from fastfid.pipeline import extract
 from fastfid.scale.plan import Task, has_changed
 from fastfid.sources import ImageSource
 
-__all__ = ["DamagedPart", "Part", "run_task"]
+__all__ = ["DamagedPart", "Part", "run_task", "state_arrays"]
 
 _MAX_META_BYTES = 1 << 26
 _ROWS, _STATE = "rows/", "state/"
@@ -60,6 +60,11 @@ class Part:
     skipped: list[tuple[str, str]]
     arrays: Mapping[str, NDArray[Any]]
     made: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def runtimes(self) -> set[str]:
+        """What computed the Part, or the Parts that it was merged from."""
+        return {str(one) for one in self.made.get("runtimes", [self.made.get("runtime")])}
 
     @cached_property
     def digest(self) -> str:
@@ -171,6 +176,18 @@ def run_task(
     return Part(task.key, report.n, report.skipped, arrays, made)
 
 
+def state_arrays(accumulators: Accumulators, sample_below: int) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a Part of what metrics have accumulated."""
+    found = {}
+    for name, state in accumulators.state_below(sample_below).items():
+        for entry, value in state.items():
+            array = np.asarray(value)
+            if array.dtype.hasobject:
+                raise TypeError(f"{name}: its state has {entry} of type {type(value).__name__}; expected an array")
+            found[f"{_STATE}{name}/{entry}"] = array
+    return found
+
+
 def _checksum(array: NDArray[Any]) -> list[Any]:
     """Return what a file says of an array, in JSON's types: dtype, shape, and the CRC-32 of its bytes."""
     return [array.dtype.str, list(array.shape), zlib.crc32(array.data) if array.size else 0]
@@ -212,11 +229,4 @@ class _States:
             raise NumericalError(f"{self._source}: {error}") from None
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        found = {}
-        for name, state in self._accumulators.state_below(self._sample_below).items():
-            for entry, value in state.items():
-                array = np.asarray(value)
-                if array.dtype.hasobject:
-                    raise TypeError(f"{name}: its state has {entry} of type {type(value).__name__}; expected an array")
-                found[f"{_STATE}{name}/{entry}"] = array
-        return found
+        return state_arrays(self._accumulators, self._sample_below)

@@ -1,6 +1,6 @@
 """From Parts to what one process has that reads the whole set."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fastfid.errors import ImageError
 from fastfid.metrics.base import Metric
@@ -9,7 +9,7 @@ from fastfid.pipeline import Report
 from fastfid.scale.part import Part
 from fastfid.scale.plan import SidePlan, Task
 
-__all__ = ["Reduction"]
+__all__ = ["Reduction", "check_skipped"]
 
 
 class Reduction:
@@ -18,6 +18,7 @@ class Reduction:
     Parameters
     ----------
     side : SidePlan
+        Its tasks may be nodes, each instead of the tasks below it.
     accumulators : Accumulators
         Get the images of the Parts.
     metrics : dict of str to Metric
@@ -80,12 +81,15 @@ class Reduction:
         part.join(self._accumulators, self._metrics, task)
         report = self.report
         report.n += part.n
-        self.runtimes.add(str(part.made.get("runtime")))
+        self.runtimes |= part.runtimes
         report.skipped += part.skipped
         report.skipped_at += part.arrays["skipped_at"].tolist()
         report.census.merge(part.census())
-        if self._max_errors is not None and len(report.skipped) > self._max_errors:
-            name, reason = report.skipped[0]
-            raise ImageError(
-                f"{name} ({reason}): {len(report.skipped)} unreadable images, at most {self._max_errors} are accepted"
-            )
+        check_skipped(report.skipped, self._max_errors)
+
+
+def check_skipped(skipped: Sequence[tuple[str, str]], max_errors: int | None) -> None:
+    """Raise ImageError if more images were left out than are accepted."""
+    if max_errors is not None and len(skipped) > max_errors:
+        name, reason = skipped[0]
+        raise ImageError(f"{name} ({reason}): {len(skipped)} unreadable images, at most {max_errors} are accepted")

@@ -4,7 +4,8 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,9 +16,10 @@ from fastfid.metrics.base import Metric
 from fastfid.metrics.several import Accumulators
 from fastfid.pipeline import Report
 from fastfid.scale.engine import Engine, InTurn, Work
+from fastfid.scale.nodes import Tree, can_merge, merged
 from fastfid.scale.part import DamagedPart, Part
 from fastfid.scale.plan import Changed, Plan, Sizing, Task, plan_of
-from fastfid.scale.reduce import Reduction
+from fastfid.scale.reduce import Reduction, check_skipped
 from fastfid.sources import ImageSource
 
 __all__ = ["RunDirectory"]
@@ -77,6 +79,8 @@ class RunDirectory:
         self._reads_images = reads_images
         self._engine = engine or InTurn()
         self._plan: Plan | None = None
+        self._trees: dict[str, Tree] = {}
+        self._made: set[str] = set()  # the keys of the Parts that were made here
 
     @property
     def plan(self) -> Plan:
@@ -106,7 +110,7 @@ class RunDirectory:
         """
         if not self._reads_images:
             self.plan.check_decisions(decides, str(self.path))
-            self._check_complete([task for task in self.plan.tasks if not self.file_of(task).exists()])
+            self._check_complete([task for task in self.plan.tasks if not self.is_done(task)])
             return
         if self._changed == "fresh":
             self._clear()
@@ -152,19 +156,38 @@ class RunDirectory:
         """Return the path of a task's Part."""
         return self.path / _PARTS / task.side / f"{task.name}.npz"
 
+    def is_done(self, task: Task) -> bool:
+        """Whether the Part of a task is there, or that of a node above it, which has replaced it."""
+        tree = self._tree(task.side)
+        node: Task | None = task
+        while node is not None:  # upwards: a Part goes when the one above it is there
+            if self.file_of(node).exists():
+                return True
+            node = tree.parent(node)
+        return False
+
+    def _tree(self, side: str) -> Tree:
+        if side not in self._trees:
+            self._trees[side] = Tree(self.plan.sides[side].tasks, has_nodes=True)
+        return self._trees[side]
+
     def load(self, task: Task) -> Part | None:
         """Return the Part of a task; None: there is none. A damaged one is set aside, and a remark says so."""
+        part = self._load(task)
+        if part is not None:
+            self.found += task.key not in self._made
+        return part
+
+    def _load(self, task: Task) -> Part | None:
         path = self.file_of(task)
         try:
-            part = Part.load(path, task)
+            return Part.load(path, task)
         except FileNotFoundError:
             return None
         except DamagedPart as error:
             remark(f"{error}; set aside as {path.name}.bad, and {task} of {task.side} count as not read")
             os.replace(path, f"{path}.bad")
             return None
-        self.found += 1
-        return part
 
     def keep(self, task: Task, part: Part) -> None:
         """Write the Part of a task.
@@ -182,15 +205,21 @@ class RunDirectory:
                 )
             return
         part.save(self.file_of(task))
+        self._made.add(task.key)
         self.done += 1
 
     def parts(self, tasks: Sequence[Task], work: Work) -> Iterator[tuple[Task, Part]]:
-        """Yield the Part of each task, in the order of `tasks`. The engine makes those that are missing."""
-        missing = [task for task in tasks if not self.file_of(task).exists()]
+        """Yield the Part of each task, in the order of `tasks`. The engine makes those that are missing.
+
+        Tasks whose Parts were replaced by that of a node are left out.
+        """
+        missing = [task for task in tasks if not self.is_done(task)]
         if not self._reads_images:
             self._check_complete(missing)
-        made = self._engine.run(missing, work)
+        made, waiting = self._engine.run(missing, work), {task.key for task in missing}
         for task in tasks:
+            if task.key not in waiting and not self.file_of(task).exists():
+                continue
             part = None
             while part is None and not self.file_of(task).exists():
                 done, new = next(made)
@@ -198,6 +227,73 @@ class RunDirectory:
                     self.keep(done, new)
                     part = new if done is task else None
             yield task, part or self._again(task, work)
+
+    def _nodes(self, side: str, work: Work, advance: Callable[[int], object]) -> Iterator[tuple[Task, Part]]:
+        """Have the Parts made that are missing, in any order, and yield those of the roots of the tree.
+
+        A node whose children are there replaces them at once: neither the directory nor the memory gets the Parts of a
+        whole set.
+        """
+        tasks = self.plan.sides[side].tasks
+        missing = [task for task in tasks if not self.is_done(task)]
+        if not self._reads_images:
+            self._check_complete(missing)
+        there, skipped = {task.key for task in missing}, []
+        done = [task for task in tasks if task.key not in there]
+        self.found += sum(not self.file_of(task).exists() for task in done)
+        there.clear()
+        for task in done:
+            self._arrive(task, there, work)
+            advance(task.count)
+        for task, new in self._engine.run(missing, work):
+            if new is not None:
+                self.keep(task, new)
+                skipped += new.skipped
+                check_skipped(skipped, work.options.get("max_errors"))
+            self._arrive(task, there, work)
+            advance(task.count)
+        for root in self._tree(side).roots:
+            yield root, self._of_node(root, work)
+
+    def _arrive(self, node: Task, there: set[str], work: Work) -> None:
+        """Make the nodes above for which this one was the last that was missing."""
+        there.add(node.key)
+        tree = self._tree(node.side)
+        parent = tree.parent(node)
+        if parent is None or not self._reads_images or any(one.key not in there for one in tree.children(parent)):
+            return
+        if not self.is_done(parent):
+            self._of_node(parent, work)
+        self._arrive(parent, there, work)
+
+    def _of_node(self, node: Task, work: Work) -> Part:
+        """Return the Part of a node, from its file or from those of its children, which it then replaces.
+
+        Children that another process takes away meanwhile are made again: slow, but right.
+        """
+        children = self._tree(node.side).children(node)
+        if not children:
+            return self._again(node, work)
+        part = self._load(node)
+        if part is None:
+            parts = ((child, self._of_node(child, work)) for child in children)
+            part = merged(node, parts, work.metrics, work.extractor)
+            if self._reads_images:
+                part.save(self.file_of(node))
+        if self._reads_images:
+            self._remove_below(node)
+        return part
+
+    def _remove_below(self, node: Task) -> None:
+        """Remove the Parts of all nodes below one whose Part is there, also what was left by a kill meanwhile."""
+        below = list(self._tree(node.side).children(node))
+        for one in below:
+            below += self._tree(node.side).children(one)
+        there = {path.name for path in self.file_of(node).parent.glob("*.npz")}
+        for path in map(self.file_of, below):
+            if path.name in there:
+                with contextlib.suppress(FileNotFoundError):
+                    path.unlink()
 
     def _again(self, task: Task, work: Work) -> Part:
         """Return the Part of a task from its file, or make it where the file is damaged."""
@@ -230,12 +326,17 @@ class RunDirectory:
         ValueError
             Parts are missing, and `reads_images` is False. The message has the command that makes them.
         """
-        tasks = list(self.plan.sides[side].tasks)
-        found = self.found
-        reduction = Reduction(self.plan.sides[side], accumulators, metrics, max_errors)
+        planned, found = self.plan.sides[side], self.found
+        tasks = list(planned.tasks)
         work = Work(source, extractor, metrics, {"max_errors": max_errors, **options})
+        has_nodes = len(self._tree(side).roots) < len(tasks) and can_merge(metrics, extractor)
+        counted = replace(planned, tasks=self._tree(side).roots) if has_nodes else planned
+        reduction = Reduction(counted, accumulators, metrics, max_errors)
         with show_progress(len(source), progress, source.name) as bar:
-            for task, part in self.parts(tasks, work):
+            if has_nodes:
+                for _, part in self._nodes(side, work, bar.update):
+                    reduction.add(part)
+            for task, part in self.parts(tasks, work) if not has_nodes else ():
                 reduction.add(part)
                 bar.update(task.count)
         if self._reads_images and self.found > found:
