@@ -18,6 +18,7 @@ from fastfid.record import (
     FileIdentity,
     MetricRecord,
     RecordedOptions,
+    RunRecord,
     Seconds,
 )
 from fastfid.sources.picture import FORMATS
@@ -50,7 +51,8 @@ def records(tmp_path_factory):
     paths = [tmp_path_factory.mktemp("record") / name for name in ("real.npy", "fake.npy")]
     for path, images in zip(paths, (real, fake), strict=True):
         np.save(path, images)
-    fid = compute_fid(*paths, extractor=GridMeans(), hash_inputs=True, return_info=True)
+    run = tmp_path_factory.mktemp("run")
+    fid = compute_fid(*paths, extractor=GridMeans(), hash_inputs=True, run_dir=run, return_info=True)
     return fid, evaluate(real, fake, metrics=list(METRICS), extractor=AllOutputs()).to_dict()
 
 
@@ -79,6 +81,7 @@ def test_the_types_of_the_record_have_every_key(records):
     assert set(records[0]["options"]) == set(get_type_hints(RecordedOptions))
     assert set(records[0]["seconds"]) == set(get_type_hints(Seconds))
     assert set(records[0]["inputs"]["real"]) == set(get_type_hints(FileIdentity))
+    assert set(records[0]["run"]) == set(get_type_hints(RunRecord)) == explained("## The keys of `run`")[0]
 
 
 @pytest.mark.parametrize("page", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"], ids=lambda p: p.name)

@@ -62,6 +62,11 @@ class UnusedMeans(GridMeans):
         raise AssertionError("the network ran")
 
 
+def without_run(record):
+    """What a record has that does not depend on how and when the run was done."""
+    return {key: value for key, value in record.items() if key not in ("seconds", "date", "run")}
+
+
 def files(run):
     return sorted((Path(run) / "parts").rglob("*.npz"))
 
@@ -85,7 +90,7 @@ def test_tasks_of_any_size_give_the_bits_of_one_process(pictures, tmp_path, smal
     found = evaluate(*pictures, metrics="all", extractor=Unused(), run_dir=directory)
     assert (directory.done, directory.found) == (0, tasks)
     assert dict(found) == dict(plain)
-    assert {**found.to_dict(), "seconds": 0, "date": 0} == {**plain.to_dict(), "seconds": 0, "date": 0}
+    assert without_run(found.to_dict()) == without_run(plain.to_dict())
 
 
 @pytest.mark.parametrize("n", [2, 19, 20, 21, 59, 60, 61, 130])

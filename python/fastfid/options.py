@@ -3,7 +3,7 @@
 import difflib
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 from numpy.typing import NDArray
 
@@ -13,6 +13,9 @@ from fastfid.cache import CacheMode
 from fastfid.extractor import FeatureExtractor, check_extractor
 from fastfid.precisions import check_precision_name
 from fastfid.protocols import get_protocol
+
+if TYPE_CHECKING:
+    from fastfid.scale.engine import Engine
 
 __all__ = [
     "DEFAULT_DIMS",
@@ -103,6 +106,8 @@ class EvaluateOptions(StatisticsOptions, total=False):
     force: bool
     hash_inputs: bool
     run_dir: str | os.PathLike[str] | None
+    engine: "Engine | Literal['ray'] | None"
+    workers: int | tuple[int, int] | None
 
 
 class FIDOptions(EvaluateOptions, total=False):
@@ -147,7 +152,7 @@ def check_keywords(options: Mapping[str, Any]) -> None:
     homes = {
         **dict.fromkeys(("metrics", "per_class", "store"), "fastfid.evaluate"),
         "tol": "compute_fid and FrechetInceptionDistance",
-        **dict.fromkeys(("force", "hash_inputs", "return_info", "run_dir"), "compute_fid"),
+        **dict.fromkeys(("force", "hash_inputs", "return_info", "run_dir", "engine", "workers"), "compute_fid"),
     }
     known = [*FIDOptions.__annotations__, "return_info", "metrics"]
     close = [name for name in difflib.get_close_matches(unknown[0], known, n=2) if name != unknown[0]]

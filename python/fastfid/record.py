@@ -30,6 +30,7 @@ __all__ = [
     "MetricRecord",
     "PerClassRecord",
     "RecordedOptions",
+    "RunRecord",
     "Seconds",
     "Sides",
     "SkippedImage",
@@ -79,6 +80,16 @@ class Seconds(TypedDict):
     features: float
     distance: float
     total: float
+
+
+class RunRecord(TypedDict):
+    """How the tasks of a run were done."""
+
+    engine: str | None
+    workers: int
+    retries: int
+    resumed: int
+    runtimes: list[str]
 
 
 class RecordedOptions(TypedDict):
@@ -214,6 +225,7 @@ class _OfARun(TypedDict):
     options: RecordedOptions
     inputs: Sides[FileIdentity | None] | None
     seconds: Seconds
+    run: RunRecord | None
 
 
 class DistanceRecord(_Compared, _OfTheFID):
@@ -287,6 +299,7 @@ def evaluation_record(evaluation: "Evaluation", command: Sequence[str] | None = 
         "options": options,
         "inputs": evaluation.inputs,
         "seconds": evaluation.seconds,
+        "run": evaluation.run,
         "versions": _versions(),
     }
     return cast(EvaluationRecord, _plain(record))

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from fastfid import _console
 from fastfid._console import say
+from fastfid.cli.engines import check_engine_options, engine_of
 from fastfid.cli.options import PARSERS, check_network_options, fid_options, networks, selection_options, superfluous
 from fastfid.cli.parser import Parser, unknown_command
 from fastfid.cli.signals import Signals
@@ -30,6 +31,8 @@ def _parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.max_errors is not None and args.on_error != "skip":
         parser.error("--max-errors: needs --on-error skip; without it the first unreadable image is an error")
+    if hasattr(args, "engine"):
+        check_engine_options(parser, args)
     check_network_options(parser, args)
     return args
 
@@ -39,7 +42,7 @@ def _run_fid(argv: Sequence[str]) -> int:
     args = _parse(parser, argv)
     if args.save_stats:
         of_a_record = ("json", "append", "hash-inputs", "metrics", "per-class", "fake-labels")
-        for option in (*of_a_record, "force", "store", "run-dir"):
+        for option in (*of_a_record, "force", "store", "run-dir", "engine"):
             if getattr(args, option.replace("-", "_")) not in (None, False):
                 parser.error(f"--{option}: there is no distance with --save-stats")
         return _save_statistics(parser, args, *args.path, overwrite=False)
@@ -55,16 +58,18 @@ def _run_fid(argv: Sequence[str]) -> int:
     _prepare(args, reads_images)
     if len(networks(args)) > 1:
         return _run_extractors(args, argv)
-    found = evaluate(
-        *args.path,
-        metrics=_metrics(args),
-        force=args.force,
-        hash_inputs=args.hash_inputs,
-        store=args.store,
-        per_class=args.per_class,
-        run_dir=_run_directory(parser, args),
-        **_with_labels_of_each(args, fid_options(args, reads_images=reads_images)),
-    )
+    with engine_of(args) as engine:
+        found = evaluate(
+            *args.path,
+            metrics=_metrics(args),
+            force=args.force,
+            hash_inputs=args.hash_inputs,
+            store=args.store,
+            per_class=args.per_class,
+            run_dir=_run_directory(parser, args),
+            engine=engine,
+            **_with_labels_of_each(args, fid_options(args, reads_images=reads_images)),
+        )
     record = found.to_dict(command=["fastfid", *argv])
     for side, cached in found.cached.items():
         if cached:
@@ -117,7 +122,7 @@ def _run_directory(parser: Parser, args: argparse.Namespace) -> Any:
             parser.error(f"--{option.replace('_', '-')}: does not go with --run-dir")
     from fastfid.scale import RunDirectory
 
-    workers = getattr(args, "workers", 1)
+    workers = None if getattr(args, "engine", None) else getattr(args, "workers", None)  # the engine has its own
     if args.fresh or args.extend:
         return RunDirectory(args.run_dir, changed="fresh" if args.fresh else "extend", workers=workers)
     return RunDirectory(args.run_dir, workers=workers)
@@ -281,8 +286,9 @@ def _save_statistics(parser: Parser, args: argparse.Namespace, source: str, outp
     reads_images = _reads_images(args, [source])
     _prepare(args, reads_images)
     _remark(f"Saving statistics for {source}")
-    more = {"spatial": getattr(args, "spatial", False), "run_dir": run_dir}
-    statistics = compute_statistics(source, **more, **fid_options(args, reads_images=reads_images))
+    with engine_of(args) as engine:
+        more = {"spatial": getattr(args, "spatial", False), "run_dir": run_dir, "engine": engine}
+        statistics = compute_statistics(source, **more, **fid_options(args, reads_images=reads_images))
     statistics.save(target, overwrite=overwrite, rows=not getattr(args, "no_rows", False))
     if has_statistics:
         _remark(f"{source}: holds statistics already, which were copied")

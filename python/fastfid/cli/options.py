@@ -5,6 +5,7 @@ from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from fastfid._version import __version__
+from fastfid.cli.engines import add_engine_options
 from fastfid.cli.parser import COMMANDS, Parser, at_least, device, dims, metrics, one_of
 from fastfid.metrics import ALL, METRICS
 from fastfid.precisions import PRECISIONS
@@ -230,6 +231,7 @@ def _fid_parser() -> Parser:
         "interrupted run goes on (docs/metrics.md)",
     )
     _add_run_options(parser, required=False)
+    add_engine_options(parser)
     parser.add_argument(
         "--per-class",
         action="store_true",
@@ -287,6 +289,7 @@ def _stats_parser() -> Parser:
         "tensorflow guided-diffusion's evaluator reads the file",
     )
     _add_run_options(parser, required=False)
+    add_engine_options(parser)
     _add_output_options(parser)
     _add_source_options(parser)
     return parser
@@ -486,7 +489,7 @@ def check_network_options(parser: Parser, args: argparse.Namespace) -> None:
         return
     if parser.prog != "fastfid" or args.save_stats:
         parser.error("--extractor: statistics are of one extractor: give one")
-    for option in ("cache", "force", "hash_inputs", "store", "run_dir", "per_class"):
+    for option in ("cache", "force", "hash_inputs", "store", "run_dir", "engine", "per_class"):
         if getattr(args, option):
             parser.error(f"--{option.replace('_', '-')}: is for one extractor: leave it out, or run each by itself")
 

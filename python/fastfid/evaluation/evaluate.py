@@ -26,10 +26,10 @@ from fastfid.evaluation.reading import (
     files_of,
     load_known,
     load_store,
-    make_run,
     open_images,
 )
 from fastfid.evaluation.result import EvaluatedSet, Evaluation
+from fastfid.evaluation.runs import EngineOption, WorkersOption, opened_run
 from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor
 from fastfid.features.make import classifier_of, make_extractor, outputs_of_inception
 from fastfid.metrics import ALL, make_metrics
@@ -73,6 +73,8 @@ def compute_statistics(
     cache: CacheMode = False,
     spatial: bool = False,
     run_dir: str | os.PathLike[str] | RunDirectory | None = None,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
     **options: Unpack[SourceOptions],
 ) -> Statistics:
     """Fit a Gaussian to the Inception features of one set of images.
@@ -120,6 +122,12 @@ def compute_statistics(
         Fit a Gaussian to the spatial features too, for the sFID. Needs 2048 dims and a protocol of 299 x 299.
     run_dir : path or RunDirectory, optional
         Keep what was read in this folder, task by task, so that a run that was killed goes on; see docs/scale.md.
+    engine : "ray", or object with ``run(tasks, work)``, optional
+        Who reads the images, in tasks: the workers of a Ray cluster, or an :class:`fastfid.scale.engine.Engine`.
+        Default: this process. The result has equal bits.
+    workers : int or (int, int), optional
+        Number of workers of ``engine="ray"``, or the fewest and the most. Default: one for each GPU, else one for each
+        machine.
     recursive : bool
         Read the sub-folders of a folder too.
     any_case : bool
@@ -173,30 +181,30 @@ def compute_statistics(
         batch_size, num_workers, on_error, max_errors, protocol, device, precision, extractor, progress, options
     )
     metrics = {metric.name: metric for metric in (FrechetInceptionDistance(), SpatialFID())[: 1 + spatial]}
-    run = make_run(run_dir, None, cache, per_class=False)
-    known = load_known(source, options.get("key"), spatial=True)
-    if known is not None:
-        for metric in metrics.values():
-            check_takes(metric, known)
-        return known
-    if (store := load_store(source, max_errors)) is not None:
-        for metric in metrics.values():
-            check_given(store, metric)
-        kept = ImageSet(None, store=store)
-        kept.take(store, metrics)
-        return _statistics_of(kept, metrics)
-    opened_at = time.time()
-    opened = open_images(source, {**options, "on_error": on_error})
-    if extractor is None:
-        dims, protocol = dims or DEFAULT_DIMS, protocol or DEFAULT_PROTOCOL
-        outputs = frozenset({FEATURES, SPATIAL} if spatial else {FEATURES}) & outputs_of_inception(dims, protocol)
-        extractor = make_extractor(dims, protocol, device, weights, precision, outputs)
-    how = (num_workers, on_error, max_errors, progress, cache, opened_at, options)
-    reading = Reading(extractor, metrics, *how, run=run)
-    images = ImageSet(None, opened)
-    reading.prepare([images])
-    reading.fill(images, opened)
-    return _statistics_of(images, metrics)
+    with opened_run(run_dir, engine, workers, None, cache, per_class=False) as run:
+        known = load_known(source, options.get("key"), spatial=True)
+        if known is not None:
+            for metric in metrics.values():
+                check_takes(metric, known)
+            return known
+        if (store := load_store(source, max_errors)) is not None:
+            for metric in metrics.values():
+                check_given(store, metric)
+            kept = ImageSet(None, store=store)
+            kept.take(store, metrics)
+            return _statistics_of(kept, metrics)
+        opened_at = time.time()
+        opened = open_images(source, {**options, "on_error": on_error})
+        if extractor is None:
+            dims, protocol = dims or DEFAULT_DIMS, protocol or DEFAULT_PROTOCOL
+            outputs = frozenset({FEATURES, SPATIAL} if spatial else {FEATURES}) & outputs_of_inception(dims, protocol)
+            extractor = make_extractor(dims, protocol, device, weights, precision, outputs)
+        how = (num_workers, on_error, max_errors, progress, cache, opened_at, options)
+        images = ImageSet(None, opened)
+        reading = Reading(extractor, metrics, *how, run=run)
+        reading.prepare([images])
+        reading.fill(images, opened)
+        return _statistics_of(images, metrics)
 
 
 def _statistics_of(images: ImageSet, metrics: Mapping[str, FrechetInceptionDistance]) -> Statistics:
@@ -227,6 +235,8 @@ def evaluate(
     store: str | os.PathLike[str] | None = None,
     per_class: bool = False,
     run_dir: str | os.PathLike[str] | RunDirectory | None = None,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
     **options: Unpack[SourceOptions],
 ) -> Evaluation:
     """Return metrics of two sets of images, from one pass over each set.
@@ -251,7 +261,7 @@ def evaluate(
         Compute the metrics of each class too, from the `labels` of both sides or of one; see docs/classes.md. Where the
         labels of the two sides come from different places, `labels` is a dict:
         ``labels={"real": "folder", "fake": "auto"}``.
-    run_dir : path or RunDirectory, optional
+    run_dir, engine, workers
         See :func:`compute_statistics`.
 
     Returns
@@ -276,36 +286,36 @@ def evaluate(
     )
     check_store_folder(store)
     asked = make_metrics(metrics)
-    run = make_run(run_dir, store, cache, per_class=per_class)
-    if remark := mistakes.same_place(real, fake, recursive=options.get("recursive", False)):
-        warn(remark, SuspiciousInputWarning)
-    spatial = any(SPATIAL in metric.needs for metric in asked.values())
-    sets = open_both(real, fake, {**options, "on_error": on_error}, hash_inputs, spatial, max_errors)
-    return evaluate_sets(
-        sets,
-        asked,
-        Missing(lenient=metrics == ALL),
-        dims=dims,
-        protocol=protocol,
-        device=device,
-        precision=precision,
-        weights=weights,
-        extractor=extractor,
-        num_workers=num_workers,
-        on_error=on_error,
-        max_errors=max_errors,
-        progress=progress,
-        cache=cache,
-        force=force,
-        store=store,
-        options=options,
-        started=started,
-        opened_at=opened_at,
-        may_overlap=not remark,
-        hash_inputs=hash_inputs,
-        per_class=per_class,
-        run=run,
-    )
+    with opened_run(run_dir, engine, workers, store, cache, per_class=per_class) as run:
+        if remark := mistakes.same_place(real, fake, recursive=options.get("recursive", False)):
+            warn(remark, SuspiciousInputWarning)
+        spatial = any(SPATIAL in metric.needs for metric in asked.values())
+        sets = open_both(real, fake, {**options, "on_error": on_error}, hash_inputs, spatial, max_errors)
+        return evaluate_sets(
+            sets,
+            asked,
+            Missing(lenient=metrics == ALL),
+            dims=dims,
+            protocol=protocol,
+            device=device,
+            precision=precision,
+            weights=weights,
+            extractor=extractor,
+            num_workers=num_workers,
+            on_error=on_error,
+            max_errors=max_errors,
+            progress=progress,
+            cache=cache,
+            force=force,
+            store=store,
+            options=options,
+            started=started,
+            opened_at=opened_at,
+            may_overlap=not remark,
+            hash_inputs=hash_inputs,
+            per_class=per_class,
+            run=run,
+        )
 
 
 def evaluate_sets(
@@ -396,6 +406,7 @@ def evaluate_sets(
         inputs=inputs,
         sides=sides,
         per_class=classes,
+        run=None if run is None else run.facts,
     )
 
 
@@ -478,6 +489,8 @@ def compute_fid(
     force: bool = False,
     hash_inputs: bool = False,
     run_dir: str | os.PathLike[str] | RunDirectory | None = None,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
     tol: float | None = None,
     return_info: bool = False,
     **options: Unpack[SourceOptions],
@@ -539,6 +552,8 @@ def compute_fid(
         force=force,
         hash_inputs=hash_inputs,
         run_dir=run_dir,
+        engine=engine,
+        workers=workers,
         **options,
     )
     return cast(FIDRecord, evaluation.to_dict()) if return_info else evaluation["fid"].value

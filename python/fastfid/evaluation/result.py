@@ -82,6 +82,8 @@ class Evaluation(NamedResults):
         images, as the references of ADM.
     per_class : PerClass or None
         With `per_class`: the results of each class, as ``evaluation.per_class["cat"]["fid"]``.
+    run : dict or None
+        With `run_dir` or `engine`: ``engine``, ``workers``, ``retries``, ``resumed``, ``runtimes``; see docs/json.md.
 
     Examples
     --------
@@ -108,6 +110,7 @@ class Evaluation(NamedResults):
     inputs: Mapping[str, Mapping[str, Any] | None] | None = None
     sides: Mapping[str, tuple[EvaluatedSet, EvaluatedSet]] = field(default_factory=dict, repr=False)
     per_class: PerClass | None = None
+    run: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={result.value:.6g}" for name, result in self.results.items())

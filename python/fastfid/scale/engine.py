@@ -38,7 +38,12 @@ class Work:
 
 
 class Engine(Protocol):
-    """Schedules tasks. Counting is not its business: a Part counts once, however often its task was done."""
+    """Schedules tasks. Counting is not its business: a Part counts once, however often its task was done.
+
+    An engine may also have these attributes: ``workers``, the number that do tasks at most, for which tasks are sized;
+    and for the record ``name``, ``at_work`` (the most workers that were there at once) and ``retries`` (how often a
+    task was done again).
+    """
 
     def run(self, tasks: Sequence[Task], work: Work) -> Iterator[tuple[Task, Part | None]]:
         """Do the tasks and yield each with its Part, in any order.
@@ -50,6 +55,8 @@ class Engine(Protocol):
 
 class InTurn:
     """This process does the tasks, one after the other."""
+
+    name = None
 
     def run(self, tasks: Sequence[Task], work: Work) -> Iterator[tuple[Task, Part | None]]:
         """Do the tasks in their order."""

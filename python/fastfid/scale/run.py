@@ -40,8 +40,9 @@ class RunDirectory:
     changed : {"refuse", "fresh", "extend"}
         What to do where the folder has a run of other images, another network or other options: raise an error, start
         over, or keep the Parts of images to which others were added at the end.
-    workers : int
+    workers : int, optional
         How many processes will do the tasks. Each does 20 or more, so that one that is killed loses 5 % or less.
+        Default: as many as the engine has.
     task_images : int, optional
         Images of a task. Default: as `workers` and the number of images demand.
     reads_images : bool
@@ -54,6 +55,8 @@ class RunDirectory:
     path : Path
     done, found : int
         How many Parts were made here, and how many were there.
+    runtimes : set of str
+        What computed the Parts that were read.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class RunDirectory:
         path: str | os.PathLike[str],
         *,
         changed: Changed = "refuse",
-        workers: int = 1,
+        workers: int | None = None,
         task_images: int | None = None,
         reads_images: bool = True,
         engine: Engine | None = None,
@@ -80,6 +83,7 @@ class RunDirectory:
         self._engine = engine or InTurn()
         self._plan: Plan | None = None
         self._trees: dict[str, Tree] = {}
+        self.runtimes: set[str] = set()
         self._made: set[str] = set()  # the keys of the Parts that were made here
 
     @property
@@ -94,6 +98,22 @@ class RunDirectory:
         if self._plan is None:
             self._plan = Plan.load(self.path / _PLAN)
         return self._plan
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a record says of how the run was done."""
+        engine = self._engine
+        return {
+            "engine": getattr(engine, "name", type(engine).__name__),
+            "workers": getattr(engine, "at_work", 1),
+            "retries": getattr(engine, "retries", 0),
+            "resumed": self.found,
+            "runtimes": sorted(self.runtimes),
+        }
+
+    def use(self, engine: Engine) -> None:
+        """Have the Parts that are missing made by this engine."""
+        self._engine = engine
 
     def begin(
         self,
@@ -136,7 +156,8 @@ class RunDirectory:
             n = len(source)
         except TypeError:
             raise ValueError(f"{source.name}: the number of images is not known, so there are no tasks") from None
-        return Sizing.choose(n, self._workers, self._task_images)
+        workers = getattr(self._engine, "workers", 1) if self._workers is None else self._workers
+        return Sizing.choose(n, workers, self._task_images)
 
     def _clear(self) -> None:
         """Remove the plan, and the Parts after it: what is left by an interrupt is no run. Other files stay."""
@@ -339,6 +360,7 @@ class RunDirectory:
             for task, part in self.parts(tasks, work) if not has_nodes else ():
                 reduction.add(part)
                 bar.update(task.count)
+        self.runtimes |= reduction.runtimes
         if self._reads_images and self.found > found:
             remark(f"{source.name}: {self.found - found} of {len(tasks)} tasks were done before")
         if len(reduction.runtimes) > 1:
