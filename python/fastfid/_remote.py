@@ -13,7 +13,18 @@ from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from fastfid._files import KnownFile, RandomAccessFile, open_regular
 
-__all__ = ["File", "ReadsAt", "RemoteFile", "expand_url", "is_url", "known_file", "open_file", "random_access"]
+__all__ = [
+    "File",
+    "ReadsAt",
+    "RemoteFile",
+    "expand_url",
+    "file_system",
+    "is_url",
+    "known_file",
+    "open_file",
+    "persistently",
+    "random_access",
+]
 
 # Bytes of a request where a file is read from front to back.
 _BLOCK_BYTES = 2**22
@@ -103,7 +114,7 @@ class RemoteFile:
 
     def __init__(self, path: str):
         self.path = path
-        self._system, self._place = _file_system(path)
+        self._system, self._place = file_system(path)
         self.size, self._version = self._examine()
         # A server that gives no parts, or cannot be read, is found here: zipfile would call it a file that is no zip.
         with _RemoteStream(self) as stream:
@@ -223,8 +234,8 @@ class _RemoteAccess:
         return data
 
 
-def _file_system(url: str) -> tuple[Any, str]:
-    """Return fsspec's file system for a URL, and the file's place in it."""
+def file_system(url: str, **options: Any) -> tuple[Any, str]:
+    """Return fsspec's file system for a URL, and the file's place in it. `options` are those of the file system."""
     try:
         core = importlib.import_module("fsspec.core")
     except ImportError:
@@ -232,7 +243,7 @@ def _file_system(url: str) -> tuple[Any, str]:
             f"{url}: reading URLs needs fsspec: pip install fsspec aiohttp, or '.[urls]' in fastfid's source folder"
         ) from None
     try:
-        system, place = core.url_to_fs(url, **_options(url))
+        system, place = core.url_to_fs(url, **_options(url), **options)
     except ImportError as error:  # of the package for the scheme, whose name fsspec says
         raise ImportError(f"{url}: {_first_line(error)}") from None
     except ValueError as error:
@@ -251,7 +262,7 @@ def _options(url: str) -> dict[str, Any]:
     return {"client_kwargs": {"timeout": library.ClientTimeout(sock_connect=_ANSWER_S, sock_read=_ANSWER_S)}}
 
 
-def persistently(url: str, request: Callable[[], Found]) -> Found:
+def persistently(url: str, request: Callable[[], Found], failed: str = "cannot be read") -> Found:
     """Return the result of a request, which is made again if it fails for a reason that may pass.
 
     Raises
@@ -267,7 +278,7 @@ def persistently(url: str, request: Callable[[], Found]) -> Found:
         except Exception as error:  # every package for a scheme has classes of its own
             final = _final(url, error)
             if final is None and delay is None:
-                final = OSError(errno.EIO, f"cannot be read ({_first_line(_cause(error))})", url)
+                final = OSError(errno.EIO, f"{failed} ({_first_line(_cause(error))})", url)
             if final is not None:
                 raise final from None
             time.sleep(delay or 0)
@@ -275,8 +286,10 @@ def persistently(url: str, request: Callable[[], Found]) -> Found:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return what was wrong: fsspec calls a file missing where a server has refused it or is not there."""
-    return error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ is not None else error
+    """Return what was wrong: fsspec calls a file missing where a web server has refused it or is not there."""
+    cause = error.__cause__
+    is_of_web = isinstance(cause, OSError) or type(cause).__module__.partition(".")[0] == "aiohttp"
+    return cause if isinstance(error, FileNotFoundError) and cause is not None and is_of_web else error
 
 
 def _final(url: str, error: BaseException) -> OSError | None:
@@ -305,7 +318,7 @@ def expand_url(url: str) -> list[str]:
     """
     if url.lower().startswith(("http:", "https:")) or not glob.has_magic(url):
         return [url]
-    system, place = _file_system(url)
+    system, place = file_system(url)
     found = persistently(url, lambda: sorted(system.glob(place)))
     if not found:
         raise FileNotFoundError(f"{url}: no such file or folder")

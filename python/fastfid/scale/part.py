@@ -1,6 +1,7 @@
 """Parts: the outcome of a task, and its file."""
 
 import hashlib
+import io
 import json
 import os
 import time
@@ -16,13 +17,13 @@ from numpy.typing import NDArray
 
 from fastfid import npz
 from fastfid._core import build_info
-from fastfid._files import atomic_file
 from fastfid.errors import NumericalError
 from fastfid.extractor import FeatureExtractor, outputs_of
 from fastfid.metrics.base import Metric
 from fastfid.metrics.several import Accumulators
 from fastfid.mistakes import Census
 from fastfid.pipeline import extract
+from fastfid.scale.places import Place, written
 from fastfid.scale.plan import Task, has_changed
 from fastfid.sources import ImageSource
 
@@ -76,7 +77,7 @@ class Part:
             whole.update(np.asarray(array, order="C").data)
         return whole.hexdigest()
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Place) -> None:
         """Write the file; it appears whole or not at all.
 
         Raises
@@ -87,11 +88,11 @@ class Part:
         meta = {"key": self.key, "n": self.n, "skipped": self.skipped, "made": self.made, "digest": self.digest}
         arrays: dict[str, Any] = {name: np.asarray(array, order="C") for name, array in self.arrays.items()}
         text = json.dumps(meta | {"arrays": {name: _checksum(array) for name, array in arrays.items()}})
-        with atomic_file(path, overwrite=True) as stream:
+        with written(path) as stream:
             np.savez(stream, meta=np.array(text), **arrays)
 
     @classmethod
-    def load(cls, path: Path, task: Task) -> "Part":
+    def load(cls, path: Place, task: Task) -> "Part":
         """Read the file of a task's Part.
 
         Its content is compared with CRC-32 sums, which takes a quarter of the time of the digest.
@@ -106,7 +107,8 @@ class Part:
             It is a Part of another plan.
         """
         try:
-            with npz.open_npz(path) as archive:
+            file = None if isinstance(path, Path) else io.BytesIO(path.read_bytes())
+            with npz.open_npz(str(path), file) as archive:
                 meta = json.loads(str(archive.read("meta", _MAX_META_BYTES)[()]))
                 arrays = {name: archive.read_stored(name) for name in archive.names if name != "meta"}
             skipped = [(str(name), str(reason)) for name, reason in meta["skipped"]]

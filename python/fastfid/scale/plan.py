@@ -5,14 +5,14 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from fastfid import segments
-from fastfid._files import FileSet, atomic_file
+from fastfid._files import FileSet
 from fastfid._version import __version__
 from fastfid.cache import package_versions
 from fastfid.reservoir import ALL_KEYS, sample_below
+from fastfid.scale.places import Place, written
 from fastfid.sources import ImageSource
 
 __all__ = ["Plan", "SidePlan", "Sizing", "Task", "decisions", "plan_of"]
@@ -142,7 +142,7 @@ class Plan:
         """The tasks of all sides."""
         return [task for side in self.sides.values() for task in side.tasks]
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Place) -> None:
         """Write the plan; it appears whole or not at all."""
         sides = {
             name: {
@@ -156,11 +156,11 @@ class Plan:
             for name, side in self.sides.items()
         }
         content = {"schema": SCHEMA, "decides": self.decides, "sides": sides, "request": self.request}
-        with atomic_file(path, overwrite=True) as file:
+        with written(path) as file:
             file.write(json.dumps(content, indent=1, sort_keys=True).encode())
 
     @classmethod
-    def load(cls, path: Path) -> "Plan":
+    def load(cls, path: Place) -> "Plan":
         """Read a plan.
 
         Raises

@@ -18,6 +18,7 @@ from fastfid.pipeline import Report
 from fastfid.scale.engine import Engine, InTurn, Work
 from fastfid.scale.nodes import Tree, can_merge, merged
 from fastfid.scale.part import DamagedPart, Part
+from fastfid.scale.places import Place, entries, place_of, set_aside
 from fastfid.scale.plan import Changed, Plan, Sizing, Task, plan_of
 from fastfid.scale.reduce import Reduction, check_skipped
 from fastfid.sources import ImageSource
@@ -36,7 +37,7 @@ class RunDirectory:
     Parameters
     ----------
     path : path-like
-        The folder, which is made.
+        The folder, which is made; or a URL to which fsspec can write, as ``s3://bucket/run``.
     changed : {"refuse", "fresh", "extend"}
         What to do where the folder has a run of other images, another network or other options: raise an error, start
         over, or keep the Parts of images to which others were added at the end.
@@ -52,7 +53,7 @@ class RunDirectory:
 
     Attributes
     ----------
-    path : Path
+    path : Path or UrlPath
     done, found : int
         How many Parts were made here, and how many were there.
     runtimes : set of str
@@ -74,7 +75,7 @@ class RunDirectory:
         for name, value in (("workers", workers), ("task_images", task_images)):
             if value is not None and value < 1:
                 raise ValueError(f"{name}: expected 1 or more, got {value}")
-        self.path = Path(os.path.abspath(path))
+        self.path = place_of(path)
         self.done = self.found = 0
         self._changed = changed
         self._workers = workers
@@ -130,7 +131,7 @@ class RunDirectory:
         """
         if not self._reads_images:
             self.plan.check_decisions(decides, str(self.path))
-            self._check_complete([task for task in self.plan.tasks if not self.is_done(task)])
+            self._check_complete([task for side in self.plan.sides for task in self._missing(side)])
             return
         if self._changed == "fresh":
             self._clear()
@@ -161,19 +162,20 @@ class RunDirectory:
 
     def _clear(self) -> None:
         """Remove the plan, and the Parts after it: what is left by an interrupt is no run. Other files stay."""
-        ours = [path for path in (self.path / _PARTS).glob("*/*") if _NAME.fullmatch(path.name)]
+        folders = [self.path / _PARTS / side for side in entries(self.path / _PARTS)]
+        ours = [folder / name for folder in folders for name in entries(folder) if _NAME.fullmatch(name)]
         for path in (self.path / _PLAN, *ours):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
 
     def _remove_old_temporaries(self) -> None:
         """Remove what processes left that were killed while they wrote."""
-        for path in self.path.rglob(".*.tmp"):
+        for path in self.path.rglob(".*.tmp") if isinstance(self.path, Path) else ():
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > _DAY_S:
                     path.unlink()
 
-    def file_of(self, task: Task) -> Path:
+    def file_of(self, task: Task) -> Place:
         """Return the path of a task's Part."""
         return self.path / _PARTS / task.side / f"{task.name}.npz"
 
@@ -186,6 +188,15 @@ class RunDirectory:
                 return True
             node = tree.parent(node)
         return False
+
+    def _missing(self, side: str, tasks: Sequence[Task] | None = None) -> list[Task]:
+        """Return the tasks of a side that are not done, of all or of these; see :meth:`is_done`."""
+        tree, there = self._tree(side), set(entries(self.path / _PARTS / side))
+
+        def is_there(task: Task | None) -> bool:
+            return task is not None and (self.file_of(task).name in there or is_there(tree.parent(task)))
+
+        return [task for task in (self.plan.sides[side].tasks if tasks is None else tasks) if not is_there(task)]
 
     def _tree(self, side: str) -> Tree:
         if side not in self._trees:
@@ -207,7 +218,7 @@ class RunDirectory:
             return None
         except DamagedPart as error:
             remark(f"{error}; set aside as {path.name}.bad, and {task} of {task.side} count as not read")
-            os.replace(path, f"{path}.bad")
+            set_aside(path)
             return None
 
     def keep(self, task: Task, part: Part) -> None:
@@ -234,7 +245,8 @@ class RunDirectory:
 
         Tasks whose Parts were replaced by that of a node are left out.
         """
-        missing = [task for task in tasks if not self.is_done(task)]
+        sides = dict.fromkeys(task.side for task in tasks)
+        missing = [one for side in sides for one in self._missing(side, [task for task in tasks if task.side == side])]
         if not self._reads_images:
             self._check_complete(missing)
         made, waiting = self._engine.run(missing, work), {task.key for task in missing}
@@ -242,8 +254,9 @@ class RunDirectory:
             if task.key not in waiting and not self.file_of(task).exists():
                 continue
             part = None
-            while part is None and not self.file_of(task).exists():
+            while part is None and task.key in waiting:
                 done, new = next(made)
+                waiting.discard(done.key)
                 if new is not None:
                     self.keep(done, new)
                     part = new if done is task else None
@@ -255,14 +268,14 @@ class RunDirectory:
         A node whose children are there replaces them at once: neither the directory nor the memory gets the Parts of a
         whole set.
         """
-        tasks = self.plan.sides[side].tasks
-        missing = [task for task in tasks if not self.is_done(task)]
+        missing = self._missing(side)
         if not self._reads_images:
             self._check_complete(missing)
-        there, skipped = {task.key for task in missing}, []
-        done = [task for task in tasks if task.key not in there]
-        self.found += sum(not self.file_of(task).exists() for task in done)
-        there.clear()
+        keys, names = {task.key for task in missing}, set(entries(self.path / _PARTS / side))
+        done = [task for task in self.plan.sides[side].tasks if task.key not in keys]
+        self.found += sum(self.file_of(task).name not in names for task in done)
+        there: set[str] = set()
+        skipped: list[tuple[str, str]] = []
         for task in done:
             self._arrive(task, there, work)
             advance(task.count)
@@ -310,7 +323,7 @@ class RunDirectory:
         below = list(self._tree(node.side).children(node))
         for one in below:
             below += self._tree(node.side).children(one)
-        there = {path.name for path in self.file_of(node).parent.glob("*.npz")}
+        there = set(entries(self.file_of(node).parent))
         for path in map(self.file_of, below):
             if path.name in there:
                 with contextlib.suppress(FileNotFoundError):
