@@ -554,10 +554,6 @@ def test_what_has_no_tasks_is_refused(pictures, tmp_path):
     images = np.zeros((9, 8, 8, 3), np.uint8)
     with pytest.raises(ValueError, match="array: is not made of files"):
         evaluate(images, pictures[1], extractor=GridMeans(), run_dir=tmp_path / "run")
-    with pytest.raises(ValueError, match="run_dir: does not go with store"):
-        evaluate(*pictures, extractor=GridMeans(), run_dir=tmp_path / "run", store=tmp_path / "store")
-    with pytest.raises(ValueError, match="run_dir: does not go with per_class"):
-        evaluate(*pictures, extractor=GridMeans(), run_dir=tmp_path / "run", per_class=True)
     with pytest.raises(ValueError, match="run_dir: does not go with cache"):
         evaluate(*pictures, extractor=GridMeans(), run_dir=tmp_path / "run", cache=True)
     with pytest.raises(ValueError, match="index: expected 0 to 1, as there are 2 processes; got 2"):
@@ -631,8 +627,6 @@ def test_the_commands_print_what_one_process_prints(weights, pictures, tmp_path,
     [
         (["a", "b", "--fresh"], "--fresh: is of --run-dir"),
         (["a", "b", "--run-dir", "r", "--cache"], "--cache: does not go with --run-dir"),
-        (["a", "b", "--run-dir", "r", "--store", "s"], "--store: does not go with --run-dir"),
-        (["a", "b", "--run-dir", "r", "--per-class"], "--per-class: does not go with --run-dir"),
         (
             ["a", "b", "--run-dir", "r", "--extractor", "inception", "--extractor", "x.onnx"],
             "--run-dir: is for one extractor",

@@ -179,7 +179,7 @@ class Sweep {
         ties_(4 / std::sqrt(real(d))) {
     norms_x_.expect_finite(x.rows, x.n, d, x.name);
     norms_y_.expect_finite(y.rows, y.n, d, y.name);
-    if (with_halves_) {
+    if (x.halves != nullptr && y.halves != nullptr) {
       reaches_x_ = reaches_of(x);
       reaches_y_ = reaches_of(y);
     }

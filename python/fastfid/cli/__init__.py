@@ -117,9 +117,8 @@ def _run_directory(parser: Parser, args: argparse.Namespace) -> Any:
         if args.fresh or args.extend:
             parser.error(f"--{'fresh' if args.fresh else 'extend'}: is of --run-dir")
         return None
-    for option in ("cache", "store", "per_class"):
-        if getattr(args, option, None):
-            parser.error(f"--{option.replace('_', '-')}: does not go with --run-dir")
+    if getattr(args, "cache", None):
+        parser.error("--cache: does not go with --run-dir")
     from fastfid.scale import RunDirectory
 
     workers = None if getattr(args, "engine", None) else getattr(args, "workers", None)  # the engine has its own

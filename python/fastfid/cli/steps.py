@@ -44,6 +44,8 @@ example:
         help="about how many processes there will be; default: 1",
     )
     parser.add_argument("--metrics", type=metrics, metavar="NAMES", help="metrics; default: the FID")
+    parser.add_argument("--per-class", action="store_true", help="the metrics of each class too (docs/classes.md)")
+    parser.add_argument("--fake-labels", metavar="WHAT", help="the --labels of the second PATH, if they are others")
     parser.add_argument("--force", action="store_true", help="compare although protocol, network or precision differ")
     options._add_output_options(parser)
     options._add_source_options(parser, _NOT_OF_A_PLAN)
@@ -91,7 +93,8 @@ def _run_plan(argv: Sequence[str]) -> int:
         cli._check_exists(path)
     cli._prepare(args, cli._reads_images(args, args.path))
     given = {name: x for name, x in options.fid_options(args, reads_images=True).items() if name in _OF_A_PLAN}
-    given |= {"metrics": args.metrics or ["fid"], "force": args.force}
+    given = cli._with_labels_of_each(args, given)
+    given |= {"metrics": args.metrics or ["fid"], "force": args.force, "per_class": args.per_class}
     real, fake = args.path
     tasks = plan(real, fake, run, **given)
     cli._remark(f"{run.path}: {tasks} tasks; next: fastfid part --run-dir {args.run_dir} --index 0 --of {args.workers}")

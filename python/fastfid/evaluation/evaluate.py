@@ -181,7 +181,7 @@ def compute_statistics(
         batch_size, num_workers, on_error, max_errors, protocol, device, precision, extractor, progress, options
     )
     metrics = {metric.name: metric for metric in (FrechetInceptionDistance(), SpatialFID())[: 1 + spatial]}
-    with opened_run(run_dir, engine, workers, None, cache, per_class=False) as run:
+    with opened_run(run_dir, engine, workers, None, cache) as run:
         known = load_known(source, options.get("key"), spatial=True)
         if known is not None:
             for metric in metrics.values():
@@ -286,7 +286,7 @@ def evaluate(
     )
     check_store_folder(store)
     asked = make_metrics(metrics)
-    with opened_run(run_dir, engine, workers, store, cache, per_class=per_class) as run:
+    with opened_run(run_dir, engine, workers, store, cache) as run:
         if remark := mistakes.same_place(real, fake, recursive=options.get("recursive", False)):
             warn(remark, SuspiciousInputWarning)
         spatial = any(SPATIAL in metric.needs for metric in asked.values())

@@ -34,6 +34,7 @@ from fastfid.mistakes import Census
 from fastfid.pipeline import DeviceFeed, Report, extract
 from fastfid.provenance import provenance_of
 from fastfid.scale import RunDirectory
+from fastfid.scale.part import RowsAfter
 from fastfid.scale.plan import decisions
 from fastfid.sources import ImageSource, is_statistics_file, open_source
 from fastfid.sources.base import Label
@@ -290,21 +291,22 @@ def _kept(labels: list[Label], source: ImageSource) -> KeptLabels | None:
 
 
 def make_run(
-    run_dir: str | os.PathLike[str] | RunDirectory | None, store: object, cache: CacheMode, *, per_class: bool
+    run_dir: str | os.PathLike[str] | RunDirectory | None, store: object, cache: CacheMode
 ) -> RunDirectory | None:
     """Return the run directory that is meant; None: none.
 
     Raises
     ------
     ValueError
-        It does not go with a store, the cache or classes.
+        It does not go with the cache.
     """
     if run_dir is None:
         return None
-    for name, value in (("store", store), ("cache", cache), ("per_class", per_class)):
-        if value not in (None, False):
-            raise ValueError(f"run_dir: does not go with {name}; take one of the two")
-    return run_dir if isinstance(run_dir, RunDirectory) else RunDirectory(run_dir)
+    if cache:
+        raise ValueError("run_dir: does not go with cache; take one of the two")
+    run = run_dir if isinstance(run_dir, RunDirectory) else RunDirectory(run_dir)
+    run.needs_rows = store is not None
+    return run
 
 
 def sources_of(sets: Sequence[ImageSet]) -> dict[str, ImageSource]:
@@ -384,11 +386,11 @@ class Reading:
                 if isinstance(one.keeper, FeatureStore):
                     _say_again(one.keeper, one.source.name, self.max_errors)
         if self.run is not None:
-            self.run.begin(sources_of(sets), self.decides())
+            self.run.begin(sources_of(sets), self.decides(sources_of(sets)))
         if self.store is None:
             check_memory((one.source, self._d_of_rows(one, one.source)) for one in sets if one.source is not None)
 
-    def decides(self) -> dict[str, Any]:
+    def decides(self, sources: Mapping[str, ImageSource]) -> dict[str, Any]:
         """Return what decides the outcome of every task of a run directory."""
         options = {name: value for name, value in effective_options(self.options).items() if name != "on_error"}
         more = {
@@ -396,6 +398,8 @@ class Reading:
             "options": options,
             "on_error": self.on_error,
         }
+        if self.per_class:
+            more["labels"] = {side: one.labels_digest() for side, one in sources.items() if one.has_labels}
         return decisions(provenance_of(self.extractor), more)
 
     def _d_of_rows(self, images: ImageSet, source: ImageSource) -> int:
@@ -406,10 +410,11 @@ class Reading:
 
     def _metrics_to_read(self, images: ImageSet, source: ImageSource) -> dict[str, Metric]:
         """Return the metrics for which the images are read."""
-        known, metrics = images.known, self._metrics_of(source)
+        known, metrics = images.known, self.metrics_of(source)
         return {key: one for key, one in metrics.items() if known is None or part_for(one, known) is None}
 
-    def _metrics_of(self, source: ImageSource) -> dict[str, Metric]:
+    def metrics_of(self, source: ImageSource) -> dict[str, Metric]:
+        """Return the metrics, and what keeps the rows of a source whose classes are compared."""
         return with_rows(self.metrics) if self.per_class and source.has_labels else dict(self.metrics)
 
     def fill(self, images: ImageSet, source: ImageSource, side: str = "real") -> None:
@@ -418,7 +423,7 @@ class Reading:
         rule = {"to_uint8": self.options["to_uint8"]} if self.options.get("to_uint8") else {}
         images.meta = {**provenance_of(self.extractor), **rule, "source": source.name}
         images.classifier = self.extractor.classifier
-        if self.run is not None:
+        if self.run is not None and not isinstance(images.keeper, FeatureStore):
             self._through_run(images, source, side, self.run)
             return
         if images.keeper is not None:
@@ -427,7 +432,7 @@ class Reading:
         if images.entry is None:
             self._read(images, source)
             return
-        if (cached := self._cached(images.entry, self._metrics_of(source))) is not None:
+        if (cached := self._cached(images.entry, self.metrics_of(source))) is not None:
             meta = dict(next(iter(cached.values())).meta)
             for text in meta.pop("remarks", ()):
                 warn(f"{source.name}: {text}", SuspiciousInputWarning)
@@ -491,23 +496,32 @@ class Reading:
                         remark(f"{source.name}: {writer.done:,} images are kept; the same command goes on after them")
                     raise
             remark(f"{source.name}: features kept in {store.name}")
-        images.take(cast(FeatureStore, store), self._metrics_of(source))
+        images.take(cast(FeatureStore, store), self.metrics_of(source))
 
     def _through_run(self, images: ImageSet, source: ImageSource, side: str, run: RunDirectory) -> None:
-        """Read the source in tasks, or take the Parts of tasks that are done."""
-        images.seen = accumulators = Accumulators(self.metrics, outputs_of(self.extractor))
-        images.report = run.read(
-            side,
-            source,
-            self.extractor,
-            self.metrics,
-            accumulators,
-            num_workers=self.num_workers,
-            on_error=self.on_error,
-            max_errors=self.max_errors,
-            progress=self.progress,
-        )
-        _say(source.name, _skipped(images.report), images.report.census.remarks())
+        """Read the source in tasks, or take the Parts of tasks that are done; with a store, into the store."""
+        metrics = self.metrics_of(source)
+        how = (side, source, self.extractor, metrics)
+        options = {name: getattr(self, name) for name in ("num_workers", "on_error", "max_errors", "progress")}
+        if not isinstance(images.keeper, StoreWriter):
+            images.seen = accumulators = Accumulators(metrics, outputs_of(self.extractor))
+            images.report = run.read(*how, accumulators, **options)
+            images.read_labels = _kept(images.report.labels, source)
+            _say(source.name, _skipped(images.report), images.report.census.remarks())
+            return
+        if run.plan.sides[side].sizing.level is not None:
+            raise ValueError(
+                f"{run.path}: its Parts have not the features of each image, as a store; --fresh starts over"
+            )
+        store = images.keeper.complete_store()  # of the other side, now
+        if store is None:
+            with images.keeper as writer:
+                images.report = report = run.read(*how, RowsAfter(writer.done, writer.add), **options)
+                census, labels = report.census.remarks(), _kept(report.labels, source)
+                store = writer.finish(_skipped(report), report.skipped_at, labels, census)
+            _say(source.name, _skipped(report), census)
+            remark(f"{source.name}: features kept in {store.name}")
+        images.take(store, metrics)
 
     def _stored_outputs(self) -> dict[str, int]:
         needed = outputs_needed(self.metrics.values())

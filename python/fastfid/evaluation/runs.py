@@ -25,8 +25,6 @@ def opened_run(
     workers: WorkersOption,
     store: object,
     cache: CacheMode,
-    *,
-    per_class: bool,
 ) -> Iterator[RunDirectory | None]:
     """Yield the run directory that is meant, or None. With an engine and no directory: one that is removed at the end.
 
@@ -38,11 +36,10 @@ def opened_run(
     if engine is None:
         if workers is not None:
             raise ValueError(f"workers: are of an engine, and there is none; pass engine='ray' too; got {workers!r}")
-        yield make_run(run_dir, store, cache, per_class=per_class)
+        yield make_run(run_dir, store, cache)
         return
-    for name, value in (("store", store), ("cache", cache), ("per_class", per_class)):
-        if value not in (None, False):
-            raise ValueError(f"engine: does not go with {name}; leave one of the two out")
+    if cache:
+        raise ValueError("engine: does not go with cache; leave one of the two out")
     with contextlib.ExitStack() as stack:
         if isinstance(engine, str):
             chosen: Engine = stack.enter_context(_named(engine, workers))
@@ -56,7 +53,8 @@ def opened_run(
             run_dir = stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="fastfid-run-", ignore_cleanup_errors=True)
             )
-        run = run_dir if isinstance(run_dir, RunDirectory) else RunDirectory(run_dir)
+        run = make_run(run_dir, store, cache)
+        assert run is not None
         run.use(chosen)
         yield run
 

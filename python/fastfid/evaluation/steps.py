@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastfid._progress import ProgressMode, show_progress
 from fastfid.errors import WeightsError
+from fastfid.evaluation.classes import check_labels
 from fastfid.evaluation.evaluate import evaluate, open_both
 from fastfid.evaluation.networks import extractor_beside_all
 from fastfid.evaluation.reading import SIDES, Reading, check_given, open_images, sources_of
@@ -26,6 +27,7 @@ from fastfid.metrics.base import Metric, check_gives
 from fastfid.metrics.several import Missing
 from fastfid.scale import RunDirectory
 from fastfid.scale.engine import Work
+from fastfid.scale.plan import Plan
 from fastfid.sources import ImageSource
 from fastfid.sources.labels import labels_of_side
 
@@ -47,6 +49,7 @@ def plan(
     on_error: Literal["raise", "skip"] = "raise",
     max_errors: int | None = None,
     force: bool = False,
+    per_class: bool = False,
     **options: Any,
 ) -> int:
     """Write the plan of an evaluation into a run directory, and return the number of tasks.
@@ -82,6 +85,7 @@ def plan(
     asked = make_metrics(names)
     spatial = any(SPATIAL in metric.needs for metric in asked.values())
     sets = open_both(real, fake, {**options, "on_error": on_error}, False, spatial, max_errors)
+    check_labels(*sets, per_class=per_class)
     if not sources_of(sets):
         raise ValueError("both sets are statistics or stores: there are no images to read, and no tasks")
     missing = Missing(lenient=metrics == ALL)
@@ -94,7 +98,9 @@ def plan(
     network = extractor_beside_all([one.given for one in sets if one.given is not None], wanted)
     no_classifier = _why_no_classifier(network, asked.values())
     missing.check(asked, partial(check_gives, network))
-    reading = Reading(network, asked, None, on_error, max_errors, False, False, time.time(), options)
+    how = (on_error, max_errors, False, False, time.time(), options)
+    reading = Reading(network, asked, None, *how, per_class=per_class)
+    sources = sources_of(sets)
     request = {
         "paths": [os.fsdecode(path) for path in (real, fake)],
         "folder": os.getcwd(),
@@ -105,13 +111,15 @@ def plan(
         "on_error": on_error,
         "max_errors": max_errors,
         "force": force,
+        "per_class": per_class,
+        "labels": {side: [one.labels_from, one.class_names] for side, one in sources.items() if one.has_labels},
         "is_inception": extractor is None,
         "device": network.device,
         "dims": network.dims,
         "outputs": dict(network.outputs or {"features": network.dims}),
         "runtime": network.runtime,
     }
-    run.begin(sources_of(sets), reading.decides(), request)
+    run.begin(sources, reading.decides(sources), request)
     return len(run.plan.tasks)
 
 
@@ -163,18 +171,20 @@ def part(
         False,
         time.time(),
         _options(request),
+        per_class=request["per_class"],
     )
     sources = {
         side: open_images(path, {**_options_of_side(request, side), "on_error": request["on_error"]})
         for side, path in zip(SIDES, _paths(request), strict=True)
         if side in run.plan.sides
     }
-    run.begin(sources, reading.decides())
+    run.begin(sources, reading.decides(sources))
     tasks = run.plan.tasks[index::of]
     options = {"num_workers": num_workers, "on_error": request["on_error"], "max_errors": request["max_errors"]}
     with show_progress(sum(task.count for task in tasks), progress, f"part {index} of {of}") as bar:
         for task in tasks:
-            for _ in run.parts([task], Work(sources[task.side], extractor, asked, options)):
+            source = sources[task.side]
+            for _ in run.parts([task], Work(source, extractor, reading.metrics_of(source), options)):
                 pass
             bar.update(task.count)
     return run.done
@@ -203,7 +213,7 @@ def reduce(
     request, sides = _request(run), run.plan.sides
     network = _Planned(run.plan.decides, request, weights)
     both = [
-        _PlannedSource(sides[side].name, sides[side].n) if side in sides else path
+        _PlannedSource(side, run.plan) if side in sides else path
         for side, path in zip(SIDES, _paths(request), strict=True)
     ]
     return evaluate(
@@ -213,6 +223,7 @@ def reduce(
         on_error=request["on_error"],
         max_errors=request["max_errors"],
         force=request["force"],
+        per_class=request["per_class"],
         run_dir=run,
         **_options(request),
     )
@@ -320,15 +331,22 @@ class _Planned(FeatureExtractor):
 
 
 class _PlannedSource(ImageSource):
-    """A source of a plan, of which only the name and the length are known."""
+    """A source of a plan, of which only the name, the length and what labels there are are known."""
 
-    def __init__(self, name: str, n: int):
-        self.name = name
+    def __init__(self, side: str, plan: Plan):
+        self.name = plan.sides[side].name
         self.notes = []
-        self._n = n
+        self._n = plan.sides[side].n
+        self.labels_from, names = (plan.request or {})["labels"].get(side, (None, None))
+        self.class_names = names and tuple(names)
+        self._digest: str | None = plan.decides.get("labels", {}).get(side)
 
     def __len__(self) -> int:
         return self._n
+
+    def labels_digest(self) -> str | None:
+        """Return the hash of the labels when the plan was made."""
+        return self._digest
 
     def __iter__(self) -> Any:
         raise RuntimeError(f"{self.name}: a reduction reads no image")

@@ -77,13 +77,16 @@ def merged(
 ) -> Part:
     """Return the Part of a node from those of its children, in order. One of them is in memory at a time."""
     accumulators = Accumulators(metrics, outputs_of(extractor))
-    census, n, skipped, skipped_at, runtimes = Census(), 0, [], [], set()
+    census, n, skipped, skipped_at, labels, runtimes = Census(), 0, [], [], [], set()
     for task, part in parts:
         part.join(accumulators, metrics, task)
         census.merge(part.census())
         n += part.n
         skipped += part.skipped
+        labels += part.labels
         skipped_at.append(part.arrays["skipped_at"])
         runtimes |= part.runtimes
     arrays = state_arrays(accumulators, node.sample_below) | {"skipped_at": np.concatenate(skipped_at)} | census.state()
+    if labels:
+        arrays["labels"] = np.array(labels)
     return Part(node.key, n, skipped, arrays, {"runtimes": sorted(runtimes)})

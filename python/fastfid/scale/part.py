@@ -6,7 +6,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,15 +19,16 @@ from fastfid import npz
 from fastfid._core import build_info
 from fastfid.errors import NumericalError
 from fastfid.extractor import FeatureExtractor, outputs_of
-from fastfid.metrics.base import Metric
+from fastfid.metrics.base import Metric, outputs_needed
 from fastfid.metrics.several import Accumulators
 from fastfid.mistakes import Census
 from fastfid.pipeline import extract
 from fastfid.scale.places import Place, written
 from fastfid.scale.plan import Task, has_changed
 from fastfid.sources import ImageSource
+from fastfid.sources.base import Label
 
-__all__ = ["DamagedPart", "Part", "run_task", "state_arrays"]
+__all__ = ["DamagedPart", "Part", "RowsAfter", "run_task", "state_arrays"]
 
 _MAX_META_BYTES = 1 << 26
 _ROWS, _STATE = "rows/", "state/"
@@ -51,7 +52,7 @@ class Part:
         Name and reason of each image left out.
     arrays : dict of str to ndarray
         ``indices`` of the images and their ``rows/OUTPUT``, or the ``state/...`` of the accumulators; ``skipped_at``;
-        and what the census has seen.
+        ``labels`` of the images, if they have some; and what the census has seen.
     made : dict
         Where and how the Part was made, which does not belong to its content.
     """
@@ -61,6 +62,12 @@ class Part:
     skipped: list[tuple[str, str]]
     arrays: Mapping[str, NDArray[Any]]
     made: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> list[Label]:
+        """The labels of the images that gave features; none if the source has none."""
+        found: list[Label] = self.arrays["labels"].tolist() if "labels" in self.arrays else []
+        return found
 
     @property
     def runtimes(self) -> set[str]:
@@ -123,13 +130,15 @@ class Part:
             raise ValueError(f"{path}: is a Part of another plan; --fresh starts over")
         return part
 
-    def join(self, accumulators: Accumulators, metrics: Mapping[str, Metric], task: Task) -> None:
+    def join(self, accumulators: "Accumulators | RowsAfter", metrics: Mapping[str, Metric], task: Task) -> None:
         """Add the images of the Part to what the metrics have accumulated of the images before it."""
         if task.level is None:
             rows = {name.removeprefix(_ROWS): one for name, one in self.arrays.items() if name.startswith(_ROWS)}
             if self.n:
                 accumulators.update(rows, self.arrays["indices"])
             return
+        if isinstance(accumulators, RowsAfter):
+            raise TypeError(f"{task}: the Part has no rows of single images")
         state: dict[str, dict[str, Any]] = {}
         for name, array in self.arrays.items():
             if name.startswith(_STATE):
@@ -162,7 +171,7 @@ def run_task(
     lengths = outputs_of(extractor)
     kept: _Rows | _States
     if task.level is None:
-        wanted = {output for metric in metrics.values() for output in metric.needs}
+        wanted = outputs_needed(metrics.values())
         kept = _Rows({name: length for name, length in lengths.items() if name in wanted}, source.name)
     else:
         kept = _States(Accumulators(metrics, lengths), source.name, task.sample_below)
@@ -170,6 +179,8 @@ def run_task(
     if has_changed(task, source):
         raise ValueError(f"{source.name}: the files of {task} are others than when the plan was made")
     arrays = kept.arrays() | {"skipped_at": np.array(report.skipped_at, np.int64)} | report.census.state()
+    if report.labels:
+        arrays["labels"] = np.array(report.labels)
     made = {
         "runtime": f"{extractor.device.partition(':')[0]}, {extractor.runtime}, {build_info()['blas']}",
         "host": os.uname().nodename,
@@ -193,6 +204,28 @@ def state_arrays(accumulators: Accumulators, sample_below: int) -> dict[str, NDA
 def _checksum(array: NDArray[Any]) -> list[Any]:
     """Return what a file says of an array, in JSON's types: dtype, shape, and the CRC-32 of its bytes."""
     return [array.dtype.str, list(array.shape), zlib.crc32(array.data) if array.size else 0]
+
+
+class RowsAfter:
+    """Takes the rows of Parts in place of accumulators, but for those of the first images.
+
+    Parameters
+    ----------
+    done : int
+        Index of the first image whose rows are taken.
+    add : callable
+        Takes the rows by output, and the indices of the images.
+    """
+
+    def __init__(self, done: int, add: Callable[[Mapping[str, Any], NDArray[np.int64]], object]):
+        self._done = done
+        self._add = add
+
+    def update(self, outputs: Mapping[str, Any], indices: NDArray[np.int64]) -> None:
+        """Take the rows of images, in the order of their source."""
+        new = int(np.searchsorted(indices, self._done))
+        if new < len(indices):
+            self._add({name: rows[new:] for name, rows in outputs.items()}, indices[new:])
 
 
 class _Rows:

@@ -66,6 +66,11 @@ class Sizing:
         level = 1 if share >= _images_of_node(1) else 0
         return cls(_images_of_node(level), level, sample_below(n))
 
+    @classmethod
+    def of_rows(cls) -> "Sizing":
+        """Return the sizing of the largest tasks whose Parts have the rows of all images."""
+        return cls(_MOST_ROWS)
+
 
 @dataclass(frozen=True)
 class Task:

@@ -6,7 +6,7 @@ from fastfid.errors import ImageError
 from fastfid.metrics.base import Metric
 from fastfid.metrics.several import Accumulators
 from fastfid.pipeline import Report
-from fastfid.scale.part import Part
+from fastfid.scale.part import Part, RowsAfter
 from fastfid.scale.plan import SidePlan, Task
 
 __all__ = ["Reduction", "check_skipped"]
@@ -19,7 +19,7 @@ class Reduction:
     ----------
     side : SidePlan
         Its tasks may be nodes, each instead of the tasks below it.
-    accumulators : Accumulators
+    accumulators : Accumulators or RowsAfter
         Get the images of the Parts.
     metrics : dict of str to Metric
     max_errors : int or None
@@ -34,7 +34,11 @@ class Reduction:
     """
 
     def __init__(
-        self, side: SidePlan, accumulators: Accumulators, metrics: Mapping[str, Metric], max_errors: int | None
+        self,
+        side: SidePlan,
+        accumulators: Accumulators | RowsAfter,
+        metrics: Mapping[str, Metric],
+        max_errors: int | None,
     ):
         self.report = Report()
         self.runtimes: set[str] = set()
@@ -82,6 +86,7 @@ class Reduction:
         report = self.report
         report.n += part.n
         self.runtimes |= part.runtimes
+        report.labels += part.labels
         report.skipped += part.skipped
         report.skipped_at += part.arrays["skipped_at"].tolist()
         report.census.merge(part.census())

@@ -17,7 +17,7 @@ from fastfid.metrics.several import Accumulators
 from fastfid.pipeline import Report
 from fastfid.scale.engine import Engine, InTurn, Work
 from fastfid.scale.nodes import Tree, can_merge, merged
-from fastfid.scale.part import DamagedPart, Part
+from fastfid.scale.part import DamagedPart, Part, RowsAfter
 from fastfid.scale.places import Place, entries, place_of, set_aside
 from fastfid.scale.plan import Changed, Plan, Sizing, Task, plan_of
 from fastfid.scale.reduce import Reduction, check_skipped
@@ -54,6 +54,8 @@ class RunDirectory:
     Attributes
     ----------
     path : Path or UrlPath
+    needs_rows : bool
+        Whether Parts must have the rows of all images, of large sets too.
     done, found : int
         How many Parts were made here, and how many were there.
     runtimes : set of str
@@ -85,6 +87,7 @@ class RunDirectory:
         self._plan: Plan | None = None
         self._trees: dict[str, Tree] = {}
         self.runtimes: set[str] = set()
+        self.needs_rows = False
         self._made: set[str] = set()  # the keys of the Parts that were made here
 
     @property
@@ -158,7 +161,8 @@ class RunDirectory:
         except TypeError:
             raise ValueError(f"{source.name}: the number of images is not known, so there are no tasks") from None
         workers = getattr(self._engine, "workers", 1) if self._workers is None else self._workers
-        return Sizing.choose(n, workers, self._task_images)
+        sizing = Sizing.choose(n, workers, self._task_images)
+        return sizing if sizing.level is None or not self.needs_rows else Sizing.of_rows()
 
     def _clear(self) -> None:
         """Remove the plan, and the Parts after it: what is left by an interrupt is no run. Other files stay."""
@@ -345,7 +349,7 @@ class RunDirectory:
         source: ImageSource,
         extractor: FeatureExtractor,
         metrics: Mapping[str, Metric],
-        accumulators: Accumulators,
+        accumulators: Accumulators | RowsAfter,
         *,
         max_errors: int | None,
         progress: ProgressMode,
