@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from fastfid.evaluation.extractors import ExtractorsEvaluation as ExtractorsEvaluation
     from fastfid.evaluation.extractors import evaluate_extractors as evaluate_extractors
     from fastfid.evaluation.result import Evaluation as Evaluation
+    from fastfid.evaluation.steps import part as part
+    from fastfid.evaluation.steps import plan as plan
+    from fastfid.evaluation.steps import reduce as reduce
     from fastfid.evaluation.stored import compare_records as compare_records
     from fastfid.extractor import FeatureExtractor as FeatureExtractor
     from fastfid.features.inception import InceptionV3 as InceptionV3
@@ -74,6 +77,9 @@ _HOME = {
     "evaluate": "evaluation.evaluate",
     "evaluate_extractors": "evaluation.extractors",
     "frechet_distance": "metrics.fid",
+    "part": "evaluation.steps",
+    "plan": "evaluation.steps",
+    "reduce": "evaluation.steps",
     "trace_sqrt_product": "_core",
 }
 

@@ -52,18 +52,23 @@ def plan(
     per_class: bool = False,
     **options: Any,
 ) -> int:
-    """Write the plan of an evaluation into a run directory, and return the number of tasks.
+    """Write the plan of an evaluation into a run directory: the tasks that :func:`part` does.
 
     Parameters
     ----------
     real, fake : path
         The two sets, or statistics.
     run : path or RunDirectory
-        The directory, and how the sets are cut into tasks.
+        The directory, a folder or a URL to which fsspec can write, and how the sets are cut into tasks.
     metrics : "all" or list of str
         Names of metrics.
     extractor : FeatureExtractor, optional
         Another network, which :func:`part` then needs too. The other keywords are those of :func:`fastfid.evaluate`.
+
+    Returns
+    -------
+    int
+        Number of tasks.
 
     Raises
     ------
@@ -134,7 +139,7 @@ def part(
     num_workers: int | None = None,
     progress: ProgressMode = False,
 ) -> int:
-    """Do the tasks `index`, ``index + of``, ... of a plan, but for those that are done, and return how many it did.
+    """Do the tasks `index`, ``index + of``, ... of a plan, but for those that are done.
 
     Parameters
     ----------
@@ -147,10 +152,22 @@ def part(
     device, weights, num_workers, progress
         See :func:`fastfid.compute_statistics`.
 
+    Returns
+    -------
+    int
+        How many tasks were done here.
+
     Raises
     ------
     ValueError
         The images, the network or the versions are others than those of the plan.
+
+    Examples
+    --------
+    >>> plan("real", "fake", "run", dims=64)  # two folders of four pictures
+    2
+    >>> [part("run", index, 2) for index in (0, 1)]  # in two processes, at once
+    [1, 1]
     """
     if not 0 <= index < of:
         raise ValueError(f"index: expected 0 to {of - 1}, as there are {of} processes; got {index}")
@@ -204,10 +221,22 @@ def reduce(
     weights : path, optional
         Inception weights, for metrics that need the network's classifier.
 
+    Returns
+    -------
+    Evaluation
+        That of :func:`fastfid.evaluate` of the two sets, bit for bit.
+
     Raises
     ------
     ValueError
         Parts are missing or damaged. The message has the command that makes them.
+
+    Examples
+    --------
+    >>> plan("real", "fake", "run", dims=64), part("run")  # two folders of four pictures
+    (2, 2)
+    >>> reduce("run")["fid"].value == evaluate("real", "fake", dims=64)["fid"].value
+    True
     """
     run = RunDirectory(run_dir, reads_images=False)
     request, sides = _request(run), run.plan.sides
