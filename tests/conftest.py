@@ -17,8 +17,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Needs packages that the test extra does not have; tools/training_loops.sh names the folder, which collects it.
-collect_ignore = ["training"]
+# They need packages that the test extra does not have; tools/training_loops.sh and tools/scale_engines.sh name them.
+collect_ignore = ["training", "scale"]
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,8 @@ from fastfid.scale.watch import Watch
 __all__ = ["STALL_TIMEOUT_S", "RayEngine"]
 
 STALL_TIMEOUT_S = 600.0
+# A cluster that grows may need this long for its first machine.
+_START_TIMEOUT_S = 1800.0
 # How often a task is done again whose worker died or stalled, or that failed for a reason that may pass.
 _RETRIES = 3
 # Seconds before a task that failed with an OSError is done again: times four each time.
@@ -61,6 +63,8 @@ class RayEngine:
         Threads of an actor, and CPUs that it asks Ray for. Default: so many that the fewest workers fill the cluster.
     stall_timeout : float
         Seconds after which a worker that has finished no image counts as stalled: it is ended, and its task done again.
+    start_timeout : float
+        Seconds in which there is not one worker, after which this is an error.
 
     Attributes
     ----------
@@ -89,17 +93,20 @@ class RayEngine:
         address: str | None = None,
         threads: int | None = None,
         stall_timeout: float = STALL_TIMEOUT_S,
+        start_timeout: float = _START_TIMEOUT_S,
     ):
         _check_installed()
         self._bounds = None if workers is None else _bounds(workers)
         if threads is not None:
             check_at_least("threads", threads, 1)
-        if not stall_timeout > 0:
-            raise ValueError(f"stall_timeout: expected a positive number of seconds, got {stall_timeout!r}")
+        for name, value in (("stall_timeout", stall_timeout), ("start_timeout", start_timeout)):
+            if not value > 0:
+                raise ValueError(f"{name}: expected a positive number of seconds, got {value!r}")
         self.retries = self.at_work = 0
         self._address = address
         self._threads = threads
         self.stall_timeout = stall_timeout
+        self.start_timeout = start_timeout
         self._ray: Any = None
         self._is_ours = False  # whether Ray was started or connected to by this engine
         self._pool: list[_Member] = []
@@ -397,6 +404,7 @@ class _Round:
         self._not_before: dict[str, float] = {}
         self._is_careful: set[str] = set()
         self._clock = _Clock()
+        self._alone_since = 0.0
         self._has_said = False
 
     def __iter__(self) -> Iterator[tuple[Task, Part]]:
@@ -575,15 +583,25 @@ class _Round:
         limit, now = self._engine.stall_timeout, self._clock.now
         for member in [one for one in self._engine.pool if one.doing and now - one.changed_at > limit]:
             self._lose(member, f"no image was finished for {limit:g} s")
-        if all(member.hello is not None for member in self._engine.pool):
-            asks = f"a worker asks for {self._demand['num_cpus']:g} CPUs and {self._demand['num_gpus']:g} GPUs"
-            if now > limit:
-                raise RuntimeError(
-                    f"engine ray: no worker has started in {limit:g} s: {asks}; the cluster has {self._engine.room()}"
-                )
-            if now > _PATIENCE_S and not self._has_said:
-                self._has_said = True
-                remark(f"engine ray: waits for a worker: {asks}; the cluster has {self._engine.room()}")
+        self._wait_for_one()
+
+    def _wait_for_one(self) -> None:
+        """Say so where there is no worker at all, and raise an error if this lasts."""
+        engine, now = self._engine, self._clock.now
+        if any(member.hello is None for member in engine.pool):
+            self._alone_since = now
+            return
+        alone, limit = now - self._alone_since, engine.start_timeout
+        if alone <= min(limit, _PATIENCE_S):
+            return
+        asks = f"a worker asks for {self._demand['num_cpus']:g} CPUs and {self._demand['num_gpus']:g} GPUs"
+        if alone > limit:
+            raise RuntimeError(
+                f"engine ray: no worker has started in {limit:g} s: {asks}; the cluster has {engine.room()}"
+            )
+        if not self._has_said:
+            self._has_said = True
+            remark(f"engine ray: waits for a worker: {asks}; the cluster has {engine.room()}")
 
 
 def _text_of(error: BaseException) -> str:
