@@ -119,8 +119,6 @@ def test_all_that_have_an_engine(pictures):
             ValueError,
             "engine: does not go with cache; leave one of the two out",
         ),
-        ({"engine": Elsewhere(), "store": "s"}, ValueError, "engine: does not go with store; leave one of the two out"),
-        ({"engine": Elsewhere(), "per_class": True}, ValueError, "engine: does not go with per_class"),
     ],
 )
 def test_bad_options(pictures, options, kind, text):
@@ -143,7 +141,6 @@ def test_images_that_have_no_tasks_are_refused(pictures):
         (["--engine", "ray", "--workers", "9:3"], "expected a number of workers, or the fewest and the most as 4:64"),
         (["--engine", "ray", "--workers", "0"], "expected a number of workers, or the fewest and the most as 4:64"),
         (["--engine", "ray", "--cache"], "--cache: does not go with --engine"),
-        (["--engine", "ray", "--store", "s"], "--store: does not go with --engine"),
         (["--engine", "ray", "--device", "cuda:1"], "--device: Ray gives each worker a GPU of its own: --device cuda"),
         (["--engine", "ray", "--save-stats"], "--engine: there is no distance with --save-stats"),
         (["--engine", "ray", "--extractor", "inception", "--extractor", "x.onnx"], "--engine: is for one extractor"),

@@ -20,11 +20,12 @@ from typing import Any, NoReturn
 from fastfid import _console
 from fastfid._console import say
 from fastfid.cli.engines import check_engine_options, engine_of
+from fastfid.cli.launch import launched
 from fastfid.cli.options import PARSERS, check_network_options, fid_options, networks, selection_options, superfluous
 from fastfid.cli.parser import Parser, unknown_command
 from fastfid.cli.signals import Signals
 
-__all__ = ["main", "run"]
+__all__ = ["main", "run", "run_command"]
 
 
 def _parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
@@ -37,7 +38,8 @@ def _parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def _run_fid(argv: Sequence[str]) -> int:
+def _run_fid(argv: Sequence[str], directory: Callable[[Parser, argparse.Namespace], Any] | None = None) -> int:
+    """Compare two sets. `directory` makes the run directory, where it is not the one of the options alone."""
     parser = PARSERS[""]()
     args = _parse(parser, argv)
     if args.save_stats:
@@ -66,7 +68,7 @@ def _run_fid(argv: Sequence[str]) -> int:
             hash_inputs=args.hash_inputs,
             store=args.store,
             per_class=args.per_class,
-            run_dir=_run_directory(parser, args),
+            run_dir=(directory or _run_directory)(parser, args),
             engine=engine,
             **_with_labels_of_each(args, fid_options(args, reads_images=reads_images)),
         )
@@ -472,6 +474,12 @@ def _remark(text: str | None) -> None:
         _console.remark(text)
 
 
+def run_command(argv: Sequence[str]) -> int:
+    """Run a command line in this process and return the exit code."""
+    run = _COMMANDS.get(argv[0]) if argv else None
+    return run(argv[1:]) if run else _run_fid(argv)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own) and return the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -480,8 +488,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stderr = sys.stderr or io.StringIO()
     with Signals() as signals, warnings.catch_warnings():
         try:
-            run = _COMMANDS.get(argv[0]) if argv else None
-            code = run(argv[1:]) if run else _run_fid(argv)
+            launch = launched()
+            if launch is None:
+                code = run_command(argv)
+            else:
+                from fastfid.cli import ranks  # which imports this file
+
+                code = ranks.run_as_rank(argv, launch)
             sys.stdout.flush()
             return code
         except BrokenPipeError:

@@ -55,9 +55,8 @@ def check_engine_options(parser: Parser, args: argparse.Namespace) -> None:
             if getattr(args, option) is not None:
                 parser.error(f"--{option.replace('_', '-')}: is of --engine ray")
         return
-    for option in ("cache", "store", "per_class"):
-        if getattr(args, option, None):
-            parser.error(f"--{option.replace('_', '-')}: does not go with --engine")
+    if getattr(args, "cache", None):
+        parser.error("--cache: does not go with --engine")
     if re.fullmatch(r"cuda:\d+", str(args.device)):
         parser.error(f"--device: Ray gives each worker a GPU of its own: --device cuda; got {args.device}")
 

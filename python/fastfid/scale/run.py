@@ -57,7 +57,7 @@ class RunDirectory:
     needs_rows : bool
         Whether Parts must have the rows of all images, of large sets too.
     done, found : int
-        How many Parts were made here, and how many were there.
+        How many Parts were made here, and how many were there when the run began.
     runtimes : set of str
         What computed the Parts that were read.
     """
@@ -88,7 +88,7 @@ class RunDirectory:
         self._trees: dict[str, Tree] = {}
         self.runtimes: set[str] = set()
         self.needs_rows = False
-        self._made: set[str] = set()  # the keys of the Parts that were made here
+        self._old: frozenset[str] = frozenset()  # keys of the tasks that were done when this run began
 
     @property
     def plan(self) -> Plan:
@@ -134,7 +134,8 @@ class RunDirectory:
         """
         if not self._reads_images:
             self.plan.check_decisions(decides, str(self.path))
-            self._check_complete([task for side in self.plan.sides for task in self._missing(side)])
+            self._take(self.plan)
+            self._check_complete([task for task in self.plan.tasks if task.key not in self._old])
             return
         if self._changed == "fresh":
             self._clear()
@@ -153,7 +154,12 @@ class RunDirectory:
         self._remove_old_temporaries()
         if old is None or old != new or (request is not None and request != old.request):
             new.save(self.path / _PLAN)
-        self._plan = new
+        self._take(new)
+
+    def _take(self, plan: Plan) -> None:
+        self._plan = plan
+        missing = {task.key for side in plan.sides for task in self._missing(side)}
+        self._old = frozenset(task.key for task in plan.tasks) - missing
 
     def _sizing(self, source: ImageSource) -> Sizing:
         try:
@@ -211,7 +217,7 @@ class RunDirectory:
         """Return the Part of a task; None: there is none. A damaged one is set aside, and a remark says so."""
         part = self._load(task)
         if part is not None:
-            self.found += task.key not in self._made
+            self.found += task.key in self._old
         return part
 
     def _load(self, task: Task) -> Part | None:
@@ -241,7 +247,6 @@ class RunDirectory:
                 )
             return
         part.save(self.file_of(task))
-        self._made.add(task.key)
         self.done += 1
 
     def parts(self, tasks: Sequence[Task], work: Work) -> Iterator[tuple[Task, Part]]:
@@ -277,7 +282,7 @@ class RunDirectory:
             self._check_complete(missing)
         keys, names = {task.key for task in missing}, set(entries(self.path / _PARTS / side))
         done = [task for task in self.plan.sides[side].tasks if task.key not in keys]
-        self.found += sum(self.file_of(task).name not in names for task in done)
+        self.found += sum(task.key in self._old and self.file_of(task).name not in names for task in done)
         there: set[str] = set()
         skipped: list[tuple[str, str]] = []
         for task in done:

@@ -1,0 +1,173 @@
+"""A command line that torchrun or srun has started several times: the ranks share its work, and rank 0 prints."""
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from fastfid import cli
+from fastfid._console import say
+from fastfid.cli.launch import Launch
+from fastfid.cli.options import INCEPTION, PARSERS, fid_options, networks
+from fastfid.cli.parser import COMMANDS, Parser
+
+__all__ = ["run_as_rank"]
+
+# Options of which nothing is done in tasks.
+_NOT_IN_TASKS = ("cache", "store", "per_class", "save_stats")
+
+
+def run_as_rank(argv: Sequence[str], launch: Launch) -> int:
+    """Run a command line together with the other ranks, and return the exit code, which all ranks have.
+
+    Rank 0 prints. The others print nothing; their errors are rank 0's.
+
+    Raises
+    ------
+    Exception
+        On rank 0, what the command raises; also ``RankFailed``, where another rank cannot go on.
+    """
+    if argv and argv[0] == "part":  # has an index of its own
+        return cli.run_command(argv)
+    from fastfid.scale.ranks import meet, open_store
+
+    where = (launch.address, launch.port)
+    store = open_store(launch.rank, launch.size, *where, hosts=launch.hosts_store, space=launch.space)
+    ranks = meet(store, launch.rank, launch.size, argv)
+    if ranks is None:
+        return cli.run_command(argv)
+    ranks.start()
+    return _lead(argv, launch, ranks) if launch.rank == 0 else _help(argv, ranks)
+
+
+def _lead(argv: Sequence[str], launch: Launch, ranks: Any) -> int:
+    """Run the command on rank 0."""
+    code = 1
+    is_hurried = True
+    with contextlib.ExitStack() as stack:
+        try:
+            code = _run_shared(argv, launch, ranks, stack)
+            is_hurried = False
+        except SystemExit as error:  # of a parser
+            code = error.code if isinstance(error.code, int) else 1
+            raise
+        finally:
+            ranks.end(code, hurried=is_hurried)
+    return code
+
+
+def _run_shared(argv: Sequence[str], launch: Launch, ranks: Any, stack: contextlib.ExitStack) -> int:
+    if (why := _why_alone(argv)) is not None:
+        cli._remark(f"{why} is not divided among ranks: rank 0 does it, and the other {ranks.size - 1} wait")
+        return cli.run_command(argv)
+
+    def directory(parser: Parser, args: argparse.Namespace) -> Any:
+        """Return the run directory that the ranks share; None: no image is read."""
+        from fastfid.scale.ranks import RankDirectory
+
+        if not cli._reads_images(args, args.path):
+            return None
+        run = cli._run_directory(parser, args)
+        hosts = list(dict.fromkeys(ranks.hosts))
+        if run is None and len(hosts) > 1:
+            parser.error(
+                f"--run-dir: is needed where the ranks are on several machines, here {', '.join(hosts[:3])}"
+                f"{', ...' if len(hosts) > 3 else ''}: give a folder that all see"
+            )
+        changed = "fresh" if args.fresh else "extend" if args.extend else "refuse"
+        folder = args.run_dir if run is not None else stack.enter_context(_temporary())
+        ranks.tell("folder", os.path.abspath(folder))
+        _fetch_weights(args, ranks)
+        return RankDirectory(folder, ranks, changed=changed, is_restarted=launch.restarts > 0)
+
+    return cli._run_fid(argv, directory)
+
+
+def _why_alone(argv: Sequence[str]) -> str | None:
+    """Return what of a command line one process must do; None: nothing."""
+    if argv and argv[0] in COMMANDS:
+        return f"fastfid {argv[0]}"
+    args = cli._parse(PARSERS[""](), argv)
+    if len(networks(args)) > 1:
+        return "several --extractor"
+    given = [name for name in _NOT_IN_TASKS if getattr(args, name)]
+    return f"--{given[0].replace('_', '-')}" if given and args.run_dir is None else None
+
+
+def _temporary() -> Any:
+    """Return a folder that is removed at the end. Another rank that is being interrupted may still write into it."""
+    return tempfile.TemporaryDirectory(prefix="fastfid-ranks-", ignore_cleanup_errors=True)
+
+
+def _fetch_weights(args: argparse.Namespace, ranks: Any) -> None:
+    """Let the first rank of each machine fetch the weights of Inception, and the others wait."""
+    if networks(args) != [INCEPTION]:
+        return
+    key = f"weights/{ranks.hosts[ranks.rank]}"
+    if not ranks.is_leader():
+        ranks.wait(key)
+        return
+    from fastfid.features.weights import find_weights
+
+    find_weights(args.weights)
+    ranks.tell(key, True)
+
+
+def _help(argv: Sequence[str], ranks: Any) -> int:
+    """Do tasks on another rank than 0."""
+    from fastfid.scale.ranks import Over, RankFailed
+
+    try:
+        with _silence():
+            with contextlib.suppress(Over):
+                _do_tasks(argv, ranks)
+            return int(ranks.wait("outcome"))
+    except RankFailed as error:  # rank 0 cannot say it
+        say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:  # of all ranks, and rank 0 says it
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end of the process
+        raise
+    except RuntimeError:  # the store has ended, as rank 0 has, which has said why
+        return 1
+    finally:
+        ranks.leave()
+
+
+def _do_tasks(argv: Sequence[str], ranks: Any) -> None:
+    from fastfid.scale.ranks import Over, RankDirectory, RankFailed
+
+    folder = ranks.wait("folder")
+    try:
+        from fastfid.evaluation.evaluate import evaluate
+
+        args = cli._parse(PARSERS[""](), argv)
+        cli._prepare(args, reads_images=True)
+        warnings.simplefilter("ignore")
+        _fetch_weights(args, ranks)
+        evaluate(
+            *args.path,
+            metrics=cli._metrics(args),
+            force=args.force,
+            run_dir=RankDirectory(folder, ranks),
+            **cli._with_labels_of_each(args, fid_options(args, reads_images=True)),
+        )
+    except (Over, RankFailed):
+        raise
+    except Exception as error:
+        ranks.fail(error)
+
+
+@contextlib.contextmanager
+def _silence() -> Any:
+    """Print nothing, but for the traceback of a crash."""
+    with open(os.devnull, "w", encoding="utf-8") as nothing, contextlib.redirect_stdout(nothing):
+        if os.environ.get("FASTFID_TRACEBACK"):
+            yield
+        else:
+            with contextlib.redirect_stderr(nothing):
+                yield

@@ -1,0 +1,203 @@
+"""Several processes on one command line, as torchrun and srun start them, print what one process prints.
+
+tests/scale has what needs torchrun itself, and signals.
+"""
+
+import os
+import sys
+
+import launching
+import pytest
+from stubs import AllOutputs
+
+from fastfid import cli, evaluate
+from fastfid.cli.launch import Launch, first_host, launched
+
+SOON_MISSING = {"NAMED_S": 0.7, "GIVEN_UP_S": 1.5}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return launching.make_pictures(tmp_path_factory.mktemp("sets"))
+
+
+@pytest.fixture(scope="module")
+def expected(pictures):
+    return launching.expected(pictures)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_any_number_of_ranks_prints_once_what_one_process_prints(pictures, expected, tmp_path, size):
+    ranks = launching.start(tmp_path, launching.words(pictures), launching.variables_of_ranks(size))
+    (code, out, err), *others = launching.ended(ranks)
+    assert (code, launching.values(out)) == (0, expected), err
+    assert [other for other in others if other != (0, "", "")] == []
+    launching.check_clean(tmp_path)
+
+
+def test_an_error_is_said_once(pictures, tmp_path):
+    fake = tmp_path / "fake"
+    fake.mkdir()
+    for path in pictures[1].iterdir():
+        (fake / path.name).write_bytes(path.read_bytes() if path.name != "040.png" else b"no picture")
+    # Rank 0 is so slow that rank 1 reads nearly all.
+    ranks = launching.start(
+        tmp_path, launching.words([pictures[0], fake]), launching.variables_of_ranks(2), {"slow": {"0": 0.1}}
+    )
+    (code, out, err), other = launching.ended(ranks)
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1].startswith(f"fastfid: error: rank 1: {fake}/040.png: ")
+    assert other == (1, "", "")
+    launching.check_clean(tmp_path)
+
+
+def test_wrong_usage_is_said_once(pictures, tmp_path):
+    ranks = launching.start(tmp_path, [*pictures, "--metrics", "fud"], launching.variables_of_ranks(2))
+    (code, out, err), other = launching.ended(ranks)
+    assert (code, out) == (2, "")
+    assert "argument --metrics: expected names among" in err
+    assert other == (2, "", "")
+
+
+def test_different_arguments_run_by_themselves(pictures, tmp_path):
+    each = [launching.words(pictures), launching.words(pictures[::-1])]
+    found = launching.ended(launching.start(tmp_path, each, launching.variables_of_ranks(2)))
+    for (code, out, err), (real, fake) in zip(found, (pictures, pictures[::-1]), strict=True):
+        assert code == 0, err
+        truth = evaluate(real, fake, metrics=launching.METRICS, extractor=AllOutputs())
+        assert launching.values(out) == {name: one.value for name, one in truth.items()}
+    remarks = [err.count("the 2 ranks have different arguments, so each runs by itself\n") for _, _, err in found]
+    assert remarks == [1, 0]
+
+
+@pytest.mark.parametrize("there", [0, 1])
+def test_a_missing_rank_is_named(pictures, tmp_path, there):
+    variables = launching.variables_of_ranks(2)[there : there + 1]
+    ((code, out, err),) = launching.ended(launching.start(tmp_path, launching.words(pictures), variables, SOON_MISSING))
+    assert (code, out) == (1, "")
+    waiting, failed = err.splitlines()
+    missing = 1 - there
+    assert waiting.startswith(f"fastfid: waiting for rank {missing} of 2; if this process is not one of several, unset")
+    assert failed == f"fastfid: error: rank {missing} of 2 did not come within 2 s"
+
+
+def test_what_is_not_divided_is_done_by_rank_0(pictures, tmp_path):
+    files = []
+    for path in pictures:
+        files.append(tmp_path / f"{path.name}.npz")
+        code = cli.main(["stats", str(path), "--dims", "64", "--quiet", "-o", str(files[-1])])
+        assert code == 0
+    (code, out, err), other = launching.ended(launching.start(tmp_path, [*files], launching.variables_of_ranks(2)))
+    assert (code, out.count("FID:"), other) == (0, 1, (0, "", "")), err
+    assert "rank" not in err
+    words = ["compare", files[0], files[1], files[1]]
+    (code, out, err), other = launching.ended(launching.start(tmp_path, words, launching.variables_of_ranks(2)))
+    assert (code, other) == (0, (0, "", "")), err
+    assert "fastfid: fastfid compare is not divided among ranks: rank 0 does it, and the other 1 wait\n" in err
+
+
+def test_several_machines_need_a_run_directory(pictures, tmp_path):
+    settings = {"host": {"0": "first", "1": "second"}}
+    (code, out, err), other = launching.ended(
+        launching.start(tmp_path, launching.words(pictures), launching.variables_of_ranks(2), settings)
+    )
+    assert (code, out, other) == (2, "", (2, "", ""))
+    assert "--run-dir: is needed where the ranks are on several machines, here first, second: give a folder" in err
+
+
+def slurm(size, rank, job):
+    """What srun sets, beside much else, for two tasks on one machine."""
+    return {
+        "SLURM_JOB_ID": job,
+        "SLURM_STEP_ID": 0,
+        "SLURM_NTASKS": size,
+        "SLURM_STEP_NUM_TASKS": size,
+        "SLURM_STEP_NUM_NODES": 1,
+        "SLURM_STEP_NODELIST": "node7",
+        "SLURM_PROCID": rank,
+        "SLURM_LOCALID": rank,
+    }
+
+
+def test_srun(pictures, expected, tmp_path):
+    job = os.getpid()
+    ranks = launching.start(tmp_path, launching.words(pictures), [slurm(2, rank, job) for rank in range(2)])
+    (code, out, err), other = launching.ended(ranks)
+    assert (code, launching.values(out), other) == (0, expected, (0, "", "")), err
+
+
+def test_a_batch_script_without_srun_is_one_process(pictures, expected, tmp_path):
+    variables = {"SLURM_JOB_ID": 5, "SLURM_NTASKS": 16, "SLURM_NPROCS": 16, "SLURM_PROCID": 0, "SLURM_LOCALID": 0}
+    settings = {"without_torch": True}
+    ((code, out, err),) = launching.ended(launching.start(tmp_path, launching.words(pictures), [variables], settings))
+    assert (code, launching.values(out)) == (0, expected), err
+
+
+def test_ranks_need_torch(pictures, tmp_path):
+    variables = launching.variables_of_ranks(2)[:1]
+    ((code, out, err),) = launching.ended(
+        launching.start(tmp_path, launching.words(pictures), variables, {"without_torch": True})
+    )
+    assert (code, out) == (1, "")
+    assert "there are 2 ranks, which find each other through torch, and torch is not installed" in err
+
+
+def test_only_the_command_line_looks_for_ranks(pictures, tmp_path):
+    code = "import sys, fastfid; fastfid.compute_fid(*sys.argv[1:], dims=64); print('torch' in sys.modules)"
+    variables = launching.variables_of_ranks(2)[:1]
+    ((code, out, err),) = launching.ended(launching.start(tmp_path, [*pictures], variables, command=("-c", code)))
+    assert (code, out) == (0, "False\n"), err
+
+
+STEP = {name: str(value) for name, value in slurm(16, 3, 1001).items()}
+TORCHRUN = {"RANK": "1", "WORLD_SIZE": "8", "MASTER_ADDR": "host", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, None),
+        ({"WORLD_SIZE": "8"}, None),
+        ({**TORCHRUN, "WORLD_SIZE": "1"}, None),
+        (TORCHRUN, (1, 8, "host", 29500, False)),
+        ({**TORCHRUN, "RANK": "0"}, (0, 8, "host", 29500, True)),
+        ({**TORCHRUN, "RANK": "0", "TORCHELASTIC_USE_AGENT_STORE": "True"}, (0, 8, "host", 29500, False)),
+        ({**STEP, **TORCHRUN}, (1, 8, "host", 29500, False)),
+        (STEP, (3, 16, "127.0.0.1", 17007, False)),
+        ({**STEP, "SLURM_PROCID": "0", "MASTER_PORT": "5"}, (0, 16, "127.0.0.1", 5, True)),
+        ({**STEP, "SLURM_STEP_NUM_NODES": "2"}, (3, 16, "node7", 17007, False)),
+        ({**STEP, "MASTER_ADDR": "other"}, (3, 16, "other", 17007, False)),
+        ({**STEP, "SLURM_STEP_NUM_TASKS": "1"}, None),
+        ({name: value for name, value in STEP.items() if name != "SLURM_STEP_NUM_TASKS"}, None),
+        ({**STEP, "SLURM_STEP_ID": "4294967290"}, None),  # salloc's shell
+    ],
+)
+def test_what_the_variables_of_launchers_say(given, found, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    launch = launched(given)
+    assert (launch and (launch.rank, launch.size, launch.address, launch.port, launch.hosts_store)) == found
+
+
+def test_a_shell_at_a_terminal_is_one_process(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", type("Terminal", (), {"isatty": lambda self: True})())
+    assert launched(STEP) is None
+    assert isinstance(launched(TORCHRUN), Launch)
+
+
+def test_a_variable_that_is_no_number_is_named():
+    with pytest.raises(ValueError, match="WORLD_SIZE: expected an integer, got 'all'"):
+        launched({**TORCHRUN, "WORLD_SIZE": "all"})
+
+
+@pytest.mark.parametrize(
+    ("nodes", "host"),
+    [
+        ("node7", "node7"),
+        ("node7,node8", "node7"),
+        ("node[03-05,7],other", "node03"),
+        ("rack[1-2]node[08,09]-ib", "rack1node08-ib"),
+        ("", "127.0.0.1"),
+    ],
+)
+def test_the_first_host_of_slurms_list(nodes, host):
+    assert first_host(nodes) == host
