@@ -17,8 +17,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# They need packages that the test extra does not have, or take minutes; tools/training_loops.sh and tools/scale_engines.sh
-# name the folders, which collects them.
+# They need packages that the test extra does not have, or take minutes. tools/training_loops.sh and
+# tools/scale_engines.sh name the folders, which collects them.
 collect_ignore = ["training", "scale"]
 
 

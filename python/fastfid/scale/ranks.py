@@ -22,7 +22,8 @@ from fastfid.metrics.base import Metric
 from fastfid.metrics.several import Accumulators
 from fastfid.pipeline import Report
 from fastfid.scale.engine import Work
-from fastfid.scale.part import Part
+from fastfid.scale.part import Part, RowsAfter
+from fastfid.scale.places import Place
 from fastfid.scale.plan import Task
 from fastfid.scale.run import RunDirectory
 from fastfid.sources import ImageSource
@@ -315,10 +316,10 @@ class RankDirectory(RunDirectory):
         """Make or take the plan on rank 0; take it on the others. See :meth:`RunDirectory.begin`."""
         if self._ranks.rank == 0:
             self._begin_first(sources, decides, request)
-            todo = {
-                name: [i for i, task in enumerate(side.tasks) if not self.file_of(task).exists()]
-                for name, side in self.plan.sides.items()
-            }
+            todo = {}
+            for name, side in self.plan.sides.items():
+                missing = {task.key for task in self._missing(name)}
+                todo[name] = [place for place, task in enumerate(side.tasks) if task.key in missing]
             self._ranks.tell("todo", todo)
         else:
             todo = self._ranks.wait("todo")
@@ -344,7 +345,7 @@ class RankDirectory(RunDirectory):
         source: ImageSource,
         extractor: FeatureExtractor,
         metrics: Mapping[str, Metric],
-        accumulators: Accumulators,
+        accumulators: Accumulators | RowsAfter,
         *,
         max_errors: int | None,
         progress: Any,
@@ -375,7 +376,7 @@ class RankDirectory(RunDirectory):
 class Tickets:
     """The engine of the ranks: each takes the next task of a list, which all have."""
 
-    def __init__(self, ranks: Ranks, file_of: Callable[[Task], Path]):
+    def __init__(self, ranks: Ranks, file_of: Callable[[Task], Place]):
         self.todo: dict[str, list[Task]] = {}
         self._ranks = ranks
         self._file_of = file_of
@@ -406,10 +407,10 @@ class Tickets:
             if task.key in missing:
                 yield task, work(task)
         waiting = {
-            place: task
-            for place, task in enumerate(self.todo[side])
-            if task.key in missing and place not in mine and not self._file_of(task).exists()
+            place: task for place, task in enumerate(self.todo[side]) if task.key in missing and place not in mine
         }
+        for place in [place for place, task in waiting.items() if self._file_of(task).exists()]:
+            yield waiting.pop(place), None
         read, pause = 0, _POLL_S
         while waiting:
             self._ranks.check()
@@ -430,12 +431,13 @@ class Tickets:
             pause = min(0.25, pause * 1.2)
 
 
-def _wait_for_file(path: Path, why_not: str) -> None:
+def _wait_for_file(path: Place, why_not: str) -> None:
     """Wait until a file is seen that another process says it has written; ValueError if it stays away."""
     end = time.monotonic() + _VISIBLE_S
     while not path.exists():
         if time.monotonic() > end:
             raise ValueError(f"{path}: {why_not}: all ranks need one --run-dir on a file system that they share")
-        with contextlib.suppress(OSError):
-            os.listdir(path.parent)  # asks a network file system for its present state
+        if isinstance(path, Path):
+            with contextlib.suppress(OSError):
+                os.listdir(path.parent)  # asks a network file system for its present state
         time.sleep(_POLL_S)
