@@ -17,9 +17,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# They need packages that the test extra does not have, or take minutes. tools/training_loops.sh and
-# tools/scale_engines.sh name the folders, which collects them.
-collect_ignore = ["training", "scale"]
+# They need packages that the test extra does not have, or take minutes. tools/with_extra.sh names a folder, which collects
+# it.
+collect_ignore = ["remote_s3", "scale", "training"]
 
 
 @pytest.fixture(scope="session")

@@ -2,63 +2,19 @@
 
 import http.server
 import io
-import json
 import re
 import sys
-import tarfile
 import threading
 import zipfile
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from remote_files import IMAGES, SOURCES, encoded, files, pictures
 from stubs import GridMeans
 
 from fastfid import Statistics, _remote, cli, compute_fid, compute_statistics
 from fastfid.errors import FastfidWarning
 from fastfid.sources import is_statistics_file, open_source
-
-IMAGES = np.random.default_rng(0).integers(0, 256, (4, 40, 50, 3), dtype=np.uint8)
-
-
-def encoded(array):
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def tar(mode):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as archive:
-        for i, image in enumerate(IMAGES):
-            for name, data in ((f"{i}.png", encoded(image)), (f"{i}.cls", b"%d" % i)):
-                info = tarfile.TarInfo(name)
-                info.size = len(data)
-                archive.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def files():
-    found = {"x.tar": tar("w"), "x.tar.gz": tar("w:gz")}
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for i, image in enumerate(IMAGES):
-            archive.writestr(f"{i}.png", encoded(image))
-        archive.writestr("dataset.json", json.dumps({"labels": [[f"{i}.png", i] for i in range(4)]}))
-    found["x.zip"] = buffer.getvalue()
-    buffer = io.BytesIO()
-    pq.write_table(pa.table({"image": [encoded(x) for x in IMAGES], "label": range(4)}), buffer, row_group_size=1)
-    found["x.parquet"] = buffer.getvalue()
-    for name, arrays in (("x.npz", (IMAGES, np.arange(4))), ("s.npz", ())):
-        buffer = io.BytesIO()
-        np.savez(buffer, *arrays, **({} if arrays else {"mu": np.zeros(12), "sigma": np.eye(12), "n": 20}))
-        found[name] = buffer.getvalue()
-    buffer = io.BytesIO()
-    np.save(buffer, IMAGES)
-    found["x.npy"] = buffer.getvalue()
-    return found
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -120,13 +76,6 @@ def server(monkeypatch):
         found.may_answer.set()
         found.shutdown()
         thread.join()
-
-
-SOURCES = ["x.zip", "x.tar", "x.tar.gz", "x.parquet", "x.npz", "x.npy"]
-
-
-def pictures(source):
-    return np.stack([item.load() for item in source])
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -237,16 +186,32 @@ def test_a_file_that_changes(server):
         list(source)
 
 
-def test_packages_that_are_missing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(ImportError, match=r"^s3://bucket/x\.zip: .*s3fs"):
-        open_source("s3://bucket/x.zip")
-    monkeypatch.setitem(sys.modules, "aiohttp", None)
-    with pytest.raises(ImportError, match=r"^https://host/x\.zip: needs aiohttp: pip install aiohttp"):
-        open_source("https://host/x.zip")
+@pytest.mark.parametrize(
+    ("url", "package"),
+    [
+        ("s3://bucket/x.zip", "s3fs"),
+        ("gs://bucket/x.tar", "gcsfs"),
+        ("hf://datasets/someone/set/x.parquet", "huggingface_hub"),
+        ("https://host/x.zip", "aiohttp"),
+    ],
+)
+def test_packages_that_are_missing(monkeypatch, capsys, url, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    sentence = f"{url}: needs {package}: pip install {package}"
+    with pytest.raises(ImportError, match=f"^{re.escape(sentence)}$"):
+        open_source(url)
+    assert cli.main(["inspect", url]) == 1
+    assert capsys.readouterr().err == f"fastfid: error: {sentence}\n"
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
-    with pytest.raises(ImportError, match=r"^s3://bucket/x\.zip: reading URLs needs fsspec: pip install fsspec"):
-        open_source("s3://bucket/x.zip")
+    with pytest.raises(ImportError, match=rf"^{re.escape(url)}: reading URLs needs fsspec: pip install fsspec"):
+        open_source(url)
+
+
+def test_a_package_that_is_broken_is_not_called_missing(tmp_path, monkeypatch):
+    (tmp_path / "gcsfs.py").write_text("import a_module_that_gcsfs_needs")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match=r"^gs://bucket/x\.zip: No module named 'a_module_that_gcsfs_needs'$"):
+        open_source("gs://bucket/x.zip")
 
 
 def test_credentials_that_are_missing():

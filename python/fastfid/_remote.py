@@ -31,8 +31,16 @@ _BLOCK_BYTES = 2**22
 # Seconds before a request is made again. The last failure is an error.
 _DELAYS_S = (0.1, 0.5, 2.0, 5.0)
 
-# Seconds to wait for a web server, at each step of a request.
+# Seconds to wait for a server, at each step of a request.
 _ANSWER_S = 30.0
+
+# The package that fsspec needs for a scheme, which is also the module that it imports.
+_PACKAGES = {
+    **dict.fromkeys(("s3", "s3a"), "s3fs"),
+    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
+    **dict.fromkeys(("az", "abfs", "abfss"), "adlfs"),
+    "hf": "huggingface_hub",
+}
 
 Found = TypeVar("Found")
 
@@ -142,6 +150,7 @@ class RemoteFile:
 
     def _examine(self) -> tuple[int, Any]:
         """Return the size, and whatever the server says of the version."""
+        self._system.invalidate_cache(self._place)  # of listings, which would hide that the file has changed
         info = persistently(self.path, lambda: self._system.info(self._place))
         if info.get("type") == "directory":
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.path)
@@ -242,24 +251,41 @@ def file_system(url: str, **options: Any) -> tuple[Any, str]:
         raise ImportError(
             f"{url}: reading URLs needs fsspec: pip install fsspec aiohttp, or '.[urls]' in fastfid's source folder"
         ) from None
+    scheme = url.partition("://")[0].lower()
     try:
-        system, place = core.url_to_fs(url, **_options(url), **options)
-    except ImportError as error:  # of the package for the scheme, whose name fsspec says
-        raise ImportError(f"{url}: {_first_line(error)}") from None
+        system, place = core.url_to_fs(url, **_options(scheme), **options)
+    except ImportError as error:
+        raise ImportError(f"{url}: {_what_is_missing(scheme, error)}") from None
     except ValueError as error:
         raise ValueError(f"{url}: {_first_line(error)}") from None
+    if scheme in ("s3", "s3a"):
+        system.retries = 1  # `persistently` makes requests again, and says so
     return system, place
 
 
-def _options(url: str) -> dict[str, Any]:
-    """Return the options of the file system. Without them, a web server may take 5 minutes to answer."""
-    if not url.lower().startswith(("http:", "https:")):
-        return {}
-    try:
+def _options(scheme: str) -> dict[str, Any]:
+    """Return the options of the file system that bound how long a request takes.
+
+    Without them, a web server may take 5 minutes to answer. The packages for s3 would make each request 25 times, which
+    takes half an hour where a server does not answer.
+    """
+    if scheme in ("s3", "s3a"):
+        users = importlib.import_module("fsspec.config").conf.get(scheme, {}).get("config_kwargs", {})
+        bounds = {"connect_timeout": _ANSWER_S, "read_timeout": _ANSWER_S, "retries": {"max_attempts": 0}}
+        return {"config_kwargs": {**users, **bounds}}
+    if scheme in ("http", "https"):
         library = importlib.import_module("aiohttp")
-    except ImportError:
-        raise ImportError("needs aiohttp: pip install aiohttp") from None
-    return {"client_kwargs": {"timeout": library.ClientTimeout(sock_connect=_ANSWER_S, sock_read=_ANSWER_S)}}
+        return {"client_kwargs": {"timeout": library.ClientTimeout(sock_connect=_ANSWER_S, sock_read=_ANSWER_S)}}
+    return {}
+
+
+def _what_is_missing(scheme: str, error: ImportError) -> str:
+    """Return which package a scheme needs, and how it is installed."""
+    package = "aiohttp" if scheme in ("http", "https") else _PACKAGES.get(scheme)
+    missing = error if error.name else error.__cause__  # fsspec raises an error of its own, without the name
+    if package is None or not isinstance(missing, ImportError) or (missing.name or "").partition(".")[0] != package:
+        return _first_line(error if package is None else missing or error)
+    return f"needs {package}: pip install {package}"
 
 
 def persistently(url: str, request: Callable[[], Found], failed: str = "cannot be read") -> Found:
@@ -295,17 +321,29 @@ def _cause(error: BaseException) -> BaseException:
 def _final(url: str, error: BaseException) -> OSError | None:
     """Return the error to raise if another request would not help, else None."""
     error = _cause(error)
-    status = getattr(error, "status", None)
+    status = _status(error)
     if isinstance(error, FileNotFoundError) or status == 404:
         return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url)
     if isinstance(error, PermissionError) or status in (401, 403):
         return PermissionError(errno.EACCES, f"access is denied ({_first_line(error)})", url)
     if "Credential" in type(error).__name__:
         return PermissionError(errno.EACCES, f"credentials are missing ({_first_line(error)})", url)
+    if type(error).__name__ == "FileExpired":  # of s3fs: the version that was opened is not there any more
+        return OSError(errno.ESTALE, "has changed since it was listed", url)
     if "range requests" in str(error):
         text = "the server gives no parts of files (HTTP ranges); download it first"
         return OSError(errno.EOPNOTSUPP, text, url)
     return None
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the status of HTTP that a server answered with, where the error says it."""
+    answer = getattr(error, "response", None)  # of botocore's errors, a dict
+    if isinstance(answer, dict):
+        found = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        found = getattr(error, "status", None)
+    return found if isinstance(found, int) else None
 
 
 def expand_url(url: str) -> list[str]:

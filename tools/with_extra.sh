@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Runs a folder of tests with the packages of an extra that the test extra does not have. They are installed into an
+# environment that exists for this run and sees the packages of the current one, fastfid and torch among them. So the
+# current environment stays as it is.
+# usage: tools/with_extra.sh EXTRA FOLDER [pytest arguments]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+extra=$1 folder=$2
+shift 2
+venv=$(mktemp -d)
+trap 'rm -rf "$venv"' EXIT
+python -m venv --without-pip "$venv"
+# addsitedir, unlike a plain path, also reads the .pth files there: an editable install of fastfid is one.
+python - "$venv/bin/python" <<'PYTHON'
+import pathlib, subprocess, sys, sysconfig
+asked = "import sysconfig; print(sysconfig.get_path('purelib'))"
+there = subprocess.run([sys.argv[1], "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
+pathlib.Path(there, "parent.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+PYTHON
+# The constraint keeps pip from another torch, which would bring gigabytes of CUDA.
+python - "$extra" <<'PYTHON' | xargs -d '\n' python -m pip --python "$venv/bin/python" install -q --no-compile
+import sys, tomllib
+extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]
+print("\n".join([*extras[sys.argv[1]], *extras["torch"]]))
+PYTHON
+"$venv/bin/python" -m pytest "$folder" "$@"
