@@ -16,6 +16,7 @@ from fastfid._files import check_store_folder
 from fastfid._progress import ProgressMode
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluation.evaluate import evaluate_sets
+from fastfid.evaluation.how import How
 from fastfid.evaluation.reading import ImageSet, load_known, load_store, open_images
 from fastfid.evaluation.result import Evaluation
 from fastfid.extractor import FeatureExtractor
@@ -24,7 +25,7 @@ from fastfid.metrics.fid import FrechetInceptionDistance, SpatialFID
 from fastfid.metrics.logits import InceptionScoreMetric
 from fastfid.metrics.nearest import PrecisionRecall
 from fastfid.metrics.several import Missing
-from fastfid.options import DEFAULT_DIMS, PrecisionName, ProtocolName, SourceOptions, check_keywords, check_options
+from fastfid.options import DEFAULT_DIMS, PrecisionName, ProtocolName, SourceOptions, check_keywords
 from fastfid.sources import is_statistics_file
 from fastfid.statistics import Statistics
 
@@ -98,7 +99,21 @@ def evaluate_adm(
     """
     check_keywords(options)
     started, opened_at = time.perf_counter(), time.time()
-    check_options(None, num_workers, on_error, max_errors, protocol, device, precision, extractor, progress, options)
+    how = How(
+        dims=DEFAULT_DIMS,
+        protocol=protocol,
+        device=device,
+        precision=precision,
+        weights=weights,
+        extractor=extractor,
+        num_workers=num_workers,
+        on_error=on_error,
+        max_errors=max_errors,
+        progress=progress,
+        force=force,
+        store=store,
+        options=options,
+    )
     check_store_folder(store)
     if same := mistakes.same_place(reference, samples, recursive=options.get("recursive", False)):
         warn(same, SuspiciousInputWarning)
@@ -117,29 +132,8 @@ def evaluate_adm(
         if runs_inception and one.given is not None and one.given.d != DEFAULT_DIMS:
             raise ValueError(f"{one.given.name} has {one.given.d} dims, and these numbers are of {DEFAULT_DIMS}")
         _check_protocol(one, protocol, force)
-    found = evaluate_sets(
-        sets,
-        asked,
-        Missing(lenient=True, essential="fid"),
-        dims=DEFAULT_DIMS,
-        protocol=protocol,
-        device=device,
-        precision=precision,
-        weights=weights,
-        extractor=extractor,
-        num_workers=num_workers,
-        on_error=on_error,
-        max_errors=max_errors,
-        progress=progress,
-        cache=False,
-        force=force,
-        store=store,
-        options=options,
-        started=started,
-        opened_at=opened_at,
-        may_overlap=not same,
-        hash_inputs=False,
-    )
+    missing = Missing(lenient=True, essential="fid")
+    found = evaluate_sets(sets, asked, missing, how, started, opened_at, may_overlap=not same)
     return _in_order(found)
 
 

@@ -16,6 +16,7 @@ from fastfid.assumptions import assume_protocols
 from fastfid.cache import CacheMode
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluation.classes import check_labels, evaluate_classes
+from fastfid.evaluation.how import How
 from fastfid.evaluation.networks import extractor_beside_all
 from fastfid.evaluation.reading import (
     SIDES,
@@ -281,8 +282,24 @@ def evaluate(
     True
     """
     started, opened_at = time.perf_counter(), time.time()
-    check_options(
-        batch_size, num_workers, on_error, max_errors, protocol, device, precision, extractor, progress, options
+    how = How(
+        dims=dims,
+        protocol=protocol,
+        device=device,
+        precision=precision,
+        weights=weights,
+        extractor=extractor,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        on_error=on_error,
+        max_errors=max_errors,
+        progress=progress,
+        cache=cache,
+        force=force,
+        store=store,
+        options=options,
+        hash_inputs=hash_inputs,
+        per_class=per_class,
     )
     check_store_folder(store)
     asked = make_metrics(metrics)
@@ -291,58 +308,20 @@ def evaluate(
             warn(remark, SuspiciousInputWarning)
         spatial = any(SPATIAL in metric.needs for metric in asked.values())
         sets = open_both(real, fake, {**options, "on_error": on_error}, hash_inputs, spatial, max_errors)
-        return evaluate_sets(
-            sets,
-            asked,
-            Missing(lenient=metrics == ALL),
-            dims=dims,
-            protocol=protocol,
-            device=device,
-            precision=precision,
-            weights=weights,
-            extractor=extractor,
-            num_workers=num_workers,
-            on_error=on_error,
-            max_errors=max_errors,
-            progress=progress,
-            cache=cache,
-            force=force,
-            store=store,
-            options=options,
-            started=started,
-            opened_at=opened_at,
-            may_overlap=not remark,
-            hash_inputs=hash_inputs,
-            per_class=per_class,
-            run=run,
-        )
+        missing = Missing(lenient=metrics == ALL)
+        how = dataclasses.replace(how, run=run)
+        return evaluate_sets(sets, asked, missing, how, started, opened_at, may_overlap=not remark)
 
 
 def evaluate_sets(
     sets: tuple[ImageSet, ImageSet],
     asked: dict[str, Metric],
     missing: Missing,
-    *,
-    dims: int | None,
-    protocol: str | None,
-    device: str | int,
-    precision: str,
-    weights: str | os.PathLike[str] | None,
-    extractor: FeatureExtractor | None,
-    num_workers: int | None,
-    on_error: Literal["raise", "skip"],
-    max_errors: int | None,
-    progress: ProgressMode,
-    cache: CacheMode,
-    force: bool,
-    store: str | os.PathLike[str] | None,
-    options: Mapping[str, Any],
+    how: How,
     started: float,
     opened_at: float,
+    *,
     may_overlap: bool,
-    hash_inputs: bool,
-    per_class: bool = False,
-    run: RunDirectory | None = None,
 ) -> Evaluation:
     """Read the opened sets once and compare them; metrics that cannot be computed go from `asked` to `missing`.
 
@@ -352,24 +331,19 @@ def evaluate_sets(
         ``time.perf_counter()`` and ``time.time()`` before the sets were opened.
     may_overlap : bool
         Whether to look for images that both sets have.
-    others
-        See :func:`evaluate`.
     """
     a, b = sets
     # Whatever can be refused without the network is refused before it runs.
     for one in sets:
         if one.source is None:
             missing.check(asked, partial(check_given, one.given, is_real=one is a))
-    check_labels(a, b, per_class=per_class)
+    check_labels(a, b, per_class=how.per_class)
     reading = None
     if any(one.source is not None for one in sets):
-        outputs = outputs_needed(asked.values())
-        network: dict[str, Any] = {"dims": dims, "protocol": protocol, "device": device, "weights": weights}
-        network |= {"extractor": extractor, "precision": precision, "force": force, "outputs": outputs}
-        extractor = extractor_beside_all([one.given for one in sets if one.given is not None], network)
+        given = [one.given for one in sets if one.given is not None]
+        extractor = extractor_beside_all(given, {**how.network(), "outputs": outputs_needed(asked.values())})
         missing.check(asked, partial(check_gives, extractor))
-        how = (num_workers, on_error, max_errors, progress, cache, opened_at, options, store, per_class, run)
-        reading = Reading(extractor, asked, *how)
+        reading = Reading.of(extractor, asked, how, opened_at)
         reading.prepare(sets)
     assumed = assume_protocols([one.given for one in sets], reading.extractor.protocol if reading else None)
     loaded = time.perf_counter()
@@ -377,18 +351,18 @@ def evaluate_sets(
         if reading is not None and one.source is not None:
             reading.fill(one, one.source, side)
         elif one.store is not None:
-            one.take(one.store, with_rows(asked) if per_class else asked)
-            one.classifier = partial(classifier_of, one.meta, weights)
+            one.take(one.store, with_rows(asked) if how.per_class else asked)
+            one.classifier = partial(classifier_of, one.meta, how.weights)
     extracted = time.perf_counter()
     if may_overlap and a.census and b.census and (shared := mistakes.overlap(a.census, b.census)):
         warn(shared, SuspiciousInputWarning)
     if a.given is not None and b.given is not None:
-        check_compatible(a.given, b.given, force=force)
+        check_compatible(a.given, b.given, force=how.force)
     results, sides = _compare(asked, missing, a, b)
     d = reading.extractor.dims if reading else sets[0].given.d  # type: ignore[union-attr]  # one of the two is there
-    classes = evaluate_classes(asked, a, b, d, progress) if per_class else None
+    classes = evaluate_classes(asked, a, b, d, how.progress) if how.per_class else None
     finished = time.perf_counter()
-    inputs = {"real": a.identity(), "fake": b.identity()} if hash_inputs else None
+    inputs = {"real": a.identity(), "fake": b.identity()} if how.hash_inputs else None
     return Evaluation(
         results,
         *sides[next(iter(results))],  # the FID of "all" has a value, or its error was raised
@@ -401,12 +375,12 @@ def evaluate_sets(
         date=datetime.fromtimestamp(opened_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         host=os.uname().nodename,
         threads=_core.num_threads(),
-        options=options_in_effect(options, asked, on_error=on_error, force=force),
+        options=options_in_effect(how.options, asked, on_error=how.on_error, force=how.force),
         missing=dict(missing),
         inputs=inputs,
         sides=sides,
         per_class=classes,
-        run=None if run is None else run.facts,
+        run=None if how.run is None else how.run.facts,
     )
 
 

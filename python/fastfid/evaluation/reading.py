@@ -15,6 +15,7 @@ from fastfid._files import FileSet
 from fastfid._progress import ProgressMode
 from fastfid.cache import CacheMode, StatisticsCache
 from fastfid.errors import ImageError, NumericalError, SkippedImagesWarning, SuspiciousInputWarning
+from fastfid.evaluation.how import How
 from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor, outputs_of
 from fastfid.metrics.base import (
     Accumulator,
@@ -349,6 +350,12 @@ class Reading:
     store: str | os.PathLike[str] | None = None  # the folder of stores
     per_class: bool = False  # whether the rows of sources with labels are kept
     run: RunDirectory | None = None  # where what was read is kept, task by task
+
+    @classmethod
+    def of(cls, extractor: FeatureExtractor, metrics: Mapping[str, Metric], how: How, opened_at: float) -> "Reading":
+        """Return the reading that a call of :func:`fastfid.evaluate` asks for."""
+        common = (how.num_workers, how.on_error, how.max_errors, how.progress, how.cache, opened_at, how.options)
+        return cls(extractor, metrics, *common, how.store, how.per_class, how.run)
 
     def __post_init__(self) -> None:
         for metric in self.metrics.values():

@@ -1,0 +1,73 @@
+"""With which network and options two sets are read and compared."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fastfid._progress import ProgressMode
+from fastfid.cache import CacheMode
+from fastfid.extractor import FeatureExtractor
+from fastfid.options import check_options
+from fastfid.scale import RunDirectory
+
+__all__ = ["How"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """The keywords of :func:`fastfid.evaluate`, as one object.
+
+    Attributes
+    ----------
+    dims, protocol, device, precision, weights, extractor
+        The network. None: what the statistics on the other side say, or the default.
+    options : dict
+        See :class:`fastfid.options.SourceOptions`.
+    run : RunDirectory or None
+    others
+        See :func:`fastfid.evaluate`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is invalid, also if statistics on both sides make the argument unused.
+    """
+
+    dims: int | None
+    protocol: str | None
+    device: str | int
+    precision: str
+    weights: str | os.PathLike[str] | None
+    extractor: FeatureExtractor | None
+    batch_size: int | None = None
+    num_workers: int | None
+    on_error: Literal["raise", "skip"]
+    max_errors: int | None
+    progress: ProgressMode
+    cache: CacheMode = False
+    force: bool
+    store: str | os.PathLike[str] | None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    hash_inputs: bool = False
+    per_class: bool = False
+    run: RunDirectory | None = None
+
+    def __post_init__(self) -> None:
+        check_options(
+            self.batch_size,
+            self.num_workers,
+            self.on_error,
+            self.max_errors,
+            self.protocol,
+            self.device,
+            self.precision,
+            self.extractor,
+            self.progress,
+            self.options,
+        )
+
+    def network(self) -> dict[str, Any]:
+        """Return the keywords of :func:`fastfid.evaluation.evaluate.extractor_beside`."""
+        names = ("dims", "protocol", "device", "weights", "extractor", "precision", "force")
+        return {name: getattr(self, name) for name in names}
