@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "reservoir": {"_checks"},
     "segments": {"_core"},
     "statistics": CELLAR | {"reservoir"},
+    "references": CELLAR | {"statistics"},
     "sources": CELLAR | {"sources"},
     "extractor": {"sources"},
     "pipeline": CELLAR | {"extractor", "pipeline", "sources"},
@@ -61,6 +62,7 @@ MAY_IMPORT = {
         "options",
         "pipeline",
         "record",
+        "references",
         "reservoir",
     }
     | {"scale", "sources", "statistics", "store"},
@@ -69,10 +71,11 @@ MAY_IMPORT = {
     | {"sources", "statistics"},
     "cache": CELLAR | {"statistics", "sources", "features"},
     "info": CELLAR | {"features"},
-    "inspection": CELLAR | {"options", "sources", "statistics", "store"},
+    "inspection": CELLAR | {"options", "references", "sources", "statistics", "store"},
     "demo": CELLAR | {"evaluation", "metrics", "features", "statistics"},
     "cli": CELLAR
-    | {"demo", "evaluation", "features", "info", "inspection", "metrics", "options", "scale", "sources", "store"},
+    | {"demo", "evaluation", "features", "info", "inspection", "metrics", "options", "references", "scale", "sources"}
+    | {"statistics", "store"},
     "compat": CELLAR
     | {"assumptions", "batches", "beside", "compat", "evaluation", "extractor", "features", "metrics", "pipeline"}
     | {"sources", "statistics"},

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfid import references
 from fastfid._console import escaped
 from fastfid.options import SourceOptions, check_keywords
 from fastfid.sources import is_statistics_file, open_source
@@ -191,22 +192,35 @@ def inspect_source(source: Any, *, all_headers: bool = False, **options: Unpack[
     )
 
 
-def inspect_features(source: Any) -> dict[str, Any] | None:
+def inspect_features(source: Any, *, add_reference: str | None = None) -> dict[str, Any] | None:
     """Return what statistics or a store of features say of themselves, in the types of JSON; None for images.
+
+    Parameters
+    ----------
+    source : path
+    add_reference : str, optional
+        Add the statistics to the user's table of known references under this name.
 
     Raises
     ------
     OSError, ValueError
-        The file or the store is damaged, or the store is not complete.
+        The file or the store is damaged, or the store is not complete; the table of known references is; there are no
+        statistics to add to it.
     """
     found: Statistics | FeatureStore
+    if add_reference is not None and not is_statistics_file(source):
+        raise ValueError(f"{source}: is no statistics file; --add-reference names the numbers of one")
     if is_store(source):
         found = FeatureStore(source)
         facts: dict[str, Any] = {"kind": "store of features", "outputs": found.outputs, "skipped": len(found.skipped)}
     elif is_statistics_file(source):
         found = Statistics.load(source, spatial=True)
         kept = found.reservoir.rows if found.reservoir is not None else ()
-        facts = {"kind": "statistics", "spatial": found.spatial is not None, "sampled_rows": len(kept)}
+        if add_reference is not None:
+            references.add_reference(found, add_reference)
+        digest = references.numbers_hash(found)
+        known = {"known_as": references.read_table().get(digest), "numbers_sha256": digest}
+        facts = {"kind": "statistics", **known, "spatial": found.spatial is not None, "sampled_rows": len(kept)}
     else:
         return None
     stated = {key: found.meta.get(key) for key in ("source", "protocol", "extractor", "precision")}

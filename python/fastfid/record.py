@@ -215,6 +215,7 @@ class _OfARun(TypedDict):
     assumed_protocol: Sides[str | None]
     skipped: Sides[list[SkippedImage]]
     cached: Sides[bool]
+    known_as: Sides[str | None]
     device: str | None
     command: list[str] | None
     date: str
@@ -289,6 +290,7 @@ def evaluation_record(evaluation: "Evaluation", command: Sequence[str] | None = 
         "assumed_protocol": evaluation.assumed_protocol,
         "skipped": evaluation.skipped,
         "cached": evaluation.cached,
+        "known_as": {side: evaluation.known_as.get(side) for side in ("real", "fake")},
         "device": evaluation.device,
         "command": command,
         "date": evaluation.date,

@@ -106,7 +106,10 @@ def _run_extractors(args: argparse.Namespace, argv: Sequence[str]) -> int:
 
 
 def _remark_on(args: argparse.Namespace, found: Any) -> None:
-    """Say what there is to know of an FID."""
+    """Say what there is to know of an FID, and which sides are known references."""
+    for side in ("real", "fake"):
+        if (name := found.known_as.get(side)) is not None:
+            _remark(f"{getattr(found, side).name}: has the numbers of the known reference {name}")
     if "fid" in found:
         _remark(_sample_size_remark(found.dims, [found.real, found.fake]))
         if not args.json and not args.metrics:
@@ -331,7 +334,7 @@ def _run_inspect(argv: Sequence[str]) -> int:
     from fastfid.inspection import inspect_features, inspect_source
 
     _check_exists(args.source)
-    if (features := inspect_features(args.source)) is not None:
+    if (features := inspect_features(args.source, add_reference=args.add_reference)) is not None:
         _print_facts(features, in_json=args.json)
         return 0
     found = inspect_source(args.source, all_headers=args.all, **selection_options(args))

@@ -392,6 +392,11 @@ def _inspect_parser() -> Parser:
     parser.add_argument("source", metavar="SOURCE", help="a folder, .zip, .tar, .parquet, pattern, .npz or .npy")
     parser.add_argument("--all", action="store_true", help="read the headers of all images")
     parser.add_argument("--json", action="store_true", help="print one JSON object (docs/json.md)")
+    parser.add_argument(
+        "--add-reference",
+        metavar="NAME",
+        help="SOURCE is a statistics file: from now on, records and inspect say NAME where statistics have its numbers",
+    )
     _add_selection_options(parser.add_argument_group("images").add_argument)
     parser.set_defaults(labels="auto")
     return parser

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfid import references
 from fastfid._console import remark, warn
 from fastfid._files import FileSet
 from fastfid._progress import ProgressMode
@@ -230,6 +231,10 @@ class ImageSet:
             if part is not None or metric.accumulates not in self.seen:
                 return Sample(self.known.name, self.known.meta, part or self.known)
         return Sample(self.name, self.meta, self.seen[metric.accumulates], self.classifier)
+
+    def known_as(self) -> str | None:
+        """Return the name of the reference that the given statistics are; None where they are none that is known."""
+        return None if self.known is None else references.known_as(self.known)
 
     def identity(self) -> dict[str, Any] | None:
         """Return what the files are; None, and a warning, where they changed since they were opened."""

@@ -84,6 +84,8 @@ class Evaluation(NamedResults):
         With `per_class`: the results of each class, as ``evaluation.per_class["cat"]["fid"]``.
     run : dict or None
         With `run_dir` or `engine`: ``engine``, ``workers``, ``retries``, ``resumed``, ``runtimes``; see docs/json.md.
+    known_as : dict
+        For ``real`` and ``fake``: the name of the known reference whose numbers the given statistics have, else None.
 
     Examples
     --------
@@ -111,6 +113,7 @@ class Evaluation(NamedResults):
     sides: Mapping[str, tuple[EvaluatedSet, EvaluatedSet]] = field(default_factory=dict, repr=False)
     per_class: PerClass | None = None
     run: Mapping[str, Any] | None = None
+    known_as: Mapping[str, str | None] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={result.value:.6g}" for name, result in self.results.items())
