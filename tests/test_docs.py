@@ -66,6 +66,8 @@ def test_the_page_of_the_record_has_every_key(records):
         details = {key for row in record["metrics"] for key in row["details"]}
         for key in (*details, *record["seconds"], "name", "reason"):
             assert f"`{key}`" in RECORD_PAGE
+    for found in records[0]["sources"].values():
+        assert set(found) == explained("## The keys of `sources`")[0]
     for identity in records[0]["inputs"].values():
         assert set(identity) == explained("## The keys of `inputs`")[0]
     distance = frechet_distance(([0.0], [[1.0]]), ([3.0], [[4.0]]), return_info=True)

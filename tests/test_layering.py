@@ -19,7 +19,7 @@ PACKAGE = ROOT / "python" / "fastfid"
 # Who may import whom inside the package. What all may import comes first.
 CELLAR = {
     *("_core", "_version", "at_exit", "errors", "input_spec", "npz", "precisions", "protocols", "provenance"),
-    *("_checks", "_console", "_files", "_html", "_progress", "_remote", "mistakes"),
+    *("_checks", "_console", "_files", "_html", "_progress", "_remote", "mistakes", "tally"),
 }
 MAY_IMPORT = {
     "at_exit": set(),
@@ -30,12 +30,13 @@ MAY_IMPORT = {
     "_html": {"_console"},
     "_progress": {"_console"},
     "input_spec": {"_core", "_files"},
-    "mistakes": set(),
+    "mistakes": {"tally"},
     "npz": {"_files", "_remote"},
     "_remote": {"_files"},
     "precisions": set(),
     "protocols": {"_core"},
     "provenance": set(),
+    "tally": set(),
     "reservoir": {"_checks"},
     "segments": {"_core"},
     "statistics": CELLAR | {"reservoir"},

@@ -4,7 +4,6 @@ Names are counted and headers are read; no picture is decoded, and nothing is fe
 """
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -15,9 +14,10 @@ from fastfid import references
 from fastfid._console import escaped
 from fastfid.options import SourceOptions, check_keywords
 from fastfid.sources import is_statistics_file, open_source
-from fastfid.sources.base import Header, ImageItem, Label
+from fastfid.sources.base import ImageItem, Label
 from fastfid.statistics import Statistics
 from fastfid.store import FeatureStore, is_store
+from fastfid.tally import Tally, by_area, most_common
 
 __all__ = ["DEFAULT_HEADERS", "Inspection", "inspect_features", "inspect_source"]
 
@@ -72,16 +72,16 @@ class Inspection:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all that is known in the types of JSON: the object of ``fastfid inspect --json``."""
-        by_area = sorted(self.sizes, key=lambda size: (size[0] * size[1], size))
+        ranked = by_area(self.sizes)
         return {
             "name": self.name,
             "images": self.images,
             "headers": self.headers,
-            "smallest": list(by_area[0]) if by_area else None,
-            "largest": list(by_area[-1]) if by_area else None,
-            "sizes": [{"width": w, "height": h, "headers": n} for (w, h), n in _most_common(self.sizes)],
-            "modes": dict(_most_common(self.modes)),
-            "formats": dict(_most_common(self.formats)),
+            "smallest": list(ranked[0]) if ranked else None,
+            "largest": list(ranked[-1]) if ranked else None,
+            "sizes": [{"width": w, "height": h, "headers": n} for (w, h), n in most_common(self.sizes)],
+            "modes": dict(most_common(self.modes)),
+            "formats": dict(most_common(self.formats)),
             "unreadable": [{"name": name, "reason": reason} for name, reason in self.unreadable],
             "labels_from": self.labels_from,
             "classes": [
@@ -95,15 +95,15 @@ class Inspection:
         whole = self.headers == self.images
         share = "" if whole else f" (of {self.headers:,} headers, {self.headers / self.images:.2%} of the images)"
         rows = [("images", f"{self.images:,}")]
-        by_area = sorted(self.sizes, key=lambda size: (size[0] * size[1], size))
-        if by_area:
-            (common, n), *_ = _most_common(self.sizes)
-            sizes = f"{len(by_area):,} sizes, from {_size(by_area[0])} to {_size(by_area[-1])}; most common"
-            only = len(by_area) == 1
+        ranked = by_area(self.sizes)
+        if ranked:
+            (common, n), *_ = most_common(self.sizes)
+            sizes = f"{len(ranked):,} sizes, from {_size(ranked[0])} to {_size(ranked[-1])}; most common"
+            only = len(ranked) == 1
             rows.append(("sizes", (_size(common) if only else f"{sizes} {_size(common)} ({n:,})") + share))
         for what, counts in (("modes", self.modes), ("formats", self.formats)):
             if counts:
-                rows.append((what, ", ".join(f"{name} ({n:,})" for name, n in _most_common(counts)) + share))
+                rows.append((what, ", ".join(f"{name} ({n:,})" for name, n in most_common(counts)) + share))
         if self.unreadable:
             rows.append(("unreadable", f"{len(self.unreadable):,}{share}"))
             rows += [("", reason) for _, reason in self.unreadable[:_MOST_LISTED]]
@@ -172,15 +172,15 @@ def inspect_source(source: Any, *, all_headers: bool = False, **options: Unpack[
         if opened.has_labels:
             classes[item.label] += 1  # type: ignore[index]  # every item of a source with labels has one
         if wanted is None:
-            found.add(item)
+            found.read(item)
         elif index == following:
-            found.add(item)
+            found.read(item)
             following = next(wanted)
     notes = [str(note).removeprefix(f"{opened.name}: ") for note in opened.notes]
     return Inspection(
         opened.name,
         images,
-        found.number,
+        found.number + len(found.unreadable),
         dict(found.sizes),
         dict(found.modes),
         dict(found.formats),
@@ -227,27 +227,21 @@ def inspect_features(source: Any, *, add_reference: str | None = None) -> dict[s
     return {"name": found.name, **facts, "n": found.n, "dims": found.d, **stated}
 
 
-class _Headers:
+class _Headers(Tally):
     """The headers that were read, counted."""
 
     def __init__(self) -> None:
-        self.number = 0
-        self.sizes: Counter[tuple[int, int]] = Counter()
-        self.modes: Counter[str] = Counter()
-        self.formats: Counter[str] = Counter()
+        super().__init__()
         self.unreadable: list[tuple[str, str]] = []
 
-    def add(self, item: ImageItem) -> None:
+    def read(self, item: ImageItem) -> None:
         """Read the header of an image."""
-        self.number += 1
         try:
-            header: Header = item.header()
+            header = item.header()
         except ValueError as error:
             self.unreadable.append((item.name, str(error)))
             return
-        self.sizes[header.width, header.height] += 1
-        self.modes[header.mode] += 1
-        self.formats[header.format] += 1
+        self.add(*header)
 
 
 def _chosen(images: int) -> NDArray[np.int64] | None:
@@ -268,11 +262,6 @@ def mixed_hash(steps: NDArray[np.uint64]) -> NDArray[np.uint64]:
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
     return mixed ^ (mixed >> np.uint64(31))
-
-
-def _most_common(counts: dict[Any, int]) -> Iterable[tuple[Any, int]]:
-    """Return keys and counts, the most common first; equal counts in the order of the keys."""
-    return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
 
 
 def _size(size: tuple[int, int]) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfid.tally import Tally
+
 __all__ = ["Census", "mixed_kinds", "overlap", "same_place"]
 
 # Words in file names that distinguish kinds of pictures.
@@ -29,12 +31,19 @@ _BLOCK = 100
 
 
 class Census:
-    """Facts about one set of images, collected while it is read: whether any has grey levels, and a digest of each.
+    """Facts about one set of images, collected while it is read.
+
+    They are: whether any image has grey levels, a digest of each, and how many have which size, mode and format.
 
     Parameters
     ----------
     keeps_digests : bool
         Whether to store a digest of 8 bytes per image. Digests detect equal images.
+
+    Attributes
+    ----------
+    tally : Tally
+        Sizes, modes and formats of the images that were decoded.
     """
 
     def __init__(self, *, keeps_digests: bool = True) -> None:
@@ -43,6 +52,7 @@ class Census:
         self._n = 0
         self._keeps_digests = keeps_digests
         self._digests = array("Q")
+        self.tally = Tally()
 
     @property
     def has_levels(self) -> bool:
@@ -72,12 +82,16 @@ class Census:
         return np.frombuffer(self._digests, np.uint64)
 
     # The arrays of a state.
-    STATE = ("census_flags", "census_digests")
+    STATE = ("census_flags", "census_digests", *Tally.STATE)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return what the census has collected, as arrays by the names of :attr:`STATE`."""
         flags = [self._has_levels, self._has_one, self._has_white, self._keeps_digests, self._n]
-        return {"census_flags": np.array(flags, np.int64), "census_digests": self.digests.copy()}
+        return {
+            "census_flags": np.array(flags, np.int64),
+            "census_digests": self.digests.copy(),
+            **self.tally.state(),
+        }
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> "Census":
@@ -87,6 +101,7 @@ class Census:
         self._has_levels, self._has_one, self._has_white = map(bool, flags[:3])
         self._n = flags[4]
         self._digests.frombytes(state["census_digests"].tobytes())
+        self.tally = Tally.from_state(state)
         return self
 
     def merge(self, other: "Census") -> None:
@@ -95,6 +110,7 @@ class Census:
         self._has_one = self._has_one or other._has_one
         self._has_white = self._has_white or other._has_white
         self._n += other._n
+        self.tally.merge(other.tally)
         if self._keeps_digests:
             self._digests.extend(other._digests)
 

@@ -34,6 +34,7 @@ __all__ = [
     "Seconds",
     "Sides",
     "SkippedImage",
+    "SourceRecord",
     "distance_record",
     "evaluation_record",
 ]
@@ -63,6 +64,20 @@ class SkippedImage(TypedDict):
 
     name: str
     reason: str
+
+
+class SourceRecord(TypedDict):
+    """What a source holds."""
+
+    images: int | None
+    decoded: int
+    sizes: int
+    smallest: list[int] | None
+    largest: list[int] | None
+    most_common: list[int] | None
+    modes: dict[str, int]
+    formats: dict[str, int]
+    notes: list[str]
 
 
 class FileIdentity(TypedDict):
@@ -215,6 +230,7 @@ class _OfARun(TypedDict):
     assumed_protocol: Sides[str | None]
     skipped: Sides[list[SkippedImage]]
     cached: Sides[bool]
+    sources: Sides[SourceRecord | None]
     known_as: Sides[str | None]
     device: str | None
     command: list[str] | None
@@ -290,6 +306,7 @@ def evaluation_record(evaluation: "Evaluation", command: Sequence[str] | None = 
         "assumed_protocol": evaluation.assumed_protocol,
         "skipped": evaluation.skipped,
         "cached": evaluation.cached,
+        "sources": {side: evaluation.sources.get(side) for side in ("real", "fake")},
         "known_as": {side: evaluation.known_as.get(side) for side in ("real", "fake")},
         "device": evaluation.device,
         "command": command,

@@ -381,6 +381,7 @@ def evaluate_sets(
         sides=sides,
         per_class=classes,
         run=None if how.run is None else how.run.facts,
+        sources={side: one.found() for side, one in zip(SIDES, sets, strict=True)},
         known_as={side: one.known_as() for side, one in zip(SIDES, sets, strict=True)},
     )
 

@@ -226,6 +226,7 @@ class _Run:
             threads=_core.num_threads(),
             options=options,
             missing=dict(self.missing),
+            sources={"real": a.found(), "fake": b.found()},
         )
 
 

@@ -44,6 +44,7 @@ from fastfid.sources.device import DeviceImages, callers_stream
 from fastfid.sources.kept import KeptLabels
 from fastfid.statistics import Statistics
 from fastfid.store import FeatureStore, StoredRows, StoreWriter, is_store, writer_for
+from fastfid.tally import Tally
 
 __all__ = [
     "SIDES",
@@ -235,6 +236,20 @@ class ImageSet:
     def known_as(self) -> str | None:
         """Return the name of the reference that the given statistics are; None where they are none that is known."""
         return None if self.known is None else references.known_as(self.known)
+
+    def found(self) -> dict[str, Any] | None:
+        """Return what the source holds; None where no source was given. Sizes, modes and formats are of this run."""
+        if self.source is None:
+            return None
+        tally = self.report.census.tally if self.report is not None else Tally()
+        notes = [str(note).removeprefix(f"{self.source.name}: ") for note in self.source.notes]
+        return {"images": self._number(), **tally.to_dict(), "notes": notes}
+
+    def _number(self) -> int | None:
+        try:
+            return len(self.source)  # type: ignore[arg-type]  # None, too, has no length
+        except TypeError:  # a stream
+            return None if self.report is None else self.report.n + len(self.report.skipped)
 
     def identity(self) -> dict[str, Any] | None:
         """Return what the files are; None, and a warning, where they changed since they were opened."""

@@ -84,6 +84,9 @@ class Evaluation(NamedResults):
         With `per_class`: the results of each class, as ``evaluation.per_class["cat"]["fid"]``.
     run : dict or None
         With `run_dir` or `engine`: ``engine``, ``workers``, ``retries``, ``resumed``, ``runtimes``; see docs/json.md.
+    sources : dict
+        For ``real`` and ``fake``: how many images the source has, and the sizes, modes and formats of those that were
+        decoded; None for a side that is no images.
     known_as : dict
         For ``real`` and ``fake``: the name of the known reference whose numbers the given statistics have, else None.
 
@@ -113,6 +116,7 @@ class Evaluation(NamedResults):
     sides: Mapping[str, tuple[EvaluatedSet, EvaluatedSet]] = field(default_factory=dict, repr=False)
     per_class: PerClass | None = None
     run: Mapping[str, Any] | None = None
+    sources: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     known_as: Mapping[str, str | None] = field(default_factory=dict)
 
     def __repr__(self) -> str:

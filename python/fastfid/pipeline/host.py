@@ -29,7 +29,7 @@ from fastfid.errors import ImageError
 from fastfid.extractor import FEATURES, FeatureExtractor, outputs_of
 from fastfid.mistakes import Census
 from fastfid.pipeline.workers import Workers
-from fastfid.sources.base import ImageItem, ImageSource, Label
+from fastfid.sources.base import ImageItem, ImageSource, Label, note_header, noted_header
 
 __all__ = ["Outputs", "Report", "extract", "only_features"]
 
@@ -285,8 +285,10 @@ def _prepare(item: ImageItem, extractor: FeatureExtractor, place: NDArray[Any] |
     """
     _core.set_current_image(item.name.encode(errors="backslashreplace"))
     try:
+        note_header(None)
         with about(item.name):
             image = item.load()
+        census.tally.add(*noted_header(image))
         census.see(image)
         if place is None:
             return extractor.prepare(image)

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,27 @@ class Header(NamedTuple):
     height: int
     mode: str
     format: str
+
+
+class _Decoded(threading.local):
+    """What the picture declared that this thread has decoded last."""
+
+    header: Header | None = None
+
+
+_decoded = _Decoded()
+
+
+def note_header(header: Header | None) -> None:
+    """Set what the picture declares that this thread decodes; None: no picture."""
+    _decoded.header = header
+
+
+def noted_header(image: NDArray[Any]) -> Header:
+    """Return what the picture declared that this thread has decoded to `image`; an array declares its shape alone."""
+    if _decoded.header is not None:
+        return _decoded.header
+    return Header(image.shape[1], image.shape[0], "RGB", "array")
 
 
 class ImageItem(ABC):

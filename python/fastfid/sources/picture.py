@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from fastfid._console import warn
 from fastfid._files import open_regular
 from fastfid.errors import FastfidWarning, ImageError, SuspiciousInputWarning
+from fastfid.sources.base import Header, note_header
 
 __all__ = ["DEFAULT_MAX_PIXELS", "FORMATS", "IMAGE_EXTENSIONS", "MAX_MAX_PIXELS", "Decoder", "reason"]
 
@@ -172,6 +173,7 @@ class Decoder:
             if image.format in _OPENS_MORE:  # only for pictures opened by the user
                 raise ImageError(f"{name}: is {image.format}, which starts a program or opens another picture")
             self._check_pixels(image, name)
+            note_header(Header(*image.size, image.mode, image.format or ""))
             image.load()
             return self._converted(image, name)
         except (ImageError, FastfidWarning):  # a warning that a warnings filter turns into an error
