@@ -165,7 +165,9 @@ def test_heavy_packages_stay_in_their_rooms(path):
         if top == "onnxruntime":
             assert name == "features/session.py"
         if top in {"torch", "torchmetrics", "torchvision"}:
-            definitions = name == "features/inception_torch.py" or name.startswith("compat/")
+            definitions = name == "features/inception_torch.py" or name.startswith(
+                ("compat/", "features/known/networks/")
+            )
             assert definitions or not eager, f"{name} imports {module} for everyone"
         if top in {"pyarrow", "datasets", "fsspec"}:
             assert not eager, f"{name} imports {module} for everyone"

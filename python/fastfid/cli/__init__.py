@@ -399,6 +399,12 @@ def _step(name: str) -> Callable[[Sequence[str]], int]:
     return run
 
 
+def _run_extractors_command(argv: Sequence[str]) -> int:
+    from fastfid.cli import extractors
+
+    return extractors.run(argv)
+
+
 _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "adm": _run_adm,
     "compare": _run_compare,
@@ -407,6 +413,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "plan": _step("plan"),
     "part": _step("part"),
     "reduce": _step("reduce"),
+    "extractors": _run_extractors_command,
     "weights": _run_weights,
     "info": _run_info,
     "demo": _run_demo,

@@ -458,6 +458,12 @@ def _parser_of_step(name: str) -> Callable[[], Parser]:
     return make
 
 
+def _extractors_parser() -> Parser:
+    from fastfid.cli import extractors
+
+    return extractors.parser()
+
+
 # The parser of each command. "" is the command without a name.
 PARSERS: dict[str, Callable[[], Parser]] = {
     "": _fid_parser,
@@ -468,6 +474,7 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "plan": _parser_of_step("plan"),
     "part": _parser_of_step("part"),
     "reduce": _parser_of_step("reduce"),
+    "extractors": _extractors_parser,
     "weights": _weights_parser,
     "info": _info_parser,
     "demo": _demo_parser,

@@ -23,6 +23,7 @@ COMMANDS = {
     "plan": "divide an evaluation into tasks for several processes (docs/scale.md)",
     "part": "do the tasks of one process",
     "reduce": "print the result of a plan whose tasks are done",
+    "extractors": "known networks beside Inception: a list, and the export of one to an ONNX file",
     "weights": "the Inception weights: where they are, fetch them, check them",
     "info": "facts of the build and of this machine",
     "demo": "FID of disturbed photographs, as a table and a plot",

