@@ -19,7 +19,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 # They need packages that the test extra does not have, or take minutes; tools/with_extra.sh names a folder, which
 # collects it.
-collect_ignore = ["remote_s3", "scale", "training"]
+collect_ignore = ["extractors_truth", "remote_s3", "scale", "training"]
 
 
 @pytest.fixture(scope="session")

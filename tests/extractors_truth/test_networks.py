@@ -1,0 +1,304 @@
+"""Known extractors beside timm, transformers, open_clip and torch-fidelity: features of images, with random tensors.
+
+The others' modules get the tensors of a checkpoint, and images go through the tool's own transform; ours are exported
+from the same checkpoint's file. ``bash tools/extractor_truth.sh`` runs these tests, in an environment of their own:
+ViT-S/14 and CLIP B/32 in their shapes, the others with fewer blocks. With FASTFID_TRUE_SHAPES=1 all have their shapes.
+"""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import open_clip
+import pytest
+import safetensors.torch
+import skimage.data
+import timm
+import torch
+import transformers
+from PIL import Image
+from tolerances import TRANSFORMERS_FEATURES
+from torch.nn.functional import interpolate
+
+import fastfid
+from fastfid.features.known import KNOWN, table
+from fastfid.features.known.export import export_known
+from fastfid.features.known.shapes import Transformer
+
+IS_TRUE = bool(os.environ.get("FASTFID_TRUE_SHAPES"))
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+IN_SHAPE = ("dinov2-vits14", "clip-vitb32", "vgg16-fc2/torch-fidelity")
+
+
+def shape_of(name):
+    shape = KNOWN[name].shape
+    if IS_TRUE or name in IN_SHAPE:
+        return shape
+    if isinstance(shape, Transformer):
+        return replace(
+            shape,
+            depth=2,
+            dim=96,
+            heads=6,
+            hidden=256 if shape.gated else int(96 * shape.hidden / shape.dim),
+            projection=shape.projection and 40,
+        )
+    return replace(shape, channels=(16, 24, 32, 48), depths=(1, 1, 2, 1))
+
+
+@pytest.fixture
+def row(request, monkeypatch):
+    """The row of the table, with fewer blocks unless all are asked for."""
+    made = replace(KNOWN[request.param], shape=shape_of(request.param))
+    monkeypatch.setattr(table, "KNOWN", {**KNOWN, request.param: made})
+    return made
+
+
+def randomised(module, seed=7):
+    """Give a module random tensors under which its activations keep their size."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            is_matrix = parameter.ndim >= 2 and not any(word in name for word in ("pos", "token", "latent", "class"))
+            if is_matrix:
+                parameter.copy_(noise / parameter[0].numel() ** 0.5)
+            else:
+                is_scale = "norm" in name.lower() or "ln_" in name or "scale" in name or "gamma" in name
+                parameter.copy_(0.3 * noise + (1.0 if is_scale and not name.endswith("bias") else 0.0))
+    return module.eval()
+
+
+def hub_positions(positions, new):
+    """What facebookresearch/dinov2 makes of its 37 x 37 positions: a scale of (new + 0.1) / 37, bicubic."""
+    scale = (new + 0.1) / 37
+    grid = positions[:, 1:].reshape(1, 37, 37, -1).permute(0, 3, 1, 2)
+    grid = interpolate(grid, scale_factor=(scale, scale), mode="bicubic")
+    return torch.cat([positions[:, :1], grid.permute(0, 2, 3, 1).flatten(1, 2)], 1)
+
+
+# --------------------------------------------------------------------------------------------- the tools' transforms
+
+
+def normalised(levels, mean, std):
+    """ToTensor and Normalize of grey levels (h, w, 3)."""
+    x = torch.from_numpy(np.array(levels)).permute(2, 0, 1).float() / 255
+    return (x - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+
+
+def of_pillow(image, side, scale):
+    return normalised(np.asarray(Image.fromarray(image).resize((side, side), Image.BICUBIC)), *scale)
+
+
+def of_torch(image, side, scale):
+    x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    x = interpolate(x, (side, side), mode="bicubic", antialias=True, align_corners=False)[0]
+    return normalised(x.permute(1, 2, 0).numpy(), *scale)
+
+
+def of_clean_resize(image, side, scale):
+    planes = [Image.fromarray(image[:, :, c].astype(np.float32), mode="F") for c in range(3)]
+    resized = [np.asarray(plane.resize((side, side), Image.BICUBIC)).clip(0, 255) for plane in planes]
+    return normalised(np.stack(resized, 2), *scale)
+
+
+def of_tensorflow(image, side, scale):
+    from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x as theirs
+
+    x = theirs(torch.from_numpy(image).permute(2, 0, 1)[None].float(), size=(side, side), align_corners=False)[0]
+    return normalised(x.permute(1, 2, 0).numpy(), *scale)
+
+
+def of_open_clip(image, side, scale):
+    assert scale == CLIP
+    transform = open_clip.image_transform(side, is_train=False)  # Resize, CenterCrop, ToTensor, Normalize
+    return transform(Image.fromarray(image))
+
+
+def of_cmmd(image, side, scale):
+    height, width, _ = image.shape
+    square = min(height, width)
+    top, left = (height - square) // 2, (width - square) // 2
+    picture = Image.fromarray(image[top : top + square, left : left + square])
+    return normalised(np.asarray(picture.resize((side, side), Image.BICUBIC)), *scale)
+
+
+# ----------------------------------------------------------------------------------------------- the others' modules
+
+
+def timms_dinov2(shape):
+    """timm's module with the hub's positions put in their place."""
+    options = {"embed_dim": shape.dim, "depth": shape.depth, "num_heads": shape.heads, "num_classes": 0}
+    build = timm.models.vision_transformer.VisionTransformer
+    options |= {"patch_size": 14, "init_values": 1e-5, "mlp_ratio": shape.hidden / shape.dim}
+    trained = randomised(build(img_size=518, **options))
+    state = trained.state_dict()
+    module = build(img_size=224, **options).eval()
+    module.load_state_dict({**state, "pos_embed": hub_positions(state["pos_embed"], 16)})
+    return trained, module
+
+
+def transformers_dinov2(shape):
+    """transformers' module; its own rule for positions has nothing to do, as there are as many as patches."""
+    options = {
+        "hidden_size": shape.dim,
+        "num_hidden_layers": shape.depth,
+        "num_attention_heads": shape.heads,
+        "patch_size": 14,
+        "use_swiglu_ffn": shape.gated,
+        "mlp_ratio": 4,
+    }
+    build = transformers.Dinov2Model
+    trained = randomised(build(transformers.Dinov2Config(image_size=518, **options)))
+    state = trained.state_dict()
+    module = build(transformers.Dinov2Config(image_size=224, **options)).eval()
+    key = "embeddings.position_embeddings"
+    module.load_state_dict({**state, key: hub_positions(state[key], 16)})
+    return trained, lambda x: module(pixel_values=x).last_hidden_state[:, 0]
+
+
+def timms_dynamic(shape, prefix=1, **options):
+    """timm's module as FD-Loss makes it: positions and a border for an input of another size."""
+    options |= {"embed_dim": shape.dim, "depth": shape.depth, "num_heads": shape.heads, "num_classes": 0}
+    module = randomised(
+        timm.models.vision_transformer.VisionTransformer(
+            img_size=shape.trained_side,
+            patch_size=shape.patch,
+            mlp_ratio=(shape.hidden + 0.5) / shape.dim,
+            dynamic_img_size=True,
+            dynamic_img_pad=True,
+            **options,
+        )
+    )
+    return module, lambda x: module.forward_features(x)[:, 0]
+
+
+def timms_siglip(shape):
+    options = {"embed_dim": shape.dim, "depth": shape.depth, "num_heads": shape.heads, "num_classes": 0}
+    module = randomised(
+        timm.models.vision_transformer.VisionTransformer(
+            img_size=256,
+            patch_size=16,
+            mlp_ratio=(shape.hidden + 0.5) / shape.dim,
+            class_token=False,
+            global_pool="map",
+            act_layer="gelu_tanh",
+            dynamic_img_size=True,
+            **options,
+        )
+    )
+    return module, lambda x: module.attn_pool(module.forward_features(x))
+
+
+def timms_convnext(shape):
+    build = timm.models.convnext.ConvNeXt
+    module = randomised(
+        build(depths=shape.depths, dims=shape.channels, use_grn=True, ls_init_value=None, num_classes=0)
+    )
+    return module, lambda x: module.forward_features(x).mean(dim=[2, 3])
+
+
+def transformers_clip(shape):
+    config = transformers.CLIPVisionConfig(
+        hidden_size=shape.dim,
+        intermediate_size=shape.hidden,
+        num_hidden_layers=shape.depth,
+        num_attention_heads=shape.heads,
+        image_size=shape.side,
+        patch_size=shape.patch,
+        projection_dim=shape.projection,
+        hidden_act="quick_gelu",
+    )
+    module = randomised(transformers.CLIPVisionModelWithProjection(config))
+    return module, lambda x: module(pixel_values=x).image_embeds
+
+
+def open_clips(shape):
+    vision = {
+        "image_size": shape.side,
+        "layers": shape.depth,
+        "width": shape.dim,
+        "patch_size": shape.patch,
+        "head_width": shape.dim // shape.heads,
+    }
+    text = {"context_length": 8, "vocab_size": 50, "width": 64, "heads": 2, "layers": 1}
+    module = randomised(open_clip.CLIP(shape.projection, vision, text, quick_gelu=True))
+    return module, module.encode_image
+
+
+def torchvisions_vgg(shape):
+    import torchvision
+
+    module = randomised(torchvision.models.vgg16())
+    layers = torch.nn.Sequential(*list(module.classifier)[:5])
+    return module, lambda x: layers(torch.flatten(module.avgpool(module.features(x)), 1))
+
+
+CASES = {
+    "dinov2-vits14": [(timms_dinov2, of_pillow, IMAGENET), (transformers_dinov2, of_pillow, IMAGENET)],
+    "dinov2-vitb14/fld": [(timms_dinov2, of_pillow, IMAGENET)],
+    "dinov2-vitl14/dgm-eval": [(transformers_dinov2, of_pillow, IMAGENET)],
+    "dinov2-vitl14/edm2": [(timms_dinov2, of_torch, IMAGENET)],
+    "dinov2-vitl14/clean": [(timms_dinov2, of_clean_resize, IMAGENET)],
+    "dinov2-vitl14/torch-fidelity": [(timms_dinov2, of_tensorflow, IMAGENET)],
+    "dinov2-vitl14/k-diffusion": [(timms_dinov2, of_torch, IMAGENET)],
+    "dinov2-vitl14/fd-loss": [(lambda shape: timms_dynamic(shape, init_values=1e-5), of_torch, IMAGENET)],
+    "dinov2-vitg14/torch-fidelity": [(transformers_dinov2, of_tensorflow, IMAGENET)],
+    "clip-vitb32": [(transformers_clip, of_open_clip, CLIP), (open_clips, of_open_clip, CLIP)],
+    "clip-vitl14-336/cmmd": [(transformers_clip, of_cmmd, CLIP), (open_clips, of_cmmd, CLIP)],
+    "clip-vitl14/fd-loss": [
+        (
+            lambda shape: timms_dynamic(
+                shape, pre_norm=True, norm_layer=lambda dim, **_: torch.nn.LayerNorm(dim, eps=1e-5)
+            ),
+            of_torch,
+            CLIP,
+        )
+    ],
+    "vgg16-fc2/torch-fidelity": [(torchvisions_vgg, of_tensorflow, IMAGENET)],
+    "mae-vitl16/fd-loss": [(timms_dynamic, of_torch, IMAGENET)],
+    "siglip2-so400m16/fd-loss": [(timms_siglip, of_torch, HALF)],
+    "convnextv2-base/fd-loss": [(timms_convnext, of_torch, IMAGENET)],
+}
+
+
+def pictures():
+    photo = skimage.data.astronaut()
+    return [np.ascontiguousarray(photo[:300, 40:240]), np.ascontiguousarray(photo[100:250, 100:420])]
+
+
+def test_every_row_has_a_truth():
+    assert list(CASES) == list(KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("row", "truth", "transform", "normalisation"),
+    [(name, *case) for name, cases in CASES.items() for case in cases],
+    indirect=["row"],
+    ids=[f"{name}-{i}" for name, cases in CASES.items() for i in range(len(cases))],
+)
+def test_features_are_the_others(row, truth, transform, normalisation, tmp_path):
+    torch.manual_seed(0)
+    trained, module = truth(row.shape)
+    checkpoint = tmp_path / "model.safetensors"
+    if isinstance(trained, transformers.PreTrainedModel):
+        trained.save_pretrained(tmp_path)  # under the names that its published files have
+    else:
+        safetensors.torch.save_model(trained, str(checkpoint))
+    images = pictures()
+    inputs = torch.stack([transform(image, row.spec.size[0], normalisation) for image in images])
+    with torch.inference_mode():
+        expected = module(inputs).double().numpy()
+    if row.spec.post != "none":
+        expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+        expected *= row.shape.dims**0.5 if row.spec.post == "l2-sqrt-d" else 1
+    exported = export_known(row.name, checkpoint, tmp_path / "network.onnx")
+    checkpoint.unlink()
+    assert exported.difference < TRANSFORMERS_FEATURES
+    extractor = fastfid.OnnxExtractor(tmp_path / "network.onnx", device="cpu")
+    assert extractor.dims == row.shape.dims == expected.shape[1]
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(extractor(images), expected, rtol=0, atol=TRANSFORMERS_FEATURES * scale)
+    assert np.abs(expected[0] - expected[1]).max() > 0.05 * scale  # the features are of the images
