@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from fastfid.extractor import FeatureExtractor as FeatureExtractor
     from fastfid.features.inception import InceptionV3 as InceptionV3
     from fastfid.features.onnx_model import OnnxExtractor as OnnxExtractor
+    from fastfid.features.torch_model import TorchExtractor as TorchExtractor
     from fastfid.input_spec import InputSpec as InputSpec
     from fastfid.metrics.fid import frechet_distance as frechet_distance
     from fastfid.statistics import Statistics as Statistics
@@ -67,6 +68,7 @@ _HOME = {
     "SkippedImagesWarning": "errors",
     "Statistics": "statistics",
     "SuspiciousInputWarning": "errors",
+    "TorchExtractor": "features.torch_model",
     "TraceResult": "_core",
     "WeightsError": "errors",
     "build_info": "_core",

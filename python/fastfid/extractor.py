@@ -65,6 +65,8 @@ def check_extractor(extractor: Any) -> None:
         got = f"{kind} {extractor!r}" if isinstance(extractor, str) else kind
         is_file = str(extractor).endswith(".onnx")
         how = "; fastfid.OnnxExtractor(path, fastfid.InputSpec(...)) opens an ONNX file" if is_file else ""
+        if any(base.__module__ == "torch.nn.modules.module" for base in type(extractor).__mro__):
+            how = "; fastfid.TorchExtractor(module, fastfid.InputSpec(...)) takes a torch module"
         if isinstance(extractor, list | tuple | dict):
             how = "; fastfid.evaluate_extractors takes several"
         raise TypeError(f"extractor: expected a fastfid.FeatureExtractor, got {got}{how}")

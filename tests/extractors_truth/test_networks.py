@@ -301,4 +301,5 @@ def test_features_are_the_others(row, truth, transform, normalisation, tmp_path)
     assert extractor.dims == row.shape.dims == expected.shape[1]
     scale = np.abs(expected).max()
     np.testing.assert_allclose(extractor(images), expected, rtol=0, atol=TRANSFORMERS_FEATURES * scale)
-    assert np.abs(expected[0] - expected[1]).max() > 0.05 * scale  # the features are of the images
+    # The features are of the images, although random networks tell little of them.
+    assert np.abs(expected[0] - expected[1]).max() > 30 * TRANSFORMERS_FEATURES * scale

@@ -11,7 +11,7 @@ from fastfid.features.session import CudaSettings, runtime_on
 from fastfid.pipeline import extract, only_features
 from fastfid.sources import open_source
 
-__all__ = ["NetworkExtractor"]
+__all__ = ["NetworkExtractor", "features_of"]
 
 
 class NetworkExtractor(FeatureExtractor):
@@ -98,9 +98,16 @@ class NetworkExtractor(FeatureExtractor):
         ValueError
             Another shape, a shape that leaves the axes open, or no images.
         """
-        rows: list[NDArray[np.float32]] = []
-        source = open_source(images, layout=layout)
-        extract(source, self, only_features(lambda features: rows.append(features.copy())), mixed_sizes=True)
-        if not rows:
-            raise ValueError("images: expected at least one image, got none")
-        return np.concatenate(rows)
+        return features_of(self, images, layout)
+
+
+def features_of(
+    extractor: FeatureExtractor, images: Any, layout: Literal["nhwc", "nchw"] | None
+) -> NDArray[np.float32]:
+    """Return the features of images, float32 (n, dims); see :meth:`NetworkExtractor.__call__`."""
+    rows: list[NDArray[np.float32]] = []
+    source = open_source(images, layout=layout)
+    extract(source, extractor, only_features(lambda features: rows.append(features.copy())), mixed_sizes=True)
+    if not rows:
+        raise ValueError("images: expected at least one image, got none")
+    return np.concatenate(rows)

@@ -1,0 +1,232 @@
+"""A torch module as an extractor: features of the original transform and the module, identity, errors."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tolerances import FLOAT32_FEATURES, NETWORKS_INPUT
+
+import fastfid
+
+SPEC = fastfid.InputSpec((24, 32), filter="bicubic", rounding="pillow-uint8", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+
+
+class Network(torch.nn.Module):
+    """A convolution with a batch norm; its output is of several kinds."""
+
+    def __init__(self, returned="rows", seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.conv = torch.nn.Conv2d(3, 5, 4, 4)
+        self.norm = torch.nn.BatchNorm2d(5)
+        self.norm.running_mean += torch.rand(5)
+        self.returned = returned
+        self.eval()
+
+    def forward(self, x):
+        maps = torch.tanh(self.norm(self.conv(x)))
+        rows = maps.mean(dim=(2, 3))
+        tokens = maps.flatten(2).transpose(1, 2)
+        kinds = {
+            "rows": rows,
+            "maps": maps,
+            "tokens": tokens,
+            "tuple": (tokens, rows),
+            "dict": {"tokens": tokens, "rows": rows},
+            "double": rows.double(),
+            "one": rows[:1],
+            "nan": rows / 0,
+        }
+        if self.returned == "object":
+            found = type("Output", (), {})()
+            found.pooled, found.kind = rows, "x"
+            return found
+        return kinds[self.returned]
+
+
+def pictures(n=7, high=256):
+    return np.random.default_rng(high).integers(0, high, (n, 40, 31, 3), dtype=np.uint8)
+
+
+def expected_rows(module, images):
+    """The module's rows behind Pillow's resize, ToTensor and Normalize, one image after the other."""
+    rows = []
+    for image in images:
+        resized = np.asarray(Image.fromarray(image).resize((32, 24), Image.BICUBIC))
+        x = torch.from_numpy(resized.copy()).permute(2, 0, 1).double() / 255
+        x = (x - torch.tensor(SPEC.mean)[:, None, None]) / torch.tensor(SPEC.std)[:, None, None]
+        with torch.no_grad():
+            rows.append(module.double()(x[None].double())[0].numpy())
+    module.float()
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 32])
+def test_the_features_are_the_modules(batch_size):
+    module = Network()
+    images = pictures()
+    expected = expected_rows(Network(), images)
+    extractor = fastfid.TorchExtractor(module, SPEC, batch_size=batch_size)
+    assert (extractor.dims, extractor.device, extractor.precision) == (5, "cpu", "float32")
+    np.testing.assert_allclose(extractor(images), expected, rtol=0, atol=NETWORKS_INPUT)
+    # How many images come at once changes no bit.
+    np.testing.assert_array_equal(extractor(images[:2]), extractor(images)[:2])
+    assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("returned", "output", "select"),
+    [
+        ("maps", None, "mean-spatial"),
+        ("tokens", None, "mean-tokens"),
+        ("tuple", 1, "all"),
+        ("tuple", -1, "all"),
+        ("tuple", 0, "mean-tokens"),
+        ("dict", "rows", "all"),
+        ("object", "pooled", "all"),
+    ],
+)
+def test_what_the_features_are_of_an_output(returned, output, select):
+    from dataclasses import replace
+
+    images = pictures()
+    found = fastfid.TorchExtractor(Network(returned), replace(SPEC, select=select), output=output)
+    rows = fastfid.TorchExtractor(Network(), SPEC)(images)
+    np.testing.assert_allclose(found(images), rows, rtol=0, atol=FLOAT32_FEATURES)
+    assert found.identity.split(":")[:-1] == ["torch", "Network", *([str(output)] if output is not None else [])]
+    unit = fastfid.TorchExtractor(Network(returned), replace(SPEC, select=select, post="l2"), output=output)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    np.testing.assert_allclose(unit(images), rows / norms, rtol=0, atol=FLOAT32_FEATURES)
+
+
+def test_the_same_network_as_a_file(tmp_path):
+    import warnings
+
+    module = Network()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own
+        torch.onnx.export(module, (torch.zeros(2, 3, 24, 32),), tmp_path / "n.onnx", dynamo=True, verbose=False)
+    onnx = fastfid.OnnxExtractor(tmp_path / "n.onnx", SPEC, device="cpu")
+    ours = fastfid.TorchExtractor(module, SPEC)
+    real, fake = pictures(12), pictures(12, 180)
+    np.testing.assert_allclose(ours(real), onnx(real), rtol=0, atol=FLOAT32_FEATURES)
+    metrics = ["fid", "kid", "cmmd"]
+    for name in metrics:
+        found, expected = (fastfid.evaluate(real, fake, metrics=[name], extractor=one)[name] for one in (ours, onnx))
+        assert found.value == pytest.approx(expected.value, rel=0, abs=NETWORKS_INPUT)
+    with pytest.raises(ValueError, match="extractor"):  # two names of a network: not compared without being asked
+        fastfid.compute_fid(fastfid.compute_statistics(real, extractor=onnx), fake, extractor=ours)
+
+
+def test_evaluate_statistics_and_evaluator(tmp_path):
+    extractor = fastfid.TorchExtractor(Network(), SPEC)
+    real, fake = pictures(12), pictures(12, 180)
+    value = fastfid.compute_fid(real, fake, extractor=extractor)
+    rows = [expected_rows(Network(), images) for images in (real, fake)]
+    gaussians = [(x.mean(0), np.cov(x, rowvar=False)) for x in rows]
+    assert value == pytest.approx(fastfid.frechet_distance(*gaussians), rel=NETWORKS_INPUT)
+    statistics = fastfid.compute_statistics(real, extractor=extractor)
+    assert statistics.meta["extractor"] == extractor.identity
+    statistics.save(tmp_path / "real.npz")
+    assert fastfid.compute_fid(tmp_path / "real.npz", fake, extractor=extractor) == value
+    evaluator = fastfid.Evaluator(["fid", "kid"], extractor=extractor)
+    evaluator.update(torch.from_numpy(real), real=True)
+    evaluator.update(torch.from_numpy(fake), real=False)
+    assert evaluator.compute()["fid"].value == pytest.approx(value, rel=FLOAT32_FEATURES)
+    several = fastfid.evaluate_extractors(real, fake, {"a": extractor, "b": fastfid.TorchExtractor(Network(), SPEC)})
+    assert several["a"]["fid"].value == several["b"]["fid"].value == value
+    stored = fastfid.evaluate(real, fake, extractor=extractor)
+    assert stored["fid"].value == value
+
+
+def test_identity_is_that_of_the_tensors_and_the_output():
+    from dataclasses import replace
+
+    identity = fastfid.TorchExtractor(Network(), SPEC).identity
+    assert identity == fastfid.TorchExtractor(Network(), SPEC).identity
+    assert identity == fastfid.TorchExtractor(Network(), replace(SPEC, mean=(0, 0, 0))).identity  # `protocol` differs
+    others = [
+        fastfid.TorchExtractor(Network(seed=1), SPEC),
+        fastfid.TorchExtractor(Network(), SPEC, name="mine"),
+        fastfid.TorchExtractor(Network("tuple"), SPEC, output=1),
+        fastfid.TorchExtractor(torch.nn.Sequential(*list(Network().children()), torch.nn.Flatten()).eval(), SPEC),
+    ]
+    assert len({identity, *(one.identity for one in others)}) == 5
+    buffer = Network()
+    buffer.norm.running_mean[0] += 1
+    assert fastfid.TorchExtractor(buffer, SPEC).identity != identity
+    with pytest.raises(ValueError, match=r"extractor"):
+        fastfid.compute_fid(
+            fastfid.compute_statistics(pictures(), extractor=others[0]), pictures(), extractor=others[1]
+        )
+
+
+@pytest.mark.parametrize("how", ["step", "load", "data"])
+def test_tensors_that_change_are_noticed(how):
+    module = Network()
+    extractor = fastfid.TorchExtractor(module, SPEC)
+    extractor(pictures())
+    if how == "step":
+        with torch.no_grad():
+            module.conv.weight += 1
+    elif how == "load":
+        module.load_state_dict(Network(seed=1).state_dict())
+    else:
+        module.conv.weight.data = torch.zeros_like(module.conv.weight)
+    with pytest.raises(ValueError, match="its tensors were changed since: its identity is that of the old ones"):
+        extractor(pictures())
+    assert fastfid.TorchExtractor(module, SPEC).identity != extractor.identity
+
+
+def test_sixteen_bits_and_copies():
+    module = Network().bfloat16()
+    extractor = fastfid.TorchExtractor(module, SPEC)
+    assert extractor.precision == "bfloat16"
+    rows = extractor(pictures())
+    assert rows.dtype == np.float32
+    np.testing.assert_array_equal(rows, torch.from_numpy(rows).bfloat16().float().numpy())
+    assert fastfid.compute_fid(pictures(), pictures(high=200), extractor=extractor) > 0
+    copy = pickle.loads(pickle.dumps(extractor))
+    assert (copy.identity, repr(copy)) == (extractor.identity, repr(extractor))
+    np.testing.assert_array_equal(copy(pictures()), rows)
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "text"),
+    [
+        (Network().train(), {}, r"module: is in training mode: expected module\.eval\(\)"),
+        (Network("double"), {}, r"expected its output as float32, or of 16 bits; got torch\.float64"),
+        (Network("one"), {}, r"of shape \(1, 5\) for 32 images: expected one vector an image"),
+        (Network("nan"), {}, "gives its output that is not finite for a grey image"),
+        (Network("maps"), {}, r"expected the output its output as \(n, d\) for select 'all', got \(32, 5, 6, 8\)"),
+        (Network("tuple"), {}, "in what the module returns, a tuple of 2; got None"),
+        (Network("tuple"), {"output": 2}, "expected a place in what the module returns, a tuple of 2; got 2"),
+        (Network("dict"), {"output": "x"}, "in what the module returns, a dict of tokens, rows; got 'x'"),
+        (Network("object"), {"output": "kind"}, "in what the module returns, a Output; got 'kind'"),
+        (Network(), {"batch_size": 0}, "batch_size: expected 1 or more, got 0"),
+        (Network(), {"name": ""}, "name: expected printable letters, got ''"),
+        (
+            Network(),
+            {"device": "meta"},
+            r"device: the module's tensors are on cpu, expected meta: module\.to\('meta'\)",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(module, options, text):
+    with pytest.raises(ValueError, match=text):
+        fastfid.TorchExtractor(module, SPEC, **options)
+
+
+def test_wrong_types_are_refused():
+    with pytest.raises(TypeError, match=r"module: expected a torch\.nn\.Module, got str"):
+        fastfid.TorchExtractor("net.pth", SPEC)
+    with pytest.raises(TypeError, match=r"input: expected a fastfid\.InputSpec or the path of its JSON file"):
+        fastfid.TorchExtractor(Network(), (24, 32))
+    mixed = Network()
+    mixed.norm.double()
+    with pytest.raises(ValueError, match=r"has tensors of torch\.float32, torch\.float64: expected one dtype"):
+        fastfid.TorchExtractor(mixed, SPEC)
+    with pytest.raises(TypeError, match=r"got Network; fastfid\.TorchExtractor\(module, fastfid\.InputSpec\("):
+        fastfid.evaluate(pictures(), pictures(), extractor=Network())
