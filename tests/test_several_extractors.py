@@ -1,6 +1,7 @@
 """Several extractors in one pass: the numbers of each alone, bit for bit, and every image decoded once."""
 
 import json
+import os
 import threading
 
 import numpy as np
@@ -138,6 +139,112 @@ def test_what_is_refused(here):  # noqa: F811
         fastfid.evaluate_extractors("real", "fake", {"a": Fixed(2), "b": broken})
 
 
+@pytest.fixture
+def decoded(monkeypatch):
+    """The names of the files that were decoded."""
+    seen, lock = [], threading.Lock()
+    load = FileItem.load
+
+    def counted(item):
+        with lock:
+            seen.append(item.name)
+        return load(item)
+
+    monkeypatch.setattr(FileItem, "load", counted)
+    return seen
+
+
+def alone(name, one, **options):
+    return fastfid.evaluate("real", "fake", metrics=METRICS_KEPT, extractor=one, **options)
+
+
+METRICS_KEPT = ["fid", "kid"]
+
+
+def test_each_has_a_store_of_its_own(here, decoded):  # noqa: F811
+    extractors = {"a": Fixed(2), "net": fastfid.OnnxExtractor("net.onnx", device="cpu"), "b": Fixed(3)}
+    expected = {name: alone(name, one) for name, one in extractors.items()}
+    alone("net", extractors["net"], store="kept")  # what one has stored by itself
+    decoded.clear()
+    first = fastfid.evaluate_extractors("real", "fake", extractors, metrics=METRICS_KEPT, store="kept")
+    assert len(decoded) == 60 == len(set(decoded))  # for the other two
+    assert [one.cached["real"] for one in first.values()] == [False, True, False]
+    decoded.clear()
+    again = fastfid.evaluate_extractors("real", "fake", extractors, metrics=METRICS_KEPT, store="kept")
+    later = {name: alone(name, one, store="kept") for name, one in extractors.items()}
+    assert decoded == []
+    for found in (first, again, later):
+        for name, one in found.items():
+            for metric in METRICS_KEPT:
+                assert one[metric].to_dict() == expected[name][metric].to_dict(), (name, metric)
+    assert all(one.cached == {"real": True, "fake": True} for one in again.values())
+    assert sum(is_store(path) for path in (here / "kept").iterdir()) == 6
+
+
+def test_stores_of_an_interrupted_run_go_on(here, decoded):  # noqa: F811
+    extractors = {"a": Fixed(2), "b": Fixed(3)}
+    expected = fastfid.evaluate_extractors("real", "fake", extractors, metrics=METRICS_KEPT)
+    forward, calls = extractors["b"].forward, []
+
+    def interrupted(batch):
+        calls.append(len(batch))
+        if len(calls) > 6:
+            raise KeyboardInterrupt
+        return forward(batch)
+
+    extractors["b"].concurrency = extractors["a"].concurrency = 1
+    extractors["b"].forward = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        fastfid.evaluate_extractors("real", "fake", extractors, metrics=METRICS_KEPT, store="kept", num_workers=0)
+    rows = [len(np.load(path)) for path in (here / "kept").glob("*/features.npy.new")]
+    # One store has more rows than the other, as after a kill between two writes.
+    path = next(path for path in (here / "kept").glob("*/features.npy.new") if path.stat().st_size % (27 * 4) == 20)
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size - 2 * 27 * 4 - 5)
+    extractors["b"].forward = forward
+    decoded.clear()
+    found = fastfid.evaluate_extractors("real", "fake", extractors, metrics=METRICS_KEPT, store="kept")
+    assert rows
+    assert 60 > len(set(decoded)) > 40
+    for name, one in found.items():
+        for metric in METRICS_KEPT:
+            assert one[metric].to_dict() == expected[name][metric].to_dict(), (name, metric)
+
+
+def test_each_has_a_cache_entry_of_its_own(here, decoded, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("FASTFID_CACHE", str(here / "cache"))
+    for path in [*(here / "real").iterdir(), *(here / "fake").iterdir()]:
+        os.utime(path, (0, 0))
+    monkeypatch.setattr("fastfid.cache._CLOCK_S", -1e9)  # the pictures were written just now
+    extractors = {"a": Fixed(2), "b": Fixed(3)}
+    expected = fastfid.evaluate_extractors("real", "fake", extractors)
+    fastfid.compute_fid("real", "fake", extractor=extractors["b"], cache=True)
+    decoded.clear()
+    first = fastfid.evaluate_extractors("real", "fake", extractors, cache=True)
+    assert len(decoded) == 60
+    again = fastfid.evaluate_extractors("real", "fake", extractors, cache=True, hash_inputs=True)
+    assert len(decoded) == 60
+    for name, one in expected.items():
+        assert first[name]["fid"].value == again[name]["fid"].value == one["fid"].value
+    assert [one.cached["fake"] for one in first.values()] == [False, True]
+    assert (
+        again.to_dict()["inputs"]["real"]
+        == fastfid.evaluate("real", "fake", extractor=extractors["a"], hash_inputs=True).to_dict()["inputs"]["real"]
+    )
+
+
+def test_the_command_line_keeps_what_it_has_read(here, run, weights):  # noqa: F811
+    both = ["--extractor", "inception", "--extractor", "net.onnx", "--dims", "64", "--metrics", "fid,kid"]
+    plain = run("real", "fake", *both)
+    first = run("real", "fake", *both, "--store", "kept")
+    again = run("real", "fake", *both, "--store", "kept")
+    assert plain[:2] == first[:2] == again[:2]
+    assert "net.onnx: fake: features from kept" in again[2]
+    code, out, _ = run("real", "fake", *both, "--json", "--hash-inputs")
+    assert code == 0
+    assert json.loads(out)["inputs"]["real"]["sha256"]
+
+
 def test_the_command_line(here, run, weights):  # noqa: F811
     both = ["--extractor", "inception", "--extractor", "net.onnx", "--dims", "64"]
     code, out, _ = run("real", "fake", *both, "--metrics", "fid,kid")
@@ -172,8 +279,7 @@ def test_the_command_line(here, run, weights):  # noqa: F811
             "--input: is of one network, and there are several",
         ),
         (["real", "fake"], ["--extractor", "b.onnx", "--dims", "64"], "--dims: is of the Inception network"),
-        (["real", "fake"], ["--extractor", "inception", "--store", "x"], "--store: is for one extractor"),
-        (["real", "fake"], ["--extractor", "inception", "--cache"], "--cache: is for one extractor"),
+        (["real", "fake"], ["--extractor", "inception", "--run-dir", "x"], "--run-dir: is for one extractor"),
         (["real", "fake"], ["--extractor", "inception", "--force"], "--force: is for one extractor"),
         (["stats", "real", "-o", "x"], ["--extractor", "inception"], "statistics are of one extractor"),
         (["compare", "real", "fake", "other"], ["--extractor", "inception"], "statistics are of one extractor"),

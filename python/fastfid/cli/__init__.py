@@ -73,10 +73,7 @@ def _run_fid(argv: Sequence[str], directory: Callable[[Parser, argparse.Namespac
             **_with_labels_of_each(args, fid_options(args, reads_images=reads_images)),
         )
     record = found.to_dict(command=["fastfid", *argv])
-    for side, cached in found.cached.items():
-        if cached:
-            what = f"features from {args.store}" if args.store else "statistics from the cache"
-            _remark(f"{getattr(found, side).name}: {what}")
+    _remark_on_kept(args, found)
     if not reads_images:
         _remark(superfluous(parser, args))
     _remark_on(args, found)
@@ -95,6 +92,7 @@ def _run_extractors(args: argparse.Namespace, argv: Sequence[str]) -> int:
     found = evaluate_networks(args, _metrics(args))
     record = found.to_dict(command=["fastfid", *argv])
     for name, one in found.items():
+        _remark_on_kept(args, one, f"{name}: ")
         for metric, reason in one.missing.items():
             _remark(f"{name}: {metric}: not computed: {reason}")
     problem = _append(args.append, record) if args.append is not None else None
@@ -103,6 +101,14 @@ def _run_extractors(args: argparse.Namespace, argv: Sequence[str]) -> int:
     if problem is not None:
         raise problem
     return 0
+
+
+def _remark_on_kept(args: argparse.Namespace, found: Any, of: str = "") -> None:
+    """Say which sides were not read, as a store or the cache had what they need."""
+    for side, cached in found.cached.items():
+        if cached:
+            what = f"features from {args.store}" if args.store else "statistics from the cache"
+            _remark(f"{of}{getattr(found, side).name}: {what}")
 
 
 def _remark_on(args: argparse.Namespace, found: Any) -> None:

@@ -501,7 +501,7 @@ def check_network_options(parser: Parser, args: argparse.Namespace) -> None:
         return
     if parser.prog != "fastfid" or args.save_stats:
         parser.error("--extractor: statistics are of one extractor: give one")
-    for option in ("cache", "force", "hash_inputs", "store", "run_dir", "engine", "per_class"):
+    for option in ("force", "run_dir", "engine", "per_class"):
         if getattr(args, option):
             parser.error(f"--{option.replace('_', '-')}: is for one extractor: leave it out, or run each by itself")
 

@@ -17,14 +17,16 @@ def evaluate_networks(args: argparse.Namespace, metrics: Any) -> ExtractorsEvalu
     of_inception: dict[str, Any] = {
         name: options.pop(name) for name in ("dims", "protocol", "weights") if name in options
     }
-    for name in ("device", "precision", "batch_size", "cache"):
+    for name in ("device", "precision", "batch_size"):
         options.pop(name, None)
     opened = {
         name: _inception(args, metrics, of_inception) if name == INCEPTION else open_network(args, name)
         for name in networks(args)
     }
     real, fake = args.path
-    return evaluate_extractors(real, fake, opened, metrics=metrics, **options)
+    return evaluate_extractors(
+        real, fake, opened, metrics=metrics, hash_inputs=args.hash_inputs, store=args.store, **options
+    )
 
 
 def _inception(args: argparse.Namespace, metrics: Any, options: dict[str, Any]) -> Any:

@@ -3,30 +3,27 @@
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, Unpack
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastfid import _core, mistakes
 from fastfid._console import warn
+from fastfid._files import FileSet, check_store_folder
 from fastfid._progress import ProgressMode
-from fastfid.errors import NumericalError, SuspiciousInputWarning
+from fastfid.cache import CacheMode
+from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluation.evaluate import options_in_effect
-from fastfid.evaluation.reading import ImageSet, Reading, check_memory, load_known, load_store, open_images
+from fastfid.evaluation.joint import Part, read_jointly
+from fastfid.evaluation.reading import SIDES, ImageSet, Reading, files_of, load_known, load_store, open_images
 from fastfid.evaluation.result import EvaluatedSet, Evaluation
-from fastfid.extractor import FeatureExtractor, check_extractor, outputs_of
+from fastfid.extractor import FeatureExtractor, check_extractor
 from fastfid.features.joint import JointExtractor
 from fastfid.metrics import ALL, label_of, make_metrics
 from fastfid.metrics.base import Metric, check_gives
-from fastfid.metrics.rows import FeatureRows
-from fastfid.metrics.several import Accumulators, Missing, results_of
+from fastfid.metrics.several import Missing, results_of
 from fastfid.options import SourceOptions, check_options
-from fastfid.pipeline import Report
-from fastfid.provenance import provenance_of
 from fastfid.sources import ImageSource
 
 __all__ = ["ExtractorsEvaluation", "evaluate_extractors"]
@@ -114,12 +111,18 @@ def evaluate_extractors(
     on_error: Literal["raise", "skip"] = "raise",
     max_errors: int | None = None,
     progress: ProgressMode = False,
+    cache: CacheMode = False,
+    hash_inputs: bool = False,
+    store: str | os.PathLike[str] | None = None,
     **options: Unpack[SourceOptions],
 ) -> ExtractorsEvaluation:
     """Return metrics of two sets of images for each of several extractors, from one pass over each set.
 
     Every image is decoded once and prepared for each extractor. The values are those of :func:`evaluate` with each
     extractor alone, bit for bit.
+
+    With `store` and `cache` each extractor has a store and a cache entry of its own, those that it has alone. What is
+    complete there is taken from there; one pass makes what is missing, and runs the extractors that miss something.
 
     Parameters
     ----------
@@ -131,6 +134,8 @@ def evaluate_extractors(
     metrics : list of str or Metric, or "all"
         See :func:`evaluate`. A metric that one of the extractors does not give what it needs is in ``missing`` of its
         evaluation; one that none gives what it needs is an error.
+    cache, hash_inputs, store
+        See :func:`evaluate`.
 
     Returns
     -------
@@ -155,17 +160,23 @@ def evaluate_extractors(
     """
     started, opened_at = time.perf_counter(), time.time()
     check_options(None, num_workers, on_error, max_errors, None, "cpu", "float32", None, progress, options)
-    joint = _joined(extractors)
+    check_store_folder(store)
+    _check_extractors(extractors)
     asked = metrics if isinstance(metrics, str) else list(metrics)
     runs = [_Run(name, one, asked) for name, one in extractors.items()]
     _check_found(runs, asked)
     if remark := mistakes.same_place(real, fake, recursive=options.get("recursive", False)):
         warn(remark, SuspiciousInputWarning)
     sources = [_images(source, options) for source in (real, fake)]
-    reading = Reading(joint, {}, num_workers, on_error, max_errors, progress, False, opened_at, options)
+    both = list(zip((real, fake), sources, strict=True))
+    files = [files_of(source, opened) if hash_inputs else None for source, opened in both]
+    for run in runs:
+        run.prepare(sources, files, num_workers, on_error, max_errors, progress, cache, opened_at, options, store)
     loaded = time.perf_counter()
-    reports = [_read(reading, joint, runs, source) for source in sources]
-    if not remark and (shared := mistakes.overlap(reports[0].census, reports[1].census)):
+    for side, source in enumerate(sources):
+        read_jointly([run.part(side) for run in runs], source)
+    census_a, census_b = (next((one.census for one in sets if one.census), None) for sets in _by_side(runs))
+    if not remark and census_a and census_b and (shared := mistakes.overlap(census_a, census_b)):
         warn(shared, SuspiciousInputWarning)
     extracted = time.perf_counter()
     results = [results_of(run.asked, run.missing, *run.sets) for run in runs]
@@ -178,9 +189,12 @@ def evaluate_extractors(
         "total": finished - started,
     }
     date = datetime.fromtimestamp(opened_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    identities = {side: one.identity() for side, one in zip(SIDES, runs[0].sets, strict=True)} if hash_inputs else None
     return ExtractorsEvaluation(
         {
-            run.name: run.evaluation(found, options_in_effect(options, run.asked, on_error=on_error), seconds, date)
+            run.name: run.evaluation(
+                found, options_in_effect(options, run.asked, on_error=on_error), seconds, date, identities
+            )
             for run, found in zip(runs, results, strict=True)
         }
     )
@@ -197,17 +211,26 @@ class _Run:
         self.missing.check(self.asked, partial(check_gives, extractor))
         self.sets: list[ImageSet] = []
 
-    def begin(self, source: ImageSource) -> Accumulators:
-        """Return empty accumulators for another set."""
-        accumulators = Accumulators(self.asked, outputs_of(self.extractor))
-        meta = {**provenance_of(self.extractor), "source": source.name}
-        self.sets.append(
-            ImageSet(None, source, name=source.name, meta=meta, seen=accumulators, classifier=self.extractor.classifier)
-        )
-        return accumulators
+    def prepare(self, sources: Sequence[ImageSource], files: Sequence[FileSet | None], *how: Any) -> None:
+        """Look for what earlier runs have kept of the sources; `how` is as :class:`Reading` has it."""
+        self._reading = Reading(self.extractor, self.asked, *how)
+        self.sets = [
+            ImageSet(None, source, name=source.name, files=of_source)
+            for source, of_source in zip(sources, files, strict=True)
+        ]
+        self._reading.prepare(self.sets)
+
+    def part(self, side: int) -> Part:
+        """Return what this extractor has to do with a side."""
+        return Part(self.name, self.extractor, self._reading, self.sets[side])
 
     def evaluation(
-        self, results: Mapping[str, Any], options: Mapping[str, Any], seconds: Mapping[str, float], date: str
+        self,
+        results: Mapping[str, Any],
+        options: Mapping[str, Any],
+        seconds: Mapping[str, float],
+        date: str,
+        identities: Mapping[str, Any] | None,
     ) -> Evaluation:
         a, b = self.sets
         first = next(iter(self.asked.values()))
@@ -218,7 +241,7 @@ class _Run:
             self.extractor.dims,
             assumed_protocol={"real": None, "fake": None},
             skipped={"real": a.skipped, "fake": b.skipped},
-            cached={"real": False, "fake": False},
+            cached={"real": a.is_cached, "fake": b.is_cached},
             device=self.extractor.device,
             seconds=seconds,
             date=date,
@@ -227,17 +250,23 @@ class _Run:
             options=options,
             missing=dict(self.missing),
             sources={"real": a.found(), "fake": b.found()},
+            inputs=identities,
         )
 
 
-def _joined(extractors: Mapping[str, FeatureExtractor]) -> JointExtractor:
+def _by_side(runs: Sequence[_Run]) -> Iterable[tuple[ImageSet, ...]]:
+    return zip(*(run.sets for run in runs), strict=True)
+
+
+def _check_extractors(extractors: Mapping[str, FeatureExtractor]) -> None:
+    """Raise TypeError or ValueError unless all can be joined."""
     if not isinstance(extractors, Mapping) or not all(isinstance(name, str) for name in extractors):
         raise TypeError(f"extractors: expected a dict of names and extractors, got {type(extractors).__name__}")
     if not extractors:
         raise ValueError("extractors: expected at least one, got none")
     for one in extractors.values():
         check_extractor(one)
-    return JointExtractor(extractors)
+    JointExtractor(extractors)
 
 
 def _check_found(runs: Sequence[_Run], metrics: str | Sequence[str | Metric]) -> None:
@@ -254,22 +283,3 @@ def _images(source: Any, options: Mapping[str, Any]) -> ImageSource:
             f"{given.name}: has the features of one extractor; several extractors need the images of both sides"
         )
     return open_images(source, options)
-
-
-def _read(reading: Reading, joint: JointExtractor, runs: Sequence[_Run], source: ImageSource) -> Report:
-    """Read a set once, for all runs; return the report."""
-    accumulators = [run.begin(source) for run in runs]
-    rows = [one for of_one in accumulators for one in of_one.values() if isinstance(one, FeatureRows)]
-    check_memory([(source, sum(one.d for one in rows))])
-
-    def consume(outputs: Mapping[str, Any], indices: NDArray[np.int64]) -> None:
-        for number, (run, one) in enumerate(zip(runs, accumulators, strict=True)):
-            try:
-                one.update(joint.of(number, outputs), indices)
-            except NumericalError as error:
-                raise NumericalError(f"{source.name}: {run.name}: {error}") from None
-
-    report = reading.extract(source, consume)
-    for run in runs:
-        run.sets[-1] = replace(run.sets[-1], report=report)
-    return report

@@ -54,11 +54,13 @@ __all__ = [
     "check_memory",
     "effective_options",
     "files_of",
+    "kept_labels",
     "load_known",
     "load_statistics",
     "load_store",
     "make_run",
     "open_images",
+    "skipped_of",
     "sources_of",
     "statistics_of_store",
 ]
@@ -275,7 +277,7 @@ class ImageSet:
         """Name and reason of each image left out."""
         if self.report is None:
             return self.store.skipped if self.store is not None else []
-        return _skipped(self.report)
+        return skipped_of(self.report)
 
     @property
     def census(self) -> Census | None:
@@ -303,11 +305,13 @@ class ImageSet:
         self.seen = {**others, **rows}
 
 
-def _skipped(report: Report) -> list[dict[str, str]]:
+def skipped_of(report: Report) -> list[dict[str, str]]:
+    """Return name and reason of each image that was left out."""
     return [{"name": name, "reason": why} for name, why in report.skipped]
 
 
-def _kept(labels: list[Label], source: ImageSource) -> KeptLabels | None:
+def kept_labels(labels: list[Label], source: ImageSource) -> KeptLabels | None:
+    """Return the labels of images that were read, or None where they have none."""
     return KeptLabels.of(labels, source.class_names) if source.has_labels and labels else None
 
 
@@ -446,33 +450,49 @@ class Reading:
 
     def fill(self, images: ImageSet, source: ImageSource, side: str = "real") -> None:
         """Read a source that was prepared, or take what was kept of it. `side` is what a run directory calls it."""
+        if self.run is not None and not isinstance(images.keeper, FeatureStore):
+            self.describe(images, source)
+            self._through_run(images, source, side, self.run)
+        elif self.take_kept(images, source):
+            return
+        elif images.keeper is not None:
+            self._through_store(images, source, cast(StoreWriter, images.keeper))
+        else:
+            self._read(images, source)
+            self.keep(images)
+
+    def describe(self, images: ImageSet, source: ImageSource) -> None:
+        """Say of a set what its features are."""
         images.name = source.name
         rule = {"to_uint8": self.options["to_uint8"]} if self.options.get("to_uint8") else {}
         images.meta = {**provenance_of(self.extractor), **rule, "source": source.name}
         images.classifier = self.extractor.classifier
-        if self.run is not None and not isinstance(images.keeper, FeatureStore):
-            self._through_run(images, source, side, self.run)
-            return
-        if images.keeper is not None:
-            self._through_store(images, source, images.keeper)
-            return
-        if images.entry is None:
-            self._read(images, source)
-            return
-        if (cached := self._cached(images.entry, self.metrics_of(source))) is not None:
-            meta = dict(next(iter(cached.values())).meta)
-            for text in meta.pop("remarks", ()):
-                warn(f"{source.name}: {text}", SuspiciousInputWarning)
-            # The cached statistics may have been made under another name of the same files.
-            images.meta = {**meta, "source": source.name}
-            images.seen = {
-                what: dataclasses.replace(one, meta=images.meta, name=source.name) for what, one in cached.items()
-            }
-            return
-        self._read(images, source)
-        refusal = self._keep(images, images.entry)
-        if refusal:
-            warn(f"{source.name}: not kept in the cache: {refusal}")
+
+    def take_kept(self, images: ImageSet, source: ImageSource) -> bool:
+        """Take what a store or the cache has of a source; False where its images must be read for this extractor."""
+        self.describe(images, source)
+        if (keeper := images.keeper) is not None:
+            # A store may have been completed meanwhile, of the other side.
+            store = keeper if isinstance(keeper, FeatureStore) else keeper.complete_store()
+            if store is not None:
+                images.take(store, self.metrics_of(source))
+            return store is not None
+        if images.entry is None or (cached := self._cached(images.entry, self.metrics_of(source))) is None:
+            return False
+        meta = dict(next(iter(cached.values())).meta)
+        for text in meta.pop("remarks", ()):
+            warn(f"{source.name}: {text}", SuspiciousInputWarning)
+        # The cached statistics may have been made under another name of the same files.
+        images.meta = {**meta, "source": source.name}
+        images.seen = {
+            what: dataclasses.replace(one, meta=images.meta, name=source.name) for what, one in cached.items()
+        }
+        return True
+
+    def keep(self, images: ImageSet) -> None:
+        """Store the statistics of images that were read in the cache, if there is to be one."""
+        if images.entry is not None and (refusal := self._keep(images, images.entry)):
+            warn(f"{images.name}: not kept in the cache: {refusal}")
 
     def _cached(
         self, entry: StatisticsCache, metrics: Mapping[str, Metric]
@@ -511,19 +531,21 @@ class Reading:
         options = {**effective_options(self.options), "on_error": self.on_error, "labels": source.labels_from}
         return writer_for(root, source, meta, self._stored_outputs(), options, can_resume=self.on_error == "raise")
 
-    def _through_store(self, images: ImageSet, source: ImageSource, keeper: StoreWriter | FeatureStore) -> None:
-        """Read the source into its store, or take what an earlier run has stored."""
-        store = keeper if isinstance(keeper, FeatureStore) else keeper.complete_store()  # of the other side, now
-        if isinstance(keeper, StoreWriter) and store is None:
-            with keeper as writer:
-                try:
-                    store = self._write(writer, images, source)
-                except KeyboardInterrupt:
-                    if self.on_error == "raise":
-                        remark(f"{source.name}: {writer.done:,} images are kept; the same command goes on after them")
-                    raise
-            remark(f"{source.name}: features kept in {store.name}")
-        images.take(cast(FeatureStore, store), self.metrics_of(source))
+    def _through_store(self, images: ImageSet, source: ImageSource, keeper: StoreWriter) -> None:
+        """Read the source into its store."""
+        with keeper as writer:
+            try:
+                store = self._write(writer, images, source)
+            except KeyboardInterrupt:
+                if self.on_error == "raise":
+                    remark(f"{source.name}: {writer.done:,} images are kept; the same command goes on after them")
+                raise
+        self.take_written(images, source, store)
+
+    def take_written(self, images: ImageSet, source: ImageSource, store: FeatureStore) -> None:
+        """Take the features of a source from the store into which they were read."""
+        remark(f"{source.name}: features kept in {store.name}")
+        images.take(store, self.metrics_of(source))
 
     def _through_run(self, images: ImageSet, source: ImageSource, side: str, run: RunDirectory) -> None:
         """Read the source in tasks, or take the Parts of tasks that are done; with a store, into the store."""
@@ -533,8 +555,8 @@ class Reading:
         if not isinstance(images.keeper, StoreWriter):
             images.seen = accumulators = Accumulators(metrics, outputs_of(self.extractor))
             images.report = run.read(*how, accumulators, **options)
-            images.read_labels = _kept(images.report.labels, source)
-            _say(source.name, _skipped(images.report), images.report.census.remarks())
+            images.read_labels = kept_labels(images.report.labels, source)
+            _say(source.name, skipped_of(images.report), images.report.census.remarks())
             return
         if run.plan.sides[side].sizing.level is not None:
             raise ValueError(
@@ -544,9 +566,9 @@ class Reading:
         if store is None:
             with images.keeper as writer:
                 images.report = report = run.read(*how, RowsAfter(writer.done, writer.add), **options)
-                census, labels = report.census.remarks(), _kept(report.labels, source)
-                store = writer.finish(_skipped(report), report.skipped_at, labels, census)
-            _say(source.name, _skipped(report), census)
+                census, labels = report.census.remarks(), kept_labels(report.labels, source)
+                store = writer.finish(skipped_of(report), report.skipped_at, labels, census)
+            _say(source.name, skipped_of(report), census)
             remark(f"{source.name}: features kept in {store.name}")
         images.take(store, metrics)
 
@@ -567,8 +589,8 @@ class Reading:
         for features in writer.features():  # so that repeats are counted over all images
             census.add(features)
         images.report = self.extract(source.slice(writer.done), writer.add, census)
-        labels = _kept(passed + images.report.labels, source)
-        return writer.finish(_skipped(images.report), images.report.skipped_at, labels, census.remarks())
+        labels = kept_labels(passed + images.report.labels, source)
+        return writer.finish(skipped_of(images.report), images.report.skipped_at, labels, census.remarks())
 
     def _read(self, images: ImageSet, source: ImageSource) -> None:
         needed = self._metrics_to_read(images, source)
@@ -587,7 +609,7 @@ class Reading:
             images.report = Report(n=len(source))
             return
         images.report = self.extract(source, consume)
-        images.read_labels = _kept(images.report.labels, source)
+        images.read_labels = kept_labels(images.report.labels, source)
 
     def extract(
         self,
@@ -607,5 +629,5 @@ class Reading:
             description=source.name,
             census=census,
         )
-        _say(source.name, _skipped(report), report.census.remarks())
+        _say(source.name, skipped_of(report), report.census.remarks())
         return report
