@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import onnx.reference
 import onnx.reference.op_run
-import pages
 import pytest
 import skimage.data
 import torch
@@ -19,11 +18,9 @@ from PIL import Image
 from tolerances import FLOAT32_FEATURES, REAL_NETWORK, TRANSFORMERS_FEATURES
 
 import fastfid
-from fastfid.cli import main
 
 pytestmark = pytest.mark.usefixtures("torchvision_importable")
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
 
 
@@ -56,22 +53,6 @@ class Transformer(torch.nn.Module):
         return self.norm(x)
 
 
-class HubLike(Transformer):
-    """With the interface of DINOv2's hub code: a grid of 37 x 37 positions, resized by a scale of 16.1 / 37."""
-
-    def interpolate_pos_encoding(self, x, width, height):
-        grid = self.pos_embed[:, 1:].reshape(1, 37, 37, -1).permute(0, 3, 1, 2)
-        scale = [(side // self.patch_size + 0.1) / 37 for side in (width, height)]
-        grid = torch.nn.functional.interpolate(grid, scale_factor=scale, mode="bicubic")
-        return torch.cat([self.pos_embed[:, :1], grid.permute(0, 2, 3, 1).flatten(1, 2)], 1)
-
-    def positions(self, x, width, height):
-        return self.interpolate_pos_encoding(x, width, height)
-
-    def forward(self, *args, is_training=False):
-        return self.tokens(*args)[:, 0]
-
-
 class ClipLike(Transformer):
     """Two outputs: the tokens, and the projected class token."""
 
@@ -101,69 +82,6 @@ def pictures(n=6):
 def in_torch(model, transform, images):
     with torch.no_grad():
         return [model(transform(Image.fromarray(image))[None]) for image in images]
-
-
-@pytest.fixture(scope="module")
-def hub_like():
-    """The network whose features are the truth: the export replaces the positions of its own copy."""
-    return HubLike(14, 37 * 37, 24, 3).eval()
-
-
-@pytest.fixture
-def page(tmp_path, monkeypatch):
-    """The folder in which the file of docs/extractors.md has run, with a small network instead of the checkpoint."""
-    asked = []
-
-    def load(*names):
-        asked.append(names)
-        return HubLike(14, 37 * 37, 24, 3)
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(torch.hub, "load", load)
-    text = next(text for above, _, text in pages.blocks("extractors.md") if above == "`export_dinov2.py`")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        exec(compile(text, "export_dinov2.py", "exec"), {"__name__": "export_dinov2"})
-    assert asked == [("facebookresearch/dinov2", "dinov2_vitl14")]
-    return tmp_path
-
-
-def test_the_recipe_gives_the_features_of_torch(page, hub_like, capsys):
-    """From the page's file to the FD: features are those of the original transform and the module."""
-    from torchvision import transforms
-
-    # dgm-eval's: Pillow's bicubic of 8 bits to 224 x 224, ToTensor, Normalize.
-    resize = transforms.Lambda(lambda picture: picture.resize((224, 224), Image.BICUBIC))
-    scale = [transforms.ToTensor(), transforms.Normalize(*IMAGENET.values())]
-    transform = transforms.Compose([resize, *scale])
-    sets = {"real": pictures(), "generated": [255 - image for image in pictures()]}
-    rows = {name: torch.cat(in_torch(hub_like, transform, images)).numpy() for name, images in sets.items()}
-    assert (page / "dinov2.onnx.data").stat().st_size > 100_000  # the tensors are in a file of their own
-    extractor = fastfid.OnnxExtractor("dinov2.onnx", device="cpu")
-    assert (extractor.dims, extractor.batch_size) == (24, 1)
-    for name, images in sets.items():
-        np.testing.assert_allclose(extractor(images), rows[name], rtol=0, atol=TRANSFORMERS_FEATURES)
-        (page / name).mkdir()
-        for i, image in enumerate(images):
-            Image.fromarray(image).save(page / name / f"{i}.png")
-    (command,) = [words for words in pages.commands("extractors.md") if words[-1] == "dinov2.onnx"]
-    assert main([word.rstrip("/") for word in command[1:]]) == 0
-    label, value = capsys.readouterr().out.split()
-    gaussians = [(x.astype(np.float64).mean(0), np.cov(x.astype(np.float64), rowvar=False)) for x in rows.values()]
-    assert label == "FD:"
-    assert float(value) == pytest.approx(fastfid.frechet_distance(*gaussians), rel=TRANSFORMERS_FEATURES)
-
-
-def test_the_exported_positions_are_the_hubs(page, hub_like):
-    """They differ from those of `size=`, by which another implementation resizes."""
-    x = torch.zeros(1, 257, 24)
-    expected = hub_like.interpolate_pos_encoding(x, 224, 224).detach().numpy()
-    model = onnx.load("dinov2.onnx")
-    found = [onnx.numpy_helper.to_array(one) for one in model.graph.initializer if list(one.dims) == [1, 257, 24]]
-    assert any(np.array_equal(one, expected) for one in found)
-    grid = hub_like.pos_embed[:, 1:].reshape(1, 37, 37, 24).permute(0, 3, 1, 2)
-    other = torch.nn.functional.interpolate(grid, size=(16, 16), mode="bicubic").permute(0, 2, 3, 1).flatten(1, 2)
-    assert np.abs(other.detach().numpy() - expected[:, 1:]).max() > 0.1
 
 
 @pytest.mark.parametrize("batch", ["fixed", "dynamic"])

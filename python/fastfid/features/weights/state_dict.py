@@ -200,7 +200,7 @@ class _StateDictUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in self._ALLOWED:
             return self._ALLOWED[module, name]
-        if module == "torch" and name.endswith("Storage") and name.removesuffix("Storage").isalpha():
+        if module == "torch" and name.endswith("Storage") and name.removesuffix("Storage").isalnum():
             return _StorageType(name)
         raise WeightsError(f"refused: its pickle asks for {module}.{name}, and a state dict needs tensors only")
 
