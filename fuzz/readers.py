@@ -114,6 +114,24 @@ def weights(data: bytes) -> None:
                 raise
 
 
+def checkpoint(data: bytes) -> None:
+    """Read the bytes as a checkpoint, and every tensor of it."""
+    from fastfid.features.known.checkpoint import read_checkpoint
+
+    with file_of(data, ".safetensors") as path:
+        try:
+            found = read_checkpoint(path)
+            for name in found:
+                try:
+                    found[name]
+                except ValueError as error:
+                    if path not in str(error):
+                        raise
+        except ValueError as error:
+            if path not in str(error):
+                raise
+
+
 def _value(take: Callable[[int], bytes], kind: int, like: Any) -> Any:
     """Return a replacement for one entry of a state."""
     number = int.from_bytes(take(8), "little", signed=True)
@@ -199,6 +217,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "zip": lambda data: read(data, ".zip"),
     "parquet": lambda data: read(data, ".parquet"),
     "weights": weights,
+    "checkpoint": checkpoint,
     "state_dict": state_dict,
     "picture": picture,
     "spec": spec,
@@ -282,7 +301,7 @@ def seeds(target: str) -> dict[str, bytes]:
                         beside.size = len(text)
                         archive.addfile(beside, io.BytesIO(text))
                 found[f"{form}-{mode.replace(':', '-')}"] = buffer.getvalue()
-    elif target == "weights":
+    elif target in ("weights", "checkpoint"):
         found["dict"] = b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01K\x01s."
         found["tensor"] = (
             b"\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\nq\x02"
@@ -293,6 +312,9 @@ def seeds(target: str) -> dict[str, bytes]:
             archive.writestr("archive/data.pkl", found["tensor"])
             archive.writestr("archive/data/0", bytes(8))
         found["zip"] = buffer.getvalue()
+        if target == "checkpoint":
+            header = b'{"a": {"dtype": "BF16", "shape": [1, 2], "data_offsets": [0, 4]}}'
+            found["safetensors"] = len(header).to_bytes(8, "little") + header + bytes(4)
     elif target == "spec":
         found["every key"] = (
             b'{"size": [24, 32], "resize": "shorter", "filter": "bicubic", "antialias": true, "rounding": "clip",'

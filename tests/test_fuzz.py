@@ -36,6 +36,13 @@ def test_the_seeds_are_sound(target):
 
                 assert unpickle(io.BytesIO(data))
         return
+    if target == "checkpoint":
+        from fastfid.features.known.checkpoint import read_checkpoint
+
+        for name in ("zip", "safetensors"):  # the others are pickles as such files have them
+            with readers.file_of(readers.seeds(target)[name], ".safetensors") as path:
+                assert [tensor.size for tensor in read_checkpoint(path).values()] == [2]
+        return
     if target == "spec":
         from fastfid import InputSpec
 

@@ -7,7 +7,7 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,12 +167,12 @@ def _torch(stream: BinaryIO, content: Content) -> dict[str, _Stored]:
     inner = [key for key in _INNER if isinstance(state.get(key), dict)]
     if len(inner) == 1 and not any(isinstance(value, StoredTensor) for value in state.values()):
         state = state[inner[0]]
-    return {
-        name: _stored(name, value, storage_bytes) for name, value in state.items() if isinstance(value, StoredTensor)
-    }
+    if not all(isinstance(name, str) for name in state):
+        raise WeightsError("expected a state dict, whose keys are names")
+    return {name: _stored(value, storage_bytes) for name, value in state.items() if isinstance(value, StoredTensor)}
 
 
-def _stored(name: Any, tensor: StoredTensor, storage_bytes: Callable[[str], memoryview]) -> _Stored:
+def _stored(tensor: StoredTensor, storage_bytes: Callable[[str], memoryview]) -> _Stored:
     kind = _FLOATS.get(tensor.storage.dtype)
     size = 4 if kind == "<f4" else 2
     contiguous = tuple(math.prod(tensor.size[i + 1 :]) for i in range(len(tensor.size)))
