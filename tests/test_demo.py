@@ -8,6 +8,7 @@ from PIL import Image
 from tolerances import PRINTED_3
 
 from fastfid import demo
+from fastfid.study import figures
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_the_whole_demo_on_fewer_crops(capsys, tmp_path, monkeypatch, weights):
 
 
 def test_missing_packages_are_named(monkeypatch):
-    monkeypatch.setattr(demo, "_has", lambda module: module != "skimage")
+    monkeypatch.setattr(figures, "_has", lambda module: module != "skimage")
     with pytest.raises(ImportError, match=r"needs scikit-image: pip install '\.\[demo\]' in fastfid's source folder"):
         demo.run()
 

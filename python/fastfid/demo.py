@@ -4,22 +4,22 @@
 levels each. The levels are those of the paper's reference implementation (TTUR).
 """
 
-import importlib.util
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfid._files import atomic_file, check_writable
+from fastfid._files import check_writable
 from fastfid._progress import Progress, ProgressMode, show_progress
 from fastfid.evaluation.evaluate import compute_statistics
 from fastfid.features.make import make_extractor
 from fastfid.metrics.fid import frechet_distance
 from fastfid.statistics import Statistics
+from fastfid.study.disturbances import DISTURBANCES, SEED, Disturbance, disturbed
+from fastfid.study.figures import PACKAGES, Curve, Panel, check_packages, draw_grid
 
 __all__ = ["DISTURBANCES", "Disturbance", "clean_crops", "disturbed", "run"]
 
@@ -27,7 +27,6 @@ Image = NDArray[np.uint8]
 
 NUM_CROPS = 128
 CROP_SIZE = 192
-SEED = 2017
 SHOWN = 1  # index of the crop shown under the curves
 # Colour pictures inside scikit-image's wheel: nothing is downloaded.
 PICTURES = (
@@ -39,70 +38,6 @@ PICTURES = (
     "retina",
     "immunohistochemistry",
     "hubble_deep_field",
-)
-
-
-@dataclass(frozen=True)
-class Disturbance:
-    """A disturbance of an image.
-
-    Attributes
-    ----------
-    name : str
-        Title of its panel in the plot.
-    unit : str
-        Meaning of the level.
-    levels : tuple of float
-        Three rising levels.
-    apply : callable
-        ``apply(image float64 (h, w, 3) in [0, 1], level, rng) -> image``; values outside [0, 1] are clipped afterwards.
-    """
-
-    name: str
-    unit: str
-    levels: tuple[float, float, float]
-    apply: Callable[[NDArray[np.float64], float, np.random.Generator], NDArray[np.float64]]
-
-
-def _gaussian_noise(image: NDArray[np.float64], level: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    return (1 - level) * image + level * rng.standard_normal(image.shape)
-
-
-def _gaussian_blur(image: NDArray[np.float64], level: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    from skimage.filters import gaussian
-
-    return np.asarray(gaussian(image, sigma=level, channel_axis=-1))
-
-
-def _black_rectangles(image: NDArray[np.float64], level: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    height, width = (int(side * level) for side in image.shape[:2])
-    for _ in range(5):
-        top = rng.integers(0, image.shape[0] - height + 1)
-        left = rng.integers(0, image.shape[1] - width + 1)
-        image[top : top + height, left : left + width] = 0
-    return image
-
-
-def _swirl(image: NDArray[np.float64], level: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    from skimage.transform import swirl
-
-    # In scikit-image the rotation decays as exp(-5 r / (radius ln 2)). With a radius of twice the side, the rotation
-    # covers the whole crop.
-    return np.asarray(swirl(image, strength=level, radius=2 * image.shape[0], mode="reflect"))
-
-
-def _salt_and_pepper(image: NDArray[np.float64], level: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    spoilt = rng.random(image.shape[:2]) < level
-    image[spoilt] = rng.integers(0, 2, (int(spoilt.sum()), 1))
-    return image
-
-
-DISTURBANCES = (
-    Disturbance("Gaussian noise", "share of noise", (0.25, 0.5, 0.75), _gaussian_noise),
-    Disturbance("Gaussian blur", "sigma, pixels", (1, 2, 4), _gaussian_blur),
-    Disturbance("Black rectangles", "side, share of image", (0.25, 0.5, 0.75), _black_rectangles),
-    Disturbance("Swirl", "strength", (1, 2, 4), _swirl),
-    Disturbance("Salt and pepper", "share of pixels", (0.1, 0.2, 0.3), _salt_and_pepper),
 )
 
 
@@ -122,14 +57,6 @@ def clean_crops() -> list[Image]:
     return crops
 
 
-def disturbed(crops: Sequence[Image], disturbance: Disturbance, level: float) -> Iterator[Image]:
-    """Yield the crops with one disturbance. Every level uses the same random numbers."""
-    for index, crop in enumerate(crops):
-        rng = np.random.default_rng((SEED, index))
-        image = disturbance.apply(crop / 255.0, level, rng)
-        yield (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
-
-
 def run(
     output: str | os.PathLike[str] = "fastfid-demo.png",
     *,
@@ -146,9 +73,7 @@ def run(
     OSError
         The plot cannot be written.
     """
-    missing = [p for p, module in (("scikit-image", "skimage"), ("matplotlib", "matplotlib")) if not _has(module)]
-    if missing:
-        raise ImportError(f"the demo needs {' and '.join(missing)}: pip install '.[demo]' in fastfid's source folder")
+    check_packages("the demo", PACKAGES)
     target = Path(output)
     if not target.absolute().parent.is_dir():
         raise FileNotFoundError(f"{target}: there is no folder {target.absolute().parent}")
@@ -176,10 +101,6 @@ def run(
     return results
 
 
-def _has(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
-
-
 def _counted(images: Iterator[Image] | Sequence[Image], bar: Progress) -> Iterator[Image]:
     for image in images:
         yield image
@@ -202,32 +123,14 @@ def _table(results: dict[str, list[float]], clean: Statistics, seconds: float) -
 
 def _plot(target: Path, results: dict[str, list[float]], crops: Sequence[Image]) -> None:
     """Draw one panel per disturbance with FID against level, and below it one crop at each level."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(15, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    upper, lower = np.asarray(figure.subfigures(2, 1, height_ratios=(3.1, 1)))
-    upper.suptitle(
-        f"FID against disturbance: {NUM_CROPS} crops of real photographs (Inception pool3, n = {NUM_CROPS} < d = 2048)",
-        fontsize=12,
+    crop = crops[SHOWN]
+    panels = [
+        Panel(one.name, one.unit, [crop, *(next(disturbed([crop], one, level)) for level in one.levels)])
+        for one in DISTURBANCES
+    ]
+    # Level 0 is the clean set, whose distance to itself is 0.
+    curves = [Curve((0, *one.levels), (0, *results[one.name])) for one in DISTURBANCES]
+    title = (
+        f"FID against disturbance: {NUM_CROPS} crops of real photographs (Inception pool3, n = {NUM_CROPS} < d = 2048)"
     )
-    panels = upper.subplots(1, len(DISTURBANCES), sharey=True)
-    strips = lower.subplots(1, len(DISTURBANCES))
-    for disturbance, panel, strip in zip(DISTURBANCES, panels, strips, strict=True):
-        # Level 0 is the clean set, whose distance to itself is 0.
-        panel.plot([0, *disturbance.levels], [0, *results[disturbance.name]], "o-", color="#1f5fa8", lw=2, ms=5)
-        panel.set_title(disturbance.name, fontsize=11)
-        panel.set_xlabel(disturbance.unit)
-        panel.set_xticks([0, *disturbance.levels])
-        panel.set_ylim(bottom=0)
-        panel.grid(alpha=0.3)
-        panel.spines[["top", "right"]].set_visible(False)
-        # One crop: clean, then at each level.
-        crop = crops[SHOWN]
-        images = [crop, *(next(disturbed([crop], disturbance, level)) for level in disturbance.levels)]
-        strip.imshow(np.concatenate(images, axis=1))
-        strip.axis("off")
-    panels[0].set_ylabel("FID")
-    with atomic_file(target, overwrite=True) as stream:
-        figure.savefig(stream, format="png", dpi=110)
+    draw_grid(target, title, panels, {"FID": curves}, (15, 4.6))

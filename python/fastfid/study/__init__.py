@@ -1,0 +1,1 @@
+"""Experiments with metrics: how they answer to disturbances of the images, and to the number of images."""
