@@ -703,7 +703,7 @@ def test_two_signals_at_once(tmp_path, number, code, pause, weights):
         (
             ["kid", "a", "b"],
             "kid is neither a path nor one of the commands adm, compare, stats, inspect, plan, part, reduce,"
-            " extractors, weights, info, demo, completion",
+            " extractors, study, weights, info, demo, completion",
         ),
         (["stats", "a.tar", "b.tar", "-o", "x"], "a pattern of several files is one path if it is quoted"),
         (["a"], "two PATHs are needed"),

@@ -270,6 +270,8 @@ PRINTED_6 = 5.001e-7
 PRINTED_0 = 0.5001
 # Relative, with six significant digits: half a unit of the sixth is at most 5e-6 of the number; and a float32 value.
 PRINTED_6_DIGITS = 5.1e-6
+# Relative, with four.
+PRINTED_4_DIGITS = 5.1e-4
 # Relative, with two.
 PRINTED_2_DIGITS = 0.0501
 

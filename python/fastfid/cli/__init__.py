@@ -411,6 +411,12 @@ def _run_extractors_command(argv: Sequence[str]) -> int:
     return extractors.run(argv)
 
 
+def _run_study(argv: Sequence[str]) -> int:
+    from fastfid.cli import study  # which imports this file
+
+    return study.run(argv)
+
+
 _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "adm": _run_adm,
     "compare": _run_compare,
@@ -420,6 +426,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "part": _step("part"),
     "reduce": _step("reduce"),
     "extractors": _run_extractors_command,
+    "study": _run_study,
     "weights": _run_weights,
     "info": _run_info,
     "demo": _run_demo,

@@ -464,6 +464,12 @@ def _extractors_parser() -> Parser:
     return extractors.parser()
 
 
+def _study_parser() -> Parser:
+    from fastfid.cli import study  # which imports this file
+
+    return study.parser()
+
+
 # The parser of each command. "" is the command without a name.
 PARSERS: dict[str, Callable[[], Parser]] = {
     "": _fid_parser,
@@ -475,6 +481,7 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "part": _parser_of_step("part"),
     "reduce": _parser_of_step("reduce"),
     "extractors": _extractors_parser,
+    "study": _study_parser,
     "weights": _weights_parser,
     "info": _info_parser,
     "demo": _demo_parser,

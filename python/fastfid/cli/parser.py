@@ -24,6 +24,7 @@ COMMANDS = {
     "part": "do the tasks of one process",
     "reduce": "print the result of a plan whose tasks are done",
     "extractors": "known networks beside Inception: a list, and the export of one to an ONNX file",
+    "study": "how metrics answer to disturbed images and to the number of images, as figures (docs/paper.md)",
     "weights": "the Inception weights: where they are, fetch them, check them",
     "info": "facts of the build and of this machine",
     "demo": "FID of disturbed photographs, as a table and a plot",

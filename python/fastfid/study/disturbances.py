@@ -1,4 +1,4 @@
-"""The disturbances of Heusel et al. (2017, figure 3). Levels are those of the paper's reference implementation, TTUR."""
+"""The disturbances of Heusel et al. (2017, figure 3), with the levels of the paper's own code, TTUR."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Disturbance:
     unit : str
         Meaning of the level.
     levels : tuple of float
-        Three rising levels.
+        Rising levels.
     apply : callable or None
         ``apply(image float64 (h, w, 3) in [0, 1], level, rng) -> image``; values outside [0, 1] are clipped afterwards.
         None: the disturbance is of the set, not of each image.
@@ -49,7 +49,7 @@ class Disturbance:
     key: str
     name: str
     unit: str
-    levels: tuple[float, float, float]
+    levels: tuple[float, ...]
     apply: Callable[[NDArray[np.float64], float, np.random.Generator], NDArray[np.float64]] | None
     most: float = 1
 

@@ -1,6 +1,7 @@
 """Figures of the studies, by matplotlib."""
 
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,23 @@ from numpy.typing import NDArray
 
 from fastfid._files import atomic_file
 
-__all__ = ["BLUE", "ERRORS", "PACKAGES", "Curve", "Panel", "check_packages", "draw_grid", "new_figure", "save"]
+__all__ = [
+    "BLUE",
+    "ERRORS",
+    "ORANGE",
+    "PACKAGES",
+    "Curve",
+    "Panel",
+    "check_packages",
+    "draw_grid",
+    "new_figure",
+    "save",
+    "short",
+]
 
 # The packages of figures and disturbances, and the module of each.
 PACKAGES = {"scikit-image": "skimage", "matplotlib": "matplotlib"}
-BLUE = "#1f5fa8"
+BLUE, ORANGE = "#1f5fa8", "#c8501e"
 ERRORS = 2  # half the length of an error bar, in standard errors: about 95 % of a normal distribution
 
 
@@ -71,6 +84,15 @@ def _has(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+def short(name: str) -> str:
+    """Return the name of a set without the folders that it is in.
+
+    >>> short("one half of data/photos.zip")
+    'one half of photos.zip'
+    """
+    return re.sub(r"[^ ]*/(?=[^ /])", "", name)
+
+
 def new_figure(width: float, height: float) -> Any:
     """Return an empty figure of this size in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -94,7 +116,7 @@ def draw_grid(
     rows: Mapping[str, Sequence[Curve]],
     size: tuple[float, float],
     *,
-    from_zero: bool = True,
+    one_scale: bool = True,
 ) -> None:
     """Draw a row of panels for each metric, with the value against the level, and a strip of images below each column.
 
@@ -104,14 +126,14 @@ def draw_grid(
         By the label of the vertical axis, one curve for each panel.
     size : (float, float)
         Width and height, in inches.
-    from_zero : bool
-        Whether vertical axes begin at 0.
+    one_scale : bool
+        Whether the vertical axes of a row begin at 0 and are the same. Else each panel has its own.
     """
     figure = new_figure(*size)
     strip_share = 1 / (1 + 3.1 * len(rows))
     upper, lower = np.asarray(figure.subfigures(2, 1, height_ratios=(1 - strip_share, strip_share)))
     upper.suptitle(title, fontsize=12)
-    grid = upper.subplots(len(rows), len(panels), sharey="row", squeeze=False)
+    grid = upper.subplots(len(rows), len(panels), sharey="row" if one_scale else False, squeeze=False)
     for number, (axes, (label, curves)) in enumerate(zip(grid, rows.items(), strict=True)):
         for axis, panel, curve in zip(axes, panels, curves, strict=True):
             _draw_curve(axis, curve)
@@ -120,7 +142,7 @@ def draw_grid(
                 axis.set_title(panel.title, fontsize=11)
             if number == len(rows) - 1:
                 axis.set_xlabel(panel.unit)
-            if from_zero:
+            if one_scale:
                 axis.set_ylim(bottom=0)
         axes[0].set_ylabel(label)
     for axis, panel in zip(lower.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):

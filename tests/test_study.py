@@ -1,0 +1,297 @@
+"""The studies: disturbances and numbers of images, on real photographs and on images whose answer is known."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from stubs import GridMeans
+from tolerances import FEW_ROUNDINGS, PRINTED_4_DIGITS, PRINTED_6_DIGITS
+
+from fastfid import demo, evaluate
+from fastfid.cli import main
+from fastfid.sources import open_source
+from fastfid.study import figures
+from fastfid.study.disturb import disturb, table
+from fastfid.study.disturbances import CONTAMINATION, DISTURBANCES, SEED, ContaminatedSource, DisturbedSource
+from fastfid.study.reading import Reader
+from fastfid.study.samples import samples
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """Crops of five of the demo's pictures, and of the three others: a tissue, a retina, galaxies."""
+    crops = np.stack(demo.clean_crops())[:, ::2, ::2]
+    return np.ascontiguousarray(crops[:80]), np.ascontiguousarray(crops[80:])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        levels = rng.integers(0, 256, (3, 4, 3), dtype=np.uint8)
+        Image.fromarray(levels).resize((16, 12), Image.Resampling.BICUBIC).save(tmp_path / "images" / f"{i:02}.png")
+    return tmp_path / "images"
+
+
+def of_metric(found, name, metric):
+    """The values of a disturbance by rising level, without level 0."""
+    return [point["metrics"][metric]["value"] for point in found["points"] if point["disturbance"] == name]
+
+
+def test_the_fid_of_real_photographs_rises_with_the_disturbances(photographs, tmp_path, weights):
+    """With the features of 64 dims. They see a swirl, but not its strength; tests/test_demo.py has 2048 dims."""
+    clean, other = photographs
+    levels = {"contamination": [0.2, 0.4, 0.6]}  # the last needs all 48 other crops
+    options = {"contaminate": other, "levels": levels, "metrics": ["fid", "kid"], "dims": 64, "device": "cpu"}
+    found = disturb(clean, tmp_path, reference=clean, **options)
+    for one in (*DISTURBANCES, CONTAMINATION):
+        fids, kids = (of_metric(found, one.key, metric) for metric in ("fid", "kid"))
+        at_zero = of_metric(found, "clean", "fid")[0]
+        assert at_zero < min(fids), one.key
+        if one.key != "swirl":
+            assert fids[0] < fids[1] < fids[2], one.key
+            assert kids[0] < kids[1] < kids[2], one.key
+    assert all(point["n"] == {"reference": 80, "disturbed": 80} for point in found["points"])
+    assert all(point["metrics"]["fid"]["standard_error"] > 0 for point in found["points"])
+    assert json.loads((tmp_path / "disturb.json").read_text()) == json.loads(json.dumps(found))
+    picture = Image.open(tmp_path / "disturb.png").convert("RGB")
+    assert picture.width > 1500
+    assert len(picture.getcolors(1 << 24)) > 1000  # curves and photographs, no empty canvas
+    rows = table(found).splitlines()
+    assert rows[0].split() == ["disturbance", "level", "FID", "KID"]
+    assert len(rows) == 1 + 1 + 6 * 3
+
+
+def test_without_a_reference_one_half_is_compared_with_the_other(folder, tmp_path):
+    found = disturb(folder, tmp_path / "out", disturbances=["noise"], metrics=["fid"], extractor=GridMeans())
+    images = [item.load() for item in open_source(folder)]
+    order = np.random.default_rng(SEED).permutation(40)
+    clean, spoilt = ([images[i] for i in sorted(half)] for half in (order[:20], order[20:]))
+    at_zero = evaluate(clean, spoilt, extractor=GridMeans())["fid"]
+    assert of_metric(found, "clean", "fid")[0] == at_zero.value
+    assert found["points"][0]["metrics"]["fid"]["standard_error"] == at_zero.standard_error
+    noisy = list(demo.disturbed(spoilt, DISTURBANCES[0], 0.5))
+    assert of_metric(found, "noise", "fid")[1] == evaluate(clean, noisy, extractor=GridMeans())["fid"].value
+
+
+def test_a_run_that_was_interrupted_goes_on(folder, tmp_path, monkeypatch):
+    def run(name):
+        return disturb(folder, tmp_path / name, disturbances=["blur", "noise"], extractor=GridMeans())
+
+    whole = run("whole")
+    reads, real_read = [], Reader.read
+
+    def read(self, images):
+        reads.append(images)
+        if len(reads) == 5:  # the clean half, level 0, two levels; the next is interrupted
+            raise KeyboardInterrupt
+        return real_read(self, images)
+
+    monkeypatch.setattr(Reader, "read", read)
+    with pytest.raises(KeyboardInterrupt):
+        run("cut")
+    there = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cut" / "points").iterdir()}
+    assert sorted(there) == ["blur-1.json", "blur-2.json", "clean-0.json"]
+    assert not (tmp_path / "cut" / "disturb.json").exists()
+    assert run("cut") == whole
+    assert len(reads) == 5 + 1 + 4  # the clean half, and what was not there
+    assert all((tmp_path / "cut" / "points" / name).stat().st_mtime_ns == at for name, at in there.items())
+    assert run("cut") == whole
+    assert len(reads) == 10
+
+
+def test_results_of_another_study_are_refused_and_may_be_replaced(folder, tmp_path):
+    def run(**options):
+        given = {"disturbances": ["blur"], "metrics": ["fid"], "extractor": GridMeans(), **options}
+        return disturb(folder, tmp_path / "out", **given)
+
+    run()
+    with pytest.raises(ValueError, match=r"out: has results of another study: metrics is \['fid'\] there, \['kid'\]"):
+        run(metrics=["kid"])
+    with pytest.raises(ValueError, match="network dims is 12 there, 27 here; give another folder"):
+        run(extractor=GridMeans(3))
+    assert len(run(disturbances=["noise"])["points"]) == 4  # more levels are added
+    (tmp_path / "out" / "points" / "blur-2.json").write_text("{")
+    with pytest.raises(ValueError, match=r"blur-2\.json: is damaged .*; remove the file"):
+        run()
+    assert list(run(metrics=["kid"], fresh=True)["points"][0]["metrics"]) == ["kid"]
+    Image.new("RGB", (16, 12)).save(folder / "00.png")
+    with pytest.raises(ValueError, match="the files of the source have changed"):
+        run(metrics=["kid"])
+
+
+def test_metrics_that_the_network_cannot_serve_are_named(folder, tmp_path):
+    found = disturb(folder, tmp_path, disturbances=["blur"], extractor=GridMeans())
+    assert list(found["missing"]) == ["sfid", "is"]
+    assert list(found["points"][0]["metrics"]) == ["fid", "kid", "precision", "recall", "density", "coverage"]
+    with pytest.raises(ValueError, match="sfid: needs the output spatial"):
+        disturb(folder, tmp_path, disturbances=["blur"], metrics=["sfid"], extractor=GridMeans(), fresh=True)
+
+
+def names(source):
+    return [item.name for item in source]
+
+
+def test_contamination_replaces_the_share_and_no_image_twice(folder):
+    source = open_source(folder)
+    other = open_source(np.zeros((30, 4, 4, 3), np.uint8))
+    replaced = []
+    for level in (0.25, 0.5, 0.75):
+        found = names(ContaminatedSource(source, other, level))
+        foreign = [name for name in found if name not in names(source)]
+        assert len(foreign) == len(set(foreign)) == level * 40
+        replaced.append({i for i, (old, new) in enumerate(zip(names(source), found, strict=True)) if old != new})
+    assert replaced[0] < replaced[1] < replaced[2]
+    with pytest.raises(ValueError, match=r"has 30 images, and a share of 0\.9 of 40 images needs 36"):
+        ContaminatedSource(source, other, 0.9)
+
+
+def test_a_disturbed_source_gives_the_disturbed_images(folder):
+    source = open_source(folder)
+    images = [item.load() for item in source]
+    for one in DISTURBANCES:
+        found = [item.load() for item in DisturbedSource(source, one, one.levels[1])]
+        expected = list(demo.disturbed(images, one, one.levels[1]))
+        assert all((a == b).all() for a, b in zip(found, expected, strict=True)), one.key
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"disturbances": ["nose"]}, "disturbances: expected names among noise, blur"),
+        ({"disturbances": ["blur", "blur"]}, "disturbances: expected one or more names, each once; got blur, blur"),
+        ({"disturbances": []}, "each once; got none"),
+        ({"disturbances": ["contamination"]}, "contamination: needs a second set of images"),
+        ({"disturbances": ["blur"], "contaminate": "x"}, "contaminate: is for the disturbance contamination"),
+        ({"levels": {"noise": [1.5]}}, r"levels: noise: expected numbers above 0, up to 1 \(share of noise\); got"),
+        ({"levels": {"noise": []}}, r"levels: noise: expected numbers above 0"),
+        ({"levels": {"contamination": [0.5]}}, "levels: contamination is not among the disturbances asked for"),
+        ({"on_error": "ignore"}, "on_error"),
+    ],
+)
+def test_what_is_wrong_is_said_before_an_image_is_read(folder, tmp_path, options, said):
+    with pytest.raises(ValueError, match=said):
+        disturb(folder, tmp_path / "out", extractor=GridMeans(), **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_of_unknown_number_and_too_few_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="the number of images is not known beforehand"):
+        disturb(iter([np.zeros((4, 4, 3), np.uint8)] * 9), tmp_path / "out", extractor=GridMeans())
+    with pytest.raises(ValueError, match="has 3 images, and two halves of two images or more are needed"):
+        disturb(np.zeros((3, 4, 4, 3), np.uint8), tmp_path / "out", extractor=GridMeans())
+    with pytest.raises(TypeError, match="unexpected keyword arguments: sead"):
+        disturb(np.zeros((9, 4, 4, 3), np.uint8), tmp_path / "out", extractor=GridMeans(), sead=1)
+
+
+def test_missing_packages_are_named(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "_has", lambda module: module != "matplotlib")
+    with pytest.raises(ImportError, match="the study needs matplotlib: pip install"):
+        disturb(folder, tmp_path, extractor=GridMeans())
+
+
+def noise(n, seed, high=256):
+    return np.random.default_rng(seed).integers(0, high, (n, 4, 4, 3), dtype=np.uint8)
+
+
+def test_samples_of_one_distribution_have_an_fid_infinity_of_zero(tmp_path):
+    found = samples(noise(1200, 0), None, tmp_path, extractor=GridMeans(), sizes=6, repeats=4)
+    assert [point["n"] for point in found["points"]] == [10, 23, 51, 117, 265, 600]
+    means = [point["fid"] for point in found["points"]]
+    assert means == sorted(means, reverse=True)
+    infinity = found["fid_infinity"]
+    assert abs(infinity["value"]) < 3 * infinity["standard_error"]
+    assert found["fit"]["value"] < means[-1]
+    picture = Image.open(tmp_path / "samples.png").convert("RGB")
+    assert len(picture.getcolors(1 << 24)) > 100
+
+
+def test_the_curve_of_the_bias_goes_through_the_fids_of_independent_sets(tmp_path):
+    """Truth: the mean FID of many independent sets of n images, with all real images."""
+    real, fake, d = noise(4000, 1), noise(4000, 2, high=200), 12
+    found = samples(real, fake, tmp_path, extractor=GridMeans(), sizes=3, repeats=1)
+    assert found["points"][-1]["fid"] == pytest.approx(
+        evaluate(real, fake, extractor=GridMeans())["fid"].value, rel=PRINTED_6_DIGITS, abs=0
+    )
+    n = found["bias"]["n"]
+    assert n[0] == pytest.approx(d + 1, rel=FEW_ROUNDINGS, abs=0)
+    assert found["bias"]["fid"][-1] == pytest.approx(found["points"][-1]["fid"], rel=PRINTED_6_DIGITS, abs=0)
+    many = noise(100 * 120, 3, high=200).reshape(100, 120, 4, 4, 3)
+    fids = [evaluate(real, one, extractor=GridMeans())["fid"].value for one in many]
+    expected = np.interp(120, n, found["bias"]["fid"])
+    assert abs(np.mean(fids) - expected) < 0.05 * expected
+    assert abs(np.mean(fids) - expected) < abs(np.mean(fids) - found["fid_infinity"]["value"]) / 5
+
+
+def test_samples_say_why_there_is_no_fid_infinity(tmp_path):
+    found = samples(noise(22, 0), None, tmp_path, extractor=GridMeans(), sizes=3, repeats=1)
+    assert found["fid_infinity"] is None
+    assert "FID-infinity needs more images than the 12 features, got 11" in found["no_fid_infinity"]
+    with pytest.raises(ValueError, match="generated images: expected more than 10, got 5"):
+        samples(noise(10, 0), None, tmp_path, extractor=GridMeans())
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*argv):
+        try:
+            code = main(["study", *map(str, argv)])
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize("words", [["--help"], ["disturb", "--help"], ["samples", "--help"]])
+def test_help(run, words):
+    code, out, err = run(*words)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"usage: fastfid study {words[0] if len(words) > 1 else '{disturb,samples}'}")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "the following arguments are required: STUDY"),
+        (["distrub", "x"], "expected one of disturb, samples; got 'distrub'; did you mean disturb?"),
+        (["disturb"], "the following arguments are required: SOURCE"),
+        (["disturb", "x", "--levels", "blur"], "expected NAME=LEVEL,LEVEL,..., as blur=1,2,4; got 'blur'"),
+        (["disturb", "x", "--levels", "blur=1", "--levels", "blur=2"], "--levels: blur comes twice"),
+        (["disturb", "x", "--metrics", "all"], "--metrics: expected names with commas between, got all"),
+        (["samples", "x", "--sizes", "2"], "expected 3 or more, got 2"),
+    ],
+)
+def test_wrong_usage_is_2(run, words, said):
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+def test_the_command_line_prints_a_table_and_writes_the_files(run, folder, tmp_path, weights):
+    out = tmp_path / "out"
+    options = ("--dims", "64", "--device", "cpu", "--quiet", "-o", out)
+    code, printed, err = run("disturb", folder, "--disturbances", "blur", "--levels", "blur=2", *options)
+    assert (code, err) == (0, "")
+    lines = printed.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [["clean", "0"], ["blur", "2"]]
+    record = json.loads((out / "disturb.json").read_text())
+    value = float(lines[2].split()[2])
+    assert value == pytest.approx(record["points"][1]["metrics"]["fid"]["value"], rel=PRINTED_4_DIGITS, abs=0)
+    code, printed, err = run("samples", folder, *options)
+    assert (code, err) == (0, "")
+    assert re.search(r"no FID-infinity: .* needs more images than the 64 features, got 20", printed)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "disturb.json",
+        "disturb.png",
+        "plan.json",
+        "points",
+        "samples.json",
+        "samples.png",
+    ]
+    code, printed, err = run("disturb", tmp_path / "nothing")
+    assert (code, printed) == (1, "")
+    assert "Invalid path" in err
