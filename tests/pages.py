@@ -22,7 +22,7 @@ SMALL = {
 }
 IMAGES = 90
 # What needs packages of the extra "loops" is run by tests/training.
-OF_OTHER_PACKAGES = ("lightning", "accelerate", "tensorboard", "wandb")
+OF_OTHER_PACKAGES = ("lightning", "accelerate", "tensorboard", "wandb", "mlflow")
 
 
 def blocks(page):

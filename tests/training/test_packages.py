@@ -1,4 +1,4 @@
-"""Lightning, accelerate, TensorBoard and Weights & Biases for real: the files of docs/training.md that use them.
+"""Lightning, accelerate, TensorBoard, Weights & Biases and MLflow: the files of docs/training.md that use them.
 
 ``bash tools/training_loops.sh`` runs these tests, in an environment of their own; ``python -m pytest`` does not collect
 them.
@@ -78,3 +78,39 @@ def test_wandb_keeps_value_and_standard_error_offline(workspace):
     content = log.read_bytes()
     assert b"fid_standard_error" in content
     assert b"pytorch-fid" in content
+
+
+LOGGED = {"fid", "fid_standard_error", "kid", "kid_standard_error", "images_real", "images_fake"}
+
+
+def test_an_evaluator_logs_to_tensorboard(workspace):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    workspace.run("log_evaluator_tensorboard.py")
+    events = EventAccumulator(str(workspace.folder / "logs-evaluator")).Reload()
+    curves = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert curves.keys() == LOGGED
+    assert [step for step, _ in curves["fid"]] == [0, 1000]
+    assert curves["fid"][0][1] == pytest.approx(workspace.expected([(N, 0)]).value, rel=PRINTED_6_DIGITS)
+    assert curves["images_fake"] == [(0, N), (1000, N)]
+
+
+def test_an_evaluator_logs_to_wandb(workspace):
+    before = set((workspace.folder / "wandb").glob("offline-run-*")) if (workspace.folder / "wandb").exists() else set()
+    workspace.run("log_evaluator_wandb.py")
+    (run,) = set((workspace.folder / "wandb").glob("offline-run-*")) - before
+    (log,) = run.glob("run-*.wandb")
+    content = log.read_bytes()
+    assert all(name.encode() in content for name in LOGGED)
+
+
+def test_an_evaluator_logs_to_mlflow(workspace):
+    import mlflow
+
+    workspace.run("log_evaluator_mlflow.py")
+    client = mlflow.MlflowClient(f"sqlite:///{workspace.folder}/mlflow.db")
+    (run,) = client.search_runs(["0"])
+    assert run.data.metrics.keys() == LOGGED
+    curve = client.get_metric_history(run.info.run_id, "fid")
+    assert [point.step for point in curve] == [0, 1000]
+    assert curve[0].value == pytest.approx(workspace.expected([(N, 0)]).value, rel=PRINTED_6_DIGITS)

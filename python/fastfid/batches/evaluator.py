@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from fastfid import _core
 from fastfid.batches.growing import GrowingSets
+from fastfid.batches.trackers import check_step, logger_of, values_of
 from fastfid.evaluation.evaluate import options_in_effect
 from fastfid.evaluation.reading import ImageSet, check_given, load_known, load_store, statistics_of_store
 from fastfid.evaluation.result import EvaluatedSet, Evaluation
@@ -222,6 +223,51 @@ class Evaluator(GrowingSets[Accumulators]):
             options=options_in_effect(self._options, asked),
             missing=dict(missing),
         )
+
+    def log_to(self, writer: Any, step: int) -> Evaluation:
+        """Compute the metrics, and log each value and its standard error to a tracker of experiments.
+
+        The names are ``fid`` and ``fid_standard_error``, for any metric, and ``kid_torch-fidelity`` for a convention; a
+        standard error that is unknown is not logged. The numbers of images are ``images_real`` and ``images_fake``.
+
+        Parameters
+        ----------
+        writer : SummaryWriter, run of Weights & Biases, module ``mlflow``, or any object with one of their methods
+            ``writer.add_scalar(name, value, step)``, as TensorBoard's SummaryWriter;
+            ``writer.log_metric(name, value, step=step)``, as the module ``mlflow``; or
+            ``writer.log({name: value}, step=step)``, as a run of Weights & Biases. The first one there is.
+        step : int
+            Number of the training step.
+
+        Returns
+        -------
+        Evaluation
+            What :meth:`compute` returns. :meth:`reset` is left to the caller.
+
+        Raises
+        ------
+        TypeError
+            `writer` has none of the methods, or `step` is not an integer. The exceptions of :meth:`compute` are raised
+            too.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> class Writer:
+        ...     def add_scalar(self, name, value, step):
+        ...         print(name, step)
+        >>> evaluator = Evaluator(["fid"], real="real", dims=64)  # a folder of four pictures
+        >>> evaluator.update("fake")
+        >>> found = evaluator.log_to(Writer(), 100)
+        fid 100
+        images_real 100
+        images_fake 100
+        """
+        log = logger_of(writer)
+        number = check_step(step)
+        found = self.compute()
+        log(values_of(found), number)
+        return found
 
     def _set_of(self, real: bool) -> ImageSet:
         if real and self._store is not None:
