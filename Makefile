@@ -3,7 +3,7 @@
 PYTHON ?= python
 CPP = csrc/*/*.?pp csrc/*/*.cu* tests/cuda_emulation/*.?pp fuzz/*.?pp
 
-.PHONY: build test test-fast lint lint-examples workflows format sanitize sanitize-threads tidy wheel bench figures
+.PHONY: build test test-fast lint lint-examples workflows format sanitize sanitize-threads tidy wheel bench figures docs
 
 build:
 	$(PYTHON) -m pip install -e ".[test,lint]"
@@ -50,3 +50,7 @@ bench:
 # Puts the committed results into README and docs, and draws the plots. `make figures ARGS=--check` compares only.
 figures:
 	$(PYTHON) -m benchmarks.figures $(ARGS)
+
+# Needs the extra "docs". A broken link, or a name without a docstring, is an error.
+docs:
+	$(PYTHON) -m sphinx --fail-on-warning --keep-going --fresh-env -q -c tools/site docs build/docs

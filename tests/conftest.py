@@ -17,8 +17,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# They need packages that the test extra does not have, or take minutes; tools/with_extra.sh names a folder, which
-# collects it.
+# They need packages that the test extra does not have, or take minutes. A script of tools/ names each, which collects it.
 collect_ignore = ["extractors_truth", "remote_s3", "scale", "training"]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from stubs import AllOutputs, GridMeans
 
+import fastfid
 from fastfid import compute_fid, evaluate, frechet_distance
 from fastfid.metrics import METRICS
 from fastfid.protocols import PROTOCOLS
@@ -84,6 +85,26 @@ def test_the_types_of_the_record_have_every_key(records):
     assert set(records[0]["seconds"]) == set(get_type_hints(Seconds))
     assert set(records[0]["inputs"]["real"]) == set(get_type_hints(FileIdentity))
     assert set(records[0]["run"]) == set(get_type_hints(RunRecord)) == explained("## The keys of `run`")[0]
+
+
+def test_the_reference_lists_every_public_name():
+    listed = re.findall(r"^- `([\w.]+)`", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE)
+    public = {f"fastfid.{name}" for name in fastfid.__all__ if name != "__version__"}
+    public |= {f"fastfid.metrics.{name}" for name in fastfid.metrics._FUNCTIONS}
+    assert len(listed) == len(set(listed))
+    assert public - set(listed) == set(), "docs/reference.md: a line for each of these names"
+
+
+def test_the_page_of_the_command_line_lists_every_command():
+    from fastfid.cli.options import PARSERS
+
+    listed = re.findall(r"^- `fastfid ?(\w*)`$", (ROOT / "docs" / "commands.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(PARSERS)
+
+
+def test_the_navigation_has_every_page():
+    listed = re.findall(r"^(\w+)$", (ROOT / "docs" / "index.md").read_text(), re.MULTILINE)
+    assert sorted([*listed, "index"]) == sorted(page.stem for page in (ROOT / "docs").glob("*.md"))
 
 
 @pytest.mark.parametrize("page", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"], ids=lambda p: p.name)

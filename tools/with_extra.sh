@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# Runs a folder of tests with the packages of an extra that the test extra does not have. They are installed into an
-# environment that exists for this run and sees the packages of the current one, fastfid and torch among them. So the
-# current environment stays as it is.
-# usage: tools/with_extra.sh EXTRA FOLDER [pytest arguments]
+# Runs a command in an environment that exists for this run. It sees the packages of the current one, fastfid and torch among
+# them, and has those of an extra of pyproject.toml besides. So the current environment stays as it is.
+# usage: tools/with_extra.sh EXTRA COMMAND [arguments]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-extra=$1 folder=$2
-shift 2
+extra=$1
+shift
 venv=$(mktemp -d)
 trap 'rm -rf "$venv"' EXIT
 python -m venv --without-pip "$venv"
@@ -17,10 +16,10 @@ asked = "import sysconfig; print(sysconfig.get_path('purelib'))"
 there = subprocess.run([sys.argv[1], "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
 pathlib.Path(there, "parent.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
 PYTHON
-# The constraint keeps pip from another torch, which would bring gigabytes of CUDA.
+# The extra "torch" keeps pip from another torch, which would bring gigabytes of CUDA.
 python - "$extra" <<'PYTHON' | xargs -d '\n' python -m pip --python "$venv/bin/python" install -q --no-compile
 import sys, tomllib
 extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]
-print("\n".join([*extras[sys.argv[1]], *extras["torch"]]))
+print("\n".join(name for name in [*extras[sys.argv[1]], *extras["torch"]] if not name.startswith("fastfid[")))
 PYTHON
-"$venv/bin/python" -m pytest "$folder" "$@"
+PATH="$venv/bin:$PATH" "$@"

@@ -110,7 +110,7 @@ class FeatureExtractor(ABC):
     identity : str
         Name of the network and its weights. Statistics of different identities are not compared.
     protocol : str
-        Name of the preprocessing protocol (see :mod:`fastfid.protocols`).
+        Name of the preprocessing protocol (docs/protocols.md).
     precision : str
         Arithmetic of the network, such as ``"float32"``. Statistics of different precisions are not compared.
     device : str
@@ -168,7 +168,7 @@ class FeatureExtractor(ABC):
         """
 
     def prepare_into(self, image: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
-        """Write the result of :meth:`prepare` to `out`, a C-contiguous array of shape :attr:`input_shape`."""
+        """Write the result of :meth:`prepare` to `out`, a C-contiguous array of shape `input_shape`."""
         prepared = self.prepare(image)
         if prepared.shape != out.shape or prepared.dtype != out.dtype:  # the assignment would broadcast or cast
             raise ValueError(
@@ -185,7 +185,7 @@ class FeatureExtractor(ABC):
         -------
         numpy.ndarray or dict of str to numpy.ndarray
             The features, float32 (n, dims). An extractor with several outputs returns each under its name in
-            :attr:`outputs`, float32 (n, length).
+            `outputs`, float32 (n, length).
         """
 
     def classifier(self) -> NDArray[np.float32]:

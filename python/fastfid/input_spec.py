@@ -191,7 +191,7 @@ class InputSpec:
     def protocol(self) -> str:
         """What statistics say of their making: equal for equal numbers, different for different ones.
 
-        The output's name is part of :attr:`fastfid.OnnxExtractor.identity`.
+        The output's name is part of the ``identity`` of :class:`fastfid.OnnxExtractor`.
         """
         size = "any size" if self.size is None else f"{self.size[0]}x{self.size[1]}"
         words = [size, *self._words_of_resize()]

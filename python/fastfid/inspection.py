@@ -138,7 +138,7 @@ def inspect_source(source: Any, *, all_headers: bool = False, **options: Unpack[
     all_headers : bool
         Read every header.
     **options
-        See :class:`fastfid.options.SourceOptions`. `labels` is "auto" by default.
+        See :func:`fastfid.sources.open_source`. `labels` is "auto" by default.
 
     Raises
     ------

@@ -228,7 +228,7 @@ class GrowingSets(ABC, Generic[A]):
         stream : CUDA stream or its handle, optional
             For a tensor on a GPU: the stream on which the tensor is used. Default: the current stream of torch or CuPy.
         **options
-            See :class:`SourceOptions`.
+            How the source is read: see :func:`fastfid.sources.open_source`.
 
         Notes
         -----

@@ -90,8 +90,7 @@ def compute_statistics(
     dims : {64, 192, 768, 2048}, optional
         Layer of the network, given by its number of features. Default: 2048.
     protocol : str, optional
-        Preprocessing of images to the 299 x 299 input; see :data:`fastfid.protocols.PROTOCOLS`. Default:
-        "pytorch-fid".
+        Preprocessing of images to the 299 x 299 input; docs/protocols.md describes each. Default: "pytorch-fid".
     device : str or int
         "auto", "cpu", "cuda", "cuda:N" or N. "auto" selects a CUDA device if one is available, else the CPU. "auto" and
         "cuda" select torch's current device, else the device of this process's LOCAL_RANK, else the first device. A
@@ -118,7 +117,7 @@ def compute_statistics(
         seconds if stderr is not a terminal.
     cache : bool or "hashes"
         Store the statistics of folders and archives in the user's cache, and reuse stored statistics. True identifies
-        files by path, size and times; "hashes" identifies them by content. See :mod:`fastfid.cache`.
+        files by path, size and times; "hashes" identifies them by content.
     spatial : bool
         Fit a Gaussian to the spatial features too, for the sFID. Needs 2048 dims and a protocol of 299 x 299.
     run_dir : path or RunDirectory, optional
@@ -170,7 +169,7 @@ def compute_statistics(
     MemoryError
         There is not enough memory for an image. The message contains its path.
     fastfid.WeightsError, fastfid.BackendUnavailable
-        See :func:`make_extractor`.
+        No weights were found or fetched; the device does not exist.
 
     Examples
     --------

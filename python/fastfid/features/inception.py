@@ -44,14 +44,14 @@ class InceptionV3(NetworkExtractor):
         64 (first max pooling), 192 (second max pooling), 768 (before the auxiliary classifier) or 2048 (final average
         pooling, the FID's).
     protocol : str
-        How a uint8 image becomes the network's input; see :mod:`fastfid.protocols`.
+        How a uint8 image becomes the network's input; see docs/protocols.md.
     precision : str
         Arithmetic of the network: ``"float32"``; or, on a CUDA device, ``"tf32"`` (convolutions round their factors to
         10 bits of mantissa, PyTorch's default there) or ``"float16"``. See docs/precision.md.
     device : str or int
         ``"auto"`` (CUDA where there is a device), ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or N.
     weights : path-like, optional
-        File of weights; else ``FASTFID_WEIGHTS``, the cache, or fetched once (:mod:`fastfid.features.weights`).
+        File of weights; else ``FASTFID_WEIGHTS``, the cache, or fetched once.
     outputs : iterable of str
         ``"features"``; with ``dims=2048`` also ``"spatial"``, the features of the sFID (Nash et al. 2021, arXiv
         2103.03841): the first 7 channels of ``Mixed_6d.branch1x1``, 17 x 17, in the order row, column, channel.
@@ -140,7 +140,7 @@ class InceptionV3(NetworkExtractor):
         Returns
         -------
         numpy.ndarray or dict of str to numpy.ndarray
-            The features, float32 (n, dims); with several :attr:`outputs` each under its name, float32 (n, length).
+            The features, float32 (n, dims); with several `outputs` each under its name, float32 (n, length).
 
         Raises
         ------
@@ -176,7 +176,7 @@ class InceptionV3(NetworkExtractor):
         Raises
         ------
         ValueError
-            :attr:`dims` is not 2048.
+            `dims` is not 2048.
         fastfid.WeightsError
             No file here has it; the message names the one that has it, and how to get it.
         """

@@ -66,7 +66,7 @@ class NetworkExtractor(FeatureExtractor):
         return self._preprocess(image, None)
 
     def prepare_into(self, image: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
-        """Write the network's input for one image to `out`, of :attr:`input_shape`."""
+        """Write the network's input for one image to `out`, of `input_shape`."""
         self._preprocess(image, out[None])
 
     def _preprocess(self, image: NDArray[np.uint8], out: NDArray[np.float32] | None) -> NDArray[np.float32]:

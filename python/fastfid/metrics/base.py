@@ -184,7 +184,7 @@ class Metric(ABC):
 
     @abstractmethod
     def restored(self, state: Mapping[str, Any]) -> Accumulator:
-        """Return an accumulator that continues from the result of :meth:`Accumulator.state`.
+        """Return an accumulator that continues from the result of the accumulator's ``state()``.
 
         Raises
         ------
@@ -204,7 +204,7 @@ class Metric(ABC):
 
     @property
     def is_of_statistics(self) -> bool:
-        """Whether :class:`Statistics` of its one output are all that the metric needs of a set; they may be cached."""
+        """Whether statistics of its one output are all that the metric needs of a set; they may be cached."""
         return False
 
     def statistics(self, sample: Sample) -> Statistics | None:

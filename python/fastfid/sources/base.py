@@ -98,7 +98,7 @@ class ImageItem(ABC):
         Raises
         ------
         fastfid.ImageError
-            The image cannot be read. The message begins with :attr:`name`.
+            The image cannot be read. The message begins with `name`.
         """
 
     def header(self) -> Header:
@@ -107,7 +107,7 @@ class ImageItem(ABC):
         Raises
         ------
         fastfid.ImageError
-            The image cannot be read. The message begins with :attr:`name`.
+            The image cannot be read. The message begins with `name`.
         """
         height, width, _ = self.load().shape
         return Header(width, height, "RGB", "array")

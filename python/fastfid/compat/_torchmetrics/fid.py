@@ -33,7 +33,7 @@ class FrechetInceptionDistance(InceptionMetric):
         A layer of the Inception network, or a module that turns images into features (n, d). The attribute
         ``num_features`` of a module gives d. Without this attribute, the module is called with a random image.
     reset_real_features : bool
-        False: :meth:`reset` keeps the accumulated features of the real side.
+        False: ``reset`` keeps the accumulated features of the real side.
     normalize : bool
         False: images are uint8. True: images are float in [0, 1]. For the Inception network, ``x * 255`` is truncated
         to whole grey levels, not rounded, as in torchmetrics. A module passed as `feature` gets the images unchanged.
@@ -46,7 +46,7 @@ class FrechetInceptionDistance(InceptionMetric):
         without, as torchmetrics up to 1.7 and torch-fidelity do (protocol ``tensorflow``).
     real_statistics : path or Statistics, optional
         The real side, given once: statistics, or their ``.npz``, of this metric's protocol, as ``fastfid stats IMAGES
-        -o real.npz --protocol torchmetrics`` makes them. :meth:`update` then takes fake images only, and :meth:`reset`
+        -o real.npz --protocol torchmetrics`` makes them. :meth:`update` then takes fake images only, and ``reset``
         keeps the real side. Not in torchmetrics.
     **kwargs
         Keywords of ``torchmetrics.Metric``.

@@ -99,7 +99,7 @@ class KernelInceptionDistance(_OfTwoSets):
     coef : float
         The kernel is ``(gamma a . b + coef)^degree``.
     reset_real_features : bool
-        False: :meth:`reset` keeps the features of the real side.
+        False: ``reset`` keeps the features of the real side.
     normalize : bool
         False: images are uint8. True: images are float in [0, 1], truncated to whole grey levels as in torchmetrics. A
         module passed as `feature` gets the images unchanged.
@@ -200,7 +200,7 @@ class MemorizationInformedFrechetInceptionDistance(_OfTwoSets):
     feature : {64, 192, 768, 2048} or torch.nn.Module
         A layer of the Inception network, or a module that turns images into features (n, d).
     reset_real_features : bool
-        False: :meth:`reset` keeps the features of the real side.
+        False: ``reset`` keeps the features of the real side.
     normalize : bool
         As in :class:`KernelInceptionDistance`.
     cosine_distance_eps : float

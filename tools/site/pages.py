@@ -1,0 +1,83 @@
+"""What the site adds to the pages of docs/ while Sphinx reads them."""
+
+import argparse
+import importlib
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+from fastfid.cli.options import PARSERS
+
+ROOT = Path(__file__).resolve().parents[2]
+# Pages whose text is a file at the root of the repository; what the page in docs/ holds comes after it.
+AT_THE_ROOT = {"index": "README.md", "changelog": "CHANGELOG.md", "developing": "DEVELOPING.md"}
+_PAGES = {file: f"{page}.md" for page, file in AT_THE_ROOT.items()}
+
+
+def complete(name: str, text: str) -> str:
+    """Return the text of the page `name` as the site has it."""
+    if name in AT_THE_ROOT:
+        text = f"{(ROOT / AT_THE_ROOT[name]).read_text(encoding='utf-8')}\n{text}"
+    if name == "reference":
+        text = re.sub(r"^- `([\w.]+)`.*$", lambda found: _documented(found[1]), text, flags=re.MULTILINE)
+    if name == "commands":
+        text = re.sub(r"^- `fastfid ?(\w*)`.*$", lambda found: _command(found[1]), text, flags=re.MULTILINE)
+    text = re.sub(r"\[([^][]*)\]\((?:LICENSE|NOTICE)\)", r"`\1`", text)  # files of the package, without a page
+    return re.sub(r"\]\((?:\.\./|docs/)?(\w+\.md)", lambda found: f"]({_PAGES.get(found[1], found[1])}", text)
+
+
+def _documented(path: str) -> str:
+    """Return the directive that shows the docstrings of a module, class, exception or function."""
+    target = _named(path)
+    if inspect.ismodule(target):
+        kind, options = "module", [":members:", ":imported-members:"]
+    elif inspect.isclass(target):
+        kind = "exception" if issubclass(target, BaseException) else "class"
+        options = [] if kind == "exception" else [":members:", ":inherited-members:"]
+    elif callable(target):
+        kind, options = "function", []
+    else:
+        raise TypeError(f"docs/reference.md: {path}: expected a module, a class or a function, got {target!r}")
+    if not (target.__doc__ or "").strip():
+        raise ValueError(f"docs/reference.md: {path} has no docstring: write one")
+    lines = [f".. auto{kind}:: {path}", *(f"   {option}" for option in options)]
+    return "\n".join(["```{eval-rst}", *lines, "```"])
+
+
+def _named(path: str) -> Any:
+    """Return the module or the object with this path."""
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not path.startswith(error.name):
+            raise  # a package that the module needs
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def _command(name: str) -> str:
+    """Return the description, the usage and every option of a command, from its parser."""
+    parser = PARSERS[name]()
+    parts = [f"## `{parser.prog}`", _block(parser.description), _block(parser.format_usage())]
+    for group in parser._action_groups:
+        actions = [action for action in group._group_actions if action.help != argparse.SUPPRESS]
+        if actions:
+            parts.append(f"**{(group.title or '').capitalize()}**")
+            parts += [_option(parser, action) for action in actions]
+    parts.append(_block(parser.epilog))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _block(text: str | None) -> str:
+    return f"```text\n{text.strip()}\n```" if text else ""
+
+
+def _option(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
+    """Return an option with its argument, and below it what it does."""
+    formatter = parser._get_formatter()
+    formatter.add_argument(action)
+    head = formatter._format_action_invocation(action)
+    words = re.sub(r"([\\`*_<>|#~^$])", r"\\\1", formatter._expand_help(action))
+    words = re.sub(r"docs/(\w+\.md)", r"[\1](\1)", words)
+    return f"`{head}`\n: {words}"
