@@ -26,9 +26,17 @@ OF_OTHER_PACKAGES = ("lightning", "accelerate", "tensorboard", "wandb", "mlflow"
 
 
 def blocks(page):
-    """(line above, language, text) of every block of a page in docs/."""
-    text = (ROOT / "docs" / page).read_text()
-    return re.findall(r"^([^\n]*)\n```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    """(line above, language, text) of every block of README.md or of a page in docs/."""
+    path = ROOT / "docs" / page
+    lines = (path if path.exists() else ROOT / page).read_text().splitlines()
+    fences = [i for i, line in enumerate(lines) if line.lstrip().startswith("```")]
+    assert len(fences) % 2 == 0
+    found = []
+    for start, end in zip(fences[::2], fences[1::2], strict=True):
+        assert lines[end] == "```", f"{page}, line {end + 1}: not the end of a block"
+        text = "".join(f"{line}\n" for line in lines[start + 1 : end])
+        found.append((lines[start - 1] if start else "", lines[start].removeprefix("```"), text))
+    return found
 
 
 def files(page):
