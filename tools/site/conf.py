@@ -5,9 +5,11 @@ page is README.md, a list of names becomes their docstrings, and a list of comma
 """
 
 import re
+from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 
 import fastfid
 from benchmarks import peers
@@ -62,9 +64,28 @@ def _link_pages(app: Sphinx, what: str, name: str, target: object, options: obje
     lines[:] = [re.sub(r"(?<!`)docs/(\w+)\.md", r":doc:`\1`", line) for line in lines]
 
 
+def _name_the_result(
+    app: Sphinx, what: str, name: str, target: object, options: object, signature: str | None, result: str | None
+) -> tuple[str | None, str | None]:
+    """Link the class that a function returns."""
+    return signature, pages.returned(target) or result
+
+
+def _check_requests(app: Sphinx, failure: Exception | None) -> None:
+    """Fail where a page would fetch something from another machine."""
+    built = Path(app.outdir)
+    for page in sorted([*built.rglob("*.html"), *built.rglob("*.css")]) if failure is None else []:
+        if found := pages.requests(page):
+            raise ExtensionError(
+                f"{page}: a page of the site asks no other machine for anything, and this has {found[0]}"
+            )
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Let `pages` complete each page when it has been read."""
     app.connect("source-read", lambda _, name, source: source.__setitem__(0, pages.complete(name, source[0])))
     app.connect("autodoc-process-docstring", _link_pages)
     app.connect("autodoc-skip-member", _is_foreign)
+    app.connect("autodoc-process-signature", _name_the_result)
+    app.connect("build-finished", _check_requests)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

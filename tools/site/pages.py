@@ -1,9 +1,11 @@
 """What the site adds to the pages of docs/ while Sphinx reads them."""
 
 import argparse
+import functools
 import importlib
 import inspect
 import re
+import types
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from fastfid.cli.options import PARSERS
 ROOT = Path(__file__).resolve().parents[2]
 # Pages whose text is a file at the root of the repository; what the page in docs/ holds comes after it.
 AT_THE_ROOT = {"index": "README.md", "changelog": "CHANGELOG.md", "developing": "DEVELOPING.md"}
+_LISTED = r"^- `([\w.]+)`$"  # a name of docs/reference.md
 _PAGES = {file: f"{page}.md" for page, file in AT_THE_ROOT.items()}
 
 
@@ -20,11 +23,12 @@ def complete(name: str, text: str) -> str:
     if name in AT_THE_ROOT:
         text = f"{(ROOT / AT_THE_ROOT[name]).read_text(encoding='utf-8')}\n{text}"
     if name == "reference":
-        text = re.sub(r"^- `([\w.]+)`.*$", lambda found: _documented(found[1]), text, flags=re.MULTILINE)
+        text = re.sub(_LISTED, lambda found: _documented(found[1]), text, flags=re.MULTILINE)
     if name == "commands":
         text = re.sub(r"^- `fastfid ?(\w*)`.*$", lambda found: _command(found[1]), text, flags=re.MULTILINE)
     text = re.sub(r"\[([^][]*)\]\((?:LICENSE|NOTICE)\)", r"`\1`", text)  # files of the package, without a page
-    return re.sub(r"\]\((?:\.\./|docs/)?(\w+\.md)", lambda found: f"]({_PAGES.get(found[1], found[1])}", text)
+    text = re.sub(r"\]\((?:\.\./|docs/)?(\w+\.md)", lambda found: f"]({_PAGES.get(found[1], found[1])}", text)
+    return re.sub(r"\[[\w/]+\.md\]", "[]", text)  # of the title of the page or the section, not of the file
 
 
 def _documented(path: str) -> str:
@@ -43,6 +47,30 @@ def _documented(path: str) -> str:
         raise ValueError(f"docs/reference.md: {path} has no docstring: write one")
     lines = [f".. auto{kind}:: {path}", *(f"   {option}" for option in options)]
     return "\n".join(["```{eval-rst}", *lines, "```"])
+
+
+def returned(target: Any) -> str | None:
+    """Return the classes that a function returns, if the reference lists them all; else None."""
+    found = getattr(target, "__annotations__", {}).get("return")
+    kinds = found.__args__ if isinstance(found, types.UnionType) else (found,)
+    if not all(inspect.isclass(kind) and kind in _listed() for kind in kinds):
+        return None
+    return " | ".join(f"~{_listed()[kind]}" for kind in kinds)
+
+
+@functools.cache
+def _listed() -> dict[Any, str]:
+    """Return the names that the reference lists, by what they are the names of."""
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    return {_named(path): path for path in re.findall(_LISTED, text, re.MULTILINE)}
+
+
+def requests(page: Path) -> list[str]:
+    """Return what a page of the site, or a style, would fetch from elsewhere when it is opened. Links are none."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".css":
+        return re.findall(r"url\([\"']?(?:https?:)?//[^)]*\)|@import[^;]*", text)
+    return re.findall(r"<(?!a\b)\w+\b[^>]*\b(?:src|href)=\"(?:https?:)?//[^>]*>", text)
 
 
 def _named(path: str) -> Any:

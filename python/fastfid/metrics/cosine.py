@@ -143,7 +143,7 @@ def _exact(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True)
 class DirectionalMMD(RowMetric):
-    """The CMMD of the features of all images, exactly; see :func:`cmmd`.
+    """The CMMD of the features of all images, exactly; see :func:`fastfid.metrics.cmmd`.
 
     It is the CMMD of papers if the extractor is the image tower of OpenAI's CLIP ViT-L/14 at 336 pixels.
     """

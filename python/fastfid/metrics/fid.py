@@ -68,8 +68,14 @@ class FIDResult(Result):
     ----------
     value : float
         The distance, squared: ``mean_term + trace1 + trace2 - 2 trace_sqrt_product``.
-    mean_term, trace1, trace2, trace_sqrt_product, factor_residual : float
-        See :class:`FrechetResult`.
+    mean_term : float
+        The squared distance of the means.
+    trace1, trace2 : float
+        The traces of the two covariances.
+    trace_sqrt_product : float
+        The trace of the square root of their product.
+    factor_residual : float
+        The largest relative residual of the factors of the covariances.
     method : str
         How the trace of the matrix square root was taken.
     bias : float or None
@@ -148,7 +154,7 @@ class FrechetInceptionDistance(Metric):
         return FeatureMoments(lengths[self.output], output=self.output)
 
     def restored(self, state: Mapping[str, Any]) -> FeatureMoments:
-        """Return moments that continue from a state; see :meth:`Moments.from_state`."""
+        """Return moments that continue from a state; see :meth:`fastfid.Moments.from_state`."""
         return FeatureMoments.from_state(state, output=self.output)
 
     @property

@@ -36,7 +36,7 @@ class FIDInfinityResult(Result):
     value : float
         ``fid - bias``. It may be negative near a distance of 0.
     standard_error : float or None
-        That of the FID, which the bias changes little; see :func:`fid_infinity`.
+        That of the FID, which the bias changes little; see :func:`fastfid.metrics.fid_infinity`.
     fid : float
         The FID itself.
     bias : float
@@ -63,7 +63,7 @@ class FIDInfinityFit(Result):
     value : float
         The intercept: the FID at 1 / N = 0.
     standard_error : float or None
-        Of the intercept, if both sets were drawn again; see :func:`fid_infinity`.
+        Of the intercept, if both sets were drawn again; see :func:`fastfid.metrics.fid_infinity`.
     fit_error : float
         The standard error of the intercept by least squares. It is no sampling error: the subsets share rows.
     fid : float
@@ -93,7 +93,7 @@ class FIDInfinity(Metric):
     Parameters
     ----------
     sides : {"both", "generated"}
-        Whose bias is taken off; see :func:`fid_infinity`.
+        Whose bias is taken off; see :func:`fastfid.metrics.fid_infinity`.
 
     Raises
     ------
@@ -119,7 +119,7 @@ class FIDInfinity(Metric):
         return FeatureMoments(lengths[FEATURES])
 
     def restored(self, state: Mapping[str, Any]) -> FeatureMoments:
-        """Return moments that continue from a state; see :meth:`Moments.from_state`."""
+        """Return moments that continue from a state; see :meth:`fastfid.Moments.from_state`."""
         return FeatureMoments.from_state(state)
 
     @property
@@ -240,7 +240,7 @@ def _with_standard_error(
     weights: NDArray[np.float64],
     shared: NDArray[np.float64],
 ) -> FIDInfinityFit:
-    """Return the fit with its standard error; see the notes of :func:`fid_infinity`.
+    """Return the fit with its standard error; see the notes of :func:`fastfid.metrics.fid_infinity`.
 
     To first order the FID of a subset varies by the mean of the influence function over the subset; to second order by
     a quadratic form, whose covariances are the squares of those of the means. As in :func:`standard_error`, the

@@ -240,7 +240,7 @@ class KernelInceptionDistance(RowMetric):
     Parameters
     ----------
     convention : str, optional
-        A protocol of :func:`kid`. The sets are handed over in the tool's order.
+        A protocol of :func:`fastfid.metrics.kid`. The sets are handed over in the tool's order.
     seed : int, optional
         Seed of the draws of a convention. Default: the tool's; 0 for tools that draw from a global generator.
 

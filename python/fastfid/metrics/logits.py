@@ -265,14 +265,14 @@ def inception_score(
 
 @dataclass(frozen=True)
 class InceptionScoreMetric(RowMetric):
-    """The Inception Score of the generated set; see :func:`inception_score`.
+    """The Inception Score of the generated set; see :func:`fastfid.metrics.inception_score`.
 
     The logits are the features times the network's classifier without its bias.
 
     Parameters
     ----------
     convention : str, optional
-        A protocol of :func:`inception_score`. Default: 10 blocks in the given order ("openai").
+        A protocol of :func:`fastfid.metrics.inception_score`. Default: 10 blocks in the given order ("openai").
     seed : int, optional
         Seed of the shuffle of a convention. Default: 2020.
     """

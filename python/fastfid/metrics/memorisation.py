@@ -105,7 +105,7 @@ def mifid(real: Any, fake: Any, *, direction: str = "real", threshold: float = 0
 
 @dataclass(frozen=True)
 class MemorisationInformedFID(RowMetric):
-    """MIFID of the features of all images; see :func:`mifid`.
+    """MIFID of the features of all images; see :func:`fastfid.metrics.mifid`.
 
     Parameters
     ----------

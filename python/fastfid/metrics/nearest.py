@@ -305,14 +305,14 @@ def _options(k: Any, strict: Any, protocol: Any) -> tuple[int, bool]:
 
 @dataclass(frozen=True)
 class PrecisionRecall(RowMetric):
-    """Precision, recall, density and coverage; see :func:`prdc`.
+    """Precision, recall, density and coverage; see :func:`fastfid.metrics.prdc`.
 
     Parameters
     ----------
     k : int
     strict : bool
     convention : str, optional
-        A protocol of :func:`prdc`, whose `k` and `strict` are used.
+        A protocol of :func:`fastfid.metrics.prdc`, whose `k` and `strict` are used.
     """
 
     name: ClassVar[str] = "prdc"

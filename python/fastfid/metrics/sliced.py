@@ -110,7 +110,7 @@ def mind(x: Any, y: Any, *, directions: Any = 1000, seed: int = 2020) -> MIND:
 
 @dataclass(frozen=True)
 class SlicedDistance(RowMetric):
-    """MIND of the features of all images; see :func:`mind`.
+    """MIND of the features of all images; see :func:`fastfid.metrics.mind`.
 
     Parameters
     ----------

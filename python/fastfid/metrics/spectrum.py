@@ -111,7 +111,7 @@ def _gram(x: Any, name: str) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Vendi(RowMetric):
-    """The Vendi score of the generated set, with that of the real set beside; see :func:`vendi`.
+    """The Vendi score of the generated set, with that of the real set beside; see :func:`fastfid.metrics.vendi`.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def rke(x: Any, *, sigma: float | None = None) -> RKE:
     ----------
     x : array_like, shape (n, d), or Statistics
         float16, float32, float64 or integers; at least 1 row, for the cosine none of zeros. Computed in float64. For
-        the cosine it may be statistics of unit vectors; see :func:`vendi`.
+        the cosine it may be statistics of unit vectors; see :func:`fastfid.metrics.vendi`.
     sigma : float, optional
         Take the Gaussian kernel ``exp(-|a - b|^2 / (2 sigma^2))`` of the rows as they are, as Jalali et al. do.
 
