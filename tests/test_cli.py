@@ -702,7 +702,7 @@ def test_two_signals_at_once(tmp_path, number, code, pause, weights):
         (["stat", "a", "-o", "b"], "there is no path and no command stat; did you mean stats?"),
         (
             ["kid", "a", "b"],
-            "kid is neither a path nor one of the commands adm, compare, stats, inspect, plan, part, reduce,"
+            "kid is neither a path nor one of the commands adm, compare, report, stats, inspect, plan, part, reduce,"
             " extractors, study, weights, info, demo, completion",
         ),
         (["stats", "a.tar", "b.tar", "-o", "x"], "a pattern of several files is one path if it is quoted"),

@@ -14,12 +14,12 @@ from fastfid import references
 from fastfid._console import escaped
 from fastfid.options import SourceOptions, check_keywords
 from fastfid.sources import is_statistics_file, open_source
-from fastfid.sources.base import ImageItem, Label
+from fastfid.sources.base import ImageItem, ImageSource, Label
 from fastfid.statistics import Statistics
 from fastfid.store import FeatureStore, is_store
 from fastfid.tally import Tally, by_area, most_common
 
-__all__ = ["DEFAULT_HEADERS", "Inspection", "inspect_features", "inspect_source"]
+__all__ = ["DEFAULT_HEADERS", "Inspection", "inspect_features", "inspect_opened", "inspect_source"]
 
 # Headers that are read of a large source. With as many, a kind of picture that makes up a thousandth is missed once in
 # e^10 = 22,000 times.
@@ -157,7 +157,11 @@ def inspect_source(source: Any, *, all_headers: bool = False, **options: Unpack[
     """
     check_keywords(options)
     options.setdefault("labels", "auto")
-    opened = open_source(source, **options)
+    return inspect_opened(open_source(source, **options), all_headers=all_headers)
+
+
+def inspect_opened(opened: ImageSource, *, all_headers: bool = False) -> Inspection:
+    """Do as :func:`inspect_source` with a source that is open."""
     try:
         chosen = None if all_headers else _chosen(len(opened))
     except TypeError:  # a stream

@@ -79,6 +79,8 @@ class FeatureStore:
         Number of images.
     skipped : list of dict
         ``name`` and ``reason`` of each image that was left out.
+    skipped_at : list of int
+        The indices in the source of the images that were left out, ascending.
     remarks : list of str
         Likely mistakes in the images, as they were said when the store was made.
 
@@ -103,7 +105,7 @@ class FeatureStore:
         self.n: int = sidecar["n"]
         self.skipped: list[dict[str, str]] = sidecar["skipped"]
         self.remarks: list[str] = sidecar["remarks"]
-        self._skipped_at: list[int] = sidecar["skipped_at"]
+        self.skipped_at: list[int] = sidecar["skipped_at"]
         for output in self.outputs:
             self.rows(output)  # a file that was cut is an error now
 
@@ -165,7 +167,7 @@ class FeatureStore:
             A value is NaN or infinite, which no network has given: the file was written to. The message names it.
         """
         rows = {output: self.rows(output) for output in outputs}
-        indices = np.delete(np.arange(self.n + len(self._skipped_at)), self._skipped_at)
+        indices = np.delete(np.arange(self.n + len(self.skipped_at)), self.skipped_at)
         for start in range(0, self.n, BLOCK):
             block = {output: np.array(values[start : start + BLOCK]) for output, values in rows.items()}
             for output, values in block.items():

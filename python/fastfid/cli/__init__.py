@@ -417,9 +417,16 @@ def _run_study(argv: Sequence[str]) -> int:
     return study.run(argv)
 
 
+def _run_report(argv: Sequence[str]) -> int:
+    from fastfid.cli import report  # which imports this file
+
+    return report.run(argv)
+
+
 _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "adm": _run_adm,
     "compare": _run_compare,
+    "report": _run_report,
     "stats": _run_stats,
     "inspect": _run_inspect,
     "plan": _step("plan"),

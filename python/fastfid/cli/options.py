@@ -470,11 +470,18 @@ def _study_parser() -> Parser:
     return study.parser()
 
 
+def _report_parser() -> Parser:
+    from fastfid.cli import report  # which imports this file
+
+    return report.parser()
+
+
 # The parser of each command. "" is the command without a name.
 PARSERS: dict[str, Callable[[], Parser]] = {
     "": _fid_parser,
     "adm": _adm_parser,
     "compare": _compare_parser,
+    "report": _report_parser,
     "stats": _stats_parser,
     "inspect": _inspect_parser,
     "plan": _parser_of_step("plan"),

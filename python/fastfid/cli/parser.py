@@ -18,6 +18,7 @@ __all__ = ["COMMANDS", "Parser", "at_least", "device", "did_you_mean", "dims", "
 COMMANDS = {
     "adm": "Inception Score, FID, sFID, precision and recall, as guided-diffusion's evaluator prints them",
     "compare": "which of several sets is closer to a reference, and whether that can be told",
+    "report": "an HTML page that shows what the distance of two sets is made of, or how runs went on",
     "stats": "compute the statistics of one source and keep them",
     "inspect": "what a source holds: images, sizes, formats, classes, and what was passed over",
     "plan": "divide an evaluation into tasks for several processes (docs/scale.md)",

@@ -1,0 +1,99 @@
+"""The command ``report``: an HTML page of two sets of images, or of the records of several runs."""
+
+import argparse
+from collections.abc import Sequence
+
+from fastfid import cli
+from fastfid.cli import options
+from fastfid.cli.parser import Parser, at_least, metrics
+
+__all__ = ["parser", "run"]
+
+# The cache keeps statistics, and a report needs the rows. It is of one network.
+_NOT_OF_A_REPORT = ("--cache", "--cache-hashes")
+
+
+def parser() -> Parser:
+    """Return the parser of ``fastfid report``."""
+    made = Parser(
+        prog="fastfid report",
+        usage="fastfid report [options] REAL GENERATED -o FILE.html",
+        description="Write one HTML file that shows what the FID of two sets is made of: every metric with its "
+        "standard error, the FID against the number of images, sheets of images (those that raise the FID most, that "
+        "are unlike any real one, real ones that are not covered, near-duplicates), each with its nearest neighbours, "
+        "a table of the classes, the directions that differ, and what the sources hold. The file refers to nothing "
+        "outside of it. Needs Jinja2 and matplotlib: pip install '.[report]' in fastfid's source folder.",
+        epilog="""\
+examples:
+  fastfid report real/ generated/ -o report.html
+  fastfid report real/ generated/ -o report.html --store features/   keeps the features: a second report takes seconds
+  fastfid report real.zip generated.zip -o report.html --labels auto   with a table of the classes
+  fastfid report run-a.jsonl run-b.jsonl -o runs.html              what --append has kept, against step or time
+""",
+    )
+    made.add_argument("path", nargs="+", metavar="PATH", help="the real set and the generated one; or files of records")
+    made.add_argument("-o", "--output", metavar="FILE", required=True, help="the HTML file to write")
+    made.add_argument("--overwrite", action="store_true", help="replace FILE if it exists; else that is an error")
+    made.add_argument(
+        "--pictures", type=at_least(1), default=12, metavar="N", help="images of a sheet, up to 100; default: 12"
+    )
+    made.add_argument(
+        "--metrics",
+        type=metrics,
+        metavar="NAMES",
+        help="metrics with commas between, or all; default: fid,fid-infinity,kid,prdc,mifid as far as they can be "
+        "computed; of records, those to draw",
+    )
+    made.add_argument(
+        "--store",
+        metavar="DIR",
+        help="keep the features of each side in a folder below DIR (docs/metrics.md), on disk instead of in memory",
+    )
+    made.add_argument("--fake-labels", metavar="WHAT", help="the --labels of the generated set; none: it has none")
+    made.add_argument("--hash-inputs", action="store_true", help="put a hash of each side's files into the record")
+    made.add_argument("--force", action="store_true", help="compare although protocol, network or precision differ")
+    options._add_output_options(made)
+    options._add_source_options(made, _NOT_OF_A_REPORT)
+    return made
+
+
+def run(argv: Sequence[str]) -> int:
+    """Write a report."""
+    of_command = parser()
+    args = cli._parse(of_command, argv)
+    if len(options.networks(args)) > 1:
+        of_command.error("--extractor: a report is of one extractor: give one")
+    return _of_sets(of_command, args, argv)
+
+
+def _of_sets(of_command: Parser, args: argparse.Namespace, argv: Sequence[str]) -> int:
+    if len(args.path) != 2:
+        of_command.error(f"the real set and the generated one are needed, got {len(args.path)} paths")
+    from fastfid.report.make import check_packages, make_report
+
+    check_packages()
+    for path in args.path:
+        cli._check_exists(path)
+    reads_images = cli._reads_images(args, args.path)
+    cli._prepare(args, reads_images)
+    given = options.fid_options(args, reads_images=reads_images)
+    given.pop("cache", None)
+    real, generated = args.path
+    found = make_report(
+        real,
+        generated,
+        args.output,
+        metrics=args.metrics,
+        store=args.store,
+        pictures=args.pictures,
+        command=["fastfid", "report", *argv],
+        overwrite=args.overwrite,
+        force=args.force,
+        hash_inputs=args.hash_inputs,
+        **cli._with_labels_of_each(args, given),
+    )
+    cli._print_values(found)
+    for name, reason in found.missing.items():
+        cli._remark(f"{name}: not computed: {reason}")
+    cli._remark(f"{args.output}: written")
+    return 0
