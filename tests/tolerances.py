@@ -330,9 +330,9 @@ TRANSFORMERS_FEATURES = 1e-4
 # Of a real network of some 60 layers, relative to the largest feature: ONNX Runtime's float32 beside NumPy's.
 REAL_NETWORK = 1e-4
 
-# The FID without a row less that of all rows, relative to the FID, beside the difference of two distances, which cancels
-# digits: their own numerical bounds are up to 1e-7. The quadrature has an error of exp(-pi^2 / 0.3) = 5e-15. Measured:
-# 1.7e-11.
+# The FID without a row less that of all rows, relative to the FID, beside the difference of two distances. It cancels
+# digits, and their own numerical bounds are up to 1e-7. The quadrature has one of exp(-pi^2 / 0.3) = 5e-15.
+# Measured: 1.7e-11.
 LEAVE_ONE_OUT = 1e-10
 
 # Where a rank is lost without the row, log(1 - c^T (K + t^2)^-1 c) has no digits for t below 1e-8 of the largest root.

@@ -311,6 +311,8 @@ def _save_statistics(parser: Parser, args: argparse.Namespace, source: str, outp
 def _run_compare(argv: Sequence[str]) -> int:
     parser = PARSERS["compare"]()
     args = _parse(parser, argv)
+    if not args.records and args.path and all(path.endswith((".json", ".jsonl")) for path in args.path):
+        args.records, args.path = args.path, []
     if args.records and args.path:
         parser.error("--records: takes no other paths")
     if not args.records and len(args.path) < 3:

@@ -351,7 +351,7 @@ def _compare_parser() -> Parser:
     parser = Parser(
         prog="fastfid compare",
         usage="fastfid compare [options] REFERENCE CANDIDATE CANDIDATE ...\n"
-        "       fastfid compare [--json] --records FILE ...",
+        "       fastfid compare [--json] FILE.jsonl ...",
         description="The FID of each candidate to one reference with its standard error, best first, and for every two "
         "candidates whether the difference can be told from sampling noise. Of two equal candidates, a verdict calls "
         "one better in at most 1 % of the cases. The noise of the reference is shared and cancels.",
@@ -359,7 +359,7 @@ def _compare_parser() -> Parser:
 examples:
   fastfid compare real.npz run-a/ run-b/           two generators
   fastfid compare real/ step-*.npz --json          any number, folders or statistics
-  fastfid compare --records results.jsonl          what --append has kept; the reference's noise does not cancel
+  fastfid compare results.jsonl                    what --append has kept; the reference's noise does not cancel
 """,
     )
     parser.add_argument(

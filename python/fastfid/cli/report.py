@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fastfid import cli
 from fastfid.cli import options
 from fastfid.cli.parser import Parser, at_least, metrics
+from fastfid.metrics import ALL
 
 __all__ = ["parser", "run"]
 
@@ -17,7 +18,8 @@ def parser() -> Parser:
     """Return the parser of ``fastfid report``."""
     made = Parser(
         prog="fastfid report",
-        usage="fastfid report [options] REAL GENERATED -o FILE.html",
+        usage="fastfid report [options] REAL GENERATED -o FILE.html\n"
+        "       fastfid report RECORDS.jsonl ... -o FILE.html",
         description="Write one HTML file that shows what the FID of two sets is made of: every metric with its "
         "standard error, the FID against the number of images, sheets of images (those that raise the FID most, that "
         "are unlike any real one, real ones that are not covered, near-duplicates), each with its nearest neighbours, "
@@ -61,6 +63,14 @@ def run(argv: Sequence[str]) -> int:
     """Write a report."""
     of_command = parser()
     args = cli._parse(of_command, argv)
+    from fastfid.report.runs import are_records, make_report_of_runs
+
+    if are_records(args.path):
+        cli._show_warnings(args)
+        names = None if args.metrics in (None, ALL) else args.metrics
+        make_report_of_runs(args.path, args.output, metrics=names, overwrite=args.overwrite)
+        cli._remark(f"{args.output}: written")
+        return 0
     if len(options.networks(args)) > 1:
         of_command.error("--extractor: a report is of one extractor: give one")
     return _of_sets(of_command, args, argv)

@@ -16,7 +16,7 @@ from fastfid.metrics.differences import Measured, compare_measured
 from fastfid.metrics.standard_error import Variance
 from fastfid.record import SCHEMA
 
-__all__ = ["compare_records"]
+__all__ = ["compare_records", "read_records"]
 
 # Numbers up to here have squares, and sums of squares, that are finite.
 _LARGEST = 1e100
@@ -94,6 +94,22 @@ def compare_records(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
+
+
+def read_records(path: str | os.PathLike[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the records of a file in their order, each with what messages call it.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        It holds no record, or something else than records of this version. What is in them is not checked.
+    """
+    found = _read(Path(path))
+    for one in found:
+        _check_shape(one)
+    return [(one.where, one.record) for one in found]
 
 
 def _read(path: Path) -> list[_Stored]:

@@ -62,7 +62,7 @@ def leave_one_out(real: Statistics, rows: NDArray[np.float32]) -> NDArray[np.flo
         lengths[block] = np.einsum("ij,ij->i", centred, centred)
         shifts[block] = centred @ offset
     values, vectors = np.linalg.eigh(_scatter(projected))
-    kept = values > _NOISE * max(values[-1], 0)
+    kept = values > _NOISE * values.max(initial=0)
     roots = np.sqrt(values[kept])
     lost = np.zeros(n)
     if roots.size:

@@ -12,7 +12,7 @@ from fastfid.errors import ImageError
 from fastfid.report.content import Picture, plain
 from fastfid.report.sides import Side
 
-__all__ = ["Album"]
+__all__ = ["LONGEST", "Album", "SideName"]
 
 # Pixels of the longer side of a thumbnail. An image of up to SMALL pixels is kept as it is.
 LONGEST = 128

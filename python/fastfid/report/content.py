@@ -89,12 +89,15 @@ class Figure:
     alt : str
         What it shows, for those who do not see it.
     caption : str
+    title : str
+        Its heading; empty: it has none.
     """
 
     light: str
     dark: str
     alt: str
     caption: str
+    title: str = ""
 
 
 @dataclass

@@ -106,7 +106,7 @@ def directions_section(evaluation: Evaluation, real: Side, generated: Side, albu
         section.blocks.append(
             figures.histogram(positions["real"], positions["generated"], f"{alt}.", one.name.capitalize())
         )
-        section.blocks += _ends(one, drawn, album, pictures)
+        section.blocks += _ends(drawn, album, pictures)
     return section
 
 
@@ -116,9 +116,7 @@ def _positions(side: Side, vector: NDArray[np.float64]) -> NDArray[np.float64] |
     return np.concatenate([side.rows[block] @ vector for block in blocks(len(side.rows))])
 
 
-def _ends(
-    direction: Direction, positions: dict[SideName, NDArray[np.float64]], album: Album, pictures: int
-) -> list[Sheet]:
+def _ends(positions: dict[SideName, NDArray[np.float64]], album: Album, pictures: int) -> list[Sheet]:
     """Return the images at the low and at the high end."""
     sheets = []
     few = max(1, pictures // 2)
@@ -130,5 +128,5 @@ def _ends(
             values = positions[name]
             order = np.argsort(values if end == "low" else -values, kind="stable")[:few]
             entries += [Entry(album.picture(name, row, f"{name}, at {minus(values[row], '.3g')}")) for row in order]
-        sheets.append(Sheet(f"{direction.name.capitalize()}: the {end} end", "", entries, is_of_ends=True))
+        sheets.append(Sheet(f"Images at the {end} end", "", entries, is_of_ends=True))
     return sheets

@@ -49,10 +49,12 @@ class Series:
     errors: Sequence[float | None]
 
 
-def _figure(draw: Callable[[Any, _Scheme], None], size: tuple[float, float], alt: str, caption: str) -> Figure:
+def _figure(
+    draw: Callable[[Any, _Scheme], None], size: tuple[float, float], alt: str, caption: str, title: str = ""
+) -> Figure:
     """Return a drawing in both schemes."""
     light, dark = (_svg(draw, scheme, size) for scheme in (_LIGHT, _DARK))
-    return Figure(light, dark, alt, caption)
+    return Figure(light, dark, alt, caption, title)
 
 
 def _svg(draw: Callable[[Any, _Scheme], None], scheme: _Scheme, size: tuple[float, float]) -> str:
@@ -139,15 +141,17 @@ def curve(
         if limit is not None:
             axes.axhline(limit, linestyle=":", linewidth=1.6, color=scheme.lines[2], label=f"{label}-infinity")
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda n, _: f"{n:,.0f}")
+        places = [n for n, _ in points][::2] + ([] if whole is None else [whole[0]])
+        axes.set_xticks(places, [f"{n:,}" for n in places])
+        axes.set_xticks([], minor=True)
         axes.set_xlabel("generated images")
         axes.set_ylabel(label)
         axes.legend(frameon=False)
 
-    return _figure(draw, (7.2, 4.0), alt, caption)
+    return _figure(draw, (5.4, 3.2), alt, caption)
 
 
-def histogram(real: NDArray[Any] | None, generated: NDArray[Any] | None, alt: str, caption: str) -> Figure:
+def histogram(real: NDArray[Any] | None, generated: NDArray[Any] | None, alt: str, title: str) -> Figure:
     """Return how both sets lie along a direction; at least one of them."""
     sets = {name: values for name, values in (("real", real), ("generated", generated)) if values is not None}
     joint = np.concatenate(list(sets.values()))
@@ -172,10 +176,13 @@ def histogram(real: NDArray[Any] | None, generated: NDArray[Any] | None, alt: st
         axes.set_ylabel("% of the images")
         axes.legend(frameon=False)
 
-    return _figure(draw, (7.2, 2.4), alt, caption)
+    caption = "Where the images of both sets lie along the direction."
+    return _figure(draw, (5.4, 2.1), alt, caption, title)
 
 
-def runs(series: Sequence[Series], label: str, x_label: str, *, are_dates: bool, alt: str, caption: str) -> Figure:
+def runs(
+    series: Sequence[Series], label: str, x_label: str, *, are_dates: bool, alt: str, caption: str, title: str
+) -> Figure:
     """Return a metric of several records against a step or a time."""
 
     def draw(axes: Any, scheme: _Scheme) -> None:
@@ -191,7 +198,7 @@ def runs(series: Sequence[Series], label: str, x_label: str, *, are_dates: bool,
                 capsize=3,
                 color=colour,
                 linewidth=1.6,
-                label=one.name,
+                label=f" {one.name}",  # a name that begins with _ would have no place in the legend
             )
         axes.set_xlabel(x_label)
         axes.set_ylabel(label)
@@ -200,4 +207,4 @@ def runs(series: Sequence[Series], label: str, x_label: str, *, are_dates: bool,
         if len(series) > 1:
             axes.legend(frameon=False)
 
-    return _figure(draw, (7.2, 3.6), alt, caption)
+    return _figure(draw, (5.4, 3.0), alt, caption, title)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from fastfid.evaluation.result import Evaluation
 from fastfid.metrics import label_of
 from fastfid.metrics.leave_one_out import leave_one_out
-from fastfid.report.album import Album, SideName
+from fastfid.report.album import LONGEST, Album, SideName
 from fastfid.report.content import Entry, Notice, Section, Sheet, minus
 from fastfid.report.neighbours import BESIDE, K, Neighbourhood, neighbourhood
 from fastfid.report.sides import Side
@@ -50,6 +50,9 @@ class _Sheets:
     def random(self) -> Section:
         """Return random images of both sides."""
         section = Section("random", "Random images")
+        section.paragraphs.append(
+            f"Pictures of this page have up to {LONGEST} pixels a side; the features are of the images as they are."
+        )
         names: tuple[SideName, SideName] = ("generated", "real")
         for name in names:
             side = self._album.sides[name]
