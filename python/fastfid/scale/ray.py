@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import signal
+import socket
 import threading
 import time
 from collections import Counter, deque
@@ -42,6 +43,8 @@ _DELAY_S = 0.5
 _PERIOD_S = 1.0
 # Seconds without any worker after which a remark says what is waited for.
 _PATIENCE_S = 15.0
+# Seconds in which the address of a cluster must answer.
+_ANSWER_S = 10.0
 # An actor has a task to go on with while the driver deals with the Part of the one before.
 _IN_FLIGHT = 2
 # Answers questions while a task is done.
@@ -153,9 +156,10 @@ class RayEngine:
 
     def _init(self, ray: Any) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing goes to others unless the user wants it
-        options = {"address": self._address} if self._address else {}
-        if not self._address and not os.environ.get("RAY_ADDRESS"):
-            options["include_dashboard"] = False  # type: ignore[assignment]
+        address = self._address or os.environ.get("RAY_ADDRESS")
+        options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
+        if address:
+            _check_reachable(address)
         is_main = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGTERM) if is_main else None
         logger = logging.getLogger("ray")
@@ -164,8 +168,7 @@ class RayEngine:
         try:
             ray.init(**options, log_to_driver=False, configure_logging=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            where = self._address or os.environ.get("RAY_ADDRESS") or "this machine"
-            raise ConnectionError(f"engine ray: {where}: {_first_line(error)}") from None
+            raise ConnectionError(f"engine ray: {address or 'this machine'}: {_first_line(error)}") from None
         finally:
             logger.setLevel(level)
             if handler is not None:
@@ -212,8 +215,8 @@ class RayEngine:
         ray = self.connect()
         key = id(work.extractor)
         if key not in self._networks:
-            self._networks[key] = work.extractor, ray.put(work.extractor)
-        return [self._networks[key][1], ray.put((work.source, work.metrics, work.options))]
+            self._networks[key] = work.extractor, ray.put(ray.cloudpickle.dumps(work.extractor))
+        return [self._networks[key][1], ray.put(ray.cloudpickle.dumps((work.source, work.metrics, work.options)))]
 
     def demand(self, extractor: FeatureExtractor) -> dict[str, float]:
         """Return what an actor asks Ray for."""
@@ -279,6 +282,17 @@ def _check_installed() -> None:
         raise ImportError('engine ray: needs Ray, which is not installed: pip install "fastfid[ray]"')
 
 
+def _check_reachable(address: str) -> None:
+    """Raise ConnectionError where nothing listens: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(f"engine ray: {address}: there is no cluster ({_first_line(error)})") from None
+
+
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
@@ -332,7 +346,7 @@ class _Worker:
         names = [reference.hex() for reference in parcel]
         if list(self._kept) != names:
             self._kept = {
-                name: self._kept[name] if name in self._kept else ray.get(reference)
+                name: self._kept[name] if name in self._kept else pickle.loads(ray.get(reference))
                 for name, reference in zip(names, parcel, strict=True)
             }
         return list(self._kept.values())
@@ -408,8 +422,9 @@ class _Round:
         self._has_said = False
 
     def __iter__(self) -> Iterator[tuple[Task, Part]]:
-        for member in [one for one in self._engine.pool if one.demand != self._demand]:
-            self._engine.end(member)  # of another network
+        # Those of another network; and those that still do tasks of a round that an error has ended.
+        for member in [one for one in self._engine.pool if one.doing or one.demand != self._demand]:
+            self._engine.end(member)
         for member in self._engine.pool:
             member.asked_at = member.changed_at = 0.0
         while self._left:
