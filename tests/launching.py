@@ -174,6 +174,7 @@ def prepare():
 
     class Tiny(AllOutputs):
         def forward(self, batch):
+            Path(os.environ["TMPDIR"], f"begun-{rank}").touch()
             time.sleep(slow * len(batch))
             return super().forward(batch)
 

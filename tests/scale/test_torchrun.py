@@ -72,11 +72,12 @@ def test_torchrun_starts_the_ranks_again(pictures, expected, tmp_path):
 
 def test_a_stopped_rank_is_named_and_its_run_goes_on_later(pictures, expected, tmp_path):
     run = tmp_path / "run"
-    settings = {**SOON_SILENT, "slow": {"0": SLOW, "1": SLOW}}
+    settings = {**SOON_SILENT, "slow": {"0": SLOW, "1": 10 * SLOW}}
     ranks = launching.start(
         tmp_path, launching.words(pictures, "--run-dir", run), launching.variables_of_ranks(2), settings
     )
-    launching.wait_until(lambda: len(launching.parts(run)) >= 2)
+    launching.wait_until((tmp_path / "temporary" / "begun-1").exists)
+    launching.wait_until(lambda: launching.parts(run))
     ranks[1].send_signal(signal.SIGSTOP)
     ((code, out, err),) = launching.ended(ranks[:1])
     ranks[1].kill()

@@ -291,6 +291,14 @@ class Evaluator(GrowingSets[Accumulators]):
         sign = assumed_protocol(self._fixed.meta, self._fixed.name)
         return sign.protocol if sign else self.protocol
 
+    def _shared_state(self) -> dict[str, Any]:
+        if self._missing.lenient:  # then the network says which metrics there are, also where it has seen no image
+            self.extractor  # noqa: B018
+        return super()._shared_state()
+
+    def _must_be_same(self) -> dict[str, Any]:
+        return {**super()._must_be_same(), "metrics": list(self._metrics), "real images": self._images_name}
+
     def merge(self, other: Self) -> None:
         """Add what another Evaluator of the same metrics (another process's shard, say) has seen.
 

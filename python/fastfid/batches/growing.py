@@ -1,10 +1,12 @@
 """Two growing sets of images and the network that reads them: the base of FID and Evaluator."""
 
+import copy
+import hashlib
 import numbers
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, Unpack
 
 from fastfid import mistakes
@@ -17,6 +19,7 @@ from fastfid.batches.fixed import (
     is_same,
     state_of_fixed,
 )
+from fastfid.batches.gathering import gathered
 from fastfid.batches.states import as_arrays, as_tensors
 from fastfid.beside import check_extractor_beside, check_network_beside
 from fastfid.errors import SuspiciousInputWarning
@@ -326,6 +329,92 @@ class GrowingSets(ABC, Generic[A]):
         for real, one in seen.items():
             self._seen_of(real).merge(one)
         self._adopted = {**other._provenance(), **self._provenance()}
+
+    def gather(self, dst: int | None = None, *, group: Any = None) -> Self | None:
+        """Return a new object with the images of all processes of torch.distributed, merged in the order of ranks.
+
+        All processes must call it, as any collective operation of torch.distributed. This object stays as it is; call
+        :meth:`reset` before the next images. Without torch.distributed the new object has the images of this one.
+
+        Parameters
+        ----------
+        dst : int, optional
+            The rank in `group` that gets the object; the others get None. Default: every rank gets it.
+        group : torch.distributed.ProcessGroup, optional
+            Default: all processes.
+
+        Returns
+        -------
+        FID or Evaluator, or None
+            Processes may have seen any number of images, or none. A fixed real side is not added up.
+
+        Raises
+        ------
+        ValueError
+            On all processes: two of them have other dims, another protocol, network, or real side, or other metrics;
+            `dst` is no rank. Also where torchrun has started several processes that have made no process group.
+        RuntimeError
+            Another process cannot give its images, or cannot hold those of all.
+
+        Notes
+        -----
+        With gloo, or a group ``"cpu:gloo,cuda:nccl"``, states go from host to host. With nccl alone they go through the
+        current device of torch, 64 MiB at once.
+
+        Examples
+        --------
+        >>> from fastfid import FID
+        >>> fid = FID(dims=64)
+        >>> fid.update("fake", real=False)  # this process's share: a folder of four pictures
+        >>> fid.gather().fake.n  # of all processes
+        4
+        """
+        return gathered(self, dst, group)
+
+    def _shared_state(self) -> dict[str, Any]:
+        """Return what :meth:`gather` sends: all that was accumulated, and what must be the same everywhere."""
+        fixed = self._fixed
+        digest = hashlib.sha256(fixed.mu.tobytes() + fixed.sigma.tobytes()).hexdigest() if fixed is not None else None
+        sides = (False,) if self._fixed_name is not None else (True, False)
+        return {
+            "same": {**self._must_be_same(), "fixed real side": digest},
+            "provenance": self._provenance(),
+            "seen": {real: self._accumulated(real).state() for real in sides},
+            "censuses": {real: self._censuses[real].state() for real in sides},
+        }
+
+    def _must_be_same(self) -> dict[str, Any]:
+        """Return, in words, what objects must have in common whose images are added up, beside the network."""
+        return {"class": type(self).__name__}
+
+    def _like_all(self, headers: Sequence[Mapping[str, Any]]) -> Self:
+        """Return an empty object for what processes have seen; ValueError, on all, if it cannot be added up."""
+        known: dict[str, Any] = {}
+        for rank, header in enumerate(headers):
+            for what, value in header["same"].items():
+                if value != (first := headers[0]["same"].get(what)):
+                    shown = "" if what == "fixed real side" else f": {first} and {value}"
+                    raise ValueError(f"gather: rank 0 and rank {rank} do not have the same {what}{shown}")
+            check_provenance("what lower ranks have", known, f"that of rank {rank}", header["provenance"], hint="")
+            known = {**header["provenance"], **known}
+        total = copy.copy(self)
+        total._adopted = known
+        total._extractor = self._extractor
+        total._censuses = {real: mistakes.Census(keeps_digests=False) for real in (True, False)}
+        total._seen = {}
+        if self._fixed_name is not None and self._fixed is None:  # images that were given once, and may have been read
+            total._seen[True] = self._restored(self._accumulated(True).state())
+        return total
+
+    def _take_over(self, state: Mapping[str, Any]) -> None:
+        """Add the images of a state of :meth:`_shared_state`."""
+        for real, side in state["seen"].items():
+            one = self._restored(side)
+            if real in self._seen:
+                self._seen[real].merge(one)
+            else:
+                self._seen[real] = one
+            self._censuses[real].merge(mistakes.Census.from_state(state["censuses"][real]))
 
     def _expect_same_real(self, other: Statistics | None, n: int, name: str) -> None:
         """Raise ValueError unless both real sides are fixed and the same, or neither is fixed.

@@ -173,7 +173,7 @@ class Missing(dict[str, str]):
 
     def __init__(self, *, lenient: bool, essential: str | None = None):
         super().__init__()
-        self._lenient = lenient
+        self.lenient = lenient
         self._essential = essential
 
     def check(self, asked: dict[str, Metric], step: Callable[[Metric], object]) -> None:
@@ -182,7 +182,7 @@ class Missing(dict[str, str]):
             try:
                 step(metric)
             except (ValueError, NumericalError, WeightsError, BackendUnavailable) as error:
-                if not self._lenient or len(asked) == 1 or key == self._essential:
+                if not self.lenient or len(asked) == 1 or key == self._essential:
                     raise
                 self[key] = str(error.args[0]).removeprefix(f"{key}: ")
                 del asked[key]
