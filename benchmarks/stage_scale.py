@@ -1,16 +1,19 @@
-"""Segments and run directories: the moments of a source by segments beside one stream, and Parts a second.
+"""Segments and run directories: moments by segments beside one stream, Parts a second, and a run that goes on.
 
 A Part here has what the FID accumulates of one segment of 10 million images at 2,048 dims: mean, covariance, and the
 rows that the sample may need.
 """
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness import Agreement, Config, Result, compare
+from benchmarks.harness import Agreement, Config, Result, at_most, compare, keeps_up
+from benchmarks.images import png_folder
+from fastfid import InceptionV3, evaluate
 from fastfid.metrics.fid import FrechetInceptionDistance
 from fastfid.metrics.moments import FeatureMoments
 from fastfid.metrics.several import Accumulators
@@ -50,6 +53,7 @@ def _moments(config: Config, n: int) -> Result:
         count=n,
         unit="rows/s",
         budget_s=120,
+        targets=[keeps_up(SEGMENTS, with_=STREAM, share=1 / 1.02)],
         facts={"n": n, "d": D},
     )
 
@@ -88,10 +92,45 @@ def _parts(config: Config) -> Iterator[Result]:
                 agree=None,
                 count=1,
                 unit="Parts/s",
+                targets=[at_most("fastfid", "median", 1 / 50)] if name == "read and merge" else [],
                 facts={"d": D, "bytes": path.stat().st_size},
             )
+
+
+def _resume(config: Config) -> Result:
+    """A run of which every second task is done, beside a whole one. Both with the network loaded."""
+    n = config.pick(96, 960)
+    sides = [png_folder(config.cache, n, seed) for seed in (1, 2)]
+    network = InceptionV3(64)
+
+    def fid(folder: Path) -> float:
+        return evaluate(*sides, extractor=network, run_dir=folder)["fid"].value
+
+    with tempfile.TemporaryDirectory() as folder:
+        value = fid(Path(folder) / "done")
+        number = iter(range(1000))
+
+        def half_done() -> float:
+            run = Path(folder) / str(next(number))
+            shutil.copytree(Path(folder) / "done", run)
+            for side in ("real", "fake"):
+                for path in sorted((run / "parts" / side).iterdir())[::2]:
+                    path.unlink()
+            return fid(run)
+
+        return compare(
+            config,
+            f"a run of 2 x {n} images, half done",
+            {"half done": half_done, "whole": lambda: fid(Path(folder) / f"whole-{next(number)}")},
+            against="whole",
+            agree=Agreement(absolute=0, relative=0, why="the same bits"),
+            repeats=config.pick(3, 5),
+            targets=[keeps_up("half done", with_="whole", share=1 / 0.55)],
+            facts={"n": n, "fid": value},
+        )
 
 
 def run(config: Config) -> Iterator[Result]:
     yield _moments(config, config.pick(33_000, 49_407))
     yield from _parts(config)
+    yield _resume(config)
