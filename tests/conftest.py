@@ -17,8 +17,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# They need packages that the test extra does not have, or take minutes. A script of tools/, or .ci/run, names each, which
-# collects it.
+# They need packages that the test extra does not have, or take minutes. A script of tools/ names each, and so collects it.
 collect_ignore = ["extractors_truth", "remote_s3", "report_browser", "scale", "training"]
 
 

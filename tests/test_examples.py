@@ -39,6 +39,7 @@ def test_every_example_is_run_here():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         "replace_pytorch_fid.py",
         "score_a_generator.py",
+        "score_a_pipeline.py",
         "score_two_folders.py",
         "training_loop.py",
     }
@@ -73,6 +74,14 @@ def test_fid_falls_in_the_training_loop(weights):
 def test_a_generator_is_scored(folders):
     out = run("score_a_generator.py", folders[0], "--images", "10", "--dims", "64")
     assert float(re.search(r"FID of 10 generated images: ([0-9.]+)", out)[1]) > 0
+
+
+def test_a_pipeline_is_scored_and_a_run_goes_on(folders, tmp_path):
+    arguments = (folders[0], "--images", "10", "--dims", "64")
+    whole = run("score_a_pipeline.py", *arguments)
+    for _ in range(2):  # the second takes all of it from the folder
+        assert run("score_a_pipeline.py", *arguments, "--run-dir", str(tmp_path / "run")) == whole
+    assert float(re.search(r"FID of 10 generated images: ([0-9.]+)", whole)[1]) > 0
 
 
 def test_every_number_to_expect_names_a_test_beside_the_tool():

@@ -34,20 +34,20 @@ class How:
         An argument is invalid, also if statistics on both sides make the argument unused.
     """
 
-    dims: int | None
-    protocol: str | None
-    device: str | int
-    precision: str
-    weights: str | os.PathLike[str] | None
-    extractor: FeatureExtractor | None
+    dims: int | None = None
+    protocol: str | None = None
+    device: str | int = "auto"
+    precision: str = "float32"
+    weights: str | os.PathLike[str] | None = None
+    extractor: FeatureExtractor | None = None
     batch_size: int | None = None
-    num_workers: int | None
-    on_error: Literal["raise", "skip"]
-    max_errors: int | None
-    progress: ProgressMode
+    num_workers: int | None = None
+    on_error: Literal["raise", "skip"] = "raise"
+    max_errors: int | None = None
+    progress: ProgressMode = False
     cache: CacheMode = False
-    force: bool
-    store: str | os.PathLike[str] | None
+    force: bool = False
+    store: str | os.PathLike[str] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     hash_inputs: bool = False
     per_class: bool = False

@@ -1,5 +1,6 @@
 """The two sets of a report: one evaluation, and the rows of the features of every image."""
 
+import dataclasses
 import os
 import time
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from fastfid._console import warn
 from fastfid._files import check_store_folder
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluation.evaluate import evaluate_sets, open_both
+from fastfid.evaluation.how import How
 from fastfid.evaluation.reading import ImageSet
 from fastfid.evaluation.result import Evaluation
 from fastfid.extractor import FEATURES, SPATIAL
@@ -22,7 +24,7 @@ from fastfid.metrics.base import Result, Sample
 from fastfid.metrics.fid import FrechetInceptionDistance
 from fastfid.metrics.rows import KeptRows
 from fastfid.metrics.several import Missing
-from fastfid.options import EvaluateOptions, check_options
+from fastfid.options import EvaluateOptions
 from fastfid.sources import ImageSource
 from fastfid.sources.kept import KeptLabels
 from fastfid.statistics import Statistics
@@ -130,41 +132,19 @@ def evaluate_with_rows(
     """
     started, opened_at = time.perf_counter(), time.time()
     given: dict[str, Any] = dict(options)
-    network: dict[str, Any] = {
-        name: given.pop(name, default)
-        for name, default in (
-            *(("dims", None), ("protocol", None), ("device", "auto"), ("precision", "float32"), ("extractor", None)),
-            *(("num_workers", None), ("on_error", "raise"), ("max_errors", None), ("progress", False)),
-        )
-    }
-    batch_size, weights = given.pop("batch_size", None), given.pop("weights", None)
-    force, hash_inputs = given.pop("force", False), given.pop("hash_inputs", False)
-    of_reading = {name: value for name, value in network.items() if name != "dims"}
-    check_options(batch_size, options=given, **of_reading)
+    names = (field.name for field in dataclasses.fields(How) if field.name not in ("options", "store", "run"))
+    how = How(**{name: given.pop(name) for name in names if name in given}, store=store, options=given)
     check_store_folder(store)
     asked = _asked(metrics)
     fid, kept = asked[FrechetInceptionDistance.name], _RowsOfImages()
     if remark := mistakes.same_place(real, fake, recursive=given.get("recursive", False)):
         warn(remark, SuspiciousInputWarning)
     spatial = any(SPATIAL in metric.needs for metric in asked.values())
-    of_sources = {**given, "on_error": network["on_error"]}
-    sets = open_both(real, fake, of_sources, hash_inputs, spatial, network["max_errors"])
-    found = evaluate_sets(
-        sets,
-        {**asked, kept.name: kept},
-        Missing(lenient=metrics in (None, ALL), essential=fid.name),
-        **network,
-        weights=weights,
-        cache=False,
-        force=force,
-        store=store,
-        options=given,
-        started=started,
-        opened_at=opened_at,
-        may_overlap=not remark,
-        hash_inputs=hash_inputs,
-        per_class=any(one.has_labels for one in sets),
-    )
+    sets = open_both(real, fake, {**given, "on_error": how.on_error}, how.hash_inputs, spatial, how.max_errors)
+    how = dataclasses.replace(how, per_class=any(one.has_labels for one in sets))
+    missing = Missing(lenient=metrics in (None, ALL), essential=fid.name)
+    asked_too = {**asked, kept.name: kept}
+    found = evaluate_sets(sets, asked_too, missing, how, started, opened_at, may_overlap=not remark)
     return found, *(Side.of(one, fid, kept) for one in sets)  # type: ignore[return-value]
 
 

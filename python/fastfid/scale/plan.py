@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fastfid import segments
-from fastfid._files import FileSet
 from fastfid._version import __version__
 from fastfid.cache import package_versions
 from fastfid.reservoir import ALL_KEYS, sample_below
@@ -264,8 +263,8 @@ def _tasks(decides: Mapping[str, Any], side: str, n: int, sizing: Sizing, files:
 
 
 def _state(source: ImageSource, first: int, count: int) -> str:
-    """Return a hash of sizes, times and inodes of the files of some images."""
-    return FileSet(source.files_of(first, first + count)).state
+    """Return a hash of what some images come from."""
+    return source.state_of(first, first + count)
 
 
 def has_changed(task: Task, source: ImageSource) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfid._files import FileSet
 from fastfid._remote import is_url
 from fastfid.errors import FastfidWarning, ImageError
 
@@ -249,6 +250,16 @@ class ImageSource(ABC):
         """
         return self.files()
 
+    def state_of(self, first: int, stop: int) -> str:
+        """Return a hash of what the items `first` to ``stop - 1`` come from: sizes, times and inodes of files.
+
+        Raises
+        ------
+        ValueError
+            The images do not come from files, and the source does not know another way.
+        """
+        return FileSet(self.files_of(first, stop)).state
+
     def picture_names(self) -> Iterator[str]:
         """Yield the names of the pictures in the folder or archive, in order. Pictures without names yield nothing."""
         return iter(())
@@ -371,6 +382,10 @@ class SlicedSource(ImageSource):
     def files_of(self, first: int, stop: int) -> Iterator[str]:
         """Yield files of the source."""
         return self._source.files_of(self._start + first, self._start + stop)
+
+    def state_of(self, first: int, stop: int) -> str:
+        """Return the hash of the source's items."""
+        return self._source.state_of(self._start + first, self._start + stop)
 
 
 class LabelledSource(ImageSource):
