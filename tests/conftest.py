@@ -17,7 +17,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# They need packages that the test extra does not have, or take minutes. A script of tools/ names each, and so collects it.
+# Their packages are not in the test extra, or they take minutes; a script of tools/ names each, which collects it.
 collect_ignore = ["extractors_truth", "remote_s3", "report_browser", "scale", "training"]
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "SourceRecord",
     "distance_record",
     "evaluation_record",
+    "metric_rows",
 ]
 
 SCHEMA = 2
@@ -322,6 +323,11 @@ def evaluation_record(evaluation: "Evaluation", command: Sequence[str] | None = 
         "versions": _versions(),
     }
     return cast(EvaluationRecord, _plain(record))
+
+
+def metric_rows(results: "Mapping[str, Result]", real: Any, fake: Described) -> list[dict[str, Any]]:
+    """Return the rows of results of two sides, as plain JSON types. `real` has ``meta`` and ``n``."""
+    return cast(list[dict[str, Any]], _plain([_row(name, result, real, fake) for name, result in results.items()]))
 
 
 def _of_the_fid(result: "Result") -> dict[str, Any]:

@@ -313,13 +313,19 @@ def _run_compare(argv: Sequence[str]) -> int:
     args = _parse(parser, argv)
     if not args.records and args.path and all(path.endswith((".json", ".jsonl")) for path in args.path):
         args.records, args.path = args.path, []
+    if args.store and not args.metrics:
+        parser.error("--store: is for --metrics NAMES, such as --metrics fid,kid")
+    if args.records and args.metrics:
+        parser.error("--records: have metrics of their own; leave out --metrics")
     if args.records and args.path:
         parser.error("--records: takes no other paths")
     if not args.records and len(args.path) < 3:
         parser.error("a reference and two candidates or more are needed")
+    from fastfid.evaluation.compared_metrics import compare_metrics
     from fastfid.evaluation.comparison import compare
     from fastfid.evaluation.stored import compare_records
 
+    found: Any
     if args.records:
         _show_warnings(args)
         found = compare_records(args.records)
@@ -329,12 +335,23 @@ def _run_compare(argv: Sequence[str]) -> int:
         reads_images = _reads_images(args, args.path)
         _prepare(args, reads_images)
         reference, *candidates = args.path
-        found = compare(reference, candidates, force=args.force, **fid_options(args, reads_images=reads_images))
+        options = {"force": args.force, **fid_options(args, reads_images=reads_images)}
+        if args.metrics:
+            found = compare_metrics(reference, candidates, metrics=args.metrics, store=args.store, **options)
+        else:
+            found = compare(reference, candidates, **options)
         if not reads_images:
             _remark(superfluous(parser, args))
-    _remark(found.note)
+    for remark in _remarks_of_comparison(found):
+        _remark(remark)
     print(json.dumps(found.to_dict(), indent=2, allow_nan=False) if args.json else found.table())
     return 0
+
+
+def _remarks_of_comparison(found: Any) -> list[str]:
+    if hasattr(found, "note"):  # of the FID alone
+        return [found.note] if found.note else []
+    return [f"{name}: not computed: {reason}" for name, reason in found.missing.items()]
 
 
 def _run_inspect(argv: Sequence[str]) -> int:

@@ -368,6 +368,12 @@ examples:
     parser.add_argument(
         "--records", nargs="+", metavar="FILE", help="compare records that --json printed or --append wrote"
     )
+    parser.add_argument(
+        "--metrics",
+        type=metrics,
+        metavar="NAMES",
+        help="these metrics of each candidate, as a table in the order given; as in: fastfid --metrics",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object (docs/json.md)")
     parser.add_argument(
         "--store",

@@ -24,7 +24,7 @@ from fastfid.options import NETWORK_OPTIONS, StatisticsOptions, check_keywords
 from fastfid.record import SCHEMA
 from fastfid.statistics import Statistics, check_compatible
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "check_candidates", "compare", "numbered"]
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def compare(
     """
     options: dict[str, Any] = dict(keywords)
     check_keywords({name: value for name, value in options.items() if name not in NETWORK_OPTIONS})
-    candidates = _checked(candidates, names)
+    candidates = check_candidates(candidates, names)
     key = options.get("key")
     for a, b in combinations((reference, *candidates), 2):
         if remark := mistakes.same_place(a, b, recursive=options.get("recursive", False)):
@@ -168,7 +168,9 @@ def compare(
         _check_candidate(real, first, one, force, {0, number} <= set(known))
         first = first or one
         measured.append(measure(real, one))
-    found, differences = compare_measured(_numbered(measured), real.n)
+    called = numbered([one.name for one in measured])
+    measured = [replace(one, name=name) for one, name in zip(measured, called, strict=True)]
+    found, differences = compare_measured(measured, real.n)
     note = "" if real.reservoir is not None else f"{real.name} counts as fixed: it holds no sample of its features"
     return Comparison(real.name, found, differences, note, real.meta.get("extractor"))
 
@@ -190,16 +192,13 @@ def _check_candidate(real: Statistics, first: Statistics | None, one: Statistics
             warn(f"{other.name} and {one.name} are one and the same set", SuspiciousInputWarning)
 
 
-def _numbered(measured: Sequence[Measured]) -> list[Measured]:
-    """Return the candidates with names that tell them apart."""
-    names = [one.name for one in measured]
-    return [
-        replace(one, name=f"{one.name} ({number})") if names.count(one.name) > 1 else one
-        for number, one in enumerate(measured, start=1)
-    ]
+def numbered(names: Sequence[str]) -> list[str]:
+    """Return the names of candidates, with a number where two are called the same."""
+    return [f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names, start=1)]
 
 
-def _checked(candidates: Sequence[Any], names: Sequence[str] | None) -> list[Any]:
+def check_candidates(candidates: Sequence[Any], names: Sequence[str] | None) -> list[Any]:
+    """Return the candidates as a list; TypeError or ValueError unless there are two or more, and as many names."""
     if isinstance(candidates, str | bytes | os.PathLike | Statistics) or not hasattr(candidates, "__iter__"):
         raise TypeError(f"candidates: expected a list of sets of images, got {type(candidates).__name__}")
     found = list(candidates)
