@@ -55,8 +55,10 @@ html_theme_options = {"top_of_page_buttons": []}
 
 def _is_foreign(app: Sphinx, what: str, name: str, member: object, skip: bool, options: object) -> bool | None:
     """Leave out what a class inherits from Python, NumPy or torch."""
-    home = getattr(member.fget if isinstance(member, property) else member, "__module__", "fastfid") or "fastfid"
-    return True if not home.startswith("fastfid") else None
+    if isinstance(member, property):
+        member = member.fget
+    home = getattr(member, "__module__", None)
+    return True if home is None or not home.startswith("fastfid") else None
 
 
 def _link_pages(app: Sphinx, what: str, name: str, target: object, options: object, lines: list[str]) -> None:

@@ -1,6 +1,7 @@
 """What the site adds to the pages of docs/ while Sphinx reads them."""
 
 import argparse
+import ast
 import functools
 import importlib
 import inspect
@@ -46,6 +47,8 @@ def _documented(path: str) -> str:
     if not (target.__doc__ or "").strip():
         raise ValueError(f"docs/reference.md: {path} has no docstring: write one")
     lines = [f".. auto{kind}:: {path}", *(f"   {option}" for option in options)]
+    if kind == "class" and target.__module__ == "fastfid._core":
+        lines = [lines[0], *(line for member in _compiled_members(target, path) for line in ("", f"   {member}"))]
     return "\n".join(["```{eval-rst}", *lines, "```"])
 
 
@@ -63,6 +66,25 @@ def _listed() -> dict[Any, str]:
     """Return the names that the reference lists, by what they are the names of."""
     text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     return {_named(path): path for path in re.findall(_LISTED, text, re.MULTILINE)}
+
+
+def _compiled_members(target: type, path: str) -> list[str]:
+    """Return the directives of the members of a class in C++, with the arguments that its stub has."""
+    stub = ast.parse((ROOT / "python" / "fastfid" / "_core.pyi").read_text(encoding="utf-8"))
+    found = []
+    for node in next(node for node in stub.body if getattr(node, "name", None) == target.__name__).body:
+        if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+            continue
+        if "(*args" in (getattr(target, node.name, None).__doc__ or "(*args"):  # of builds with CUDA only
+            continue
+        if "property" in map(ast.unparse, node.decorator_list):
+            found.append(f".. autoproperty:: {path}.{node.name}")
+            continue
+        node.args.args = [argument for argument in node.args.args if argument.arg != "self"]
+        for argument in (*node.args.args, *node.args.kwonlyargs):
+            argument.annotation = None  # as in the rest of the reference: the docstring has the types
+        found.append(f".. automethod:: {path}.{node.name}({ast.unparse(node.args)})")
+    return found
 
 
 def requests(page: Path) -> list[str]:
