@@ -258,7 +258,7 @@ def test_a_page_fits_statistics_without_images(tmp_path, folders):
     assert "holds statistics only" in found.text
     assert not [one for one in found.all("img") if one["alt"].startswith("real image")]
     assert alts(found, "influence", "outliers")[0] == raises_most(*folders)
-    assert "FD less twice its bias" in found.text
+    assert "FD less 2 times its bias" in found.text
 
 
 def test_a_page_of_two_statistics_has_no_pictures(tmp_path):

@@ -10,8 +10,8 @@ from typing import Any, Unpack
 from fastfid._files import check_store_folder
 from fastfid.assumptions import assume_protocols
 from fastfid.evaluation.comparison import check_candidates, numbered
-from fastfid.evaluation.evaluate import extractor_beside_all
 from fastfid.evaluation.how import How
+from fastfid.evaluation.networks import extractor_beside_all
 from fastfid.evaluation.reading import ImageSet, Reading, check_given, load_known, load_store, open_images
 from fastfid.extractor import SPATIAL
 from fastfid.features.make import classifier_of

@@ -1,5 +1,7 @@
 """The classes of labelled images: a table, and the sheets of the worst."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +29,7 @@ def classes_section(evaluation: Evaluation, album: Album, pictures: int) -> Sect
         section.paragraphs.append(
             f"Each class of the {found.classes_of} side is compared with all images of the {other} side."
         )
-    section.blocks.append(_table(found))
+    section.blocks.append(_table(found, [side.meta.get("extractor") for side in (evaluation.real, evaluation.fake)]))
     if any(one.is_thin(found.dims) for one in found.values()):
         section.blocks.append(
             Notice(
@@ -44,11 +46,11 @@ def classes_section(evaluation: Evaluation, album: Album, pictures: int) -> Sect
     return section
 
 
-def _table(found: PerClass) -> Table:
+def _table(found: PerClass, extractors: Sequence[str | None]) -> Table:
     names = list(found.means)
     head = ["class", "n real", "n generated"]
     for name in names:
-        head += [label_of(name), f"{label_of(name)} standard error"]
+        head += [label_of(name, extractors), f"{label_of(name, extractors)} standard error"]
     rows = [[Cell(plain(label)), *_cells(one, names)] for label, one in found.items()]
     has = [any(row[column].text for row in rows) for column in range(len(head))]
     kept = [column for column, is_there in enumerate(has) if is_there]

@@ -11,10 +11,10 @@ from fastfid.metrics.base import Result
 from fastfid.metrics.fid import FIDResult
 from fastfid.report.content import Cell, Notice, Section, Table, minus, plain
 
-__all__ = ["FEWEST_ERRORS", "facts_of", "metrics_section", "number", "verdict"]
+__all__ = ["FEWEST_ERRORS", "errors_from_zero", "facts_of", "metrics_section", "number", "verdict"]
 
-# A difference of so many standard errors is said to be one. Of two sets of the same distribution fewer than one pair in
-# a hundred differs as much (docs/report.md).
+# A difference of so many standard errors is said to be one. How seldom two sets of one distribution differ as much:
+# docs/report.md.
 FEWEST_ERRORS = 3.0
 _BIASES = 2  # so many times the bias is taken off for that
 
@@ -32,13 +32,14 @@ def number(value: float | None, digits: int = 6) -> Cell:
 def verdict(evaluation: Evaluation) -> str:
     """Return the sentence that says whether the generated set differs from the reference, and by how much."""
     reference, generated = plain(evaluation.real.name), plain(evaluation.fake.name)
-    found = _distance_over_error(evaluation)
+    found = errors_from_zero(evaluation)
     if found is None:
         return (
             f"Whether {generated} differs from {reference} is not known: neither the FID nor the KID has a standard"
             " error here."
         )
-    by, ratio = found
+    name, ratio = found
+    by = _named(evaluation, name) + (f" less {_BIASES} times its bias" if name == "fid" else "")
     counts = " and ".join(_count(side.n) for side in (evaluation.real, evaluation.fake))
     if ratio < FEWEST_ERRORS:
         return (
@@ -48,20 +49,18 @@ def verdict(evaluation: Evaluation) -> str:
     return f"{generated} differs from {reference} by {ratio:,.0f} standard errors of the {by} ({counts} images)."
 
 
-def _distance_over_error(evaluation: Evaluation) -> tuple[str, float] | None:
-    """Return what was taken, and how many of its standard errors it is from 0; None where nothing has any.
+def errors_from_zero(results: Mapping[str, Result]) -> tuple[str, float] | None:
+    """Return which metric tells two sets apart, and how many of its standard errors it is from 0; None: none has any.
 
     The KID is unbiased at any n. Of the FID its bias is taken off twice: the closed form is that of Gaussian features,
     and features with heavy tails have more of it.
     """
-    kid = evaluation.results.get("kid")
+    kid, fid = results.get("kid"), results.get("fid")
     if kid is not None and kid.standard_error:
-        return _named(evaluation, "kid"), kid.value / kid.standard_error
-    fid = evaluation["fid"]
+        return "kid", kid.value / kid.standard_error
     if not isinstance(fid, FIDResult) or not fid.standard_error or fid.bias is None:
         return None
-    above = max(0.0, fid.value - _BIASES * fid.bias)
-    return f"{_named(evaluation, 'fid')} less twice its bias", above / fid.standard_error
+    return "fid", max(0.0, fid.value - _BIASES * fid.bias) / fid.standard_error
 
 
 def _named(evaluation: Evaluation, name: str) -> str:

@@ -89,7 +89,7 @@ class _Sheets:
         order = np.argsort(changes, kind="stable")
         for title, chosen, text in (
             (f"They raise the {label} most", order, "Without them it would be the smallest."),
-            (f"They lower the {label} most", order[::-1], "They are what the real images lie around."),
+            (f"They lower the {label} most", order[::-1], "Without them it would be the largest."),
         ):
             entries = [
                 self._entry("generated", row, f"{label} without it {minus(changes[row], '+.3g')}")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastfid.inspection import inspect_opened
-from fastfid.report.content import Cell, Notice, Section, Table, plain
+from fastfid.report.content import Cell, Section, Table, plain
 from fastfid.report.sides import Side
 
 __all__ = ["sources_section"]
@@ -18,7 +18,7 @@ def sources_section(real: Side, generated: Side) -> Section:
     columns = [_facts(side) for side in (real, generated)]
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = [[Cell(name), *(Cell(column.get(name, "")) for column in columns)] for name in names]
-    head = ["", "real", "generated"]
+    head = ["what", "real", "generated"]
     section.blocks.append(Table("What was read", head, rows))
     for side in (real, generated):
         if side.skipped:
@@ -26,14 +26,14 @@ def sources_section(real: Side, generated: Side) -> Section:
             shown = f", the first {_MOST_LISTED}" if len(side.skipped) > _MOST_LISTED else ""
             caption = f"{plain(side.name)}: {len(side.skipped):,} images were left out{shown}"
             section.blocks.append(Table(caption, ["image", "reason"], listed))
-        else:
-            section.blocks.append(Notice(f"{plain(side.name)}: no image was left out."))
     return section
 
 
 def _facts(side: Side) -> dict[str, str]:
     """Return what a source says of itself."""
     facts = {"name": plain(side.name), "images compared": _count(side.statistics.n)}
+    if side.rows is not None:
+        facts["images left out"] = f"{len(side.skipped):,}"
     if side.source is None or side.why_no_pictures:
         return {**facts, "kind": "a store of features" if side.rows is not None else "statistics"}
     found = inspect_opened(side.source).to_dict()
