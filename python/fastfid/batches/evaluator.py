@@ -12,7 +12,8 @@ from fastfid import _core
 from fastfid.batches.growing import GrowingSets
 from fastfid.batches.trackers import check_step, logger_of, values_of
 from fastfid.evaluation.evaluate import options_in_effect
-from fastfid.evaluation.reading import ImageSet, check_given, load_known, load_store, statistics_of_store
+from fastfid.evaluation.image_set import ImageSet
+from fastfid.evaluation.opening import check_given, load_known, load_store, statistics_of_store
 from fastfid.evaluation.result import EvaluatedSet, Evaluation
 from fastfid.extractor import SPATIAL, FeatureExtractor, outputs_of
 from fastfid.features.make import make_extractor, outputs_of_inception

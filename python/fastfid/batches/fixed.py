@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from fastfid._files import is_store
-from fastfid.evaluation.reading import load_statistics
+from fastfid.evaluation.opening import load_statistics
 from fastfid.reservoir import RowReservoir
 from fastfid.statistics import Statistics
 

@@ -17,7 +17,8 @@ from fastfid._progress import ProgressMode
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluation.evaluate import evaluate_sets
 from fastfid.evaluation.how import How
-from fastfid.evaluation.reading import ImageSet, load_known, load_store, open_images
+from fastfid.evaluation.image_set import ImageSet
+from fastfid.evaluation.opening import load_known, load_store, open_images
 from fastfid.evaluation.result import Evaluation
 from fastfid.extractor import FeatureExtractor
 from fastfid.metrics.base import Metric, part_for

@@ -12,7 +12,7 @@ from fastfid._console import remark, warn
 from fastfid._progress import ProgressMode, show_progress
 from fastfid.errors import NumericalError
 from fastfid.evaluation.class_results import ClassResults, PerClass
-from fastfid.evaluation.reading import ImageSet
+from fastfid.evaluation.image_set import ImageSet
 from fastfid.extractor import FEATURES
 from fastfid.metrics.base import Metric, Result, Sample, statistics_output
 from fastfid.metrics.kernel import KernelInceptionDistance, KernelInceptionDistanceToOne

@@ -11,8 +11,10 @@ from fastfid._files import check_store_folder
 from fastfid.assumptions import assume_protocols
 from fastfid.evaluation.comparison import check_candidates, numbered
 from fastfid.evaluation.how import How
+from fastfid.evaluation.image_set import ImageSet
 from fastfid.evaluation.networks import extractor_beside_all
-from fastfid.evaluation.reading import ImageSet, Reading, check_given, load_known, load_store, open_images
+from fastfid.evaluation.opening import check_given, load_known, load_store, open_images
+from fastfid.evaluation.reading import Reading
 from fastfid.extractor import SPATIAL
 from fastfid.features.make import classifier_of
 from fastfid.metrics import ALL, label_of, make_metrics

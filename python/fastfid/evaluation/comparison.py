@@ -16,7 +16,7 @@ from fastfid.assumptions import assume_protocols
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluation.evaluate import compute_statistics
 from fastfid.evaluation.networks import extractor_beside
-from fastfid.evaluation.reading import is_known, load_statistics
+from fastfid.evaluation.opening import is_known, load_statistics
 from fastfid.extractor import FeatureExtractor
 from fastfid.metrics import label_of
 from fastfid.metrics.differences import Candidate, Difference, Measured, compare_measured, measure

@@ -17,18 +17,10 @@ from fastfid.cache import CacheMode
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluation.classes import check_labels, evaluate_classes
 from fastfid.evaluation.how import How
+from fastfid.evaluation.image_set import SIDES, ImageSet
 from fastfid.evaluation.networks import extractor_beside_all
-from fastfid.evaluation.reading import (
-    SIDES,
-    ImageSet,
-    Reading,
-    check_given,
-    effective_options,
-    files_of,
-    load_known,
-    load_store,
-    open_images,
-)
+from fastfid.evaluation.opening import check_given, effective_options, files_of, load_known, load_store, open_images
+from fastfid.evaluation.reading import Reading
 from fastfid.evaluation.result import EvaluatedSet, Evaluation
 from fastfid.evaluation.runs import EngineOption, WorkersOption, opened_run
 from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor

@@ -15,8 +15,10 @@ from fastfid._progress import ProgressMode
 from fastfid.cache import CacheMode
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluation.evaluate import options_in_effect
+from fastfid.evaluation.image_set import SIDES, ImageSet
 from fastfid.evaluation.joint import Part, read_jointly
-from fastfid.evaluation.reading import SIDES, ImageSet, Reading, files_of, load_known, load_store, open_images
+from fastfid.evaluation.opening import files_of, load_known, load_store, open_images
+from fastfid.evaluation.reading import Reading
 from fastfid.evaluation.result import EvaluatedSet, Evaluation
 from fastfid.extractor import FeatureExtractor, check_extractor
 from fastfid.features.joint import JointExtractor

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from fastfid._console import remark
 from fastfid.errors import NumericalError
-from fastfid.evaluation.reading import ImageSet, Reading, check_memory, kept_labels, skipped_of
+from fastfid.evaluation.image_set import ImageSet, kept_labels, skipped_of
+from fastfid.evaluation.reading import Reading, check_memory
 from fastfid.extractor import FeatureExtractor, outputs_of
 from fastfid.features.joint import JointExtractor
 from fastfid.metrics.rows import FeatureRows

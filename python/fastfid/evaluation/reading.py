@@ -1,36 +1,30 @@
-"""Reading of image sets for the metrics: open a set, read it once by one network, or load it from the cache."""
+"""Reads a set of images once for all metrics by one network, or takes it from the cache or a store."""
 
 import dataclasses
-import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfid import references
 from fastfid._console import remark, warn
-from fastfid._files import FileSet
 from fastfid._progress import ProgressMode
 from fastfid.cache import CacheMode, StatisticsCache
-from fastfid.errors import ImageError, NumericalError, SkippedImagesWarning, SuspiciousInputWarning
+from fastfid.errors import NumericalError, SuspiciousInputWarning
 from fastfid.evaluation.how import How
+from fastfid.evaluation.image_set import ImageSet, kept_labels, skipped_of, sources_of
+from fastfid.evaluation.opening import _say_again, effective_options, say_of_images
 from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor, outputs_of
 from fastfid.metrics.base import (
-    Accumulator,
-    IndexedAccumulator,
     Metric,
-    Sample,
     check_gives,
-    check_takes,
     outputs_needed,
     part_for,
     statistics_output,
 )
-from fastfid.metrics.fid import FrechetInceptionDistance
-from fastfid.metrics.rows import FeatureRows, with_rows
+from fastfid.metrics.rows import with_rows
 from fastfid.metrics.several import Accumulators
 from fastfid.mistakes import Census
 from fastfid.pipeline import DeviceFeed, Report, extract
@@ -38,305 +32,15 @@ from fastfid.provenance import provenance_of
 from fastfid.scale import RunDirectory
 from fastfid.scale.part import RowsAfter
 from fastfid.scale.plan import decisions
-from fastfid.sources import ImageSource, is_statistics_file, open_source
-from fastfid.sources.base import Label
+from fastfid.sources import ImageSource
 from fastfid.sources.device import DeviceImages, callers_stream
-from fastfid.sources.kept import KeptLabels
 from fastfid.statistics import Statistics
-from fastfid.store import FeatureStore, StoredRows, StoreWriter, is_store, writer_for
-from fastfid.tally import Tally
+from fastfid.store import FeatureStore, StoreWriter, writer_for
 
-__all__ = [
-    "SIDES",
-    "ImageSet",
-    "Reading",
-    "check_given",
-    "check_memory",
-    "effective_options",
-    "files_of",
-    "kept_labels",
-    "load_known",
-    "load_statistics",
-    "load_store",
-    "make_run",
-    "open_images",
-    "skipped_of",
-    "sources_of",
-    "statistics_of_store",
-]
+__all__ = ["Reading", "check_memory"]
 
-# What the two sets of an evaluation are called in its records and its run directory.
-SIDES = ("real", "fake")
 # The parts of a cache entry, by the output whose statistics they are.
 _PARTS = {FEATURES: "", SPATIAL: "spatial"}
-
-
-def load_known(source: Any, key: str | None = None, *, spatial: bool = False) -> Statistics | None:
-    """Return the statistics that `source` is or names, or None if images must be read.
-
-    Parameters
-    ----------
-    source, key
-        See :func:`open_source`.
-    spatial : bool
-        Load the spatial part of a file too, where it has one.
-
-    Raises
-    ------
-    ValueError
-        `source` is an invalid statistics file.
-    """
-    if isinstance(source, Statistics):
-        return source
-    return Statistics.load(source, spatial=spatial) if is_known(source, key) else None
-
-
-def load_store(source: Any, max_errors: int | None = None) -> FeatureStore | None:
-    """Return the store of features that `source` names, and say what was said when it was made; None: it names none.
-
-    Raises
-    ------
-    ValueError
-        The store is not complete or damaged.
-    fastfid.ImageError
-        More than `max_errors` images were left out.
-    """
-    store = FeatureStore(source) if is_store(source) else None
-    if store is not None:
-        _say_again(store, store.name, max_errors)
-    return store
-
-
-def _say_again(store: FeatureStore, name: str, max_errors: int | None) -> None:
-    if max_errors is not None and len(store.skipped) > max_errors:
-        first = store.skipped[0]
-        raise ImageError(
-            f"{first['name']}: {first['reason']}; {len(store.skipped)} images of the store {store.name} were left out,"
-            f" more than the {max_errors} allowed (max_errors)"
-        )
-    _say(name, store.skipped, store.remarks)
-
-
-def _say(name: str, skipped: Sequence[Mapping[str, str]], remarks: Sequence[str]) -> None:
-    """Issue warnings about the images that were left out, and about likely mistakes."""
-    if skipped:
-        shown = ", ".join(f"{one['name']} ({one['reason']})" for one in skipped[:5])
-        more = ", ..." if len(skipped) > 5 else ""
-        warn(f"{name}: skipped {len(skipped)} unreadable images: {shown}{more}", SkippedImagesWarning)
-    for text in remarks:
-        warn(f"{name}: {text}", SuspiciousInputWarning)
-
-
-def load_statistics(source: Any, key: str | None = None) -> Statistics | None:
-    """Return the statistics that `source` is or names, or those of the features of a store; None: they are images.
-
-    Raises
-    ------
-    ValueError
-        `source` is an invalid statistics file, or a store that is not complete or damaged.
-    """
-    store = load_store(source)
-    return load_known(source, key) if store is None else statistics_of_store(store)
-
-
-def statistics_of_store(store: FeatureStore) -> Statistics:
-    """Return the statistics of the features of a store. ValueError if they are damaged."""
-    metric = FrechetInceptionDistance()
-    images = ImageSet(None, store=store)
-    images.take(store, {metric.key: metric})
-    return metric.statistics(images.sample(metric))
-
-
-def check_given(given: Statistics | FeatureStore | None, metric: Metric, *, is_real: bool = False) -> None:
-    """Raise ValueError if the metric cannot be computed from what was given instead of the images of a set."""
-    if is_real and metric.is_of_generated:
-        return
-    if isinstance(given, Statistics):
-        check_takes(metric, given)
-    if isinstance(given, FeatureStore) and (missing := set(metric.needs) - set(given.outputs)):
-        raise ValueError(
-            f"{metric.key}: needs the output {', '.join(sorted(missing))}; the store {given.name} has"
-            f" {', '.join(given.outputs)}"
-        )
-
-
-def is_known(source: Any, key: str | None = None) -> bool:
-    """Whether `source` is or names statistics, so that no image must be read."""
-    return isinstance(source, Statistics) or (isinstance(source, str | os.PathLike) and is_statistics_file(source, key))
-
-
-def open_images(source: Any, options: Mapping[str, Any]) -> ImageSource:
-    """Open a source and issue its notes as warnings. Raises ValueError if it is known to have fewer than two images."""
-    if isinstance(source, ImageSource):  # opened before
-        return source
-    opened = open_source(source, **options)
-    for note in opened.notes:
-        warn(note)
-    try:
-        found = len(opened)
-    except TypeError:  # a stream, whose images are counted while they are read
-        return opened
-    if found < 2:
-        raise ValueError(f"{opened.name}: a covariance needs at least 2 images, got {found}")
-    return opened
-
-
-def files_of(source: Any, opened: ImageSource | None) -> FileSet | None:
-    """Return the files of a source, which was opened, or of statistics; None where it is not made of files."""
-    if opened is None:
-        if is_store(source):
-            return FileSet(FeatureStore(source).files())
-        return FileSet([os.fsdecode(source)]) if isinstance(source, str | os.PathLike) else None
-    try:
-        return FileSet(opened.files())
-    except ValueError:  # arrays and iterables
-        return None
-
-
-def effective_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return every option of how a source is read: as given, else what it is without being given."""
-    parameters = inspect.signature(open_source).parameters.values()
-    return {p.name: options.get(p.name, p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
-@dataclass
-class ImageSet:
-    """One of the sets: given statistics, a source to be read, or both: then what the statistics do not have is read."""
-
-    known: Statistics | None
-    source: ImageSource | None = None  # the source to be read; None: only features or statistics were given
-    entry: StatisticsCache | None = None
-    report: Report | None = None  # None: no image was read
-    files: FileSet | None = None  # to be known by their content
-    store: FeatureStore | None = None  # features of an earlier run, or of this one
-    keeper: StoreWriter | FeatureStore | None = None  # the store of the source, to be written or complete
-    # By what the metrics accumulate.
-    seen: Mapping[tuple[str, ...], Accumulator | Statistics | StoredRows] = field(default_factory=dict)
-    name: str = ""
-    meta: Mapping[str, Any] = field(default_factory=dict)
-    classifier: Callable[[], NDArray[np.float32]] | None = None
-    read_labels: KeptLabels | None = None
-    stored_census: Census | None = None  # of the features of a store
-
-    @property
-    def has_labels(self) -> bool:
-        """Whether the images have labels. Known before they are read."""
-        return self.source.has_labels if self.source is not None else self.store is not None and self.store.has_labels
-
-    def labels(self) -> KeptLabels | None:
-        """Return the labels of the images whose features are there; ValueError if those of a store are damaged."""
-        return self.store.labels() if self.store is not None else self.read_labels
-
-    def sample(self, metric: Metric) -> Sample:
-        """Return the sample of this set for the metric."""
-        if self.known is not None:
-            part = part_for(metric, self.known)
-            if part is not None or metric.accumulates not in self.seen:
-                return Sample(self.known.name, self.known.meta, part or self.known)
-        return Sample(self.name, self.meta, self.seen[metric.accumulates], self.classifier)
-
-    def known_as(self) -> str | None:
-        """Return the name of the reference that the given statistics are; None where they are none that is known."""
-        return None if self.known is None else references.known_as(self.known)
-
-    def found(self) -> dict[str, Any] | None:
-        """Return what the source holds; None where no source was given. Sizes, modes and formats are of this run."""
-        if self.source is None:
-            return None
-        tally = self.report.census.tally if self.report is not None else Tally()
-        notes = [str(note).removeprefix(f"{self.source.name}: ") for note in self.source.notes]
-        return {"images": self._number(), **tally.to_dict(), "notes": notes}
-
-    def _number(self) -> int | None:
-        try:
-            return len(self.source)  # type: ignore[arg-type]  # None, too, has no length
-        except TypeError:  # a stream
-            return None if self.report is None else self.report.n + len(self.report.skipped)
-
-    def identity(self) -> dict[str, Any] | None:
-        """Return what the files are; None, and a warning, where they changed since they were opened."""
-        if self.files is None:
-            return None
-        found = self.files.identity()
-        if found is None:
-            warn(f"{self.known.name if self.known else self.name}: not identified: its files changed meanwhile")
-        return found
-
-    @property
-    def given(self) -> Statistics | FeatureStore | None:
-        """What was given instead of images."""
-        return self.known or (self.store if self.source is None else None)
-
-    @property
-    def is_cached(self) -> bool:
-        """Whether the statistics of the source came from the cache, or its features from a store."""
-        return self.source is not None and self.report is None
-
-    @property
-    def skipped(self) -> list[dict[str, str]]:
-        """Name and reason of each image left out."""
-        if self.report is None:
-            return self.store.skipped if self.store is not None else []
-        return skipped_of(self.report)
-
-    @property
-    def census(self) -> Census | None:
-        """The census of the images or of their features; None where only statistics are there."""
-        return self.report.census if self.report is not None else self.stored_census
-
-    def take(self, store: FeatureStore, metrics: Mapping[str, Metric]) -> None:
-        """Accumulate what the metrics need from a store. ValueError if its features are not finite."""
-        self.store, self.name = store, self.name or store.name
-        self.meta = {**store.meta, "source": self.name}
-        empty = Accumulators(metrics, store.outputs)
-        others = {what: one for what, one in empty.items() if not isinstance(one, FeatureRows)}
-        needed = outputs_needed(metrics.values()) & set(store.outputs)
-        if self.report is None:
-            self.stored_census = Census()
-        for outputs, indices in store.blocks(needed):
-            if self.stored_census is not None:
-                self.stored_census.add(outputs[FEATURES])
-            for accumulator in others.values():
-                if isinstance(accumulator, IndexedAccumulator):
-                    accumulator.update_at(outputs, indices)
-                else:
-                    accumulator.update(outputs)
-        rows = {what: StoredRows(store.rows(one.output)) for what, one in empty.items() if isinstance(one, FeatureRows)}
-        self.seen = {**others, **rows}
-
-
-def skipped_of(report: Report) -> list[dict[str, str]]:
-    """Return name and reason of each image that was left out."""
-    return [{"name": name, "reason": why} for name, why in report.skipped]
-
-
-def kept_labels(labels: list[Label], source: ImageSource) -> KeptLabels | None:
-    """Return the labels of images that were read, or None where they have none."""
-    return KeptLabels.of(labels, source.class_names) if source.has_labels and labels else None
-
-
-def make_run(
-    run_dir: str | os.PathLike[str] | RunDirectory | None, store: object, cache: CacheMode
-) -> RunDirectory | None:
-    """Return the run directory that is meant; None: none.
-
-    Raises
-    ------
-    ValueError
-        It does not go with the cache.
-    """
-    if run_dir is None:
-        return None
-    if cache:
-        raise ValueError("run_dir: does not go with cache; take one of the two")
-    run = run_dir if isinstance(run_dir, RunDirectory) else RunDirectory(run_dir)
-    run.needs_rows = store is not None
-    return run
-
-
-def sources_of(sets: Sequence[ImageSet]) -> dict[str, ImageSource]:
-    """Return the sources that are to be read, by the name of their side. A set alone is the first side."""
-    return {side: one.source for side, one in zip(SIDES, sets, strict=False) if one.source is not None}
 
 
 def check_memory(sets: Iterable[tuple[ImageSource, int]]) -> None:
@@ -556,7 +260,7 @@ class Reading:
             images.seen = accumulators = Accumulators(metrics, outputs_of(self.extractor))
             images.report = run.read(*how, accumulators, **options)
             images.read_labels = kept_labels(images.report.labels, source)
-            _say(source.name, skipped_of(images.report), images.report.census.remarks())
+            say_of_images(source.name, skipped_of(images.report), images.report.census.remarks())
             return
         if run.plan.sides[side].sizing.level is not None:
             raise ValueError(
@@ -568,7 +272,7 @@ class Reading:
                 images.report = report = run.read(*how, RowsAfter(writer.done, writer.add), **options)
                 census, labels = report.census.remarks(), kept_labels(report.labels, source)
                 store = writer.finish(skipped_of(report), report.skipped_at, labels, census)
-            _say(source.name, skipped_of(report), census)
+            say_of_images(source.name, skipped_of(report), census)
             remark(f"{source.name}: features kept in {store.name}")
         images.take(store, metrics)
 
@@ -629,5 +333,5 @@ class Reading:
             description=source.name,
             census=census,
         )
-        _say(source.name, skipped_of(report), report.census.remarks())
+        say_of_images(source.name, skipped_of(report), report.census.remarks())
         return report

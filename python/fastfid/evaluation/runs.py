@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
 from fastfid.cache import CacheMode
-from fastfid.evaluation.reading import make_run
 from fastfid.scale import RunDirectory
 from fastfid.scale.engine import Engine
 from fastfid.scale.ray import RayEngine
@@ -63,3 +62,22 @@ def _named(name: str, workers: WorkersOption) -> RayEngine:
     if name != RayEngine.name:
         raise ValueError(f"engine: expected {RayEngine.name!r}, or an object with run(tasks, work); got {name!r}")
     return RayEngine(workers)
+
+
+def make_run(
+    run_dir: str | os.PathLike[str] | RunDirectory | None, store: object, cache: CacheMode
+) -> RunDirectory | None:
+    """Return the run directory that is meant; None: none.
+
+    Raises
+    ------
+    ValueError
+        It does not go with the cache.
+    """
+    if run_dir is None:
+        return None
+    if cache:
+        raise ValueError("run_dir: does not go with cache; take one of the two")
+    run = run_dir if isinstance(run_dir, RunDirectory) else RunDirectory(run_dir)
+    run.needs_rows = store is not None
+    return run

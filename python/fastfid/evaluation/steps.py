@@ -17,8 +17,10 @@ from fastfid._progress import ProgressMode, show_progress
 from fastfid.errors import WeightsError
 from fastfid.evaluation.classes import check_labels
 from fastfid.evaluation.evaluate import evaluate, open_both
+from fastfid.evaluation.image_set import SIDES, sources_of
 from fastfid.evaluation.networks import extractor_beside_all
-from fastfid.evaluation.reading import SIDES, Reading, check_given, open_images, sources_of
+from fastfid.evaluation.opening import check_given, open_images
+from fastfid.evaluation.reading import Reading
 from fastfid.evaluation.result import Evaluation
 from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor
 from fastfid.features.make import classifier_of, make_extractor, outputs_of_inception

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastfid.evaluation.reading import effective_options
+from fastfid.evaluation.opening import effective_options
 from fastfid.evaluation.result import Evaluation
 from fastfid.metrics import label_of
 from fastfid.metrics.base import Result

@@ -16,7 +16,7 @@ from fastfid._files import check_store_folder
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluation.evaluate import evaluate_sets, open_both
 from fastfid.evaluation.how import How
-from fastfid.evaluation.reading import ImageSet
+from fastfid.evaluation.image_set import ImageSet
 from fastfid.evaluation.result import Evaluation
 from fastfid.extractor import FEATURES, SPATIAL
 from fastfid.metrics import ALL, make_metrics

@@ -12,7 +12,8 @@ from PIL import Image
 
 from fastfid._console import remark
 from fastfid._version import __version__
-from fastfid.evaluation.reading import ImageSet, effective_options
+from fastfid.evaluation.image_set import ImageSet
+from fastfid.evaluation.opening import effective_options
 from fastfid.metrics import label_of, make_metrics
 from fastfid.metrics.base import Metric, Result
 from fastfid.metrics.several import Missing, results_of

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from fastfid._console import warn
+from fastfid.evaluation.image_set import ImageSet
 from fastfid.evaluation.networks import extractor_beside_all
-from fastfid.evaluation.reading import ImageSet, Reading, check_given, load_known, load_store, open_images
+from fastfid.evaluation.opening import check_given, load_known, load_store, open_images
+from fastfid.evaluation.reading import Reading
 from fastfid.metrics.base import Metric, check_gives, outputs_needed
 from fastfid.metrics.several import Missing
 from fastfid.options import check_options

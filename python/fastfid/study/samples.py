@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from fastfid._checks import check_count
 from fastfid._progress import show_progress
 from fastfid._version import __version__
-from fastfid.evaluation.reading import ImageSet, effective_options
+from fastfid.evaluation.image_set import ImageSet
+from fastfid.evaluation.opening import effective_options
 from fastfid.metrics import label_of
 from fastfid.metrics.fid import distance
 from fastfid.metrics.given import gaussian_of
