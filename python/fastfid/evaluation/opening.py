@@ -63,11 +63,11 @@ def load_store(source: Any, max_errors: int | None = None) -> FeatureStore | Non
     """
     store = FeatureStore(source) if is_store(source) else None
     if store is not None:
-        _say_again(store, store.name, max_errors)
+        say_again(store, store.name, max_errors)
     return store
 
 
-def _say_again(store: FeatureStore, name: str, max_errors: int | None) -> None:
+def say_again(store: FeatureStore, name: str, max_errors: int | None) -> None:
     if max_errors is not None and len(store.skipped) > max_errors:
         first = store.skipped[0]
         raise ImageError(

@@ -15,7 +15,7 @@ from fastfid.cache import CacheMode, StatisticsCache
 from fastfid.errors import NumericalError, SuspiciousInputWarning
 from fastfid.evaluation.how import How
 from fastfid.evaluation.image_set import ImageSet, kept_labels, skipped_of, sources_of
-from fastfid.evaluation.opening import _say_again, effective_options, say_of_images
+from fastfid.evaluation.opening import say_again, effective_options, say_of_images
 from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor, outputs_of
 from fastfid.metrics.base import (
     Metric,
@@ -119,7 +119,7 @@ class Reading:
             if self.store is not None:
                 one.keeper = self._keeper(one.source, self.store)
                 if isinstance(one.keeper, FeatureStore):
-                    _say_again(one.keeper, one.source.name, self.max_errors)
+                    say_again(one.keeper, one.source.name, self.max_errors)
         if self.run is not None:
             self.run.begin(sources_of(sets), self.decides(sources_of(sets)))
         if self.store is None:
