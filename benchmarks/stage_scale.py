@@ -99,7 +99,7 @@ def _parts(config: Config) -> Iterator[Result]:
 
 def _resume(config: Config) -> Result:
     """A run of which every second task is done, beside a whole one. Both with the network loaded."""
-    n = config.pick(96, 960)
+    n = config.pick(128, 960)  # an even number of tasks
     sides = [png_folder(config.cache, n, seed) for seed in (1, 2)]
     network = InceptionV3(64)
 

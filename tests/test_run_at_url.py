@@ -145,6 +145,9 @@ def test_requests_that_fail_are_made_again_and_the_last_failure_names_the_url(pi
     FailingFileSystem.failures = [PermissionError("no right")]
     with pytest.raises(PermissionError, match=rf"access is denied \(no right\): '{where}'"):
         evaluate(*pictures, extractor=GridMeans(), run_dir="failing://other")
+    FailingFileSystem.failures = [FileNotFoundError("no bucket")]
+    with pytest.raises(FileNotFoundError, match=where):
+        evaluate(*pictures, extractor=GridMeans(), run_dir="failing://other")
     FailingFileSystem.failures = [OSError(errno.ENOSPC, "quota exceeded")] * 5
     with pytest.raises(OSError, match="quota exceeded"):
         evaluate(*pictures, extractor=GridMeans(), run_dir="failing://other")

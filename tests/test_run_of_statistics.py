@@ -74,3 +74,18 @@ def test_the_command_writes_the_same_file(weights, pictures, monkeypatch, capsys
         cli.main(["stats", "real", "-o", "d.npz", "--fresh"])
     assert ended.value.code == 2
     assert "--fresh: is of --run-dir" in capsys.readouterr().err
+
+
+def test_an_interrupt_says_what_is_kept(pictures, tmp_path, capsys):
+    class Interrupted(GridMeans):
+        calls = 0
+
+        def forward(self, batch):
+            self.calls += len(batch)
+            if self.calls > 40:
+                raise KeyboardInterrupt
+            return super().forward(batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        compute_statistics(pictures[0], extractor=Interrupted(), run_dir=tmp_path / "run")
+    assert f"{tmp_path}/run: the Parts of 1 tasks are kept; the same command goes on\n" in capsys.readouterr().err

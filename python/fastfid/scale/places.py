@@ -54,16 +54,11 @@ class UrlPath:
         return data
 
     def write_bytes(self, data: bytes) -> None:
-        """Write the file at once: where the server is an object store, it appears whole or not at all."""
+        """Write the file by one request: in an object store it appears whole or not at all.
 
-        def put() -> None:
-            try:
-                self._system.pipe_file(self._place, data)
-            except FileNotFoundError:  # a file system that needs folders
-                self._system.makedirs(self.parent._place, exist_ok=True)
-                self._system.pipe_file(self._place, data)
-
-        self._ask(put, "cannot be written")
+        FileNotFoundError if there is no such bucket. None is made: the name may be misspelt.
+        """
+        self._ask(lambda: self._system.pipe_file(self._place, data), "cannot be written")
 
     def unlink(self) -> None:
         """Remove the file. FileNotFoundError if there is no such file."""

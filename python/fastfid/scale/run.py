@@ -375,7 +375,7 @@ class RunDirectory:
         has_nodes = len(self._tree(side).roots) < len(tasks) and can_merge(metrics, extractor)
         counted = replace(planned, tasks=self._tree(side).roots) if has_nodes else planned
         reduction = Reduction(counted, accumulators, metrics, max_errors)
-        with show_progress(len(source), progress, source.name) as bar:
+        with self._saying_what_is_kept(), show_progress(len(source), progress, source.name) as bar:
             if has_nodes:
                 for _, part in self._nodes(side, work, bar.update):
                     reduction.add(part)
@@ -389,6 +389,14 @@ class RunDirectory:
             made_by = "; ".join(sorted(reduction.runtimes))
             remark(f"{source.name}: its Parts are of different machines, so the last digits depend on them: {made_by}")
         return reduction.report
+
+    @contextlib.contextmanager
+    def _saying_what_is_kept(self) -> Iterator[None]:
+        try:
+            yield
+        except KeyboardInterrupt:
+            remark(f"{self.path}: the Parts of {self.done + self.found} tasks are kept; the same command goes on")
+            raise
 
     def _check_complete(self, missing: list[Task]) -> None:
         if missing:
