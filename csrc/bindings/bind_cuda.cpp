@@ -171,7 +171,7 @@ NumericalError
 Returns
 -------
 dict
-    A dict like that of :meth:`Moments.state`. `Moments.from_state` continues from it on the CPU.
+    A dict like that of :meth:`fastfid.Moments.state`. `Moments.from_state` continues from it on the CPU.
 
 Raises
 ------
