@@ -32,6 +32,14 @@ class Tally:
         self.formats: Counter[str] = Counter()
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            return {name: Counter(getattr(self, name)) for name in ("sizes", "modes", "formats")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
     @property
     def number(self) -> int:
         """Number of pictures."""
