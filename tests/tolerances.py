@@ -275,6 +275,15 @@ PRINTED_4_DIGITS = 5.1e-4
 # Relative, with two.
 PRINTED_2_DIGITS = 0.0501
 
+# --- examples/ttur
+
+# The toy problem near its equilibrium beside its linear form, relative: the terms left out are (1e-6)^2 of it, and 50
+# steps are 50 roundings; derivatives by differences of 1e-6 of numbers of order 100 are good to 1e-8 / 1e-6 / 100.
+TOY_LINEAR = 1e-7
+# Deviations of an AR(1) process of memory up to 500 steps, out of 200 runs of 3,000 steps, relative: 200 * 3000 / 1000
+# independent values, so 1 / sqrt(2 * 600) = 0.03, three times that.
+SPREAD_OF_RUNS = 0.09
+
 # --- samples
 
 # How many standard deviations a mean of many draws may be off: 6e-5 by chance.

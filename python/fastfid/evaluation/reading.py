@@ -15,7 +15,7 @@ from fastfid.cache import CacheMode, StatisticsCache
 from fastfid.errors import NumericalError, SuspiciousInputWarning
 from fastfid.evaluation.how import How
 from fastfid.evaluation.image_set import ImageSet, kept_labels, skipped_of, sources_of
-from fastfid.evaluation.opening import say_again, effective_options, say_of_images
+from fastfid.evaluation.opening import effective_options, say_again, say_of_images
 from fastfid.extractor import FEATURES, SPATIAL, FeatureExtractor, outputs_of
 from fastfid.metrics.base import (
     Metric,

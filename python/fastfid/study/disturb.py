@@ -94,6 +94,12 @@ def disturb(
         :func:`fastfid.evaluate` are raised too.
     ImportError
         scikit-image or matplotlib is missing.
+
+    Examples
+    --------
+    >>> found = disturb("real", "study", disturbances=["blur"], metrics=["fid"], dims=64)  # a folder of four pictures
+    >>> [(point["disturbance"], point["level"]) for point in found["points"]]
+    [('clean', 0.0), ('blur', 1), ('blur', 2), ('blur', 4)]
     """
     check_packages("the study", PACKAGES)
     chosen = _choose(disturbances, levels, has_other=contaminate is not None)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from fastfid._console import warn
 from fastfid.evaluation.image_set import ImageSet
 from fastfid.evaluation.networks import extractor_beside_all
 from fastfid.evaluation.opening import check_given, load_known, load_store, open_images
@@ -143,8 +142,6 @@ class Reader:
             one.take(one.store, self.metrics)
             one.classifier = self.extractor.classifier
         elif one.source is not None:
-            for note in one.source.notes:
-                warn(note)
             self._reading.prepare([one])
             self._reading.fill(one, one.source)
         return one

@@ -70,6 +70,14 @@ def samples(
         An argument is wrong, or there are too few images. The exceptions of :func:`fastfid.evaluate` are raised too.
     ImportError
         matplotlib is missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
+    >>> found = samples(images, None, "study", sizes=3, repeats=1, dims=64)
+    >>> [point["n"] for point in found["points"]]
+    [10, 12, 15]
     """
     check_packages("the study", {"matplotlib": "matplotlib"})
     check_count("sizes", sizes, 3)
