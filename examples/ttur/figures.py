@@ -81,12 +81,12 @@ def draw_samples(found: dict, real: np.ndarray, output: Path) -> None:
         if best is not None:
             path = output / "work" / f"d{best['discriminator']:g}-g{best['generator']:g}-seed0-best.npy"
             sets[f"{'one time scale' if int(count) == 1 else 'two time scales'}\n{_pair(best)}"] = np.load(path)
-    figure = Figure(figsize=(3.2 * len(sets), 3.7), layout="constrained")
+    figure = Figure(figsize=(3.2 * len(sets), 3.9), layout="constrained")
     for axis, (title, images) in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets.items(), strict=True):
         chosen = images[np.random.default_rng(0).permutation(len(images))[:64]]
-        axis.imshow(
-            np.concatenate([np.concatenate(list(row), axis=1) for row in chosen.reshape(8, 8, *chosen.shape[1:])])
-        )
+        apart = np.pad(chosen, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=110)  # a grey frame around each
+        rows = apart.reshape(8, 8, *apart.shape[1:])
+        axis.imshow(np.concatenate([np.concatenate(list(row), axis=1) for row in rows]))
         axis.set_title(title, fontsize=10)
         axis.axis("off")
     figure.savefig(output / "gan-samples.png", dpi=100)

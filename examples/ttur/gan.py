@@ -232,7 +232,7 @@ def inception(found: dict, real: np.ndarray, args: argparse.Namespace) -> None:
             name = f"d{best['discriminator']:g}-g{best['generator']:g}-seed0"
             for when in ("start", "best"):
                 images = np.load(args.output / "work" / f"{name}-{when}.npy")[:n]
-                fid = fastfid.compute_fid(whole, images, return_info=True, device=args.device)
+                fid = fastfid.compute_fid(whole, images, dims=dims, return_info=True, device=args.device)
                 kept = best.setdefault("inception", {}).setdefault(str(dims), {"n": len(images)})
                 kept[when] = {"fid": fid["fid"], "standard_error": fid["metrics"][0]["standard_error"]}
                 print(f"Inception, {dims} dims, n = {len(images)}, {name}, {when}: FID {fid['fid']:.3f}", flush=True)
