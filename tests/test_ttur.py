@@ -66,6 +66,23 @@ def test_the_committed_results_of_the_toy_are_those_of_the_command(toy):
             assert one["last_norm"] == pytest.approx(norm, rel=TOY_LINEAR, abs=0)
 
 
+def test_the_page_has_the_committed_results(toy):
+    page = (ROOT / "docs" / "paper.md").read_text()
+    for one in json.loads((TTUR / "results" / "toy.json").read_text()):
+        if one["noise"]:
+            rates, deviations = (
+                ", ".join(f"{v:g}" for v in one["rates"]),
+                ", ".join(f"{v:.3g}" for v in one["deviations"]),
+            )
+            assert f"| {rates} | 1 | {one['last_norm']:.3g} | {deviations} |" in page
+    import gan
+
+    found = json.loads((TTUR / "results" / "gan.json").read_text())
+    assert gan.table(found) in page
+    assert f"right on {found['classifier_accuracy']:.1%}".replace("%", " %") in page
+    assert f"the other half is {found['fid_of_two_halves']:.1f}" in " ".join(page.split())
+
+
 # The GAN.
 
 
