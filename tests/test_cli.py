@@ -745,7 +745,8 @@ def test_progress_in_a_log_file(run, tmp_path, two_files, weights):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["fastfid", "st"], "stats"),
+        (["fastfid", "sta"], "stats"),
+        (["fastfid", "study", "dis"], "disturb"),
         (["fastfid", "real", "--prot"], "--protocol"),
         (["fastfid", "real", "--protocol", "cl"], "clean"),
         (["fastfid", "real", "--app"], "--append"),
