@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,16 @@ from fastfid import _core
 from fastfid.errors import NumericalError
 from fastfid.statistics import Statistics, gaussian
 
-__all__ = ["AGAIN", "StandardError", "Variance", "influence", "standard_error", "standard_error_from", "why_none"]
+__all__ = [
+    "AGAIN",
+    "Parts",
+    "StandardError",
+    "Variance",
+    "influence",
+    "standard_error",
+    "standard_error_from",
+    "why_none",
+]
 
 # The remedy for statistics that say too little.
 AGAIN = "compute the statistics again with: fastfid stats"
@@ -134,7 +144,15 @@ def influence(real: Statistics, generated: Statistics) -> _core.Influence:
     return _core.influence(a, b, **rows)
 
 
-def standard_error_from(found: _core.Influence, real: Statistics, generated: Statistics) -> StandardError:
+class Parts(NamedTuple):
+    """Influence functions at the samples of two sets, and the second order, as ``_core.influence`` returns them."""
+
+    of_a: NDArray[np.float64]
+    of_b: NDArray[np.float64]
+    second_order: float
+
+
+def standard_error_from(found: _core.Influence | Parts, real: Statistics, generated: Statistics) -> StandardError:
     """Return the standard error from the influence function; see :func:`standard_error`."""
     parts = [
         Variance.of_mean(values, n)
