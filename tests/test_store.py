@@ -336,7 +336,7 @@ def test_a_complete_store_stays_until_one_with_more_outputs_is_complete(folders,
     assert extractor.left == 0
     assert found["sfid"].value == evaluate(*folders, extractor=GridMeans())["fid"].value
     np.testing.assert_array_equal(mapped, rows)  # the old file is still there for those who have mapped it
-    assert sorted(path.name for path in real.iterdir()) == [SIDECAR, "features.npy", "spatial.npy"]
+    assert sorted(path.name for path in real.iterdir()) == [SIDECAR, "features.npy", "names.json", "spatial.npy"]
 
 
 @pytest.mark.parametrize("renamed", [0, 1, 2])
@@ -594,3 +594,45 @@ def test_images_are_compared_beside_a_store(folders, tmp_path, monkeypatch):
     assert asked == [(192, "clean")]
     expected = {str(folder): compute_fid(real, folder, extractor=GridMeans(8)) for folder in folders}
     assert {one.name: one.fid for one in found.candidates} == expected
+
+
+def test_names_are_those_of_the_rows(folders, tmp_path):
+    (folders[0] / "07.png").write_bytes(b"damaged")
+    with pytest.warns(SkippedImagesWarning):
+        evaluate(*folders, metrics=["kid"], extractor=GridMeans(), store=tmp_path / "store", on_error="skip")
+    real, fake = (FeatureStore(only_store(tmp_path / "store", name)) for name in ("real", "fake"))
+    assert real.names() == [str(folders[0] / f"{i:02}.png") for i in range(30) if i != 7]
+    assert fake.names() == [str(folders[1] / f"{i:02}.png") for i in range(30)]
+    for name, row in zip(real.names(), real.rows("features"), strict=True):
+        np.testing.assert_array_equal(row, GridMeans().prepare(np.asarray(Image.open(name))))
+    assert f"{real.name}/names.json" in real.files()
+
+
+def test_names_of_a_run_that_was_interrupted(folders, tmp_path):
+    class Stops(Counting):
+        def forward(self, batch):
+            if self.seen >= 10:
+                raise KeyboardInterrupt
+            return super().forward(batch)
+
+    stops = Stops()
+    stops.batch_size = 4
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(*folders, metrics=["kid"], extractor=stops, store=tmp_path / "store", num_workers=0)
+    again = Counting()
+    evaluate(*folders, metrics=["kid"], extractor=again, store=tmp_path / "store", num_workers=0)
+    assert again.seen == 60 - 12
+    names = FeatureStore(only_store(tmp_path / "store", "real")).names()
+    assert names == [str(folders[0] / f"{i:02}.png") for i in range(30)]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'["a"]', b"[" * 100_000, b"\xff", b"[1, 2]", b"{}"])
+def test_names_that_are_damaged(folders, tmp_path, content):
+    evaluate(*folders, metrics=["kid"], extractor=GridMeans(), store=tmp_path / "store")
+    found = FeatureStore(only_store(tmp_path / "store", "real"))
+    path = only_store(tmp_path / "store", "real") / "names.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"names\.json: expected a list of 30 names; delete"):
+        found.names()
+    path.unlink()
+    assert found.names() is None

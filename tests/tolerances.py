@@ -286,8 +286,8 @@ SPREAD_OF_RUNS = 0.09
 
 # --- samples
 
-# A derivative by central differences over shares of 1e-4, relative to the range of the values: what the third order leaves,
-# and the errors of two traces over 2e-4. Measured: 3.6e-7.
+# A derivative by central differences over shares of 1e-4, relative to the range of the values: what the third order
+# leaves, and the errors of two traces over 2e-4. Measured: 3.6e-7.
 FINITE_DIFFERENCES = 1e-6
 # How many standard deviations a mean of many draws may be off: 6e-5 by chance.
 DEVIATIONS = 4

@@ -1,7 +1,7 @@
 """Stores of features: a folder with the outputs of a network for all images of one source.
 
 A store has one ``.npy`` of float32 rows for each output, in the order of the source, and ``fastfid-store.json``, which
-says what the rows are. If the images have labels, ``labels.json`` has those of the rows.
+says what the rows are. ``names.json`` has the names of the images, and ``labels.json`` their labels, if they have any.
 
 Until a store is complete, the names of its files end in ``.new``. Rows are appended to them while images are read. A
 run that was killed goes on after the last whole row of all outputs.
@@ -37,6 +37,8 @@ SCHEMA = 1
 _FORMAT = "fastfid feature store"
 _NEW = ".new"  # ends the names of the files of a store that is not complete
 _LABELS = "labels.json"
+_NAMES = "names.json"
+_MOST_BYTES_PER_NAME = 25_000  # 4,096 bytes of a path, escaped
 _MAX_SIDECAR_BYTES = 1 << 26
 _MOST_BYTES_PER_LABEL = 12  # the digits of a class, and what is between two
 _HEADER_BYTES = 128  # of NumPy's format 1.0, padded: the header is written anew when the number of rows is known
@@ -149,14 +151,48 @@ class FeatureStore:
         except ValueError as error:
             raise ValueError(f"{path}: {error}; {self._renewal}") from None
 
+    def names(self) -> list[str] | None:
+        """Return the names of the images in the order of the rows. None: the store is of an older version.
+
+        They say which image a row is of, such as the neighbours that :func:`fastfid.metrics.nearest_rows` finds.
+
+        Raises
+        ------
+        ValueError
+            The file of names is damaged. The message names it.
+
+        Examples
+        --------
+        >>> import fastfid
+        >>> found = fastfid.evaluate("real", "fake", metrics=["fid"], dims=64, store="store")  # folders of pictures
+        >>> from pathlib import Path
+        >>> stores = [FeatureStore(path) for path in sorted(Path("store").iterdir())]
+        >>> stores[1].names()[0]
+        'real/0.png'
+        """
+        path = self._folder / _NAMES
+        if not path.exists():
+            return None
+        with open_regular(path) as file:
+            most = _MAX_SIDECAR_BYTES + _MOST_BYTES_PER_NAME * self.n
+            data = file.read(min(most, os.fstat(file.fileno()).st_size))
+        try:
+            names = json.loads(data)
+            is_sound = isinstance(names, list) and len(names) == self.n and all(isinstance(x, str) for x in names)
+        except (ValueError, RecursionError):
+            is_sound = False
+        if not is_sound:
+            raise ValueError(f"{path}: expected a list of {self.n:,} names; {self._renewal}")
+        return list(names)
+
     @property
     def _renewal(self) -> str:
         return _renewal(self._folder, self.outputs)
 
     def files(self) -> list[str]:
         """Return the paths of the files of the store."""
-        names = [STORE_SIDECAR, *([_LABELS] if self.has_labels else []), *(f"{output}.npy" for output in self.outputs)]
-        return [str(self._folder / name) for name in names]
+        beside = [name for name in (_LABELS, _NAMES) if (self._folder / name).exists()]
+        return [str(self._folder / name) for name in (STORE_SIDECAR, *beside, *(f"{one}.npy" for one in self.outputs))]
 
     def blocks(self, outputs: Collection[str]) -> Iterator[tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]]:
         """Yield these outputs of up to 1,024 images at a time, and the indices of these images in their source.
@@ -341,6 +377,7 @@ class StoreWriter:
         skipped_at: Sequence[int] = (),
         labels: KeptLabels | None = None,
         remarks: Sequence[str] = (),
+        names: Sequence[str] | None = None,
     ) -> FeatureStore:
         """Complete the store and return it.
 
@@ -352,6 +389,8 @@ class StoreWriter:
             The indices in the source of the images that were left out, ascending.
         labels : KeptLabels, optional
             Labels of the rows. None: the images have none.
+        names : sequence of str, optional
+            Names of all images of the source, those that were left out among them.
 
         Raises
         ------
@@ -374,6 +413,11 @@ class StoreWriter:
         else:
             with atomic_file(self._folder / _LABELS, overwrite=True) as file:
                 file.write(labels.to_json())
+        if names is not None:
+            gone = set(skipped_at)
+            kept = [name for place, name in enumerate(names) if place not in gone]
+            with atomic_file(self._folder / _NAMES, overwrite=True) as file:
+                file.write(json.dumps(kept, indent=0).encode())
         for output in self._outputs:
             os.replace(self._new_path(output), _rows_path(self._folder, output))
         outputs = {**others, **self._outputs}

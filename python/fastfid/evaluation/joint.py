@@ -18,7 +18,7 @@ from fastfid.metrics.rows import FeatureRows
 from fastfid.metrics.several import Accumulators
 from fastfid.mistakes import Census
 from fastfid.sources import ImageSource
-from fastfid.sources.base import Label
+from fastfid.sources.base import Label, NamingSource
 from fastfid.store import StoreWriter
 
 __all__ = ["Part", "read_jointly"]
@@ -99,17 +99,18 @@ def _into_stores(parts: Sequence[Part], joint: JointExtractor, source: ImageSour
                         writer.add(rows, indices[there:])
             here += len(indices)
 
-        reading = _reading_of(parts, joint)
+        reading, rest = _reading_of(parts, joint), NamingSource(source, done)
         try:
-            report = reading.extract(source.slice(done), consume, census)
+            report = reading.extract(rest, consume, census)
         except KeyboardInterrupt:
             if reading.on_error == "raise":
                 kept = min(writer.done for writer in writers)
                 remark(f"{source.name}: {kept:,} images are kept; the same command goes on after them")
             raise
         labels = kept_labels(passed + report.labels, source)
+        names = [item.name for item in source.slice(0, done)] + rest.names if done else rest.names
         for part, writer in zip(parts, writers, strict=True):
-            store = writer.finish(skipped_of(report), report.skipped_at, labels, census.remarks())
+            store = writer.finish(skipped_of(report), report.skipped_at, labels, census.remarks(), names)
             part.images.report = report
             part.reading.take_written(part.images, source, store)
 

@@ -33,6 +33,7 @@ from fastfid.scale import RunDirectory
 from fastfid.scale.part import RowsAfter
 from fastfid.scale.plan import decisions
 from fastfid.sources import ImageSource
+from fastfid.sources.base import NamingSource
 from fastfid.sources.device import DeviceImages, callers_stream
 from fastfid.statistics import Statistics
 from fastfid.store import FeatureStore, StoreWriter, writer_for
@@ -271,7 +272,8 @@ class Reading:
             with images.keeper as writer:
                 images.report = report = run.read(*how, RowsAfter(writer.done, writer.add), **options)
                 census, labels = report.census.remarks(), kept_labels(report.labels, source)
-                store = writer.finish(skipped_of(report), report.skipped_at, labels, census)
+                names = [item.name for item in source]
+                store = writer.finish(skipped_of(report), report.skipped_at, labels, census, names)
             say_of_images(source.name, skipped_of(report), census)
             remark(f"{source.name}: features kept in {store.name}")
         images.take(store, metrics)
@@ -285,16 +287,18 @@ class Reading:
         if writer.done:
             remark(f"{source.name}: goes on after the {writer.done:,} images of an interrupted run")
         census, passed = Census(), []
-        for item in source.slice(0, writer.done):
+        done, rest = NamingSource(source.slice(0, writer.done), 0), NamingSource(source, writer.done)
+        for item in done:
             if item.label is not None:
                 passed.append(item.label)
             if not census.has_levels:  # mostly of the first image
                 census.see(item.load())
         for features in writer.features():  # so that repeats are counted over all images
             census.add(features)
-        images.report = self.extract(source.slice(writer.done), writer.add, census)
+        images.report = self.extract(rest, writer.add, census)
         labels = kept_labels(passed + images.report.labels, source)
-        return writer.finish(skipped_of(images.report), images.report.skipped_at, labels, census.remarks())
+        skipped, places, names = skipped_of(images.report), images.report.skipped_at, done.names + rest.names
+        return writer.finish(skipped, places, labels, census.remarks(), names)
 
     def _read(self, images: ImageSet, source: ImageSource) -> None:
         needed = self._metrics_to_read(images, source)

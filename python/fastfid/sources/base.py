@@ -25,6 +25,7 @@ __all__ = [
     "Label",
     "LabelledSource",
     "Labels",
+    "NamingSource",
     "SlicedSource",
     "SubsetSource",
 ]
@@ -386,6 +387,20 @@ class SlicedSource(ImageSource):
     def state_of(self, first: int, stop: int) -> str:
         """Return the hash of the source's items."""
         return self._source.state_of(self._start + first, self._start + stop)
+
+
+class NamingSource(SlicedSource):
+    """The items of a source from an index on. The names of those that were read are kept in ``names``."""
+
+    def __init__(self, source: ImageSource, first: int):
+        super().__init__(source, first, None)
+        self.names: list[str] = []
+
+    def items(self, first: int, stop: int | None) -> Iterator[ImageItem]:
+        """Yield items of the source."""
+        for item in super().items(first, stop):
+            self.names.append(item.name)
+            yield item
 
 
 class LabelledSource(ImageSource):
