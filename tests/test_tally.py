@@ -1,6 +1,8 @@
 """What a run says of its sources: sizes, modes and formats of the images it has decoded, counted by hand."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -128,6 +130,15 @@ def test_a_state_is_the_counts():
     again.merge(other)
     assert (again.sizes, again.modes, again.number) == ({(3, 4): 4, (1, 2): 2}, {"L": 6}, 6)
     assert Tally.from_state(Tally().state()).to_dict()["smallest"] is None
+
+
+def test_it_is_pickled_and_copied():
+    """Objects of a training loop that are pickled have one."""
+    tally = Tally()
+    tally.add(3, 4, "L", "PNG")
+    for again in (pickle.loads(pickle.dumps(tally)), copy.deepcopy(tally)):
+        again.add(3, 4, "L", "PNG")
+        assert (again.number, tally.number) == (2, 1)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 __all__ = ["Tally", "by_area", "most_common"]
 
 
+# One for all: it is held for a microsecond, and a lock of each object could not be pickled.
+_LOCK = threading.Lock()
+
+
 class Tally:
     """What the pictures of a set declare, counted. Several threads may add at once.
 
@@ -30,7 +34,6 @@ class Tally:
         self.sizes: Counter[tuple[int, int]] = Counter()
         self.modes: Counter[str] = Counter()
         self.formats: Counter[str] = Counter()
-        self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
@@ -47,7 +50,7 @@ class Tally:
 
     def add(self, width: int, height: int, mode: str, form: str) -> None:
         """Count a picture."""
-        with self._lock:
+        with _LOCK:
             self.sizes[width, height] += 1
             self.modes[mode] += 1
             self.formats[form] += 1
