@@ -65,9 +65,9 @@ def test_a_result_names_the_reference(tmp_path, capsys):
 
 def test_without_a_table_nothing_is_hashed(tmp_path, monkeypatch):
     monkeypatch.setattr(references, "numbers_hash", lambda _: pytest.fail("hashed"))
-    assert references.known_as(Statistics(MU, SIGMA)) is None
+    assert references.known_as([Statistics(MU, SIGMA), None]) == [None, None]
     monkeypatch.setattr(references, "cache_folder", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
-    assert references.known_as(Statistics(MU, SIGMA)) is None
+    assert references.known_as([Statistics(MU, SIGMA), None]) == [None, None]
 
 
 def test_the_shipped_table_is_empty(table):
@@ -132,7 +132,7 @@ def test_a_damaged_table(table, name):
     with pytest.raises(ValueError, match=r"references\.jsonl: line 2 is damaged: expected a JSON object"):
         references.add_reference(Statistics(MU + 1, SIGMA), "second")
     with pytest.warns(FastfidWarning, match="not looked up: .*line 2 is damaged"):
-        assert references.known_as(Statistics(MU, SIGMA)) is None
+        assert references.known_as([Statistics(MU, SIGMA), None]) == [None, None]
 
 
 def test_a_table_that_is_too_large_or_no_file(table):
@@ -150,4 +150,4 @@ def test_a_table_that_is_too_large_or_no_file(table):
     with pytest.raises((OSError, ValueError), match=r"references\.jsonl"):
         references.read_table()
     with pytest.warns(FastfidWarning, match=r"not looked up: .*references\.jsonl"):
-        assert references.known_as(Statistics(MU, SIGMA)) is None
+        assert references.known_as([Statistics(MU, SIGMA), None]) == [None, None]

@@ -7,7 +7,7 @@ people know: it says which reference a distance is from. The user's table is a f
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -84,18 +84,21 @@ def read_table() -> dict[str, str]:
     return names
 
 
-def known_as(statistics: Statistics) -> str | None:
-    """Return the name of the statistics in the tables; None: they are in none.
+def known_as(sides: Sequence[Statistics | None]) -> list[str | None]:
+    """Return the name of each of these statistics in the tables; None: they are in none.
 
-    A table that cannot be read gives a warning and None.
+    A table that cannot be read gives one warning and no names.
     """
+    if not any(sides):
+        return [None] * len(sides)
     try:
         names = read_table()
     except (OSError, ValueError) as error:
         text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
         warn(f"names of known references are not looked up: {text}")
-        return None
-    return names.get(numbers_hash(statistics)) if names else None  # a hash of 32 MiB takes a tenth of a second
+        names = {}
+    # A hash of 32 MiB takes a tenth of a second.
+    return [names.get(numbers_hash(side)) if names and side is not None else None for side in sides]
 
 
 def add_reference(statistics: Statistics, name: str) -> str:

@@ -530,7 +530,7 @@ def check_identity(folder: Path, sidecar: Mapping[str, Any], identity: Mapping[s
 
 def _renewal(folder: Path, outputs: Collection[str] = ("features", "spatial")) -> str:
     """Return what to delete so that a store is made anew: nothing but what is the store's own."""
-    own = {STORE_SIDECAR, _LABELS, *(f"{output}.npy" for output in outputs)}
+    own = {STORE_SIDECAR, _LABELS, _NAMES, *(f"{output}.npy" for output in outputs)}
     names = [name for name in os.listdir(folder) if not re.fullmatch(r"\..*\.tmp", name)]  # of a run that was killed
     if own.issuperset(name.removesuffix(_NEW) for name in names):
         return f"delete the folder {folder}, and run again"

@@ -42,6 +42,7 @@ from fastfid.options import (
     check_options,
 )
 from fastfid.record import FIDRecord
+from fastfid.references import known_as
 from fastfid.scale import RunDirectory
 from fastfid.sources.labels import labels_of_side
 from fastfid.statistics import Statistics, check_compatible
@@ -373,7 +374,7 @@ def evaluate_sets(
         per_class=classes,
         run=None if how.run is None else how.run.facts,
         sources={side: one.found() for side, one in zip(SIDES, sets, strict=True)},
-        known_as={side: one.known_as() for side, one in zip(SIDES, sets, strict=True)},
+        known_as=dict(zip(SIDES, known_as([one.known for one in sets]), strict=True)),
     )
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfid import references
 from fastfid._console import warn
 from fastfid._files import FileSet
 from fastfid.cache import StatisticsCache
@@ -72,10 +71,6 @@ class ImageSet:
             if part is not None or metric.accumulates not in self.seen:
                 return Sample(self.known.name, self.known.meta, part or self.known)
         return Sample(self.name, self.meta, self.seen[metric.accumulates], self.classifier)
-
-    def known_as(self) -> str | None:
-        """Return the name of the reference that the given statistics are; None where they are none that is known."""
-        return None if self.known is None else references.known_as(self.known)
 
     def found(self) -> dict[str, Any] | None:
         """Return what the source holds; None where no source was given. Sizes, modes and formats are of this run."""
