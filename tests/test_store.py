@@ -404,7 +404,7 @@ def test_a_store_is_known_by_its_content(folders, tmp_path):
     evaluate(*folders, extractor=GridMeans(), store=tmp_path)
     real, fake = (only_store(tmp_path, name) for name in ("real", "fake"))
     first = evaluate(real, fake, hash_inputs=True).inputs
-    assert first["real"]["files"] == 2
+    assert first["real"]["files"] == 3  # the sidecar, the names and the features
     assert first["real"]["bytes"] == sum(path.stat().st_size for path in real.iterdir())
     assert first["real"]["sha256"] != first["fake"]["sha256"]
     np.load(real / "features.npy", mmap_mode="r+")[7, 3] += 1
