@@ -307,7 +307,9 @@ def test_a_stream_has_a_page_without_its_pictures(tmp_path):
     rng = np.random.default_rng(0)
     real, fake = (rng.integers(0, 256, (20, 8, 8, 3), dtype=np.uint8) for _ in range(2))
     make_report(real, iter(fake), tmp_path / "page.html", extractor=GridMeans())
-    assert "is a stream, which cannot be read again" in PageReader(tmp_path / "page.html").text
+    found = PageReader(tmp_path / "page.html")
+    assert "is a stream, which cannot be read again" in found.text
+    assert "a stream or a URL, whose headers are not read again" in found.text
 
 
 # ---------------------------------------------------------------------------------------------------------- the verdict
@@ -458,6 +460,8 @@ def test_the_command_writes_pages(tmp_path, record, capsys):
 
 
 def test_wrong_usage_of_the_command(tmp_path, capsys):
+    assert main(["report", str(tmp_path / "none.jsonl"), "-o", str(tmp_path / "x.html")]) == 1
+    assert "Invalid path:" in capsys.readouterr().err
     for argv, said in (
         (["a", "-o", "x.html"], "the real set and the generated one are needed, got 1 paths"),
         (["a", "b"], "the following arguments are required: -o/--output"),

@@ -66,6 +66,8 @@ def run(argv: Sequence[str]) -> int:
     from fastfid.report.runs import are_records, make_report_of_runs
 
     if are_records(args.path):
+        for path in args.path:
+            cli._check_exists(path)
         cli._show_warnings(args)
         names = None if args.metrics in (None, ALL) else args.metrics
         make_report_of_runs(args.path, args.output, metrics=names, overwrite=args.overwrite)

@@ -66,7 +66,7 @@ class _Axis:
 
 def are_records(paths: Sequence[str | os.PathLike[str]]) -> bool:
     """Return whether all paths are files of records, by their endings."""
-    return all(Path(path).suffix.lower() in _ENDINGS and Path(path).is_file() for path in paths)
+    return all(Path(path).suffix.lower() in _ENDINGS for path in paths)
 
 
 def make_report_of_runs(

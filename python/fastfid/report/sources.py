@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fastfid._remote import is_url
 from fastfid.inspection import inspect_opened
 from fastfid.report.content import Cell, Section, Table, plain
 from fastfid.report.sides import Side
@@ -34,8 +35,12 @@ def _facts(side: Side) -> dict[str, str]:
     facts = {"name": plain(side.name), "images compared": _count(side.statistics.n)}
     if side.rows is not None:
         facts["images left out"] = f"{len(side.skipped):,}"
-    if side.source is None or side.why_no_pictures:
-        return {**facts, "kind": "a store of features" if side.rows is not None else "statistics"}
+    if side.rows is None:
+        return {**facts, "kind": "statistics"}
+    if side.source is None:
+        return {**facts, "kind": "a store of features"}
+    if side.why_no_pictures or is_url(side.source.name):
+        return {**facts, "kind": "a stream or a URL, whose headers are not read again"}
     found = inspect_opened(side.source).to_dict()
     facts |= {
         "images found": f"{found['images']:,}",
