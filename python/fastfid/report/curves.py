@@ -11,7 +11,7 @@ from fastfid.metrics import label_of
 from fastfid.metrics.fid import FIDResult, distance
 from fastfid.metrics.given import gaussian_of
 from fastfid.report import figures
-from fastfid.report.content import Notice, Section
+from fastfid.report.content import Notice, Section, minus
 from fastfid.report.sides import Side
 
 __all__ = ["curves_section", "fids_of_subsets"]
@@ -58,8 +58,8 @@ def curves_section(evaluation: Evaluation, real: Side, generated: Side) -> Secti
     if has_bias:
         section.paragraphs.append(
             f"Here the closed form of the bias is {fid.bias:.4g} for Gaussian features, so {label}-infinity, of"
-            f" infinitely many images on both sides, is about {limit:.4g}. The closed form is too small for n below"
-            " about 5 times the number of features."
+            f" infinitely many images on both sides, is about {minus(limit or 0, '.4g')}. The closed form is too small"
+            " for n below about 5 times the number of features."
         )
     else:
         few = f"no more images than the {evaluation.dims:,} features on a side"
@@ -86,11 +86,11 @@ def _of_the_kid(evaluation: Evaluation) -> list[str]:
         return []
     name = label_of("kid", [side.meta.get("extractor") for side in (evaluation.real, evaluation.fake)])
     if not kid.standard_error:
-        return [f"The {name}, which has no bias, is {kid.value:.4g}."]
+        return [f"The {name}, which has no bias, is {minus(kid.value, '.4g')}."]
     half = 1.96 * kid.standard_error
     return [
-        f"The {name}, which has no bias at any number of images, is {kid.value:.4g}, with the 95 % interval"
-        f" {kid.value - half:.4g} to {kid.value + half:.4g}."
+        f"The {name}, which has no bias at any number of images, is {minus(kid.value, '.4g')}, with the 95 % interval"
+        f" {minus(kid.value - half, '.4g')} to {minus(kid.value + half, '.4g')}."
     ]
 
 

@@ -101,7 +101,7 @@ def _row(evaluation: Evaluation, name: str, result: Result) -> list[Cell]:
         Cell(_named(evaluation, name)),
         number(result.value),
         number(error, 2),
-        Cell("" if low is None else f"{low:.4g} to {high:.4g}"),
+        Cell("" if low is None or high is None else f"{minus(low, '.4g')} to {minus(high, '.4g')}"),
         _bounds(result),
         *(Cell("unknown") if side.n is None else Cell(f"{side.n:,}", side.n) for side in (real, fake)),
         Cell(plain("; ".join(notes))),
