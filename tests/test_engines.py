@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from stubs import AllOutputs, GridMeans, TwoGrids
 
 from fastfid import InceptionV3, cli, compute_fid, compute_statistics, evaluate
+from fastfid.cli.options import PARSERS
 from fastfid.metrics import make_metrics
 from fastfid.scale import RunDirectory
 from fastfid.scale.engine import Work
@@ -286,3 +289,22 @@ def test_what_changes_while_it_is_watched_is_noticed(pictures):
     Path(pictures[0], "003.png").write_bytes(Path(pictures[0], "004.png").read_bytes())
     with pytest.raises(ValueError, match="the files of images 0 to 9 are others than when the plan was made"):
         run_task(plan.tasks[0], Watch().over(source), GridMeans(), make_metrics(["fid"]))
+
+
+def test_the_recipes_have_commands_that_fastfid_takes():
+    """The job of SLURM is a shell script, that of KubeRay has the fields of the RayJob."""
+    folder = Path(__file__).resolve().parents[1] / "examples" / "scale"
+    script = folder / "ray.sbatch"
+    subprocess.run(["bash", "-n", script], check=True)
+    text = script.read_text().replace("\\\n", " ")
+    job = yaml.safe_load((folder / "ray-job.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    pods = [job["spec"]["rayClusterSpec"]["headGroupSpec"], *job["spec"]["rayClusterSpec"]["workerGroupSpecs"]]
+    for pod in pods:
+        (container,) = pod["template"]["spec"]["containers"]
+        assert container["volumeMounts"] == [{"name": "data", "mountPath": "/data"}]
+        assert pod["template"]["spec"]["volumes"][0]["name"] == "data"
+    for command in (text.partition("python -m fastfid ")[2], job["spec"]["entrypoint"].partition("-m fastfid ")[2]):
+        args = PARSERS[""]().parse_args(shlex.split(command))
+        assert (args.engine, args.ray_address, args.device) == ("ray", "auto", "cuda")
+        assert args.run_dir is not None

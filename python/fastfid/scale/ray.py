@@ -1,15 +1,14 @@
 """Tasks on a Ray cluster: actors do them, and the driver notices whatever happens to an actor.
 
-Only this file imports Ray, and only when an engine is connected. The driver gives each actor one task at a time, and a
-second one to go on with. Ray's own retries are not used: they are unbounded by default, know no task by name, and do
-not notice a worker that hangs.
+Only this file and ray_actors.py import Ray, and only when an engine is connected. The driver gives each actor one task
+at a time, and a second one to go on with. Ray's own retries are not used: they are unbounded by default, know no task
+by name, and do not notice a worker that hangs.
 """
 
 import contextlib
 import importlib.util
 import logging
 import os
-import pickle
 import signal
 import socket
 import threading
@@ -19,16 +18,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from fastfid import _core
 from fastfid._checks import check_at_least
 from fastfid._console import remark
-from fastfid._version import __version__
-from fastfid.cache import package_versions
 from fastfid.extractor import FeatureExtractor
 from fastfid.scale.engine import Work
-from fastfid.scale.part import Part, run_task
+from fastfid.scale.part import Part
 from fastfid.scale.plan import Task
-from fastfid.scale.watch import Watch
+from fastfid.scale.ray_actors import Witness, Worker, versions
 
 __all__ = ["STALL_TIMEOUT_S", "RayEngine"]
 
@@ -236,7 +232,7 @@ class RayEngine:
         from PIL import Image
 
         ray = self.connect()
-        actor = ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={_WATCH: 1}, **demand)(_Worker)
+        actor = ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={_WATCH: 1}, **demand)(Worker)
         handle = actor.remote(os.getcwd(), int(demand["num_cpus"]), Image.MAX_IMAGE_PIXELS)
         hello = handle.hello.options(concurrency_group=_WATCH).remote()
         self._pool.append(_Member(handle, hello, dict(demand)))
@@ -248,9 +244,17 @@ class RayEngine:
             self.connect().kill(member.handle, no_restart=True)
 
     def witness(self) -> Any:
-        """Return the actor that remembers, for tasks that ended a worker, which image was begun last."""
+        """Return the actor that remembers, for tasks that ended a worker, which image was begun last.
+
+        It is on the driver's machine: those of the workers may be lost.
+        """
         if self._witness is None:
-            self._witness = self.connect().remote(num_cpus=0, max_restarts=0)(_Witness).remote()
+            ray = self.connect()
+            here = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy(
+                ray.get_runtime_context().get_node_id(), soft=True
+            )
+            witness = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Witness)
+            self._witness = witness.remote()
         return self._witness
 
     def room(self) -> str:
@@ -295,84 +299,6 @@ def _check_reachable(address: str) -> None:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _versions() -> dict[str, str | None]:
-    return {"fastfid": __version__, **package_versions()}
-
-
-class _Worker:
-    """An actor: does one task after another, and says meanwhile how far it is."""
-
-    def __init__(self, folder: str, threads: int, most_pixels: int | None):
-        from PIL import Image
-
-        if os.path.isdir(folder):  # relative paths mean what they mean to the driver
-            os.chdir(folder)
-        _core.set_num_threads(threads)
-        Image.MAX_IMAGE_PIXELS = most_pixels
-        self._watch = Watch()
-        self._kept: dict[str, Any] = {}  # the network and the rest of the work that were used last
-
-    def hello(self) -> tuple[int, str, dict[str, str | None]]:
-        """Return the process's number, the machine, and the versions that decide bits."""
-        return os.getpid(), os.uname().nodename, _versions()
-
-    def images(self) -> int:
-        """Return the number of images that were decoded."""
-        return self._watch.images
-
-    def do(self, task: Task, parcel: Sequence[Any], witness: Any) -> tuple[Part | None, Exception | None]:
-        """Return the Part of a task, or the error. With a witness, images are decoded one by one, and reported."""
-        try:
-            extractor, (source, metrics, options) = self._get(parcel)
-        except (ImportError, AttributeError) as error:
-            what = "the module of the network or of a metric must be importable there"
-            return None, ImportError(f"engine ray: {os.uname().nodename}: {error}: {what}")
-        except Exception as error:
-            return None, _that_travels(error)
-        try:
-            self._watch.on_begin = None
-            if witness is not None:
-                ray = importlib.import_module("ray")
-                self._watch.on_begin = lambda name: ray.get(witness.begin.remote(task.key, name))
-                options = {**options, "num_workers": 0}
-            return run_task(task, self._watch.over(source), extractor, metrics, **options), None
-        except Exception as error:
-            return None, _that_travels(error)
-
-    def _get(self, parcel: Sequence[Any]) -> list[Any]:
-        ray = importlib.import_module("ray")
-        names = [reference.hex() for reference in parcel]
-        if list(self._kept) != names:
-            self._kept = {
-                name: self._kept[name] if name in self._kept else pickle.loads(ray.get(reference))
-                for name, reference in zip(names, parcel, strict=True)
-            }
-        return list(self._kept.values())
-
-
-class _Witness:
-    """An actor: remembers which image of a task was begun last."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, str] = {}
-
-    def begin(self, key: str, name: str) -> None:
-        self._last[key] = name
-
-    def last(self, key: str) -> str | None:
-        return self._last.get(key)
-
-
-def _that_travels(error: Exception) -> Exception:
-    """Return the error, or one with its text where it cannot be pickled."""
-    error.__traceback__ = error.__cause__ = error.__context__ = None
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(str(error) or type(error).__name__)
-    return error
 
 
 @dataclass(eq=False)
@@ -521,7 +447,7 @@ class _Round:
         """Take the first answer of an actor."""
         engine = self._engine
         try:
-            pid, host, versions = self._ray.get(member.hello)
+            pid, host, there = self._ray.get(member.hello)
         except self._ray.exceptions.RayError as error:
             engine.end(member)
             engine.failed_starts += 1
@@ -530,8 +456,8 @@ class _Round:
                     f"engine ray: {engine.failed_starts} workers ended before they had begun: {self._why(error)}"
                 ) from None
             return
-        here = _versions()
-        differs = [f"{name} {versions.get(name)}" for name in here if versions.get(name) != here[name]]
+        here = versions()
+        differs = [f"{name} {there.get(name)}" for name in here if there.get(name) != here[name]]
         if differs:
             raise RuntimeError(
                 f"engine ray: {host} has {', '.join(differs)}, this machine"
