@@ -153,7 +153,8 @@ class RayEngine:
     def _init(self, ray: Any) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing goes to others unless the user wants it
         address = self._address or os.environ.get("RAY_ADDRESS")
-        options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
+        # Without an address, Ray would join whatever cluster was started last on this machine.
+        options: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
         if address:
             _check_reachable(address)
         is_main = threading.current_thread() is threading.main_thread()
@@ -163,7 +164,7 @@ class RayEngine:
         logger.setLevel(logging.ERROR)
         try:
             ray.init(**options, log_to_driver=False, configure_logging=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise ConnectionError(f"engine ray: {address or 'this machine'}: {_first_line(error)}") from None
         finally:
             logger.setLevel(level)
@@ -480,7 +481,10 @@ class _Round:
             return "its machine is gone"
         if "error code 2" in text:
             return "its process died, by a signal or a crash"
-        return _first_line(error)
+        reasons = [
+            line for line in text.splitlines() if line.startswith(("The actor is dead", "The actor died because"))
+        ]
+        return reasons[0].strip() if reasons else _first_line(error)
 
     def _lose(self, member: _Member, why: str) -> None:
         """Give up an actor, and have its tasks done by others."""
