@@ -1,4 +1,4 @@
-"""Segments and run directories: moments by segments beside one stream, Parts a second, and a run that goes on.
+"""Segments, run directories and ranks: moments beside one stream, Parts a second, a run that goes on, torchrun.
 
 A Part here has what the FID accumulates of one segment of 10 million images at 2,048 dims: mean, covariance, and the
 rows that the sample may need.
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import ranks
 from benchmarks.harness import Agreement, Config, Result, at_most, compare, keeps_up
 from benchmarks.images import png_folder
 from fastfid import InceptionV3, evaluate
@@ -134,3 +135,4 @@ def run(config: Config) -> Iterator[Result]:
     yield _moments(config, config.pick(33_000, 49_407))
     yield from _parts(config)
     yield _resume(config)
+    yield from ranks.run(config)

@@ -12,6 +12,8 @@ from stubs import AllOutputs
 
 from fastfid import cli, evaluate
 from fastfid.cli.launch import Launch, first_host, launched
+from fastfid.errors import WeightsError
+from fastfid.scale import ranks
 
 SOON_MISSING = {"NAMED_S": 0.7, "GIVEN_UP_S": 1.5}
 
@@ -147,6 +149,55 @@ def test_only_the_command_line_looks_for_ranks(pictures, tmp_path):
     variables = launching.variables_of_ranks(2)[:1]
     ((code, out, err),) = launching.ended(launching.start(tmp_path, [*pictures], variables, command=("-c", code)))
     assert (code, out) == (0, "False\n"), err
+
+
+def in_this_process(rank, size):
+    """A rank whose messages stay in this process."""
+    from torch.distributed import HashStore
+
+    found = ranks.Ranks(HashStore(), rank, size)
+    found.hosts = [f"host{one}" for one in range(size)]
+    return found
+
+
+def test_a_folder_that_is_not_shared_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(ranks, "_VISIBLE_S", 0)
+    second = in_this_process(1, 2)
+    second.tell("todo", {})
+    with pytest.raises(ValueError, match=r"plan\.json: rank 1 on host1 does not see it, and rank 0 has written it"):
+        ranks.RankDirectory(tmp_path, second).begin({}, {})
+
+
+def test_fresh_does_not_start_over_where_the_launcher_starts_ranks_again(pictures, tmp_path):
+    evaluate(*pictures, extractor=AllOutputs(), run_dir=tmp_path)
+    for is_restarted, kept in ((True, 8), (False, 0)):
+        options = {"changed": "fresh", "is_restarted": is_restarted}
+        run = ranks.RankDirectory(tmp_path, in_this_process(0, 1), **options)
+        evaluate(*pictures, extractor=AllOutputs(), run_dir=run)
+        assert (run.found, run.done) == (kept, 8 - kept)
+    run = ranks.RankDirectory(tmp_path, in_this_process(0, 1), changed="fresh", is_restarted=True)
+    evaluate(*pictures, extractor=AllOutputs(), alpha=True, run_dir=run)  # of something else
+    assert (run.found, run.done) == (0, 8)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "/x"), "rank 1: /x: No such file or directory"),
+        (ValueError("x: is wrong"), "rank 1: x: is wrong"),
+        (WeightsError("no weights", "a step"), "rank 1: no weights"),
+        (KeyError("x"), "rank 1: KeyError: x"),
+        (AssertionError(), "rank 1: AssertionError: AssertionError"),
+    ],
+)
+def test_the_first_error_of_a_rank_is_a_sentence(error, sentence):
+    rank = in_this_process(1, 2)
+    rank.check()
+    rank.fail(error)
+    rank.fail(ValueError("a later one"))
+    with pytest.raises(ranks.RankFailed) as found:
+        rank.check()
+    assert str(found.value) == sentence
 
 
 STEP = {name: str(value) for name, value in slurm(16, 3, 1001).items()}

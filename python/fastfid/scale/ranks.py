@@ -46,7 +46,7 @@ class Over(Exception):
 
 
 class RankFailed(RuntimeError):
-    """Another rank cannot go on. The first argument is the sentence, the others are steps that resolve it."""
+    """Another rank cannot go on."""
 
 
 def open_store(rank: int, size: int, address: str, port: int, *, hosts: bool, space: str) -> Any:
@@ -242,18 +242,18 @@ class Ranks:
     def fail(self, error: BaseException) -> None:
         """Tell rank 0 that this rank cannot go on. The first failure counts."""
         if self.count("failures", 1) == 1:
-            sentence, *steps = [str(part) for part in error.args] or [type(error).__name__]
-            if not isinstance(error, ValueError | RuntimeError | OSError | MemoryError):
-                sentence = f"{type(error).__name__}: {sentence}"
+            sentence = str(error.args[0]) if error.args else type(error).__name__
             if isinstance(error, OSError) and error.strerror:
-                sentence, steps = (f"{error.filename}: " if error.filename else "") + error.strerror, []
-            self.tell("failed", [f"rank {self.rank}: {sentence}", *steps])
+                sentence = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+            elif not isinstance(error, ValueError | RuntimeError | OSError | MemoryError):
+                sentence = f"{type(error).__name__}: {sentence}"
+            self.tell("failed", f"rank {self.rank}: {sentence}")
 
     def check(self) -> None:
         """Raise RankFailed if a rank cannot go on."""
         failed = self.heard("failed")
         if failed is not None:
-            raise RankFailed(*failed)
+            raise RankFailed(failed)
 
     def check_alive(self, rank: int, what: str) -> None:
         """Raise RankFailed if a rank gives no sign of life; `what` says what it was doing."""
