@@ -5,6 +5,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from fastfid.cli.parser import COMMANDS, Parser
 
 __all__ = ["run_as_rank"]
 
+# After a failure, the other ranks end so much later than rank 0.
+_HEAD_START_S = 3.0
 # Options of which nothing is done in tasks.
 _NOT_IN_TASKS = ("cache", "store", "per_class", "save_stats")
 
@@ -125,7 +128,11 @@ def _help(argv: Sequence[str], ranks: Any) -> int:
         with _silence():
             with contextlib.suppress(Over):
                 _do_tasks(argv, ranks)
-            return int(ranks.wait("outcome"))
+            code = int(ranks.wait("outcome"))
+            if code:  # torchrun ends all ranks when the first one fails: rank 0, which is about to say why, goes first
+                ranks.leave()
+                time.sleep(_HEAD_START_S)
+            return code
     except RankFailed as error:  # rank 0 cannot say it
         say(f"error: {error}")
         return 1

@@ -278,10 +278,11 @@ class Ranks:
         self._ended.set()
 
     def leave(self) -> None:
-        """Say, on another rank than 0, that this one ends."""
-        with contextlib.suppress(RuntimeError):
-            self.count("gone", 1)
-        self._ended.set()
+        """Say, on another rank than 0, that this one ends. Further calls have no effect."""
+        if not self._ended.is_set():
+            self._ended.set()
+            with contextlib.suppress(RuntimeError):
+                self.count("gone", 1)
 
 
 class RankDirectory(RunDirectory):
