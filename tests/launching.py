@@ -49,8 +49,8 @@ def words(pictures, *more):
 
 
 def values(out):
-    """The values of a record, which is all that was printed."""
-    return {one["metric"]: one["value"] for one in json.loads(out)["metrics"]}
+    """The values of a record, which is all that was printed; "" if nothing was."""
+    return out and {one["metric"]: one["value"] for one in json.loads(out)["metrics"]}
 
 
 def parts(run):
@@ -81,6 +81,17 @@ def free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
+
+
+def is_free(port):
+    """Whether a process of a test can open this port."""
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind(("", port))
+        except OSError:
+            return False
+        return True
 
 
 def variables_of_ranks(size, **more):

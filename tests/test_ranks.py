@@ -3,6 +3,7 @@
 tests/scale has what needs torchrun itself, and signals.
 """
 
+import itertools
 import os
 import sys
 
@@ -121,8 +122,15 @@ def slurm(size, rank, job):
     }
 
 
-def test_srun(pictures, expected, tmp_path):
-    job = os.getpid()
+def slurm_variables(job):
+    return {name: str(value) for name, value in slurm(2, 0, job).items()}
+
+
+def test_srun(pictures, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    # The port follows from the numbers of job and step.
+    jobs = (job for job in itertools.count(os.getpid()) if launching.is_free(launched(slurm_variables(job)).port))
+    job = next(jobs)
     ranks = launching.start(tmp_path, launching.words(pictures), [slurm(2, rank, job) for rank in range(2)])
     (code, out, err), other = launching.ended(ranks)
     assert (code, launching.values(out), other) == (0, expected, (0, "", "")), err
