@@ -210,6 +210,37 @@ def onnx_tensors(data: bytes) -> None:
     tensor_files(data)
 
 
+def plan(data: bytes) -> None:
+    """Read the bytes as the plan of a run directory."""
+    from fastfid.scale.plan import Plan
+
+    with file_of(data, ".json") as path:
+        try:
+            Plan.load(Path(path))
+        except Exception as error:
+            if not expected(error, path):
+                raise
+
+
+def part(data: bytes) -> None:
+    """Read the bytes as a Part of a run directory."""
+    from fastfid.scale.part import Part
+
+    with file_of(data, ".npz") as path:
+        try:
+            Part.load(Path(path), task_of_seeds())
+        except Exception as error:
+            if not expected(error, path):
+                raise
+
+
+def task_of_seeds() -> Any:
+    """Return the task whose Parts the seeds are."""
+    from fastfid.scale.plan import Task
+
+    return Task("real", 0, 3, None, "files", "key")
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "npz": statistics,
     "npy": lambda data: read(data, ".npy"),
@@ -222,6 +253,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "picture": picture,
     "spec": spec,
     "onnx_tensors": onnx_tensors,
+    "plan": plan,
+    "part": part,
 }
 
 
@@ -321,6 +354,17 @@ def seeds(target: str) -> dict[str, bytes]:
             b' "crop": "center", "mean": [0.5, 0, 1], "std": [1, 2.5, 3e-1], "layout": "nhwc", "channels": "bgr",'
             b' "shorter_side": 40, "output": "y", "select": "token:3", "post": "l2"}'
         )
+    elif target == "plan":
+        side = b'{"name": "a", "n": 40, "images": 32, "level": null, "sample_below": 0, "files": ["x", "y"]}'
+        found["one side"] = b'{"schema": 2, "decides": {"dims": 4}, "sides": {"real": %s}, "request": null}' % side
+    elif target == "part":
+        from fastfid.mistakes import Census
+        from fastfid.scale.part import Part
+
+        arrays = {"rows/features": np.ones((3, 4), np.float32), "indices": np.arange(3), "skipped_at": np.empty(0, int)}
+        path = Path(tempfile.mkdtemp()) / "part.npz"
+        Part(task_of_seeds().key, 3, [("b.png", "is empty")], arrays | Census().state()).save(path)
+        found["rows"] = path.read_bytes()
     elif target == "onnx_tensors":
         entry = b"\x0a\x08location\x12\x05t.bin"
         tensor = b"\x42\x01w\x6a" + bytes([len(entry)]) + entry + b"\x70\x01"

@@ -96,10 +96,11 @@ def test_the_reference_lists_every_public_name():
 
 
 def test_the_page_of_the_command_line_lists_every_command():
+    from fastfid.cli import study
     from fastfid.cli.options import PARSERS
 
-    listed = re.findall(r"^- `fastfid ?(\w*)`$", (ROOT / "docs" / "commands.md").read_text(), re.MULTILINE)
-    assert sorted(listed) == sorted(PARSERS)
+    listed = re.findall(r"^- `fastfid ?([\w ]*)`$", (ROOT / "docs" / "commands.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted([*PARSERS, *(f"study {name}" for name in study.PARSERS)])
 
 
 def test_the_navigation_has_every_page():

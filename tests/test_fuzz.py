@@ -55,6 +55,20 @@ def test_the_seeds_are_sound(target):
 
         assert [tensor_files(data) for data in readers.seeds(target).values()] == [["t.bin"]]
         return
+    if target == "plan":
+        from fastfid.scale.plan import Plan
+
+        for data in readers.seeds(target).values():
+            with readers.file_of(data, ".json") as path:
+                assert [task.count for task in Plan.load(Path(path)).tasks] == [32, 8]
+        return
+    if target == "part":
+        from fastfid.scale.part import Part
+
+        for data in readers.seeds(target).values():
+            with readers.file_of(data, ".npz") as path:
+                assert Part.load(Path(path), readers.task_of_seeds()).n == 3
+        return
     if target == "picture":
         from fastfid.sources.picture import Decoder
 

@@ -10,6 +10,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+from fastfid.cli import study
 from fastfid.cli.options import PARSERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +27,7 @@ def complete(name: str, text: str) -> str:
     if name == "reference":
         text = re.sub(_LISTED, lambda found: _documented(found[1]), text, flags=re.MULTILINE)
     if name == "commands":
-        text = re.sub(r"^- `fastfid ?(\w*)`.*$", lambda found: _command(found[1]), text, flags=re.MULTILINE)
+        text = re.sub(r"^- `fastfid ?([\w ]*)`.*$", lambda found: _command(found[1]), text, flags=re.MULTILINE)
     text = re.sub(r"\[([^][]*)\]\((?:LICENSE|NOTICE)\)", r"`\1`", text)  # files of the package, without a page
     text = re.sub(r"\]\((?:\.\./|docs/)?(\w+\.md)", lambda found: f"]({_PAGES.get(found[1], found[1])}", text)
     return re.sub(r"\[[\w/]+\.md\]", "[]", text)  # of the title of the page or the section, not of the file
@@ -108,7 +109,8 @@ def _named(path: str) -> Any:
 
 def _command(name: str) -> str:
     """Return the description, the usage and every option of a command, from its parser."""
-    parser = PARSERS[name]()
+    of_study = name.removeprefix("study ")
+    parser = PARSERS[name]() if name in PARSERS else study.PARSERS[of_study]()
     parts = [f"## `{parser.prog}`", _block(parser.description), _block(parser.format_usage())]
     for group in parser._action_groups:
         actions = [action for action in group._group_actions if action.help != argparse.SUPPRESS]

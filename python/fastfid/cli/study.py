@@ -123,16 +123,16 @@ examples:
     return made
 
 
-_PARSERS: dict[str, Callable[[], Parser]] = {"disturb": _disturb_parser, "samples": _samples_parser}
+PARSERS: dict[str, Callable[[], Parser]] = {"disturb": _disturb_parser, "samples": _samples_parser}
 
 
 def run(argv: Sequence[str]) -> int:
     """Run ``fastfid study`` with these words after it."""
     name = argv[0] if argv else ""
-    if name not in _PARSERS:
+    if name not in PARSERS:
         parser().parse_args(argv)
         return 2  # not reached: the parser has ended with a usage error or with the help
-    made = _PARSERS[name]()
+    made = PARSERS[name]()
     args = cli._parse(made, argv[1:])
     return {"disturb": _run_disturb, "samples": _run_samples}[name](made, args)
 

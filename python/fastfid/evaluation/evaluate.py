@@ -116,7 +116,8 @@ def compute_statistics(
     run_dir : path or RunDirectory, optional
         Keep what was read in this folder, task by task, so that a run that was killed goes on; see docs/scale.md.
     engine : "ray", or object with ``run(tasks, work)``, optional
-        Who reads the images, in tasks: the workers of a Ray cluster, or an :class:`fastfid.scale.engine.Engine`.
+        Who reads the images, in tasks: the workers of a Ray cluster, or an object with ``run(tasks, work)`` as in
+        ``fastfid.scale.engine``.
         Default: this process. The result has equal bits.
     workers : int or (int, int), optional
         Number of workers of ``engine="ray"``, or the fewest and the most. Default: one for each GPU, else one for each

@@ -159,7 +159,7 @@ class TorchExtractor(FeatureExtractor):
         return self._preparation(image)
 
     def prepare_into(self, image: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
-        """Write the network's input for one image to `out`, of :attr:`input_shape`."""
+        """Write the network's input for one image to `out`, of ``input_shape``."""
         self._preparation(image, out)
 
     def forward(self, batch: NDArray[Any]) -> NDArray[np.float32]:

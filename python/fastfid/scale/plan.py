@@ -185,7 +185,7 @@ class Plan:
                 tasks = _tasks(found["decides"], name, int(side["n"]), sizing, side["files"])
                 sides[name] = SidePlan(str(side["name"]), int(side["n"]), sizing, tasks)
             return cls(found["decides"], sides, found["request"])
-        except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
             raise ValueError(f"{path}: is damaged, or is no plan of this version; {_FRESH}") from None
 
     def check_same(self, other: "Plan", where: str) -> None:
