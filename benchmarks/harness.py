@@ -234,6 +234,7 @@ def _judge(case: str, reference: str, agree: Agreement | None) -> tuple[Callable
 def _finish(
     case: str,
     measured: list[Measured],
+    *,
     against: str,
     threads: int,
     unit: str,
@@ -331,7 +332,17 @@ def compare(
         Measured(name, taken, rate=count / statistics.median(taken) if count else None)
         for name, taken in seconds.items()
     ]
-    return _finish(case, measured, against, config.threads, unit, agree, found, targets, facts)
+    return _finish(
+        case,
+        measured,
+        against=against,
+        threads=config.threads,
+        unit=unit,
+        agree=agree,
+        found=found,
+        targets=targets,
+        facts=facts,
+    )
 
 
 @dataclass
@@ -454,7 +465,17 @@ def compare_commands(
         )
         for name, taken in seconds.items()
     ]
-    return _finish(case, measured, against, threads, unit, agree, found, targets, facts)
+    return _finish(
+        case,
+        measured,
+        against=against,
+        threads=threads,
+        unit=unit,
+        agree=agree,
+        found=found,
+        targets=targets,
+        facts=facts,
+    )
 
 
 @dataclass

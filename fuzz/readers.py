@@ -442,7 +442,7 @@ def main() -> int:
     if options.replay:
         print("\n".join(f"{target}: {replay(target)} inputs" for target in targets))
         return 0
-    return max([fuzz(target, options.minutes) != 0 for target in targets])
+    return max(fuzz(target, options.minutes) != 0 for target in targets)
 
 
 if __name__ == "__main__":

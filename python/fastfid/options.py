@@ -117,6 +117,7 @@ class FIDOptions(EvaluateOptions, total=False):
 
 
 def check_options(
+    *,
     batch_size: int | None,
     num_workers: int | None,
     on_error: str,

@@ -113,7 +113,16 @@ class Evaluator(GrowingSets[Accumulators]):
         self._images_name = open_source(real).name if self._images is not None else None
         self._are_images_read = False
         self._is_reading = False
-        super().__init__(fixed, dims, protocol, device, precision, weights, extractor, num_workers)
+        super().__init__(
+            fixed,
+            dims=dims,
+            protocol=protocol,
+            device=device,
+            precision=precision,
+            weights=weights,
+            extractor=extractor,
+            num_workers=num_workers,
+        )
         if extractor is not None:
             self._missing.check(self._metrics, partial(check_gives, extractor))
         else:  # the classifier is looked for where the network is loaded

@@ -78,7 +78,16 @@ class FID(GrowingSets[FeatureMoments]):
         num_workers: int | None = None,
     ):
         fixed = fixed_statistics(real, "real") if real is not None else None
-        super().__init__(fixed, dims, protocol, device, precision, weights, extractor, num_workers)
+        super().__init__(
+            fixed,
+            dims=dims,
+            protocol=protocol,
+            device=device,
+            precision=precision,
+            weights=weights,
+            extractor=extractor,
+            num_workers=num_workers,
+        )
 
     def __repr__(self) -> str:
         """Return one line: what the network is, and how many images were seen."""

@@ -66,6 +66,7 @@ class GrowingSets(ABC, Generic[A]):
     def __init__(
         self,
         fixed: Statistics | None,
+        *,
         dims: int | None,
         protocol: str | None,
         device: str | int,

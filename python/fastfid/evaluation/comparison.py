@@ -220,7 +220,14 @@ def _network(file: Statistics | None, force: bool, options: Mapping[str, Any]) -
     dims, protocol, weights = (options.get(name) for name in names)
     device, precision = options.get("device", "auto"), options.get("precision", "float32")
     extractor = extractor_beside(
-        file, options.get("extractor"), dims, protocol, device, weights, precision, force=force
+        file,
+        extractor=options.get("extractor"),
+        dims=dims,
+        protocol=protocol,
+        device=device,
+        weights=weights,
+        precision=precision,
+        force=force,
     )
     if file is not None:
         assume_protocols([file, None], extractor.protocol)

@@ -172,7 +172,16 @@ def compute_statistics(
     (4, (64,), 'pytorch-fid')
     """
     check_options(
-        batch_size, num_workers, on_error, max_errors, protocol, device, precision, extractor, progress, options
+        batch_size=batch_size,
+        num_workers=num_workers,
+        on_error=on_error,
+        max_errors=max_errors,
+        protocol=protocol,
+        device=device,
+        precision=precision,
+        extractor=extractor,
+        progress=progress,
+        options=options,
     )
     metrics = {metric.name: metric for metric in (FrechetInceptionDistance(), SpatialFID())[: 1 + spatial]}
     with opened_run(run_dir, engine, workers, None, cache) as run:

@@ -161,7 +161,18 @@ def evaluate_extractors(
     True
     """
     started, opened_at = time.perf_counter(), time.time()
-    check_options(None, num_workers, on_error, max_errors, None, "cpu", "float32", None, progress, options)
+    check_options(
+        batch_size=None,
+        num_workers=num_workers,
+        on_error=on_error,
+        max_errors=max_errors,
+        protocol=None,
+        device="cpu",
+        precision="float32",
+        extractor=None,
+        progress=progress,
+        options=options,
+    )
     check_store_folder(store)
     _check_extractors(extractors)
     asked = metrics if isinstance(metrics, str) else list(metrics)

@@ -55,16 +55,16 @@ class How:
 
     def __post_init__(self) -> None:
         check_options(
-            self.batch_size,
-            self.num_workers,
-            self.on_error,
-            self.max_errors,
-            self.protocol,
-            self.device,
-            self.precision,
-            self.extractor,
-            self.progress,
-            self.options,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            on_error=self.on_error,
+            max_errors=self.max_errors,
+            protocol=self.protocol,
+            device=self.device,
+            precision=self.precision,
+            extractor=self.extractor,
+            progress=self.progress,
+            options=self.options,
         )
 
     def network(self) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def extractor_beside_all(files: Sequence[Statistics | FeatureStore], network: Ma
 
 def extractor_beside(
     file: KnownFeatures | None,
+    *,
     extractor: FeatureExtractor | None,
     dims: int | None,
     protocol: str | None,
@@ -49,7 +50,16 @@ def extractor_beside(
         The features cannot be compared with the statistics `file`.
     """
     if extractor is None:
-        extractor = _make_inception(file, dims, protocol, device, weights, precision, force, outputs)
+        extractor = _make_inception(
+            file,
+            dims=dims,
+            protocol=protocol,
+            device=device,
+            weights=weights,
+            precision=precision,
+            force=force,
+            outputs=outputs,
+        )
     if file is not None:
         check_extractor_beside(file, extractor, force=force)
     return extractor
@@ -57,13 +67,14 @@ def extractor_beside(
 
 def _make_inception(
     file: KnownFeatures | None,
+    *,
     dims: int | None,
     protocol: str | None,
     device: str | int,
     weights: str | os.PathLike[str] | None,
     precision: str,
     force: bool,
-    outputs: frozenset[str] = frozenset({FEATURES}),
+    outputs: frozenset[str],
 ) -> FeatureExtractor:
     if file is not None and not force:
         check_inception_beside(file)

@@ -160,7 +160,16 @@ def open_source(
     decoder = Decoder(alpha=alpha, exif=exif, max_pixels=max_pixels)
     read_otherwise = (DATASET_JSON,) if is_word and labels == "auto" else ()
     passed_over = PassedOver(any_case, match, is_deep=recursive, read_otherwise=read_otherwise)
-    opener = _PathOpener(decoder, passed_over, recursive, key, layout, scale, column, on_error == "skip")
+    opener = _PathOpener(
+        decoder,
+        passed_over,
+        recursive=recursive,
+        key=key,
+        layout=layout,
+        scale=scale,
+        column=column,
+        skips_damage=on_error == "skip",
+    )
     if isinstance(obj, str | os.PathLike):
         source = opener.open([os.fsdecode(obj)], os.fsdecode(obj))
     elif _is_list_of_containers(obj):
@@ -211,6 +220,7 @@ class _PathOpener:
         self,
         decoder: Decoder,
         passed_over: PassedOver,
+        *,
         recursive: bool,
         key: str | None,
         layout: str | None,
