@@ -35,14 +35,6 @@ class Tally:
         self.modes: Counter[str] = Counter()
         self.formats: Counter[str] = Counter()
 
-    def __getstate__(self) -> dict[str, Any]:
-        with self._lock:
-            return {name: Counter(getattr(self, name)) for name in ("sizes", "modes", "formats")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
-
     @property
     def number(self) -> int:
         """Number of pictures."""
