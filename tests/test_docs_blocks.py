@@ -43,6 +43,10 @@ ELSEWHERE = {
         "tests/test_training.py",
         '"compare" in words',
     ),
+    ("extractors.md", "fastfid extractors export dinov2-vitl14/dgm-eval dinov2_vitl14_pretrain.pth -o dinov2.onnx"): (
+        "tests/test_known_extractors.py",
+        '"dinov2_vitl14_pretrain.pth"',
+    ),
     ("reporting.md", "fastfid train/ generated/ --append results.jsonl"): ("tests/test_reporting.py", '"--append"'),
     ("reporting.md", "fastfid compare train/ run-a/ run-b/ --json"): ("tests/test_reporting.py", '"compare"'),
 }

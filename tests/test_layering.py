@@ -74,7 +74,7 @@ MAY_IMPORT = {
     "info": CELLAR | {"features"},
     "inspection": CELLAR | {"options", "references", "sources", "statistics", "store"},
     "demo": CELLAR | {"evaluation", "metrics", "features", "statistics", "study"},
-    "study": CELLAR | {"evaluation", "extractor", "metrics", "options", "sources", "statistics"},
+    "study": CELLAR | {"evaluation", "extractor", "metrics", "options", "references", "sources", "statistics"},
     "report": CELLAR
     | {"evaluation", "extractor", "inspection", "metrics", "options", "record", "sources", "statistics"},
     "cli": CELLAR

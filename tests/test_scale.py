@@ -616,7 +616,7 @@ def test_the_commands_print_what_one_process_prints(weights, pictures, tmp_path,
     monkeypatch.chdir(tmp_path)
     record = json.loads(run("real", "fake", *network, "--json")[1])
     reduced = json.loads(run("reduce", "--run-dir", "run", "--json")[1])
-    assert {key for key in record if record[key] != reduced[key]} <= {"seconds", "date", "command"}
+    assert {key for key in record if record[key] != reduced[key]} <= {"seconds", "date", "command", "run"}
     code, _, err = run("real", "fake", "--dims", "192", "--run-dir", "run")
     assert (code, "dims is 64 there, 192 here" in err) == (1, True)
     assert run("real", "fake", "--dims", "64", "--run-dir", "run", "--fresh") == plain

@@ -109,7 +109,7 @@ class Inspection:
             rows += [("", reason) for _, reason in self.unreadable[:_MOST_LISTED]]
         rows.append(("classes", self._classes_in_words()))
         rows += [("passed over" if i == 0 else "", note) for i, note in enumerate(self.notes)]
-        return "\n".join([self.name, *(escaped(f"  {what:<12}{text}".rstrip()) for what, text in rows)])
+        return "\n".join([escaped(self.name), *(escaped(f"  {what:<12}{text}".rstrip()) for what, text in rows)])
 
     def _name_of(self, label: Label) -> str:
         if isinstance(label, int):

@@ -12,6 +12,7 @@ from typing import Any
 
 from fastfid import cli
 from fastfid._console import say
+from fastfid._remote import is_url
 from fastfid.cli.launch import Launch
 from fastfid.cli.options import INCEPTION, PARSERS, fid_options, networks
 from fastfid.cli.parser import COMMANDS, Parser
@@ -83,7 +84,7 @@ def _run_shared(argv: Sequence[str], launch: Launch, ranks: Any, stack: contextl
             )
         changed = "fresh" if args.fresh else "extend" if args.extend else "refuse"
         folder = args.run_dir if run is not None else stack.enter_context(_temporary())
-        ranks.tell("folder", os.path.abspath(folder))
+        ranks.tell("folder", folder if is_url(folder) else os.path.abspath(folder))
         _fetch_weights(args, ranks)
         return RankDirectory(folder, ranks, changed=changed, is_restarted=launch.restarts > 0)
 
@@ -160,6 +161,7 @@ def _do_tasks(argv: Sequence[str], ranks: Any) -> None:
             *args.path,
             metrics=cli._metrics(args),
             force=args.force,
+            per_class=args.per_class,
             run_dir=RankDirectory(folder, ranks),
             **cli._with_labels_of_each(args, fid_options(args, reads_images=True)),
         )

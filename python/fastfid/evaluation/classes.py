@@ -280,8 +280,13 @@ def _by_name(labels: KeptLabels) -> KeptLabels:
 
 def _distinct(names: Sequence[str]) -> list[str]:
     """Return the names of classes. Those that several classes have get the number of the class."""
-    count = Counter(names)
-    return [name if count[name] == 1 else f"{name} ({number})" for number, name in enumerate(names)]
+    count, found = Counter(names), list(names)
+    for number, name in enumerate(names):
+        if count[name] > 1:
+            found[number] = f"{name} ({number})"
+            while found[number] in count:  # another class is called so
+                found[number] += f" ({number})"
+    return found
 
 
 def _renamed(labels: KeptLabels, rename: Callable[[Label], Label]) -> KeptLabels:

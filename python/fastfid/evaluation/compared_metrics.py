@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Unpack
 
+from fastfid._console import escaped
 from fastfid._files import check_store_folder
 from fastfid.assumptions import assume_protocols
 from fastfid.evaluation.comparison import check_candidates, numbered
@@ -98,7 +99,7 @@ class MetricsComparison:
         rows = [["candidate", *labels, "n"]]
         for one in self.candidates:
             cells = [_cell(one.results[name]) for name in names]
-            rows.append([one.name.replace("\n", "\\n"), *cells, "unknown" if one.n is None else str(one.n)])
+            rows.append([escaped(one.name), *cells, "unknown" if one.n is None else str(one.n)])
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = [
             "  ".join([row[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(row[1:], widths[1:], strict=True))])
@@ -106,7 +107,9 @@ class MetricsComparison:
         ]
         for pair in self.differences:
             error = "" if pair.standard_error is None else f" +- {pair.standard_error:.2g}"
-            lines.append(f"{pair.a} and {pair.b}, FID: {pair.verdict}; difference {pair.difference:.4g}{error}")
+            lines.append(
+                f"{escaped(pair.a)} and {escaped(pair.b)}, FID: {pair.verdict}; difference {pair.difference:.4g}{error}"
+            )
         return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastfid import mistakes
 from fastfid._checks import check_at_least
-from fastfid._console import warn
+from fastfid._console import escaped, warn
 from fastfid._files import is_store
 from fastfid.assumptions import assume_protocols
 from fastfid.errors import SuspiciousInputWarning
@@ -85,7 +85,9 @@ class Comparison:
         for one in self.candidates:
             error = "none" if one.standard_error is None else f"{one.standard_error:.2g}"
             values = [f"{one.value:.6g}"] if is_corrected else []
-            rows.append([one.name, *values, f"{one.fid:.6g}", error, "unknown" if one.n is None else str(one.n)])
+            rows.append(
+                [escaped(one.name), *values, f"{one.fid:.6g}", error, "unknown" if one.n is None else str(one.n)]
+            )
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         lines = []
         for name, *numbers in rows:
@@ -93,7 +95,9 @@ class Comparison:
             lines.append("  ".join(cells).replace("\n", "\\n"))
         for pair in self.differences:
             error = "" if pair.standard_error is None else f" +- {pair.standard_error:.2g}"
-            lines.append(f"{pair.a} and {pair.b}: {pair.verdict}; difference {pair.difference:.4g}{error}")
+            lines.append(
+                f"{escaped(pair.a)} and {escaped(pair.b)}: {pair.verdict}; difference {pair.difference:.4g}{error}"
+            )
         return "\n".join(lines)
 
 

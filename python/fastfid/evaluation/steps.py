@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid._progress import ProgressMode, show_progress
+from fastfid._remote import is_url
 from fastfid.errors import WeightsError
 from fastfid.evaluation.classes import check_labels
 from fastfid.evaluation.evaluate import evaluate, open_both
@@ -32,6 +33,15 @@ from fastfid.scale.engine import Work
 from fastfid.scale.plan import Plan
 from fastfid.sources import ImageSource
 from fastfid.sources.labels import labels_of_side
+
+# Types of what the request of a plan has.
+_REQUEST = {
+    **dict.fromkeys(("paths", "missing"), list),
+    **dict.fromkeys(("options", "labels", "outputs"), dict),
+    **dict.fromkeys(("folder", "on_error", "device", "runtime"), str),
+    **dict.fromkeys(("force", "per_class", "is_inception"), bool),
+    "dims": int,
+}
 
 __all__ = ["metrics_of", "part", "plan", "reduce", "work_where_planned"]
 
@@ -281,7 +291,10 @@ def work_where_planned(run_dir: str) -> str:
 def _request(run: RunDirectory) -> Mapping[str, Any]:
     if run.plan.request is None:
         raise ValueError(f"{run.path}: was not made by fastfid plan; run that with the same sets and options")
-    return run.plan.request
+    request = run.plan.request
+    if not isinstance(request, Mapping) or not _REQUEST.items() <= {k: type(v) for k, v in request.items()}.items():
+        raise ValueError(f"{run.path}: its plan is damaged; make it again: fastfid plan --fresh")
+    return request
 
 
 def _options(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -303,7 +316,7 @@ def _paths(request: Mapping[str, Any]) -> list[str]:
     folder = request["folder"]
     if folder == os.getcwd():
         return list(request["paths"])
-    return [os.path.join(folder, path) for path in request["paths"]]
+    return [path if is_url(path) else os.path.join(folder, path) for path in request["paths"]]
 
 
 def _check_inception(run: RunDirectory, request: Mapping[str, Any]) -> None:

@@ -126,9 +126,30 @@ class Part:
             raise DamagedPart(f"{path}: is damaged ({str(error).removeprefix(f'{path}: ')})") from None
         if not is_sound:
             raise DamagedPart(f"{path}: is damaged (its content has another hash than when it was written)")
+        if (why := part.why_not_of(task)) is not None:
+            raise DamagedPart(f"{path}: is damaged ({why})")
         if part.key != task.key:
             raise ValueError(f"{path}: is a Part of another plan; --fresh starts over")
         return part
+
+    def why_not_of(self, task: Task) -> str | None:
+        """Return what a Part of the task cannot be like, in words; None: it can be one."""
+        needed = {"skipped_at", *Census.STATE, *(() if task.level is not None else ("indices",))}
+        if missing := sorted(needed - set(self.arrays)):
+            return f"has no {', '.join(missing)}"
+        if not 0 <= self.n <= task.count:
+            return f"n is {self.n}, and the task has {task.count} images"
+        if "labels" in self.arrays and len(self.arrays["labels"]) != self.n:
+            return "has not a label for each image"
+        if task.level is None:
+            indices = self.arrays["indices"]
+            rows = [one for name, one in self.arrays.items() if name.startswith(_ROWS)]
+            if indices.dtype != np.int64 or indices.shape != (self.n,) or any(len(one) != self.n for one in rows):
+                return "has not a row and an index for each image"
+            within = (indices >= task.first) & (indices < task.first + task.count)
+            if not within.all() or not (np.diff(indices) > 0).all():
+                return "its indices are not those of the task"
+        return None
 
     def join(self, accumulators: "Accumulators | RowsAfter", metrics: Mapping[str, Metric], task: Task) -> None:
         """Add the images of the Part to what the metrics have accumulated of the images before it."""

@@ -89,6 +89,8 @@ def place_of(path: str | os.PathLike[str]) -> Place:
         Nothing can be written there.
     """
     text = os.fspath(path)
+    if not text:
+        raise ValueError("run_dir: expected the path of a folder, or a URL, got ''")
     if not is_url(text):
         return Path(os.path.abspath(path))
     if text.lower().startswith(("http:", "https:")):

@@ -5,9 +5,11 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from fastfid import segments
+from fastfid._files import open_regular
 from fastfid._version import __version__
 from fastfid.cache import package_versions
 from fastfid.reservoir import ALL_KEYS, sample_below
@@ -18,6 +20,8 @@ __all__ = ["Plan", "SidePlan", "Sizing", "Task", "decisions", "plan_of"]
 
 SCHEMA = 2
 _SIDES = ("real", "fake")
+# The level of a task. Trees of more have 10^13 images.
+_MOST_LEVELS = 8
 _FRESH = "--fresh starts over"
 # Tasks of rows have at most so many images: 8 MiB of features of 2,048 dims.
 _MOST_ROWS = 1024
@@ -175,13 +179,14 @@ class Plan:
             It is no plan of this version.
         """
         try:
-            found = json.loads(path.read_bytes())
-            if found["schema"] != SCHEMA:
+            found = json.loads(_bytes_of(path))
+            if found["schema"] != SCHEMA or not isinstance(found["decides"], dict):
                 raise ValueError
             sides = {}
             for name in [name for name in _SIDES if name in found["sides"]]:
                 side = found["sides"][name]
-                sizing = Sizing(int(side["images"]), side["level"], int(side["sample_below"]))
+                sizing = Sizing(side["images"], side["level"], side["sample_below"])
+                _check_sizing(sizing)
                 tasks = _tasks(found["decides"], name, int(side["n"]), sizing, side["files"])
                 sides[name] = SidePlan(str(side["name"]), int(side["n"]), sizing, tasks)
             return cls(found["decides"], sides, found["request"])
@@ -249,6 +254,21 @@ def plan_of(
         files = [_state(source, first, min(sizing.images, n - first)) for first in range(0, n, sizing.images)]
         sides[name] = SidePlan(source.name, n, sizing, _tasks(decides, name, n, sizing, files))
     return Plan(decides, sides, request)
+
+
+def _bytes_of(path: Place) -> bytes:
+    if not isinstance(path, Path):
+        return path.read_bytes()
+    with open_regular(path) as file:
+        return file.read()
+
+
+def _check_sizing(sizing: Sizing) -> None:
+    """Raise ValueError unless these are numbers that a plan has. They become names of files."""
+    whole = [sizing.images, sizing.sample_below, sizing.level or 0]
+    is_level = sizing.level is None or sizing.images == _images_of_node(min(sizing.level, _MOST_LEVELS))
+    if not all(type(number) is int for number in whole) or min(whole) < 0 or not sizing.images >= 1 or not is_level:
+        raise ValueError
 
 
 def _tasks(decides: Mapping[str, Any], side: str, n: int, sizing: Sizing, files: Sequence[str]) -> list[Task]:

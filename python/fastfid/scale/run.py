@@ -180,7 +180,9 @@ class RunDirectory:
 
     def _remove_old_temporaries(self) -> None:
         """Remove what processes left that were killed while they wrote."""
-        for path in self.path.rglob(".*.tmp") if isinstance(self.path, Path) else ():
+        if not isinstance(self.path, Path):
+            return
+        for path in (*self.path.glob(f".{_PLAN}.*.tmp"), *(self.path / _PARTS).glob("*/.*.tmp")):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > _DAY_S:
                     path.unlink()

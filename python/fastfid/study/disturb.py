@@ -12,13 +12,16 @@ from PIL import Image
 
 from fastfid._console import remark
 from fastfid._version import __version__
+from fastfid.errors import ImageError
 from fastfid.evaluation.image_set import ImageSet
-from fastfid.evaluation.opening import effective_options
+from fastfid.evaluation.opening import effective_options, statistics_of_store
 from fastfid.metrics import label_of, make_metrics
 from fastfid.metrics.base import Metric, Result
 from fastfid.metrics.several import Missing, results_of
 from fastfid.provenance import provenance_of
+from fastfid.references import numbers_hash
 from fastfid.sources.base import ImageSource
+from fastfid.statistics import Statistics
 from fastfid.study.disturbances import (
     CONTAMINATION,
     DISTURBANCES,
@@ -123,6 +126,7 @@ def disturb(
         "contaminate": describe_source(other) if other is not None else None,
         "network": provenance_of(reader.extractor),
         "metrics": [*asked, *missing],
+        "options_of_metrics": [repr(one) for one in asked.values()],
         "options": {**effective_options(how.sources), "on_error": how.reading["on_error"]},
         "seed": SEED,
         "version": __version__,
@@ -170,7 +174,8 @@ def _describe_reference(clean: ImageSet) -> dict[str, Any]:
     if clean.source is None:
         given = clean.given
         assert given is not None
-        return {"name": given.name, "n": given.n, "network": dict(given.meta)}
+        statistics = given if isinstance(given, Statistics) else statistics_of_store(given)
+        return {"name": given.name, "n": given.n, "network": dict(given.meta), "numbers": numbers_hash(statistics)}
     return describe_source(clean.source)
 
 
@@ -181,7 +186,7 @@ def _sources(
     found: dict[str, tuple[str, float, ImageSource]] = {_CLEAN: ("clean", 0.0, spoilt)}
     for one in chosen:
         for level in one.levels:
-            found[f"{one.key}-{level:g}"] = (one.key, level, _disturbed(spoilt, other, one, level))
+            found[f"{one.key}-{level!r}"] = (one.key, level, _disturbed(spoilt, other, one, level))
     return found
 
 
@@ -293,11 +298,22 @@ def _strip(spoilt: ImageSource, other: ImageSource | None, one: Disturbance) -> 
     """Return one image, clean and at each level; for contamination the first images that are replaced."""
     if one.apply is not None:
         sets = [spoilt, *(_disturbed(spoilt, other, one, level) for level in one.levels)]
-        return [_square(next(iter(images)).load()) for images in sets]
+        return [_square(_first_that_loads(images)) for images in sets]
     pairs = zip(spoilt, _disturbed(spoilt, other, one, max(one.levels)), strict=True)
     foreign = (new for old, new in pairs if old.name != new.name)
     shown = [next(iter(spoilt)), *(new for new, _ in zip(foreign, one.levels, strict=False))]
     return [_square(image.load()) for image in shown]
+
+
+def _first_that_loads(images: ImageSource) -> NDArray[np.uint8]:
+    """Return the first image that can be read; ImageError, of the last one, if none can."""
+    error: ImageError | None = None
+    for image in images:
+        try:
+            return image.load()
+        except ImageError as why:
+            error = why
+    raise error or ImageError(f"{images.name}: has no image")
 
 
 def _square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
