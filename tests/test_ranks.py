@@ -4,6 +4,7 @@ tests/scale has what needs torchrun itself, and signals.
 """
 
 import itertools
+import json
 import os
 import sys
 
@@ -260,3 +261,29 @@ def test_a_variable_that_is_no_number_is_named():
 )
 def test_the_first_host_of_slurms_list(nodes, host):
     assert first_host(nodes) == host
+
+
+def test_classes_go_through_a_run_directory(pictures, tmp_path):
+    """The ranks agree that rows and labels are kept."""
+    sets = [tmp_path / path.name for path in pictures]
+    for path, there in zip(sets, pictures, strict=True):
+        for i, picture in enumerate(sorted(there.iterdir())):
+            (path / f"class-{i % 2}").mkdir(parents=True, exist_ok=True)
+            (path / f"class-{i % 2}" / picture.name).write_bytes(picture.read_bytes())
+    more = ["--recursive", "--labels", "folder", "--per-class", "--run-dir", tmp_path / "run"]
+    started = launching.start(tmp_path, launching.words(sets, *more), launching.variables_of_ranks(2))
+    (code, out, err), other = launching.ended(started)
+    assert (code, other) == (0, (0, "", "")), err
+    options = {"recursive": True, "labels": "folder", "per_class": True}
+    truth = evaluate(*sets, metrics=launching.METRICS, extractor=AllOutputs(), **options)
+    found, expected = json.loads(out), truth.to_dict()
+    assert {one["class"] for one in expected["metrics"]} == {None, "class-0", "class-1"}
+    assert found["metrics"] == expected["metrics"]
+
+
+def test_a_run_directory_at_a_url_of_files(pictures, expected, tmp_path):
+    more = ["--run-dir", f"file://{tmp_path}/run"]
+    started = launching.start(tmp_path, launching.words(pictures, *more), launching.variables_of_ranks(2))
+    (code, out, err), other = launching.ended(started)
+    assert (code, launching.values(out), other) == (0, expected, (0, "", "")), err
+    assert (tmp_path / "run" / "plan.json").exists()

@@ -282,7 +282,7 @@ def test_the_command_line(here, run, weights):  # noqa: F811
         (["real", "fake"], ["--extractor", "inception", "--run-dir", "x"], "--run-dir: is for one extractor"),
         (["real", "fake"], ["--extractor", "inception", "--force"], "--force: is for one extractor"),
         (["stats", "real", "-o", "x"], ["--extractor", "inception"], "statistics are of one extractor"),
-        (["compare", "real", "fake", "other"], ["--extractor", "inception"], "statistics are of one extractor"),
+        (["compare", "real", "fake", "other"], ["--extractor", "inception"], "fastfid compare takes one"),
     ],
 )
 def test_wrong_usage(here, run, command, words, text):  # noqa: F811

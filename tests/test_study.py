@@ -9,8 +9,9 @@ from PIL import Image
 from stubs import GridMeans
 from tolerances import FEW_ROUNDINGS, PRINTED_4_DIGITS, PRINTED_6_DIGITS
 
-from fastfid import demo, evaluate
+from fastfid import compute_statistics, demo, evaluate
 from fastfid.cli import main
+from fastfid.metrics.nearest import PrecisionRecall
 from fastfid.sources import open_source
 from fastfid.study import figures
 from fastfid.study.disturb import disturb, table
@@ -295,3 +296,49 @@ def test_the_command_line_prints_a_table_and_writes_the_files(run, folder, tmp_p
     code, printed, err = run("disturb", tmp_path / "nothing")
     assert (code, printed) == (1, "")
     assert "Invalid path" in err
+
+
+def test_a_reference_that_has_changed_is_refused(folder, tmp_path):
+    def study(high):
+        images = np.random.default_rng(0).integers(0, high, (30, 8, 8, 3), dtype=np.uint8)
+        statistics = compute_statistics(images, extractor=GridMeans())
+        statistics.save(tmp_path / "ref.npz", overwrite=True)
+        given = {"disturbances": ["blur"], "metrics": ["fid"], "extractor": GridMeans()}
+        return disturb(folder, tmp_path / "out", reference=tmp_path / "ref.npz", **given)
+
+    study(200)
+    study(200)
+    with pytest.raises(ValueError, match="out: has results of another study: reference numbers is"):
+        study(100)
+
+
+def test_options_of_metrics_are_of_the_study(folder, tmp_path):
+    def study(k):
+        return disturb(
+            folder, tmp_path / "out", disturbances=["blur"], metrics=[PrecisionRecall(k=k)], extractor=GridMeans()
+        )
+
+    study(3)
+    with pytest.raises(ValueError, match=r"options_of_metrics is .*k=3"):
+        study(5)
+
+
+def test_levels_that_are_nearly_equal_are_two(folder, tmp_path):
+    levels = {"blur": [1, 1.0000001]}
+    given = {"disturbances": ["blur"], "metrics": ["fid"], "extractor": GridMeans()}
+    found = disturb(folder, tmp_path / "out", levels=levels, **given)
+    assert [point["level"] for point in found["points"]] == [0, 1, 1.0000001]
+    assert [point["level"] for point in disturb(folder, tmp_path / "out", levels={"blur": [1]}, **given)["points"]] == [
+        0,
+        1,
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:.*skipped 1 unreadable")
+def test_the_figure_shows_the_first_image_that_can_be_read(folder, tmp_path):
+    for number in range(4):
+        (folder / f"{number:02}.png").write_bytes(b"no picture")
+    given = {"disturbances": ["blur"], "metrics": ["fid"], "extractor": GridMeans(), "on_error": "skip"}
+    with pytest.warns(match="unreadable"):
+        disturb(folder, tmp_path / "out", **given)
+    assert (tmp_path / "out" / "disturb.png").stat().st_size > 0

@@ -94,8 +94,8 @@ def _add_network_options(parser: argparse.ArgumentParser, without: Container[str
         type=_extractor,
         action="append",
         metavar="FILE",
-        help="another network, FILE.onnx (docs/extractors.md); default: inception. Given several times: a table of "
-        "them all, from one pass over the images",
+        help="another network, FILE.onnx (docs/extractors.md); default: inception"
+        + (". Given several times: a table of them all, from one pass over the images" * (parser.prog == "fastfid")),
     )
     add("--input", metavar="SPEC", help="its input spec; default: FILE.fastfid.json beside FILE.onnx")
     add("--device", type=device, metavar="DEV", help="auto (default: CUDA if there is any), cpu, cuda or cuda:N")
@@ -520,7 +520,9 @@ def check_network_options(parser: Parser, args: argparse.Namespace) -> None:
     if len(names) == 1:
         return
     if parser.prog != "fastfid" or args.save_stats:
-        parser.error("--extractor: statistics are of one extractor: give one")
+        if parser.prog == "fastfid stats" or getattr(args, "save_stats", False):
+            parser.error("--extractor: statistics are of one extractor: give one")
+        parser.error(f"--extractor: {parser.prog} takes one: give one, or run each by itself")
     for option in ("force", "run_dir", "engine", "per_class"):
         if getattr(args, option):
             parser.error(f"--{option.replace('_', '-')}: is for one extractor: leave it out, or run each by itself")

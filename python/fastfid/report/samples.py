@@ -1,5 +1,7 @@
 """The sheets of pictures: random images, those that move the FID most, outliers, dropped modes, copies."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -122,10 +124,13 @@ class _Sheets:
         if self._near is None:
             section.blocks.append(self._no_neighbours())
             return section
-        rows, m = self._near.not_covered, len(self._near.held)
+        rows, m, n = self._near.not_covered, len(self._near.held), len(self._near.balls)
+        # The K nearest of all other images are real ones: m - 1 real and n generated images in random order.
+        by_chance = math.prod((m - 1 - i) / (m - 1 + n - i) for i in range(K))
         section.paragraphs.append(
             f"The balls of {len(rows):,} of {m:,} real images ({len(rows) / m:.1%}) hold no generated image: the"
-            f" coverage is {1 - len(rows) / m:.4g}. These are what the generator does not make: dropped modes."
+            f" coverage is {1 - len(rows) / m:.4g}. Of two sets of one distribution, {by_chance:.1%} would hold none by"
+            " chance. What is beyond are modes that the generator drops."
         )
         if len(rows):
             distances = self._near.generated_of_real[1][:, 0]

@@ -186,7 +186,11 @@ def _sources(
     found: dict[str, tuple[str, float, ImageSource]] = {_CLEAN: ("clean", 0.0, spoilt)}
     for one in chosen:
         for level in one.levels:
-            found[f"{one.key}-{level!r}"] = (one.key, level, _disturbed(spoilt, other, one, level))
+            found[f"{one.key}-{repr(level).removesuffix('.0')}"] = (
+                one.key,
+                level,
+                _disturbed(spoilt, other, one, level),
+            )
     return found
 
 
