@@ -1,7 +1,7 @@
 # One command each, inside an environment made with: pip install -e ".[test,lint]"
 # `make bench ARGS="--full"`, `make bench ARGS="--stage trace"`, `make figures ARGS=--check`.
 PYTHON ?= python
-CPP = csrc/*/*.?pp csrc/*/*.cu* tests/cuda_emulation/*.?pp fuzz/*.?pp
+CPP = csrc/*/*.?pp csrc/*/*.cu* tests/cuda_emulation/*.?pp tests/threads/*.cpp fuzz/*.?pp
 
 .PHONY: build test test-fast lint lint-examples workflows format sanitize sanitize-threads tidy wheel bench figures docs
 
@@ -21,7 +21,7 @@ lint:
 	clang-format --dry-run --Werror $(CPP)
 
 lint-examples:
-	mypy examples
+	mypy examples/*.py examples/scale/*.py
 
 # The workflows by the schema of GitHub's.
 workflows:
