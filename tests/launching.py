@@ -74,7 +74,7 @@ def environment(folder, settings=None, **variables):
 
 
 def python_path():
-    return os.pathsep.join([str(TESTS.parent / "python"), str(TESTS)])
+    return os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def free_port():
