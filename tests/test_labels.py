@@ -15,7 +15,7 @@ from stubs import GridMeans
 from fastfid import evaluate
 from fastfid.cache import StatisticsCache
 from fastfid.sources import open_source
-from fastfid.sources.labels import largest_dataset_json
+from fastfid.sources.labels import as_label, largest_dataset_json
 
 
 def png(shade=0):
@@ -498,3 +498,9 @@ def test_shards(tmp_path):
     refused(
         r"2\.tar: its labels \(\.json: label\) are not of the classes of .*0\.tar", tmp_path / "*.tar", labels="auto"
     )
+
+
+def test_a_label_has_no_nul():
+    """Arrays of NumPy, in stores and Parts, would cut it off."""
+    with pytest.raises(ValueError, match=r"a.csv: expected a label that is a whole number or a name; got 'a\\x00'"):
+        as_label("a\0", "a.csv")

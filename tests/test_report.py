@@ -472,3 +472,12 @@ def test_wrong_usage_of_the_command(tmp_path, capsys):
         with pytest.raises(SystemExit):
             main(["report", *argv])
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::fastfid.errors.SuspiciousInputWarning")
+def test_the_page_has_the_hashes_of_the_files(folders, tmp_path):
+    options = {"extractor": GridMeans(), "hash_inputs": True, "recursive": True}
+    make_report(*folders[:2], tmp_path / "page.html", **options)
+    found = evaluate(*folders[:2], **options).inputs
+    text = (tmp_path / "page.html").read_text()
+    assert all(found[side]["sha256"] in text for side in ("real", "fake"))

@@ -52,7 +52,7 @@ examples:
         help="keep the features of each side in a folder below DIR (docs/metrics.md), on disk instead of in memory",
     )
     made.add_argument("--fake-labels", metavar="WHAT", help="the --labels of the generated set; none: it has none")
-    made.add_argument("--hash-inputs", action="store_true", help="put a hash of each side's files into the record")
+    made.add_argument("--hash-inputs", action="store_true", help="put a hash of each side's files into the page")
     made.add_argument("--force", action="store_true", help="compare although protocol, network or precision differ")
     options._add_output_options(made)
     options._add_source_options(made, _NOT_OF_A_REPORT)

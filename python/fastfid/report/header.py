@@ -128,6 +128,11 @@ def facts_of(record: Mapping[str, Any], command: Sequence[str] | None) -> list[t
         ("features of an image", f"{record['dims']:,}"),
         *((name, _of_both(record[name])) for name in ("protocol", "extractor", "precision")),
         ("device", record["device"] or "no image was read"),
+        *(
+            (f"files ({side})", f"{found['files']:,} files, {found['bytes']:,} bytes, SHA-256 {found['sha256']}")
+            for side, found in (record["inputs"] or {}).items()
+            if found is not None
+        ),
         ("subset", "" if record["num"] is None else f"{record['num']:,} images of each side, seed {record['seed']}"),
         ("options", ", ".join(options)),
         ("versions", versions),

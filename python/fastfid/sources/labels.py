@@ -123,11 +123,11 @@ def as_label(value: Any, where: str) -> Label:
     Raises
     ------
     ValueError
-        It is another type, negative, or empty.
+        It is another type, negative, empty, or has a NUL character.
     """
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()  # a scalar of NumPy, or a tensor
-    if isinstance(value, str) and value:
+    if isinstance(value, str) and value and "\0" not in value:  # arrays of NumPy cut names at a NUL
         return str(value)
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         if 0 <= int(value) <= _LARGEST:
