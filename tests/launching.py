@@ -22,11 +22,11 @@ OF_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "SLURM_", "TORCHELAST
 METRICS = ["fid", "kid", "prdc"]
 
 
-def make_pictures(folder):
-    """Make two folders, of 130 and of 95 pictures: 5 and 3 tasks of 32 at most."""
+def make_pictures(folder, numbers=(130, 95), highs=(256, 200)):
+    """Make two folders of pictures, with levels below `highs`. 130 and 95 are 5 and 3 tasks of 32 at most."""
     rng = np.random.default_rng(0)
     paths = [folder / name for name in ("real", "fake")]
-    for path, high, number in zip(paths, (256, 200), (130, 95), strict=True):
+    for path, high, number in zip(paths, highs, numbers, strict=True):
         path.mkdir()
         for i in range(number):
             Image.fromarray(rng.integers(0, high, (9, 11, 3), dtype=np.uint8)).save(path / f"{i:03}.png")

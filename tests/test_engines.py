@@ -10,6 +10,7 @@ import textwrap
 import zipfile
 from pathlib import Path
 
+import launching
 import numpy as np
 import pytest
 import yaml
@@ -31,13 +32,7 @@ N = 90
 
 @pytest.fixture
 def pictures(tmp_path):
-    rng = np.random.default_rng(0)
-    paths = [tmp_path / name for name in ("real", "fake")]
-    for path in paths:
-        path.mkdir()
-        for i in range(N):
-            Image.fromarray(rng.integers(0, 256, (9, 11, 3), dtype=np.uint8)).save(path / f"{i:03}.png")
-    return paths
+    return launching.make_pictures(tmp_path, numbers=(N, N), highs=(256, 256))
 
 
 class Elsewhere:

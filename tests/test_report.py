@@ -481,3 +481,9 @@ def test_the_page_has_the_hashes_of_the_files(folders, tmp_path):
     found = evaluate(*folders[:2], **options).inputs
     text = (tmp_path / "page.html").read_text()
     assert all(found[side]["sha256"] in text for side in ("real", "fake"))
+
+
+@pytest.mark.parametrize("option", ["cache", "per_class"])
+def test_options_that_a_report_has_no_place_for_are_refused(folders, tmp_path, option):
+    with pytest.raises(TypeError, match=option):
+        make_report(*folders, tmp_path / "page.html", extractor=GridMeans(), recursive=True, **{option: True})

@@ -4,9 +4,9 @@ import json
 import os
 import time
 
+import launching
 import numpy as np
 import pytest
-from PIL import Image
 from stubs import GridMeans
 
 from fastfid import evaluate, part, plan, reduce
@@ -16,13 +16,7 @@ from fastfid.scale.plan import Plan
 
 @pytest.fixture
 def pictures(tmp_path):
-    rng = np.random.default_rng(0)
-    paths = [tmp_path / name for name in ("real", "fake")]
-    for path in paths:
-        path.mkdir()
-        for i in range(40):
-            Image.fromarray(rng.integers(0, 256, (9, 11, 3), dtype=np.uint8)).save(path / f"{i:02}.png")
-    return paths
+    return launching.make_pictures(tmp_path, numbers=(40, 40), highs=(256, 256))
 
 
 @pytest.fixture

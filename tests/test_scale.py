@@ -12,6 +12,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import launching
 import numpy as np
 import pytest
 from PIL import Image
@@ -36,13 +37,7 @@ TESTS = str(Path(__file__).parent)
 @pytest.fixture
 def pictures(tmp_path):
     """Two folders, of 130 and of 95 pictures."""
-    rng = np.random.default_rng(0)
-    paths = [tmp_path / name for name in ("real", "fake")]
-    for path, high, number in zip(paths, (256, 200), (130, 95), strict=True):
-        path.mkdir()
-        for i in range(number):
-            Image.fromarray(rng.integers(0, high, (9, 11, 3), dtype=np.uint8)).save(path / f"{i:03}.png")
-    return paths
+    return launching.make_pictures(tmp_path)
 
 
 @pytest.fixture

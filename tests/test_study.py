@@ -342,3 +342,9 @@ def test_the_figure_shows_the_first_image_that_can_be_read(folder, tmp_path):
     with pytest.warns(match="unreadable"):
         disturb(folder, tmp_path / "out", **given)
     assert (tmp_path / "out" / "disturb.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("option", ["cache", "store", "force", "per_class"])
+def test_options_without_an_effect_are_refused(folder, tmp_path, option):
+    with pytest.raises(TypeError, match=option):
+        disturb(folder, tmp_path / "out", extractor=GridMeans(), **{option: True})

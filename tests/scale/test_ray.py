@@ -18,6 +18,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import launching
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -66,13 +67,7 @@ def engine(cluster):
 @pytest.fixture
 def pictures(tmp_path):
     """Two folders, of 130 and of 95 pictures."""
-    rng = np.random.default_rng(0)
-    paths = [tmp_path / name for name in ("real", "fake")]
-    for path, high, number in zip(paths, (256, 200), (130, 95), strict=True):
-        path.mkdir()
-        for i in range(number):
-            Image.fromarray(rng.integers(0, high, (9, 11, 3), dtype=np.uint8)).save(path / f"{i:03}.png")
-    return paths
+    return launching.make_pictures(tmp_path)
 
 
 @pytest.fixture
@@ -179,7 +174,7 @@ def test_every_kind_of_source_goes_to_the_workers(engine, pictures, tmp_path):
 
 
 def test_a_url_goes_to_the_workers(engine, pictures, plain, tmp_path):
-    """Its tasks need files of this machine, for now."""
+    """Tasks need files of this machine, which the error says."""
     sources(tmp_path, pictures[0])
     with pytest.raises(ValueError, match=r"a\.zip: is not a file of this machine"):
         evaluate(f"file://{tmp_path}/a.zip", pictures[1], extractor=GridMeans(), engine=engine)

@@ -17,7 +17,7 @@ from fastfid.cache import CacheMode
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluation.classes import check_labels, evaluate_classes
 from fastfid.evaluation.how import How
-from fastfid.evaluation.image_set import SIDES, ImageSet
+from fastfid.evaluation.image_set import ImageSet
 from fastfid.evaluation.networks import extractor_beside_all
 from fastfid.evaluation.opening import check_given, effective_options, files_of, load_known, load_store, open_images
 from fastfid.evaluation.reading import Reading
@@ -44,6 +44,7 @@ from fastfid.options import (
 from fastfid.record import FIDRecord
 from fastfid.references import known_as
 from fastfid.scale import RunDirectory
+from fastfid.scale.plan import SIDES
 from fastfid.sources.labels import labels_of_side
 from fastfid.statistics import Statistics, check_compatible
 

@@ -15,7 +15,7 @@ from fastfid._progress import ProgressMode
 from fastfid.cache import CacheMode
 from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluation.evaluate import options_in_effect
-from fastfid.evaluation.image_set import SIDES, ImageSet
+from fastfid.evaluation.image_set import ImageSet
 from fastfid.evaluation.joint import Part, read_jointly
 from fastfid.evaluation.opening import files_of, load_known, load_store, open_images
 from fastfid.evaluation.reading import Reading
@@ -26,6 +26,7 @@ from fastfid.metrics import ALL, label_of, make_metrics
 from fastfid.metrics.base import Metric, check_gives
 from fastfid.metrics.several import Missing, results_of
 from fastfid.options import SourceOptions, check_options
+from fastfid.scale.plan import SIDES
 from fastfid.sources import ImageSource
 
 __all__ = ["ExtractorsEvaluation", "evaluate_extractors"]

@@ -1,8 +1,8 @@
 """With which network and options two sets are read and compared."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from fastfid._progress import ProgressMode
@@ -66,6 +66,16 @@ class How:
             progress=self.progress,
             options=self.options,
         )
+
+    @classmethod
+    def of(cls, keywords: Mapping[str, Any], without: Collection[str] = (), **more: Any) -> "How":
+        """Return the object for keywords among which those of the sources are not apart yet.
+
+        A keyword in `without` is refused, as one that no source has.
+        """
+        names = {field.name for field in fields(cls)} - {"options", "run", *without}
+        own = {name: value for name, value in keywords.items() if name in names}
+        return cls(**own, options={name: value for name, value in keywords.items() if name not in names}, **more)
 
     def network(self) -> dict[str, Any]:
         """Return the keywords of :func:`fastfid.evaluation.evaluate.extractor_beside`."""

@@ -23,6 +23,7 @@ from fastfid.metrics.rows import FeatureRows
 from fastfid.metrics.several import Accumulators
 from fastfid.mistakes import Census
 from fastfid.pipeline import Report
+from fastfid.scale.plan import SIDES
 from fastfid.sources import ImageSource
 from fastfid.sources.base import Label
 from fastfid.sources.kept import KeptLabels
@@ -30,10 +31,7 @@ from fastfid.statistics import Statistics
 from fastfid.store import FeatureStore, StoredRows, StoreWriter
 from fastfid.tally import Tally
 
-__all__ = ["SIDES", "ImageSet", "kept_labels", "skipped_of", "sources_of"]
-
-# What the two sets of an evaluation are called in its records and its run directory.
-SIDES = ("real", "fake")
+__all__ = ["ImageSet", "kept_labels", "skipped_of", "sources_of"]
 
 
 @dataclass

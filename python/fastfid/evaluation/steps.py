@@ -18,7 +18,7 @@ from fastfid._remote import is_url
 from fastfid.errors import WeightsError
 from fastfid.evaluation.classes import check_labels
 from fastfid.evaluation.evaluate import evaluate, open_both
-from fastfid.evaluation.image_set import SIDES, sources_of
+from fastfid.evaluation.image_set import sources_of
 from fastfid.evaluation.networks import extractor_beside_all
 from fastfid.evaluation.opening import check_given, open_images
 from fastfid.evaluation.reading import Reading
@@ -30,7 +30,7 @@ from fastfid.metrics.base import Metric, check_gives
 from fastfid.metrics.several import Missing
 from fastfid.scale import RunDirectory
 from fastfid.scale.engine import Work
-from fastfid.scale.plan import Plan
+from fastfid.scale.plan import SIDES, Plan
 from fastfid.sources import ImageSource
 from fastfid.sources.labels import labels_of_side
 

@@ -131,16 +131,14 @@ def evaluate_with_rows(
         See :func:`fastfid.evaluate`.
     """
     started, opened_at = time.perf_counter(), time.time()
-    given: dict[str, Any] = dict(options)
-    names = (field.name for field in dataclasses.fields(How) if field.name not in ("options", "store", "run"))
-    how = How(**{name: given.pop(name) for name in names if name in given}, store=store, options=given)
+    how = How.of(options, without=("cache", "per_class"), store=store)
     check_store_folder(store)
     asked = _asked(metrics)
     fid, kept = asked[FrechetInceptionDistance.name], _RowsOfImages()
-    if remark := mistakes.same_place(real, fake, recursive=given.get("recursive", False)):
+    if remark := mistakes.same_place(real, fake, recursive=how.options.get("recursive", False)):
         warn(remark, SuspiciousInputWarning)
     spatial = any(SPATIAL in metric.needs for metric in asked.values())
-    sets = open_both(real, fake, {**given, "on_error": how.on_error}, how.hash_inputs, spatial, how.max_errors)
+    sets = open_both(real, fake, {**how.options, "on_error": how.on_error}, how.hash_inputs, spatial, how.max_errors)
     how = dataclasses.replace(how, per_class=any(one.has_labels for one in sets))
     missing = Missing(lenient=metrics in (None, ALL), essential=fid.name)
     asked_too = {**asked, kept.name: kept}

@@ -16,10 +16,11 @@ from fastfid.reservoir import ALL_KEYS, sample_below
 from fastfid.scale.places import Place, written
 from fastfid.sources import ImageSource
 
-__all__ = ["Plan", "SidePlan", "Sizing", "Task", "decisions", "plan_of"]
+__all__ = ["SIDES", "Plan", "SidePlan", "Sizing", "Task", "decisions", "plan_of"]
 
 SCHEMA = 2
-_SIDES = ("real", "fake")
+# What the two sets of an evaluation are called in its records and its run directory.
+SIDES = ("real", "fake")
 # The level of a task. Trees of more have 10^13 images.
 _MOST_LEVELS = 8
 _FRESH = "--fresh starts over"
@@ -183,7 +184,7 @@ class Plan:
             if found["schema"] != SCHEMA or not isinstance(found["decides"], dict):
                 raise ValueError
             sides = {}
-            for name in [name for name in _SIDES if name in found["sides"]]:
+            for name in [name for name in SIDES if name in found["sides"]]:
                 side = found["sides"][name]
                 sizing = Sizing(side["images"], side["level"], side["sample_below"])
                 _check_sizing(sizing)

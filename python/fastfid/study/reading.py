@@ -8,27 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from fastfid.evaluation.how import How
 from fastfid.evaluation.image_set import ImageSet
 from fastfid.evaluation.networks import extractor_beside_all
 from fastfid.evaluation.opening import check_given, load_known, load_store, open_images
 from fastfid.evaluation.reading import Reading
 from fastfid.metrics.base import Metric, check_gives, outputs_needed
 from fastfid.metrics.several import Missing
-from fastfid.options import check_options
 from fastfid.sources.base import ImageSource
 from fastfid.study.disturbances import SEED, PickedSource
 
 __all__ = ["Options", "Reader", "halves", "open_given", "open_set"]
-
-_NETWORK = {
-    "dims": None,
-    "protocol": None,
-    "device": "auto",
-    "weights": None,
-    "extractor": None,
-    "precision": "float32",
-}
-_READING = {"num_workers": None, "on_error": "raise", "max_errors": None, "progress": False}
 
 
 @dataclass(frozen=True)
@@ -48,12 +38,10 @@ class Options:
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "Options":
         """Return the options. TypeError or ValueError for an unknown name or an invalid value."""
-        network = {name: options.get(name, default) for name, default in _NETWORK.items()}
-        reading = {name: options.get(name, default) for name, default in _READING.items()}
-        sources = {name: value for name, value in options.items() if name not in {**_NETWORK, **_READING}}
-        names = ("protocol", "device", "precision", "extractor")
-        check_options(batch_size=None, **reading, **{name: network[name] for name in names}, options=sources)
-        return cls(network, reading, sources)
+        how = How.of(options, ("batch_size", "cache", "force", "store", "hash_inputs", "per_class"))
+        network = {name: value for name, value in how.network().items() if name != "force"}
+        reading = {name: getattr(how, name) for name in ("num_workers", "on_error", "max_errors", "progress")}
+        return cls(network, reading, how.options)
 
     @property
     def to_open(self) -> dict[str, Any]:
