@@ -493,8 +493,9 @@ def test_interrupted_while_statistics_are_saved(two_files, tmp_path, number, cod
 INSIDE_EXEC = """
 import sys
 from fastfid import cli
+from fastfid.cli import stats
 string = "import os, signal, time; os.kill(os.getpid(), signal.{name}); time.sleep(5)"
-cli._COMMANDS["stats"] = lambda argv: exec(string)
+stats.run = lambda argv: exec(string)
 sys.exit(cli.main(["stats"]))
 """
 
@@ -505,6 +506,34 @@ def test_interrupted_inside_exec(tmp_path, name, code, said):
     (tmp_path / "inside.py").write_text(INSIDE_EXEC.format(name=name))
     command = [sys.executable, "-m", "inside"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", f"fastfid: {said}\n")
+
+
+INSIDE_DEL = """
+import os, signal, sys, time
+from fastfid import cli
+from fastfid.cli import stats
+
+class Last:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(5)
+
+def run(words):
+    Last()
+    time.sleep(20)
+    return 0
+
+stats.run = run
+sys.exit(cli.main(["stats"]))
+"""
+
+
+@pytest.mark.parametrize(("name", "code", "said"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+def test_interrupted_where_python_drops_exceptions(name, code, said):
+    done = subprocess.run(
+        [sys.executable, "-c", INSIDE_DEL.format(name=name)], capture_output=True, text=True, check=False, timeout=15
+    )
     assert (done.returncode, done.stdout, done.stderr) == (code, "", f"fastfid: {said}\n")
 
 

@@ -97,10 +97,10 @@ def test_the_reference_lists_every_public_name():
 
 def test_the_page_of_the_command_line_lists_every_command():
     from fastfid.cli import study
-    from fastfid.cli.options import PARSERS
+    from fastfid.cli.commands import COMMANDS
 
     listed = re.findall(r"^- `fastfid ?([\w ]*)`$", (ROOT / "docs" / "commands.md").read_text(), re.MULTILINE)
-    assert sorted(listed) == sorted([*PARSERS, *(f"study {name}" for name in study.PARSERS)])
+    assert sorted(listed) == sorted(["", *COMMANDS, *(f"study {name}" for name in study.PARSERS)])
 
 
 def test_the_navigation_has_every_page():
@@ -126,8 +126,8 @@ def test_the_formats_of_pictures_are_listed():
 
 
 def test_every_option_of_the_command_line_is_explained_once():
-    from fastfid.cli.options import PARSERS
+    from fastfid.cli.commands import COMMANDS, parser_of
 
-    for make in PARSERS.values():
-        for action in make()._actions:
+    for command in ["", *COMMANDS]:
+        for action in parser_of(command)._actions:
             assert action.help, action.option_strings

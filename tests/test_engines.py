@@ -18,7 +18,7 @@ from PIL import Image
 from stubs import AllOutputs, GridMeans, TwoGrids
 
 from fastfid import InceptionV3, cli, compute_fid, compute_statistics, evaluate
-from fastfid.cli.options import PARSERS
+from fastfid.cli.commands import parser_of
 from fastfid.metrics import make_metrics
 from fastfid.scale import RunDirectory
 from fastfid.scale.engine import Work
@@ -300,6 +300,6 @@ def test_the_recipes_have_commands_that_fastfid_takes():
         assert container["volumeMounts"] == [{"name": "data", "mountPath": "/data"}]
         assert pod["template"]["spec"]["volumes"][0]["name"] == "data"
     for command in (text.partition("python -m fastfid ")[2], job["spec"]["entrypoint"].partition("-m fastfid ")[2]):
-        args = PARSERS[""]().parse_args(shlex.split(command))
+        args = parser_of("").parse_args(shlex.split(command))
         assert (args.engine, args.ray_address, args.device) == ("ray", "auto", "cuda")
         assert args.run_dir is not None

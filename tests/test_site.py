@@ -5,7 +5,7 @@ import re
 import pages
 import pytest
 
-from fastfid.cli.options import PARSERS
+from fastfid.cli.commands import COMMANDS, parser_of
 from tools.site.pages import complete, requests
 
 
@@ -16,8 +16,8 @@ def page(name):
 def test_the_page_of_the_command_line_has_every_option_of_every_command():
     sections = re.split(r"^## `(.+)`$", page("commands"), flags=re.MULTILINE)[1:]
     found = dict(zip(sections[::2], sections[1::2], strict=True))
-    for make in PARSERS.values():
-        parser = make()
+    for command in ["", *COMMANDS]:
+        parser = parser_of(command)
         for action in parser._actions:
             for option in action.option_strings:
                 assert re.search(rf"^`.*{option}\b.*`\n: \w", found[parser.prog], re.MULTILINE), (parser.prog, option)

@@ -20,7 +20,8 @@ import pytest
 from PIL import Image, ImageOps
 from tolerances import ONE_LEVEL
 
-from fastfid.cli.options import PARSERS, fid_options
+from fastfid.cli.commands import parser_of
+from fastfid.cli.options import fid_options
 from fastfid.errors import ImageError, SuspiciousInputWarning
 from fastfid.options import SourceOptions
 from fastfid.sources import is_statistics_file, open_source
@@ -38,7 +39,7 @@ def test_every_option_of_a_source_is_everywhere():
     ]
     words = ["a", "b", "--value-range", "0", "1", "--key", "x", "--match", "y", "--num", "3", "--max-pixels", "9"]
     words += ["--labels", "auto", "--column", "image", "--to-uint8", "truncate"]
-    given = fid_options(PARSERS[""]().parse_args(words), reads_images=True)
+    given = fid_options(parser_of("").parse_args(words), reads_images=True)
     assert set(named) - {"layout"} <= set(given)  # it has no flag
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastfid.cli import study
-from fastfid.cli.options import PARSERS
+from fastfid.cli.commands import parser_of
 
 ROOT = Path(__file__).resolve().parents[2]
 # Pages whose text is a file at the root of the repository; what the page in docs/ holds comes after it.
@@ -109,8 +109,8 @@ def _named(path: str) -> Any:
 
 def _command(name: str) -> str:
     """Return the description, the usage and every option of a command, from its parser."""
-    of_study = name.removeprefix("study ")
-    parser = PARSERS[name]() if name in PARSERS else study.PARSERS[of_study]()
+    is_study = name.startswith("study ")
+    parser = study.PARSERS[name.removeprefix("study ")]() if is_study else parser_of(name)
     parts = [f"## `{parser.prog}`", _block(parser.description), _block(parser.format_usage())]
     for group in parser._action_groups:
         actions = [action for action in group._group_actions if action.help != argparse.SUPPRESS]

@@ -1,11 +1,12 @@
-"""The completion script of the command line for bash, and for zsh with bashcompinit."""
+"""The command ``completion``: a script that completes commands and options in bash, and in zsh with bashcompinit."""
 
 import argparse
+from collections.abc import Sequence
 
-from fastfid.cli.options import PARSERS
-from fastfid.cli.parser import COMMANDS
+from fastfid.cli.commands import COMMANDS, parser_of
+from fastfid.cli.parser import Parser, one_of
 
-__all__ = ["script"]
+__all__ = ["parser", "run"]
 
 _TEMPLATE = """\
 _fastfid() {{
@@ -27,13 +28,28 @@ complete -o default -o bashdefault -F _fastfid fastfid
 """
 
 
-def script(shell: str) -> str:
+def parser() -> Parser:
+    """Return the parser of ``fastfid completion``."""
+    made = Parser(
+        prog="fastfid completion",
+        description='Print a script that completes commands and options: eval "$(fastfid completion bash)".',
+    )
+    made.add_argument("shell", type=one_of("bash", "zsh"), metavar="SHELL", help="bash or zsh")
+    return made
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run ``fastfid completion`` with these words."""
+    print(_script(parser().parse_args(argv).shell), end="")
+    return 0
+
+
+def _script(shell: str) -> str:
     """Return the script for `shell`, "bash" or "zsh"."""
     options, choices = [], []
-    for command, make in [*list(PARSERS.items())[1:], ("*", PARSERS[""])]:
-        parser = make()
-        options.append(f'      {command}) words="{" ".join(_names(parser))}" ;;')
-        for action in parser._actions:
+    for command, of_command in [*((name, parser_of(name)) for name in COMMANDS), ("*", parser_of(""))]:
+        options.append(f'      {command}) words="{" ".join(_names(of_command))}" ;;')
+        for action in of_command._actions:
             values = getattr(action.type, "choices", None)
             if values and action.option_strings:
                 choices.append(f'    {_quoted(command)}" {action.option_strings[-1]}") words="{" ".join(values)}" ;;')

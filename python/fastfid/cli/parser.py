@@ -10,27 +10,10 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from fastfid._checks import DIMS, check_device
+from fastfid.cli.commands import COMMANDS
 from fastfid.metrics import ALL, METRICS, check_name
 
-__all__ = ["COMMANDS", "Parser", "at_least", "device", "did_you_mean", "dims", "metrics", "one_of", "unknown_command"]
-
-# What each command does, in the order of --help.
-COMMANDS = {
-    "adm": "Inception Score, FID, sFID, precision and recall, as guided-diffusion's evaluator prints them",
-    "compare": "which of several sets is closer to a reference, and whether that can be told",
-    "report": "an HTML page that shows what the distance of two sets is made of, or how runs went on",
-    "stats": "compute the statistics of one source and keep them",
-    "inspect": "what a source holds: images, sizes, formats, classes, and what was passed over",
-    "plan": "divide an evaluation into tasks for several processes (docs/scale.md)",
-    "part": "do the tasks of one process",
-    "reduce": "print the result of a plan whose tasks are done",
-    "extractors": "known networks beside Inception: a list, and the export of one to an ONNX file",
-    "study": "how metrics answer to disturbed images and to the number of images, as figures (docs/paper.md)",
-    "weights": "the Inception weights: where they are, fetch them, check them",
-    "info": "facts of the build and of this machine",
-    "demo": "FID of disturbed photographs, as a table and a plot",
-    "completion": "print a script that completes commands and options in bash or zsh",
-}
+__all__ = ["Parser", "at_least", "device", "did_you_mean", "dims", "metrics", "one_of", "unknown_command"]
 
 
 _WIDTH = 100  # of a description that is one paragraph

@@ -10,12 +10,16 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from fastfid import cli
 from fastfid._console import say
 from fastfid._remote import is_url
+from fastfid.cli import fid
+from fastfid.cli.commands import COMMANDS, run_command
 from fastfid.cli.launch import Launch
-from fastfid.cli.options import INCEPTION, PARSERS, fid_options, networks
-from fastfid.cli.parser import COMMANDS, Parser
+from fastfid.cli.options import INCEPTION, chosen_metrics, fid_options, networks, with_labels_of_each
+from fastfid.cli.output import remark
+from fastfid.cli.parser import Parser
+from fastfid.cli.runs import run_directory
+from fastfid.cli.start import parse, prepare, will_read
 
 __all__ = ["run_as_rank"]
 
@@ -36,14 +40,14 @@ def run_as_rank(argv: Sequence[str], launch: Launch) -> int:
         On rank 0, what the command raises; also ``RankFailed``, where another rank cannot go on.
     """
     if argv and argv[0] == "part":  # has an index of its own
-        return cli.run_command(argv)
+        return run_command(argv)
     from fastfid.scale.ranks import meet, open_store
 
     where = (launch.address, launch.port)
     store = open_store(launch.rank, launch.size, *where, hosts=launch.hosts_store, space=launch.space)
     ranks = meet(store, launch.rank, launch.size, argv)
     if ranks is None:
-        return cli.run_command(argv)
+        return run_command(argv)
     ranks.start()
     return _lead(argv, launch, ranks) if launch.rank == 0 else _help(argv, ranks)
 
@@ -66,16 +70,16 @@ def _lead(argv: Sequence[str], launch: Launch, ranks: Any) -> int:
 
 def _run_shared(argv: Sequence[str], launch: Launch, ranks: Any, stack: contextlib.ExitStack) -> int:
     if (why := _why_alone(argv)) is not None:
-        cli._remark(f"{why} is not divided among ranks: rank 0 does it, and the other {ranks.size - 1} wait")
-        return cli.run_command(argv)
+        remark(f"{why} is not divided among ranks: rank 0 does it, and the other {ranks.size - 1} wait")
+        return run_command(argv)
 
     def directory(parser: Parser, args: argparse.Namespace) -> Any:
         """Return the run directory that the ranks share; None: no image is read."""
         from fastfid.scale.ranks import RankDirectory
 
-        if not cli._reads_images(args, args.path):
+        if not will_read(args, args.path):
             return None
-        run = cli._run_directory(parser, args)
+        run = run_directory(parser, args)
         hosts = list(dict.fromkeys(ranks.hosts))
         if run is None and len(hosts) > 1:
             parser.error(
@@ -88,14 +92,14 @@ def _run_shared(argv: Sequence[str], launch: Launch, ranks: Any, stack: contextl
         _fetch_weights(args, ranks)
         return RankDirectory(folder, ranks, changed=changed, is_restarted=launch.restarts > 0)
 
-    return cli._run_fid(argv, directory)
+    return fid.run(argv, directory)
 
 
 def _why_alone(argv: Sequence[str]) -> str | None:
     """Return what of a command line one process must do; None: nothing."""
     if argv and argv[0] in COMMANDS:
         return f"fastfid {argv[0]}"
-    args = cli._parse(PARSERS[""](), argv)
+    args = parse(fid.parser(), argv)
     if len(networks(args)) > 1:
         return "several --extractor"
     given = [name for name in _NOT_IN_TASKS if getattr(args, name)]
@@ -153,17 +157,17 @@ def _do_tasks(argv: Sequence[str], ranks: Any) -> None:
     try:
         from fastfid.evaluation.evaluate import evaluate
 
-        args = cli._parse(PARSERS[""](), argv)
-        cli._prepare(args, reads_images=True)
+        args = parse(fid.parser(), argv)
+        prepare(args, reads_images=True)
         warnings.simplefilter("ignore")
         _fetch_weights(args, ranks)
         evaluate(
             *args.path,
-            metrics=cli._metrics(args),
+            metrics=chosen_metrics(args),
             force=args.force,
             per_class=args.per_class,
             run_dir=RankDirectory(folder, ranks),
-            **cli._with_labels_of_each(args, fid_options(args, reads_images=True)),
+            **with_labels_of_each(args, fid_options(args, reads_images=True)),
         )
     except (Over, RankFailed):
         raise

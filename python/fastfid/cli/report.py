@@ -3,9 +3,17 @@
 import argparse
 from collections.abc import Sequence
 
-from fastfid import cli
-from fastfid.cli import options
+from fastfid.cli.options import (
+    add_force_option,
+    add_output_options,
+    add_source_options,
+    fid_options,
+    networks,
+    with_labels_of_each,
+)
+from fastfid.cli.output import print_values, remark
 from fastfid.cli.parser import Parser, at_least, metrics
+from fastfid.cli.start import check_exists, parse, prepare, show_warnings, will_read
 from fastfid.metrics import ALL
 
 __all__ = ["parser", "run"]
@@ -53,27 +61,27 @@ examples:
     )
     made.add_argument("--fake-labels", metavar="WHAT", help="the --labels of the generated set; none: it has none")
     made.add_argument("--hash-inputs", action="store_true", help="put a hash of each side's files into the page")
-    made.add_argument("--force", action="store_true", help="compare although protocol, network or precision differ")
-    options._add_output_options(made)
-    options._add_source_options(made, _NOT_OF_A_REPORT)
+    add_force_option(made)
+    add_output_options(made)
+    add_source_options(made, _NOT_OF_A_REPORT)
     return made
 
 
 def run(argv: Sequence[str]) -> int:
     """Write a report."""
     of_command = parser()
-    args = cli._parse(of_command, argv)
+    args = parse(of_command, argv)
     from fastfid.report.runs import are_records, make_report_of_runs
 
     if are_records(args.path):
         for path in args.path:
-            cli._check_exists(path)
-        cli._show_warnings(args)
+            check_exists(path)
+        show_warnings(args)
         names = None if args.metrics in (None, ALL) else args.metrics
         make_report_of_runs(args.path, args.output, metrics=names, overwrite=args.overwrite)
-        cli._remark(f"{args.output}: written")
+        remark(f"{args.output}: written")
         return 0
-    if len(options.networks(args)) > 1:
+    if len(networks(args)) > 1:
         of_command.error("--extractor: a report is of one extractor: give one")
     return _of_sets(of_command, args, argv)
 
@@ -85,10 +93,10 @@ def _of_sets(of_command: Parser, args: argparse.Namespace, argv: Sequence[str]) 
 
     check_packages()
     for path in args.path:
-        cli._check_exists(path)
-    reads_images = cli._reads_images(args, args.path)
-    cli._prepare(args, reads_images)
-    given = options.fid_options(args, reads_images=reads_images)
+        check_exists(path)
+    reads_images = will_read(args, args.path)
+    prepare(args, reads_images)
+    given = fid_options(args, reads_images=reads_images)
     given.pop("cache", None)
     real, generated = args.path
     found = make_report(
@@ -102,10 +110,10 @@ def _of_sets(of_command: Parser, args: argparse.Namespace, argv: Sequence[str]) 
         overwrite=args.overwrite,
         force=args.force,
         hash_inputs=args.hash_inputs,
-        **cli._with_labels_of_each(args, given),
+        **with_labels_of_each(args, given),
     )
-    cli._print_values(found)
+    print_values(found)
     for name, reason in found.missing.items():
-        cli._remark(f"{name}: not computed: {reason}")
-    cli._remark(f"{args.output}: written")
+        remark(f"{name}: not computed: {reason}")
+    remark(f"{args.output}: written")
     return 0

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from typing import Any
@@ -23,6 +24,9 @@ class Signals:
 
     An exception raised during an import can be replaced by an ImportError of the imported module. Therefore the cause
     of the end of a run is read from this object and not from the exception.
+
+    Python drops an exception that is raised in a ``__del__`` or in a callback of a weak reference, which imports have.
+    The signal is then sent again.
     """
 
     def __init__(self) -> None:
@@ -42,12 +46,22 @@ class Signals:
         # The exception unwinds the stack, which stops workers and removes temporary files.
         raise _Interrupted
 
+    def _dropped(self, found: Any) -> None:
+        if not isinstance(found.exc_value, _Interrupted):
+            self._hook(found)
+            return
+        number, self.received = self.received, None
+        # Not from here: an exception in this function is dropped too.
+        threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+
     def __enter__(self) -> "Signals":
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._dropped
         if threading.current_thread() is threading.main_thread():  # Python allows handlers only in the main thread
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *exc: object) -> None:
+        sys.unraisablehook = self._hook
         for number, handler in self._before.items():
             signal.signal(number, handler)

@@ -3,9 +3,10 @@
 import argparse
 from collections.abc import Callable, Sequence
 
-from fastfid import cli
-from fastfid.cli import options
+from fastfid.cli.options import add_output_options, add_source_options, fid_options
+from fastfid.cli.output import remark
 from fastfid.cli.parser import Parser, at_least, metrics, one_of
+from fastfid.cli.start import check_exists, parse, prepare
 from fastfid.metrics import ALL
 
 __all__ = ["parser", "run"]
@@ -94,8 +95,8 @@ image), swirl (strength), salt-and-pepper (share of pixels), contamination (shar
         help="with commas between; default: fid,sfid,kid,prdc,is, without those for which the network lacks something",
     )
     made.add_argument("--fresh", action="store_true", help="start over where DIR has results of something else")
-    options._add_output_options(made)
-    options._add_source_options(made, _NOT_OF_A_STUDY)
+    add_output_options(made)
+    add_source_options(made, _NOT_OF_A_STUDY)
     return made
 
 
@@ -118,8 +119,8 @@ examples:
     made.add_argument(
         "--repeats", type=at_least(1), metavar="N", default=3, help="subsets of each; default: %(default)s"
     )
-    options._add_output_options(made)
-    options._add_source_options(made, _NOT_OF_A_STUDY)
+    add_output_options(made)
+    add_source_options(made, _NOT_OF_A_STUDY)
     return made
 
 
@@ -133,7 +134,7 @@ def run(argv: Sequence[str]) -> int:
         parser().parse_args(argv)
         return 2  # not reached: the parser has ended with a usage error or with the help
     made = PARSERS[name]()
-    args = cli._parse(made, argv[1:])
+    args = parse(made, argv[1:])
     return {"disturb": _run_disturb, "samples": _run_samples}[name](made, args)
 
 
@@ -149,8 +150,8 @@ def _run_disturb(made: Parser, args: argparse.Namespace) -> int:
         levels[name] = values
     for path in (args.source, args.contaminate, args.reference):
         if path is not None:
-            cli._check_exists(path)
-    cli._prepare(args, reads_images=True)
+            check_exists(path)
+    prepare(args, reads_images=True)
     found = disturb(
         args.source,
         args.output,
@@ -160,12 +161,12 @@ def _run_disturb(made: Parser, args: argparse.Namespace) -> int:
         levels=levels,
         metrics=args.metrics,
         fresh=args.fresh,
-        **options.fid_options(args, reads_images=True),
+        **fid_options(args, reads_images=True),
     )
     for metric, reason in found["missing"].items():
-        cli._remark(f"{metric}: not computed: {reason}")
+        remark(f"{metric}: not computed: {reason}")
     print(table(found))
-    cli._remark(f"{args.output}: disturb.json, disturb.png")
+    remark(f"{args.output}: disturb.json, disturb.png")
     return 0
 
 
@@ -174,10 +175,10 @@ def _run_samples(made: Parser, args: argparse.Namespace) -> int:
 
     for path in (args.source, args.other):
         if path is not None:
-            cli._check_exists(path)
-    cli._prepare(args, reads_images=True)
-    given = options.fid_options(args, reads_images=True)
+            check_exists(path)
+    prepare(args, reads_images=True)
+    given = fid_options(args, reads_images=True)
     found = samples(args.source, args.other, args.output, sizes=args.sizes, repeats=args.repeats, **given)
     print(table(found))
-    cli._remark(f"{args.output}: samples.json, samples.png")
+    remark(f"{args.output}: samples.json, samples.png")
     return 0

@@ -1,0 +1,78 @@
+"""The command ``plan``: divide an evaluation into tasks for several processes."""
+
+from collections.abc import Sequence
+
+from fastfid.cli.options import (
+    add_force_option,
+    add_output_options,
+    add_source_options,
+    fid_options,
+    with_labels_of_each,
+)
+from fastfid.cli.output import remark
+from fastfid.cli.parser import Parser, at_least, metrics
+from fastfid.cli.runs import add_run_options, run_directory
+from fastfid.cli.start import check_exists, parse, prepare, will_read
+
+__all__ = ["parser", "run"]
+
+
+# Options of the network and of the images that a plan has; how they are read is each process's own.
+_OF_A_PLAN = {
+    *("dims", "protocol", "device", "precision", "weights", "on_error", "max_errors"),
+    *("recursive", "any_case", "match", "num", "seed", "key", "value_range", "to_uint8", "column", "alpha", "exif"),
+    *("labels", "max_pixels"),
+}
+# A network of one's own goes through Python. What was read is kept in the run directory, not in the cache.
+_NOT_OF_A_PLAN = ("--extractor", "--input", "--cache", "--cache-hashes")
+
+
+def parser() -> Parser:
+    """Return the parser of ``fastfid plan``."""
+    made = Parser(
+        prog="fastfid plan",
+        usage="fastfid plan [options] PATH PATH --run-dir DIR",
+        description="Divide an evaluation into tasks, which any number of processes do, on any machines that see DIR "
+        "and the images. The result has the digits of fastfid PATH PATH, every bit.",
+        epilog="""\
+example:
+  fastfid plan real/ generated/ --run-dir run --workers 8
+  fastfid part --run-dir run --index 0 --of 8      and so on, up to --index 7; again, if one was killed
+  fastfid reduce --run-dir run
+""",
+    )
+    made.add_argument("path", nargs=2, metavar="PATH", help="the real set and the generated one, or statistics (.npz)")
+    add_run_options(made, required=True)
+    made.add_argument(
+        "--workers",
+        type=at_least(1),
+        default=1,
+        metavar="N",
+        help="about how many processes there will be; default: 1",
+    )
+    made.add_argument("--metrics", type=metrics, metavar="NAMES", help="metrics; default: the FID")
+    made.add_argument("--per-class", action="store_true", help="the metrics of each class too (docs/classes.md)")
+    made.add_argument("--fake-labels", metavar="WHAT", help="the --labels of the second PATH, if they are others")
+    add_force_option(made)
+    add_output_options(made)
+    add_source_options(made, _NOT_OF_A_PLAN)
+    return made
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run ``fastfid plan`` with these words."""
+    of_command = parser()
+    args = parse(of_command, argv)
+    run = run_directory(of_command, args)
+    from fastfid.evaluation.steps import plan
+
+    for path in args.path:
+        check_exists(path)
+    prepare(args, will_read(args, args.path))
+    given = {name: x for name, x in fid_options(args, reads_images=True).items() if name in _OF_A_PLAN}
+    given = with_labels_of_each(args, given)
+    given |= {"metrics": args.metrics or ["fid"], "force": args.force, "per_class": args.per_class}
+    real, fake = args.path
+    tasks = plan(real, fake, run, **given)
+    remark(f"{run.path}: {tasks} tasks; next: fastfid part --run-dir {args.run_dir} --index 0 --of {args.workers}")
+    return 0
