@@ -27,6 +27,8 @@ __all__ = [
 # every few seconds for 50,000 rows of 2048. A quarter of this size takes 30 % longer; one call for all rows takes a
 # tenth less time.
 _BLOCK = 1536
+# Rows of a subset whose kernel is computed at a time: with 1,000 columns 256 KiB, which stay in the cache.
+_ROWS_IN_CACHE = 32
 
 
 def unbiased_mmd2(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float, float | None]:
@@ -256,9 +258,16 @@ def _subset_values_one_by_one(
     values = []
     for of_x, of_y in pairs:
         a, b = x[of_x].astype(dtype, copy=False), y[of_y].astype(dtype, copy=False)
-        within = kernel(a @ a.T) + kernel(b @ b.T)
-        values.append(_of_subset(within.sum() - np.trace(within), kernel(a @ b.T).sum(), len(a)))
+        within = 0.0
+        for products in (a @ a.T, b @ b.T):  # of which NumPy computes half, and mirrors it
+            within += _sum_of_kernel(kernel, products) - float(kernel(products.diagonal()).sum())
+        values.append(_of_subset(within, _sum_of_kernel(kernel, a @ b.T), len(a)))
     return np.array(values)
+
+
+def _sum_of_kernel(kernel: Polynomial, products: NDArray[Any]) -> float:
+    """Return the sum of the kernel over pairs, a few rows at a time, whose values stay in the processor's cache."""
+    return sum(float(kernel(products[block]).sum()) for block in blocks(len(products), _ROWS_IN_CACHE))
 
 
 def _of_subset(within: Any, across: Any, size: int) -> Any:
