@@ -1,10 +1,15 @@
-"""A set of four labelled images in every format that is read at URLs."""
+"""A set of four labelled images in every format that is read at URLs, and a web server of this process."""
 
+import contextlib
+import http.server
 import io
 import json
+import re
 import tarfile
+import threading
 import zipfile
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -56,3 +61,66 @@ SOURCES = ["x.zip", "x.tar", "x.tar.gz", "x.parquet", "x.npz", "x.npy"]
 
 def pictures(source):
     return np.stack([item.load() for item in source])
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers HEAD and GET with HTTP ranges."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        self.answer(has_body=False)
+
+    def do_GET(self):
+        self.answer(has_body=True)
+
+    def answer(self, has_body):
+        server = self.server
+        data = server.files.get(self.path.partition("?")[0].lstrip("/"))
+        server.may_answer.wait(60)
+        if server.status or data is None:
+            self.send_error(server.status or 404)
+            return
+        span = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if server.has_ranges else None
+        first, last = (int(span[1]), min(int(span[2]), len(data) - 1)) if span else (0, len(data) - 1)
+        if has_body:
+            server.requests.append((first, last))
+        self.send_response(206 if span else 200)
+        self.send_header("Content-Length", str(last - first + 1))
+        if server.has_ranges:
+            self.send_header("Accept-Ranges", "bytes")
+        if span:
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+        if server.tag is not None:
+            self.send_header("ETag", server.tag)
+        self.end_headers()
+        body = data[first : last + 1]
+        if has_body and server.breaks > 0 and len(body) > 1:
+            server.breaks -= 1
+            self.wfile.write(body[: len(body) // 2])
+            self.wfile.flush()
+            self.connection.shutdown(2)  # in the middle
+            self.close_connection = True
+        elif has_body:
+            self.wfile.write(body)
+
+
+@contextlib.contextmanager
+def serving(files):
+    """Serve files, by name, at ``url``. Attributes say what goes wrong, and ``requests`` has the spans that came."""
+    fsspec.filesystem("http").clear_instance_cache()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.files, server.requests, server.tag = dict(files), [], '"1"'
+        server.has_ranges, server.breaks, server.status = True, 0, None
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        server.may_answer = threading.Event()
+        server.may_answer.set()
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.may_answer.set()
+            server.shutdown()
+            thread.join()

@@ -1,6 +1,5 @@
 """Files at URLs: a server of this process, which breaks connections, refuses parts, or has no such file."""
 
-import http.server
 import io
 import re
 import sys
@@ -9,7 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from remote_files import IMAGES, SOURCES, encoded, files, pictures
+from remote_files import IMAGES, SOURCES, encoded, files, pictures, serving
 from stubs import GridMeans
 
 from fastfid import Statistics, _remote, cli, compute_fid, compute_statistics
@@ -17,65 +16,11 @@ from fastfid.errors import FastfidWarning
 from fastfid.sources import is_statistics_file, open_source
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers HEAD and GET with HTTP ranges."""
-
-    def log_message(self, *_):
-        pass
-
-    def do_HEAD(self):
-        self.answer(has_body=False)
-
-    def do_GET(self):
-        self.answer(has_body=True)
-
-    def answer(self, has_body):
-        server = self.server
-        data = server.files.get(self.path.partition("?")[0].lstrip("/"))
-        server.may_answer.wait(60)
-        if server.status or data is None:
-            self.send_error(server.status or 404)
-            return
-        span = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if server.has_ranges else None
-        first, last = (int(span[1]), min(int(span[2]), len(data) - 1)) if span else (0, len(data) - 1)
-        if has_body:
-            server.requests.append((first, last))
-        self.send_response(206 if span else 200)
-        self.send_header("Content-Length", str(last - first + 1))
-        if server.has_ranges:
-            self.send_header("Accept-Ranges", "bytes")
-        if span:
-            self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
-        self.send_header("ETag", server.tag)
-        self.end_headers()
-        body = data[first : last + 1]
-        if has_body and server.breaks > 0 and len(body) > 1:
-            server.breaks -= 1
-            self.wfile.write(body[: len(body) // 2])
-            self.wfile.flush()
-            self.connection.shutdown(2)  # in the middle
-            self.close_connection = True
-        elif has_body:
-            self.wfile.write(body)
-
-
 @pytest.fixture
 def server(monkeypatch):
-    fsspec = pytest.importorskip("fsspec")
     monkeypatch.setattr(_remote, "_DELAYS_S", (0.0,) * 4)
-    fsspec.filesystem("http").clear_instance_cache()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
-        found.files, found.requests, found.tag = files(), [], '"1"'
-        found.has_ranges, found.breaks, found.status = True, 0, None
-        found.url = f"http://127.0.0.1:{found.server_port}"
-        found.may_answer = threading.Event()
-        found.may_answer.set()
-        thread = threading.Thread(target=found.serve_forever, daemon=True)
-        thread.start()
+    with serving(files()) as found:
         yield found
-        found.may_answer.set()
-        found.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize("name", SOURCES)

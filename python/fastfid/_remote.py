@@ -1,5 +1,6 @@
 """Files at URLs, read in parts through fsspec, which is imported only for them."""
 
+import contextlib
 import errno
 import glob
 import importlib
@@ -8,7 +9,9 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextvars import ContextVar
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from fastfid._files import KnownFile, RandomAccessFile, open_regular
@@ -17,6 +20,7 @@ __all__ = [
     "File",
     "ReadsAt",
     "RemoteFile",
+    "examined_once",
     "expand_url",
     "file_system",
     "is_url",
@@ -28,11 +32,26 @@ __all__ = [
 
 # Bytes of a request where a file is read from front to back.
 _BLOCK_BYTES = 2**22
+# Blocks in memory of a file that several threads read about in order.
+_BLOCKS = 4
 # Seconds before a request is made again. The last failure is an error.
 _DELAYS_S = (0.1, 0.5, 2.0, 5.0)
 
 # Seconds to wait for a server, at each step of a request.
 _ANSWER_S = 30.0
+
+# What file systems say of the version of a file, the surest first. Every one has names of its own.
+_VERSIONS = (
+    "ETag",
+    "etag",
+    "generation",
+    "blob_id",
+    "Content-MD5",
+    "mtime",
+    "LastModified",
+    "Last-Modified",
+    "created",
+)
 
 # The package that fsspec needs for a scheme, which is also the module that it imports.
 _PACKAGES = {
@@ -95,9 +114,28 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     return RemoteFile(text).open() if is_url(text) else open_regular(path)
 
 
-def random_access(file: File) -> ReadsAt:
-    """Return the file for several threads that read at any offset."""
-    return _RemoteAccess(file) if isinstance(file, RemoteFile) else RandomAccessFile(cast(KnownFile, file))
+def random_access(file: File, *, in_order: bool = False) -> ReadsAt:
+    """Return the file for several threads that read at any offset.
+
+    With `in_order` they go through it from front to back, so that what is at a URL is asked for in large blocks.
+    """
+    if isinstance(file, RemoteFile):
+        return _RemoteBlocks(file) if in_order else _RemoteAccess(file)
+    return RandomAccessFile(cast(KnownFile, file))
+
+
+# The versions that were asked for within `examined_once`, by URL.
+_examined: ContextVar[dict[str, tuple[int, Any]] | None] = ContextVar("_examined", default=None)
+
+
+@contextlib.contextmanager
+def examined_once() -> Iterator[None]:
+    """Ask a server once for the version of a file within the block, however often its state is wanted."""
+    token = _examined.set({})
+    try:
+        yield
+    finally:
+        _examined.reset(token)
 
 
 class RemoteFile:
@@ -128,6 +166,21 @@ class RemoteFile:
         with _RemoteStream(self) as stream:
             stream.read_at(self.size - 1, 1)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_system"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._system, _ = file_system(self.path)  # with the credentials of this process, and our bounds
+
+    def state(self) -> tuple[int, str | None]:
+        """Return size and version of the file as it is now; None: the server says nothing of the version."""
+        memory = _examined.get()
+        found = self._examine() if memory is None else memory.get(self.path) or self._examine()
+        if memory is not None:
+            memory[self.path] = found
+        return found[0], None if found[1] is None else str(found[1])
+
     def open(self) -> BinaryIO:
         """Open the file.
 
@@ -156,10 +209,7 @@ class RemoteFile:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.path)
         if not isinstance(info.get("size"), int):
             raise ValueError(f"{self.path}: the server does not say how large the file is; download it first")
-        version = next(
-            (info[key] for key in ("ETag", "etag", "generation", "mtime", "LastModified") if key in info), None
-        )
-        return info["size"], version
+        return info["size"], next((info[key] for key in _VERSIONS if info.get(key) is not None), None)
 
 
 class _RemoteStream(io.RawIOBase):
@@ -241,6 +291,42 @@ class _RemoteAccess:
             self._streams.own = _RemoteStream(self._file)
         data: bytes = self._streams.own.read_at(offset, nbytes)
         return data
+
+
+class _RemoteBlocks(_RemoteAccess):
+    """The same for threads that go through the file about in order: a few blocks of it are in memory."""
+
+    def __init__(self, file: RemoteFile):
+        super().__init__(file)
+        self._lock = threading.Lock()
+        self._blocks: dict[int, Future[bytes]] = {}  # the oldest first
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Read `nbytes` at `offset`, or fewer at the end of the file."""
+        first, last = offset // _BLOCK_BYTES, (offset + nbytes - 1) // _BLOCK_BYTES
+        if nbytes <= 0 or last - first >= _BLOCKS:  # more than is kept
+            return super().read(offset, nbytes)
+        start = offset - first * _BLOCK_BYTES
+        data = b"".join(map(self._block, range(first, last + 1)))
+        return data[start : start + nbytes]
+
+    def _block(self, number: int) -> bytes:
+        """Return a block, which the thread that wants it first asks for, and the others wait for."""
+        with self._lock:
+            block = self._blocks.get(number)
+            is_mine = block is None
+            if block is None:
+                block = self._blocks[number] = Future()
+                while len(self._blocks) > _BLOCKS:
+                    del self._blocks[next(iter(self._blocks))]
+        if is_mine:
+            try:
+                block.set_result(super().read(number * _BLOCK_BYTES, _BLOCK_BYTES))
+            except BaseException as error:
+                with self._lock:
+                    self._blocks.pop(number, None)
+                block.set_exception(error)
+        return block.result()
 
 
 def file_system(url: str, **options: Any) -> tuple[Any, str]:

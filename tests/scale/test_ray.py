@@ -3,31 +3,28 @@
 The cluster is one machine that says that it has 2 CPUs, and in one test a second one.
 """
 
-import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
 import textwrap
 import threading
 import time
-import zipfile
 from pathlib import Path
 
 import launching
 import numpy as np
 import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import ray
+from packed import pack
 from PIL import Image
 from ray.cluster_utils import Cluster
 from ray_networks import DiesOfWhite, Fails, Once, Slow, Transient
+from remote_files import serving
 from stubs import AllOutputs, GridMeans
 
 import fastfid
@@ -123,27 +120,7 @@ def test_the_functions_that_have_an_engine_agree(engine, pictures, plain, tmp_pa
 
 def sources(folder, pictures):
     """One set in every form that has tasks."""
-    names = sorted(path.name for path in pictures.iterdir())
-    arrays = np.stack([np.asarray(Image.open(pictures / name)) for name in names])
-    with zipfile.ZipFile(folder / "a.zip", "w") as archive:
-        for name in names:
-            archive.write(pictures / name, name)
-    for path, mode, some in (
-        ("a.tar", "w", names),
-        ("a.tar.gz", "w:gz", names),
-        ("0.shard.tar", "w", names[:50]),
-        ("1.shard.tar", "w", names[50:]),
-    ):
-        with tarfile.open(folder / path, mode) as archive:
-            for name in some:
-                archive.add(pictures / name, name)
-                label = tarfile.TarInfo(name.replace(".png", ".cls"))
-                label.size = 1
-                archive.addfile(label, io.BytesIO(b"7"))
-    np.savez(folder / "a.npz", arrays)
-    np.save(folder / "a.npy", arrays)
-    rows = [{"bytes": (pictures / name).read_bytes(), "path": None} for name in names]
-    pq.write_table(pa.table({"image": rows, "label": [0] * len(rows)}), folder / "a.parquet")
+    pack(folder, pictures)
     labelled = {"labels": {"real": "auto", "fake": None}}
     return [
         (str(pictures), {}),
@@ -173,11 +150,14 @@ def test_every_kind_of_source_goes_to_the_workers(engine, pictures, tmp_path):
     assert len(values) == 1
 
 
-def test_a_url_goes_to_the_workers(engine, pictures, plain, tmp_path):
-    """Tasks need files of this machine, which the error says."""
+def test_a_url_goes_to_the_workers(engine, pictures, tmp_path):
     sources(tmp_path, pictures[0])
-    with pytest.raises(ValueError, match=r"a\.zip: is not a file of this machine"):
-        evaluate(f"file://{tmp_path}/a.zip", pictures[1], extractor=GridMeans(), engine=engine)
+    plain = evaluate(tmp_path / "a.tar", pictures[1], extractor=GridMeans())
+    served = {path.name: path.read_bytes() for path in tmp_path.glob("*.*") if path.is_file()}
+    with serving(served) as server:
+        for name in ("a.tar", "a.zip", "a.parquet", "{0..1}.shard.tar"):
+            found = evaluate(f"{server.url}/{name}", pictures[1], extractor=GridMeans(), engine=engine)
+            assert dict(found) == dict(plain), name
 
 
 @pytest.mark.parametrize("level", [None, 0])

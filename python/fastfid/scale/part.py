@@ -203,7 +203,9 @@ def run_task(
     if report.labels:
         arrays["labels"] = np.array(report.labels)
     made = {
-        "runtime": f"{extractor.device.partition(':')[0]}, {extractor.runtime}, {build_info()['blas']}",
+        "runtime": ", ".join(
+            filter(None, (extractor.device.partition(":")[0], extractor.runtime, build_info()["blas"]))
+        ),
         "host": os.uname().nodename,
         "seconds": time.perf_counter() - started,
     }

@@ -3,22 +3,24 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from fastfid import segments
 from fastfid._files import open_regular
+from fastfid._remote import examined_once
 from fastfid._version import __version__
 from fastfid.cache import package_versions
 from fastfid.reservoir import ALL_KEYS, sample_below
 from fastfid.scale.places import Place, written
 from fastfid.sources import ImageSource
+from fastfid.sources.base import UNVERSIONED
 
 __all__ = ["SIDES", "Plan", "SidePlan", "Sizing", "Task", "decisions", "plan_of"]
 
-SCHEMA = 2
+SCHEMA = 3
 # What the two sets of an evaluation are called in its records and its run directory.
 SIDES = ("real", "fake")
 # The level of a task. Trees of more have 10^13 images.
@@ -151,6 +153,16 @@ class Plan:
         """The tasks of all sides."""
         return [task for side in self.sides.values() for task in side.tasks]
 
+    def unversioned(self) -> Iterator[str]:
+        """Yield a sentence for each side some of whose files at URLs have no known version."""
+        for side in self.sides.values():
+            unknown = [task for task in side.tasks if task.files.endswith(UNVERSIONED)]
+            if unknown:
+                yield (
+                    f"{side.name}: the server does not say which version its files are (no ETag, no time), first for"
+                    f" {unknown[0]}: a file that changes and keeps its size will not be noticed"
+                )
+
     def save(self, path: Place) -> None:
         """Write the plan; it appears whole or not at all."""
         sides = {
@@ -216,8 +228,9 @@ class Plan:
             now = self.sides.get(name)
             if now is None or now.n < before.n:
                 raise ValueError(f"{where}: {before.name} has fewer images than the {before.n:,} of the plan; {_FRESH}")
-            for task in before.tasks:
-                files = _state(sources[name], task.first, task.count)
+            with examined_once():
+                states = [_state(sources[name], task.first, task.count) for task in before.tasks]
+            for task, files in zip(before.tasks, states, strict=True):
                 if files != task.files:
                     raise ValueError(f"{where}: {task} of {before.name} are others than those of the plan; {_FRESH}")
 
@@ -246,13 +259,16 @@ def plan_of(
 
     Raises
     ------
+    OSError
+        A server cannot be reached.
     TypeError, ValueError
         The number of images is not known, or they do not come from files.
     """
     sides = {}
     for name, source in sources.items():
         sizing, n = sizings[name], len(source)
-        files = [_state(source, first, min(sizing.images, n - first)) for first in range(0, n, sizing.images)]
+        with examined_once():
+            files = [_state(source, first, min(sizing.images, n - first)) for first in range(0, n, sizing.images)]
         sides[name] = SidePlan(source.name, n, sizing, _tasks(decides, name, n, sizing, files))
     return Plan(decides, sides, request)
 

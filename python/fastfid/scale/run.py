@@ -153,6 +153,8 @@ class RunDirectory:
             (self.path / _PARTS / name).mkdir(parents=True, exist_ok=True)
         self._remove_old_temporaries()
         if old is None or old != new or (request is not None and request != old.request):
+            for sentence in new.unversioned():
+                remark(sentence)
             new.save(self.path / _PLAN)
         self._take(new)
 

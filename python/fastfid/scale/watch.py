@@ -77,3 +77,6 @@ class _WatchedSource(ImageSource):
 
     def files_of(self, first: int, stop: int) -> Iterator[str]:
         return self._source.files_of(first, stop)
+
+    def state_of(self, first: int, stop: int) -> str:
+        return self._source.state_of(first, stop)

@@ -277,7 +277,8 @@ class TarSource(FileSource):
 
     def __iter__(self) -> Iterator[ImageItem]:
         if self._opener is None:
-            shared = random_access(self._file)
+            in_order = bool((self._offsets[1:] > self._offsets[:-1]).all())
+            shared = random_access(self._file, in_order=in_order)
             for name, offset, size in zip(self._names, self._offsets, self._sizes, strict=True):
                 yield _TarItem(f"{self.name}/{name}", shared, int(offset), int(size), self._decoder)
             return

@@ -388,7 +388,7 @@ class NpySource(FileSource):
         return self._rows.n
 
     def __iter__(self) -> Iterator[ImageItem]:
-        file = random_access(self._file)
+        file = random_access(self._file, in_order=True)
         for index in range(self._rows.n):
             yield _RowItem(self._rows, index, file, self._start + index * self._rows.nbytes)
 

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid._files import FileSet
-from fastfid._remote import is_url
+from fastfid._remote import File, RemoteFile, is_url
 from fastfid.errors import FastfidWarning, ImageError
 
 __all__ = [
+    "UNVERSIONED",
     "ConcatenatedSource",
     "FailedItem",
     "Header",
@@ -48,6 +49,10 @@ class Header(NamedTuple):
     height: int
     mode: str
     format: str
+
+
+# The end of the state of images, some of which come from a file of an unknown version.
+UNVERSIONED = "?"
 
 
 class _Decoded(threading.local):
@@ -254,8 +259,13 @@ class ImageSource(ABC):
     def state_of(self, first: int, stop: int) -> str:
         """Return a hash of what the items `first` to ``stop - 1`` come from: sizes, times and inodes of files.
 
+        Of files at URLs, it is a hash of their sizes and of what the servers say of their versions. It ends in
+        `UNVERSIONED` where a server says nothing.
+
         Raises
         ------
+        OSError
+            A file at a URL is not there any more, or its server cannot be reached.
         ValueError
             The images do not come from files, and the source does not know another way.
         """
@@ -269,11 +279,21 @@ class ImageSource(ABC):
 class FileSource(ImageSource):
     """A source that is one file. Its name is the path of the file."""
 
+    _file: File
+
     def files(self) -> Iterator[str]:
         """Yield the file's path. Raises ValueError for a URL."""
         if is_url(self.name):
             raise ValueError(f"{self.name}: is not a file of this machine")
         yield self.name
+
+    def state_of(self, first: int, stop: int) -> str:
+        """Return the hash of the file."""
+        if not isinstance(self._file, RemoteFile):
+            return super().state_of(first, stop)
+        size, version = self._file.state()
+        digest = hashlib.sha256(json.dumps([size, version]).encode()).hexdigest()
+        return digest if version is not None else digest + UNVERSIONED
 
 
 class ConcatenatedSource(ImageSource):
@@ -300,6 +320,14 @@ class ConcatenatedSource(ImageSource):
         """Yield the files of those sources in which the items lie."""
         for source, start, end in self._within(first, stop):
             yield from source.files_of(start, end)
+
+    def state_of(self, first: int, stop: int) -> str:
+        """Return a hash of the states of those sources in which the items lie."""
+        states = [source.state_of(start, end) for source, start, end in self._within(first, stop)]
+        if len(states) == 1:
+            return states[0]
+        digest = hashlib.sha256("\n".join(states).encode()).hexdigest()
+        return digest + UNVERSIONED if any(state.endswith(UNVERSIONED) for state in states) else digest
 
     def _within(self, first: int, stop: int) -> Iterator[tuple[ImageSource, int, int]]:
         """Yield each source with items from `first` to ``stop - 1``, and which of its items these are."""
@@ -464,6 +492,10 @@ class LabelledSource(ImageSource):
         """Yield files of the source."""
         return self._source.files_of(first, stop)
 
+    def state_of(self, first: int, stop: int) -> str:
+        """Return the hash of the source's items."""
+        return self._source.state_of(first, stop)
+
     def picture_names(self) -> Iterator[str]:
         """Yield the names of the source."""
         return self._source.picture_names()
@@ -517,6 +549,14 @@ class SubsetSource(ImageSource):
     def files(self) -> Iterator[str]:
         """Yield the files of the whole source, because the choice of images depends on all of them."""
         return self._source.files()
+
+    def state_of(self, first: int, stop: int) -> str:
+        """Return the hash of the whole source."""
+        try:
+            found = len(self._source)
+        except TypeError:  # a stream
+            found = self._num
+        return self._source.state_of(0, found)
 
     def __iter__(self) -> Iterator[ImageItem]:
         try:

@@ -59,6 +59,10 @@ class SkippingSource(ImageSource):
         """Yield the files of the source."""
         return self._source.files()
 
+    def state_of(self, first: int, stop: int) -> str:
+        """Return the hash of the source's items."""
+        return self._source.state_of(first, stop)
+
     def picture_names(self) -> Iterator[str]:
         """Yield the names of the source."""
         return self._source.picture_names()
