@@ -279,7 +279,7 @@ def test_the_command_line(here, run, weights):  # noqa: F811
             "--input: is of one network, and there are several",
         ),
         (["real", "fake"], ["--extractor", "b.onnx", "--dims", "64"], "--dims: is of the Inception network"),
-        (["real", "fake"], ["--extractor", "inception", "--run-dir", "x"], "--run-dir: is for one extractor"),
+        (["real", "fake"], ["--extractor", "inception", "--per-class"], "--per-class: is for one extractor"),
         (["real", "fake"], ["--extractor", "inception", "--force"], "--force: is for one extractor"),
         (["stats", "real", "-o", "x"], ["--extractor", "inception"], "statistics are of one extractor"),
         (["compare", "real", "fake", "other"], ["--extractor", "inception"], "fastfid compare takes one"),

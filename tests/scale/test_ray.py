@@ -23,12 +23,12 @@ import ray
 from packed import pack
 from PIL import Image
 from ray.cluster_utils import Cluster
-from ray_networks import DiesOfWhite, Fails, Once, Slow, Transient
+from ray_networks import DiesOfWhite, Fails, Fixed, Once, Slow, Transient
 from remote_files import serving
 from stubs import AllOutputs, GridMeans
 
 import fastfid
-from fastfid import cli, compute_fid, compute_statistics, evaluate, segments
+from fastfid import cli, compute_fid, compute_statistics, evaluate, evaluate_extractors, segments
 from fastfid.errors import ImageError, SkippedImagesWarning
 from fastfid.scale import RunDirectory
 from fastfid.scale.plan import Sizing
@@ -158,6 +158,13 @@ def test_a_url_goes_to_the_workers(engine, pictures, tmp_path):
         for name in ("a.tar", "a.zip", "a.parquet", "{0..1}.shard.tar"):
             found = evaluate(f"{server.url}/{name}", pictures[1], extractor=GridMeans(), engine=engine)
             assert dict(found) == dict(plain), name
+
+
+def test_several_extractors_share_a_decoding(engine, pictures):
+    extractors = {"a": Fixed(2), "b": Fixed(3)}
+    found = evaluate_extractors(*pictures, extractors, engine=engine)
+    for name, one in extractors.items():
+        assert dict(found[name]) == dict(evaluate(*pictures, extractor=one))
 
 
 @pytest.mark.parametrize("level", [None, 0])

@@ -131,8 +131,9 @@ def run(argv: Sequence[str], directory: Callable[[Parser, argparse.Namespace], A
         _check_append(args.append, args.path)
     reads_images = will_read(args, args.path)
     prepare(args, reads_images)
+    run_dir = (directory or run_directory)(of_command, args)
     if len(networks(args)) > 1:
-        return _run_extractors(args, argv)
+        return _run_extractors(args, argv, run_dir)
     with engine_of(args) as engine:
         found = evaluate(
             *args.path,
@@ -141,7 +142,7 @@ def run(argv: Sequence[str], directory: Callable[[Parser, argparse.Namespace], A
             hash_inputs=args.hash_inputs,
             store=args.store,
             per_class=args.per_class,
-            run_dir=(directory or run_directory)(of_command, args),
+            run_dir=run_dir,
             engine=engine,
             **with_labels_of_each(args, fid_options(args, reads_images=reads_images)),
         )
@@ -158,11 +159,12 @@ def run(argv: Sequence[str], directory: Callable[[Parser, argparse.Namespace], A
     return 0
 
 
-def _run_extractors(args: argparse.Namespace, argv: Sequence[str]) -> int:
+def _run_extractors(args: argparse.Namespace, argv: Sequence[str], run_dir: Any) -> int:
     """Print a table, or the record, of several extractors."""
     from fastfid.cli.several import evaluate_networks
 
-    found = evaluate_networks(args, chosen_metrics(args))
+    with engine_of(args) as engine:
+        found = evaluate_networks(args, chosen_metrics(args), run_dir, engine)
     record = found.to_dict(command=["fastfid", *argv])
     for name, one in found.items():
         remark_on_kept(args, one, f"{name}: ")

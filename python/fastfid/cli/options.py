@@ -209,9 +209,11 @@ def check_network_options(parser: Parser, args: argparse.Namespace) -> None:
         if parser.prog == "fastfid stats" or getattr(args, "save_stats", False):
             parser.error("--extractor: statistics are of one extractor: give one")
         parser.error(f"--extractor: {parser.prog} takes one: give one, or run each by itself")
-    for option in ("force", "run_dir", "engine", "per_class"):
+    for option in ("force", "per_class"):
         if getattr(args, option):
             parser.error(f"--{option.replace('_', '-')}: is for one extractor: leave it out, or run each by itself")
+    if args.store and (args.run_dir or args.engine):
+        parser.error("--store: of several extractors does not go with --run-dir or --engine: leave one out")
 
 
 def networks(args: argparse.Namespace) -> list[str]:

@@ -100,8 +100,6 @@ def _why_alone(argv: Sequence[str]) -> str | None:
     if argv and argv[0] in COMMANDS:
         return f"fastfid {argv[0]}"
     args = parse(fid.parser(), argv)
-    if len(networks(args)) > 1:
-        return "several --extractor"
     given = [name for name in _NOT_IN_TASKS if getattr(args, name)]
     return f"--{given[0].replace('_', '-')}" if given and args.run_dir is None else None
 
@@ -113,7 +111,7 @@ def _temporary() -> Any:
 
 def _fetch_weights(args: argparse.Namespace, ranks: Any) -> None:
     """Let the first rank of each machine fetch the weights of Inception, and the others wait."""
-    if networks(args) != [INCEPTION]:
+    if INCEPTION not in networks(args):
         return
     key = f"weights/{ranks.hosts[ranks.rank]}"
     if not ranks.is_leader():
@@ -155,12 +153,16 @@ def _do_tasks(argv: Sequence[str], ranks: Any) -> None:
 
     folder = ranks.wait("folder")
     try:
+        from fastfid.cli.several import evaluate_networks
         from fastfid.evaluation.evaluate import evaluate
 
         args = parse(fid.parser(), argv)
         prepare(args, reads_images=True)
         warnings.simplefilter("ignore")
         _fetch_weights(args, ranks)
+        if len(networks(args)) > 1:
+            evaluate_networks(args, chosen_metrics(args), RankDirectory(folder, ranks), None)
+            return
         evaluate(
             *args.path,
             metrics=chosen_metrics(args),

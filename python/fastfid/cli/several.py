@@ -11,7 +11,7 @@ from fastfid.metrics.base import outputs_needed
 __all__ = ["evaluate_networks"]
 
 
-def evaluate_networks(args: argparse.Namespace, metrics: Any) -> ExtractorsEvaluation:
+def evaluate_networks(args: argparse.Namespace, metrics: Any, run_dir: Any, engine: Any) -> ExtractorsEvaluation:
     """Return the metrics of the two paths for each extractor that was given."""
     options = fid_options(args, reads_images=False)  # the networks are opened below
     of_inception: dict[str, Any] = {
@@ -24,9 +24,8 @@ def evaluate_networks(args: argparse.Namespace, metrics: Any) -> ExtractorsEvalu
         for name in networks(args)
     }
     real, fake = args.path
-    return evaluate_extractors(
-        real, fake, opened, metrics=metrics, hash_inputs=args.hash_inputs, store=args.store, **options
-    )
+    more = {"hash_inputs": args.hash_inputs, "store": args.store, "run_dir": run_dir, "engine": engine}
+    return evaluate_extractors(real, fake, opened, metrics=metrics, **more, **options)
 
 
 def _inception(args: argparse.Namespace, metrics: Any, options: dict[str, Any]) -> Any:

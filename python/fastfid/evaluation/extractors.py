@@ -17,15 +17,18 @@ from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluation.evaluate import options_in_effect
 from fastfid.evaluation.image_set import ImageSet
 from fastfid.evaluation.joint import Part, read_jointly
+from fastfid.evaluation.joint_run import JointRun
 from fastfid.evaluation.opening import files_of, load_known, load_store, open_images
 from fastfid.evaluation.reading import Reading
 from fastfid.evaluation.result import EvaluatedSet, Evaluation
+from fastfid.evaluation.runs import EngineOption, WorkersOption, opened_run
 from fastfid.extractor import FeatureExtractor, check_extractor
 from fastfid.features.joint import JointExtractor
 from fastfid.metrics import ALL, label_of, make_metrics
 from fastfid.metrics.base import Metric, check_gives
 from fastfid.metrics.several import Missing, results_of
 from fastfid.options import SourceOptions, check_options
+from fastfid.scale import RunDirectory
 from fastfid.scale.plan import SIDES
 from fastfid.sources import ImageSource
 
@@ -117,6 +120,9 @@ def evaluate_extractors(
     cache: CacheMode = False,
     hash_inputs: bool = False,
     store: str | os.PathLike[str] | None = None,
+    run_dir: str | os.PathLike[str] | RunDirectory | None = None,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
     **options: Unpack[SourceOptions],
 ) -> ExtractorsEvaluation:
     """Return metrics of two sets of images for each of several extractors, from one pass over each set.
@@ -137,8 +143,9 @@ def evaluate_extractors(
     metrics : list of str or Metric, or "all"
         See :func:`evaluate`. A metric that one of the extractors does not give what it needs is in ``missing`` of its
         evaluation; one that none gives what it needs is an error.
-    cache, hash_inputs, store
-        See :func:`evaluate`.
+    cache, hash_inputs, store, run_dir, engine, workers
+        See :func:`evaluate`. The tasks of a run directory run all extractors over one decoding of their images. It does
+        not go with `store`.
 
     Returns
     -------
@@ -175,6 +182,8 @@ def evaluate_extractors(
         options=options,
     )
     check_store_folder(store)
+    if store is not None and (run_dir is not None or engine is not None):
+        raise ValueError("store: of several extractors does not go with run_dir or engine; leave one of the two out")
     _check_extractors(extractors)
     asked = metrics if isinstance(metrics, str) else list(metrics)
     runs = [_Run(name, one, asked) for name, one in extractors.items()]
@@ -187,8 +196,14 @@ def evaluate_extractors(
     for run in runs:
         run.prepare(sources, files, num_workers, on_error, max_errors, progress, cache, opened_at, options, store)
     loaded = time.perf_counter()
-    for side, source in enumerate(sources):
-        read_jointly([run.part(side) for run in runs], source)
+    facts = None
+    with opened_run(run_dir, engine, workers, store, cache) as directory:
+        if directory is None:
+            for side, source in enumerate(sources):
+                read_jointly([run.part(side) for run in runs], source)
+        else:
+            _read_in_tasks(runs, sources, directory)
+            facts = directory.facts
     census_a, census_b = (next((one.census for one in sets if one.census), None) for sets in _by_side(runs))
     if not remark and census_a and census_b and (shared := mistakes.overlap(census_a, census_b)):
         warn(shared, SuspiciousInputWarning)
@@ -207,7 +222,7 @@ def evaluate_extractors(
     return ExtractorsEvaluation(
         {
             run.name: run.evaluation(
-                found, options_in_effect(options, run.asked, on_error=on_error), seconds, date, identities
+                found, options_in_effect(options, run.asked, on_error=on_error), seconds, date, identities, facts
             )
             for run, found in zip(runs, results, strict=True)
         }
@@ -245,6 +260,7 @@ class _Run:
         seconds: Mapping[str, float],
         date: str,
         identities: Mapping[str, Any] | None,
+        facts: Mapping[str, Any] | None,
     ) -> Evaluation:
         a, b = self.sets
         first = next(iter(self.asked.values()))
@@ -265,7 +281,16 @@ class _Run:
             missing=dict(self.missing),
             sources={"real": a.found(), "fake": b.found()},
             inputs=identities,
+            run=facts,
         )
+
+
+def _read_in_tasks(runs: "Sequence[_Run]", sources: Sequence[ImageSource], directory: RunDirectory) -> None:
+    """Read both sides in the tasks of a run directory."""
+    joint = JointRun([run.part(0) for run in runs], directory)
+    joint.begin(dict(zip(SIDES, sources, strict=True)))
+    for number, side in enumerate(SIDES):
+        joint.fill(side, [run.part(number) for run in runs])
 
 
 def _by_side(runs: Sequence[_Run]) -> Iterable[tuple[ImageSet, ...]]:

@@ -40,6 +40,7 @@ class JointExtractor(FeatureExtractor):
         self.dims, self.device = first.dims, first.device
         for name in ("identity", "protocol", "precision"):
             setattr(self, name, ", ".join(getattr(one, name) for one in self._extractors))
+        self.runtime = ", ".join(dict.fromkeys(one.runtime for one in self._extractors if one.runtime))
         self.batch_size = max(one.batch_size for one in self._extractors)
         self.concurrency = min(one.concurrency for one in self._extractors)
         outputs = {FEATURES: first.dims}
@@ -69,6 +70,15 @@ class JointExtractor(FeatureExtractor):
             found |= {f"{i}/{name}": np.concatenate([run[name] for run in runs]) for name in outputs_of(one)}
         found[FEATURES] = found[f"0/{FEATURES}"]
         return found
+
+    def outputs_of_one(self, number: int) -> dict[str, int]:
+        """Return the lengths of the outputs of one of the extractors, under its own names."""
+        return dict(outputs_of(self._extractors[number]))
+
+    @staticmethod
+    def name_of(number: int, name: str) -> str:
+        """Return what an output of one of the extractors is called here; the first one's features keep their name."""
+        return name if (number, name) == (0, FEATURES) else f"{number}/{name}"
 
     def of(self, number: int, outputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Return the outputs of one of the extractors, counted from 0, under its own names."""

@@ -1,0 +1,152 @@
+"""Several extractors in the tasks of one run directory: each task decodes its images once for all of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfid.evaluation.image_set import ImageSet
+from fastfid.evaluation.joint import Part
+from fastfid.evaluation.reading import Reading
+from fastfid.features.joint import JointExtractor
+from fastfid.metrics.base import Accumulator, IndexedAccumulator, Metric, Result, Sample
+from fastfid.scale import RunDirectory
+from fastfid.sources import ImageSource
+
+__all__ = ["JointRun"]
+
+
+class JointRun:
+    """The reading of both sides through a run directory, for several extractors.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+        What each extractor has to do with the first side. All read alike.
+    run : RunDirectory
+    """
+
+    def __init__(self, parts: Sequence[Part], run: RunDirectory):
+        self._joint = JointExtractor({part.name: part.extractor for part in parts})
+        self._metrics: dict[str, Metric] = {
+            f"{part.name}: {key}": _OfOne(metric, self._joint, number)
+            for number, part in enumerate(parts)
+            for key, metric in part.reading.metrics.items()
+        }
+        one = parts[0].reading
+        how = (one.num_workers, one.on_error, one.max_errors, one.progress, False, one.opened_at, one.options)
+        self._reading = Reading(self._joint, self._metrics, *how, run=run)
+        self._sets: dict[str, ImageSet] = {}
+
+    def begin(self, sources: Mapping[str, ImageSource]) -> None:
+        """Take the plan of the run directory, or make it, for the sources by side.
+
+        Raises
+        ------
+        ValueError
+            See :meth:`fastfid.scale.RunDirectory.begin`; also where the rows of all images do not fit into the memory.
+        """
+        self._sets = {side: ImageSet(None, source, name=source.name) for side, source in sources.items()}
+        self._reading.prepare(list(self._sets.values()))
+
+    def fill(self, side: str, parts: Sequence[Part]) -> None:
+        """Read a side in tasks, or take the Parts that are there, and fill the set of each extractor."""
+        images = self._sets[side]
+        assert images.source is not None
+        self._reading.fill(images, images.source, side)
+        for number, part in enumerate(parts):
+            part.reading.describe(part.images, images.source)
+            part.images.report = images.report
+            part.images.read_labels = images.read_labels
+            part.images.seen = {
+                metric.accumulates: cast(_Named, images.seen[_OfOne(metric, self._joint, number).accumulates]).own
+                for metric in part.reading.metrics.values()
+            }
+
+
+class _OfOne(Metric):
+    """A metric of one of the extractors, by the names that its outputs have in the joint one."""
+
+    name: ClassVar[str] = "of one extractor"
+    needs: frozenset[str]  # type: ignore[misc]  # of the metric, by other names
+
+    def __init__(self, metric: Metric, joint: JointExtractor, number: int):
+        self._metric = metric
+        self._names = {name: joint.name_of(number, name) for name in joint.outputs_of_one(number)}
+        self.needs = frozenset(self._names[name] for name in metric.needs)
+        kind, *rest = metric.accumulates
+        output = "/".join(rest)
+        self._accumulates = (kind, self._names.get(output, f"{number}/{output}"))
+
+    @property
+    def accumulates(self) -> tuple[str, ...]:
+        """What the metric accumulates, of its extractor."""
+        return self._accumulates
+
+    def accumulator(self, lengths: Mapping[str, int]) -> Accumulator:
+        """Return that of the metric, which gets the outputs of its extractor."""
+        own = {name: lengths[there] for name, there in self._names.items() if there in lengths}
+        return _named(self._metric.accumulator(own), self._names)
+
+    def restored(self, state: Mapping[str, Any]) -> Accumulator:
+        """Return an accumulator that continues from a state of the metric's."""
+        return _named(self._metric.restored(state), self._names)
+
+    def result(self, real: Sample, fake: Sample) -> Result:
+        """Raise TypeError: the metric itself compares the two sets."""
+        raise TypeError(f"{self._metric.key}: is computed for its extractor alone")
+
+
+class _Named:
+    """An accumulator whose outputs have other names."""
+
+    def __init__(self, own: Any, names: Mapping[str, str]):
+        self.own = own
+        self._names = names
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return int(self.own.n)
+
+    def _renamed(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: outputs[there] for name, there in self._names.items() if there in outputs}
+
+    def update(self, outputs: Mapping[str, Any]) -> None:
+        """Add images."""
+        self.own.update(self._renamed(outputs))
+
+    def merge(self, other: "_Named") -> None:
+        """Add the images of `other`."""
+        self.own.merge(other.own)
+
+    def reset(self) -> None:
+        """Remove all images."""
+        self.own.reset()
+
+    def state(self) -> dict[str, Any]:
+        """Return the state, without the names."""
+        found: dict[str, Any] = self.own.state()
+        return found
+
+
+class _NamedByIndex(_Named):
+    """The same for an accumulator that knows the indices of its images."""
+
+    def update_at(self, outputs: Mapping[str, Any], indices: NDArray[np.int64]) -> None:
+        """Add images, with their indices."""
+        self.own.update_at(self._renamed(outputs), indices)
+
+    def join(self, other: "_NamedByIndex", index: int, level: int) -> None:
+        """Add a node of the tree."""
+        self.own.join(other.own, index, level)
+
+    def state_below(self, key: int) -> dict[str, Any]:
+        """Return the state of a part of a source."""
+        found: dict[str, Any] = self.own.state_below(key)
+        return found
+
+
+def _named(own: Accumulator, names: Mapping[str, str]) -> _Named:
+    return _NamedByIndex(own, names) if isinstance(own, IndexedAccumulator) else _Named(own, names)

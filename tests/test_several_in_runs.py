@@ -1,0 +1,128 @@
+"""Several extractors in a run directory: one decoding of each image, the bits of each alone, and what is refused."""
+
+import pickle
+
+import launching
+import pytest
+from stubs import GridMeans
+from test_other_networks import here, run  # noqa: F401 - fixtures
+from test_several_extractors import Fixed, Spatial, decoded, same  # noqa: F401 - a fixture too
+
+import fastfid
+from fastfid import cli, segments
+from fastfid.scale import RunDirectory
+from fastfid.scale.plan import Sizing
+
+
+def three():
+    return {"a": Fixed(2), "spatial": Spatial(), "b": Fixed(3)}
+
+
+def alone(metrics, **options):
+    return {
+        name: fastfid.evaluate("real", "fake", metrics=metrics, extractor=one, **options)
+        for name, one in three().items()
+    }
+
+
+@pytest.mark.parametrize("level", [None, 0])
+def test_each_has_the_bits_that_it_has_alone(here, decoded, monkeypatch, level):  # noqa: F811
+    """Parts with rows, and Parts with what the metrics of each have accumulated."""
+    if level is not None:
+        monkeypatch.setattr(segments, "SEGMENT", 4)
+        monkeypatch.setattr(segments, "RADIX", 3)
+    monkeypatch.setattr(Sizing, "choose", lambda n, workers, images: Sizing(4, level))
+    expected = alone("all")
+    decoded.clear()
+    directory = RunDirectory("run")
+    found = fastfid.evaluate_extractors("real", "fake", three(), metrics="all", run_dir=directory)
+    assert len(decoded) == 60 == len(set(decoded))
+    for name, one in expected.items():
+        same(found[name], one)
+    assert (directory.done, directory.found) == (16, 0)
+    assert found.to_dict()["run"]["resumed"] == 0
+
+
+def test_moments_alone_are_merged(here, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(segments, "SEGMENT", 4)
+    monkeypatch.setattr(segments, "RADIX", 3)
+    monkeypatch.setattr(Sizing, "choose", lambda n, workers, images: Sizing(4, 0))
+    expected = alone(["fid"])
+    found = fastfid.evaluate_extractors("real", "fake", three(), run_dir="run")
+    for name, one in expected.items():
+        same(found[name], one)
+    left = sorted(path.name.split("-")[-1] for path in (here / "run" / "parts" / "real").iterdir())
+    assert left == ["node0.npz", "node0.npz", "node1.npz", "node1.npz"]
+
+
+def test_what_was_killed_goes_on(here, decoded, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(Sizing, "choose", lambda n, workers, images: Sizing(5))
+    expected = alone(["fid", "kid"])
+    fastfid.evaluate_extractors("real", "fake", three(), metrics=["fid", "kid"], run_dir="run")
+    for path in sorted((here / "run" / "parts" / "fake").iterdir())[2:]:
+        path.unlink()
+    decoded.clear()
+    directory = RunDirectory("run")
+    found = fastfid.evaluate_extractors("real", "fake", three(), metrics=["fid", "kid"], run_dir=directory)
+    assert (directory.done, directory.found, len(decoded)) == (4, 8, 20)
+    for name, one in expected.items():
+        same(found[name], one)
+
+
+class Elsewhere:
+    """An engine that sends its work to another process, as pickles."""
+
+    def run(self, tasks, work):
+        for task in tasks[::-1]:
+            yield task, pickle.loads(pickle.dumps(work))(task)
+
+
+def test_an_engine_and_lost_images(here):  # noqa: F811
+    (here / "real" / "07.png").write_bytes(b"no picture")
+    options = {"on_error": "skip"}
+    with pytest.warns(fastfid.SkippedImagesWarning):
+        expected = alone(["fid"], **options)
+    with pytest.warns(fastfid.SkippedImagesWarning):
+        found = fastfid.evaluate_extractors("real", "fake", three(), engine=Elsewhere(), **options)
+    for name, one in expected.items():
+        same(found[name], one)
+        assert found[name].skipped == one.skipped
+    assert found["a"].run["engine"] == "Elsewhere"
+
+
+def test_what_is_refused(here):  # noqa: F811
+    extractors = three()
+    fastfid.evaluate_extractors("real", "fake", extractors, run_dir="run")
+    del extractors["b"]
+    with pytest.raises(ValueError, match="run: is of another run: extractor is "):
+        fastfid.evaluate_extractors("real", "fake", extractors, run_dir="run")
+    with pytest.raises(ValueError, match="run: is of another run: "):
+        fastfid.evaluate("real", "fake", extractor=GridMeans(), run_dir="run")
+    with pytest.raises(ValueError, match="store: of several extractors does not go with run_dir or engine"):
+        fastfid.evaluate_extractors("real", "fake", three(), run_dir="run", store="kept")
+    with pytest.raises(ValueError, match="run_dir: does not go with cache"):
+        fastfid.evaluate_extractors("real", "fake", three(), run_dir="run", cache=True)
+
+
+def test_the_command_line(here, run, weights):  # noqa: F811
+    both = ["--extractor", "inception", "--extractor", "net.onnx", "--dims", "64", "--metrics", "fid,kid"]
+    plain = run("real", "fake", *both)
+    assert plain[0] == 0
+    first = run("real", "fake", *both, "--run-dir", "run")
+    again = run("real", "fake", *both, "--run-dir", "run")
+    assert plain[:2] == first[:2] == again[:2]
+    assert "real: 1 of 1 tasks were done before" in again[2]
+    code, _, err = run("real", "fake", *both, "--run-dir", "run", "--store", "kept")
+    assert code == 2
+    assert "--store: of several extractors does not go with --run-dir or --engine: leave one out" in err
+
+
+def test_ranks(here, tmp_path, monkeypatch, capsys):  # noqa: F811
+    """Two processes, with stand-ins for the networks: the table of one process, once."""
+    words = ["real", "fake", "--extractor", "one.onnx", "--extractor", "two.onnx", "--metrics", "fid,kid"]
+    found = launching.ended(launching.start(tmp_path, words, launching.variables_of_ranks(2)))
+    (code, out, err), other = found
+    assert (code, other) == (0, (0, "", "")), err
+    monkeypatch.setattr("fastfid.cli.several.open_network", lambda args, name: Spatial())
+    assert cli.main(words) == 0
+    assert out == capsys.readouterr().out
