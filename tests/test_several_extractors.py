@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import threading
 
 import numpy as np
@@ -109,8 +110,32 @@ def test_metrics_that_some_have():
         ("fid", False),
         ("sfid", False),
     ]
-    with pytest.raises(ValueError, match="sfid: needs the output spatial"):
-        fastfid.evaluate_extractors(images(1), images(2), {"a": Fixed(2), "b": Fixed(3)}, metrics=["fid", "sfid"])
+    for metrics in (["fid", "sfid"], ["sfid"]):
+        with pytest.raises(ValueError, match=r"sfid: cannot .* of the extractors: a: needs .* 12 dims; b: needs"):
+            fastfid.evaluate_extractors(images(1), images(2), {"a": Fixed(2), "b": Fixed(3)}, metrics=metrics)
+
+
+def test_an_extractor_without_any_of_the_metrics_does_not_run(here, run, weights, decoded):  # noqa: F811
+    idle = Fixed(3)
+    idle.forward = idle.prepare = None
+    found = fastfid.evaluate_extractors("real", "fake", {"a": idle, "b": Spatial()}, metrics=["sfid"], store="kept")
+    assert len(decoded) == 60
+    assert sum(is_store(path) for path in (here / "kept").iterdir()) == 2
+    same(found["b"], fastfid.evaluate("real", "fake", metrics=["sfid"], extractor=Spatial(), store="alone"))
+    reason = "needs the output spatial; the extractor gives features at 27 dims"
+    assert (dict(found["a"]), found["a"].missing) == ({}, {"sfid": reason})
+    with pytest.raises(KeyError, match="sfid could not be computed: needs the output spatial"):
+        found["a"]["sfid"]
+    record = found.to_dict()
+    assert (record["n"], record["extractor"]["real"], record["dims"]) == ({"real": 30, "fake": 30}, idle.identity, 27)
+    assert [(row["value"] is None, row["n_real"]) for row in record["metrics"]] == [(True, 30), (False, 30)]
+    assert [one["name"] for one in record["extractors"]] == ["a", "b"]
+    code, out, err = run("real", "fake", "--extractor", "net.onnx", "--extractor", "inception", "--metrics", "sfid")
+    assert (code, [line.split()[:2] for line in out.splitlines()[1:]]) == (0, [["inception", "sFID"]])
+    assert "net.onnx: sfid: not computed: needs the output spatial" in err
+    code, out, err = run("real", "fake", "--extractor", "net.onnx", "--extractor", "inception", "--metrics", "fid,is")
+    assert (code, out) == (1, "")
+    assert re.search("error: is: cannot be .*: net.onnx: .* has no classifier; .*; inception: ", err), err
 
 
 def test_what_is_refused(here):  # noqa: F811

@@ -25,9 +25,10 @@ from fastfid.evaluation.runs import EngineOption, WorkersOption, opened_run
 from fastfid.extractor import FeatureExtractor, check_extractor
 from fastfid.features.joint import JointExtractor
 from fastfid.metrics import ALL, label_of, make_metrics
-from fastfid.metrics.base import Metric, check_gives
+from fastfid.metrics.base import Metric, Result, check_gives
 from fastfid.metrics.several import Missing, results_of
 from fastfid.options import SourceOptions, check_options
+from fastfid.provenance import provenance_of
 from fastfid.scale import RunDirectory
 from fastfid.scale.plan import SIDES
 from fastfid.sources import ImageSource
@@ -141,8 +142,9 @@ def evaluate_extractors(
     extractors : dict of str to FeatureExtractor
         By what they are called in the result. Each needs inputs of one size (its `input_shape`).
     metrics : list of str or Metric, or "all"
-        See :func:`evaluate`. A metric that one of the extractors does not give what it needs is in ``missing`` of its
-        evaluation; one that none gives what it needs is an error.
+        See :func:`evaluate`. A metric that cannot be computed for one of the extractors, as it lacks an output, is in
+        ``missing`` of its evaluation, with the reason; a metric named here that none of them has is an error. An
+        extractor that has none of the metrics does not run; all of its evaluation is in ``missing``.
     cache, hash_inputs, store, run_dir, engine, workers
         See :func:`evaluate`. The tasks of a run directory run all extractors over one decoding of their images. It does
         not go with `store`.
@@ -193,56 +195,56 @@ def evaluate_extractors(
     sources = [_images(source, options) for source in (real, fake)]
     both = list(zip((real, fake), sources, strict=True))
     files = [files_of(source, opened) if hash_inputs else None for source, opened in both]
-    for run in runs:
+    reading = [run for run in runs if run.asked]
+    for run in reading:
         run.prepare(sources, files, num_workers, on_error, max_errors, progress, cache, opened_at, options, store)
     loaded = time.perf_counter()
-    facts = None
     with opened_run(run_dir, engine, workers, store, cache) as directory:
-        if directory is None:
-            for side, source in enumerate(sources):
-                read_jointly([run.part(side) for run in runs], source)
-        else:
-            _read_in_tasks(runs, sources, directory)
-            facts = directory.facts
-    census_a, census_b = (next((one.census for one in sets if one.census), None) for sets in _by_side(runs))
+        _read(reading, sources, directory)
+    census_a, census_b = (next((one.census for one in sets if one.census), None) for sets in _by_side(reading))
     if not remark and census_a and census_b and (shared := mistakes.overlap(census_a, census_b)):
         warn(shared, SuspiciousInputWarning)
     extracted = time.perf_counter()
-    results = [results_of(run.asked, run.missing, *run.sets) for run in runs]
+    for run in reading:
+        run.compare()
     _check_found(runs, asked)
     finished = time.perf_counter()
-    seconds = {
-        "load": loaded - started,
-        "features": extracted - loaded,
-        "distance": finished - extracted,
-        "total": finished - started,
+    sets = reading[0].sets
+    common = {
+        "seconds": {
+            "load": loaded - started,
+            "features": extracted - loaded,
+            "distance": finished - extracted,
+            "total": finished - started,
+        },
+        "date": datetime.fromtimestamp(opened_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "inputs": {side: one.identity() for side, one in zip(SIDES, sets, strict=True)} if hash_inputs else None,
+        "run": directory.facts if directory is not None else None,
     }
-    date = datetime.fromtimestamp(opened_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    identities = {side: one.identity() for side, one in zip(SIDES, runs[0].sets, strict=True)} if hash_inputs else None
     return ExtractorsEvaluation(
         {
-            run.name: run.evaluation(
-                found, options_in_effect(options, run.asked, on_error=on_error), seconds, date, identities, facts
-            )
-            for run, found in zip(runs, results, strict=True)
+            run.name: run.evaluation(options_in_effect(options, run.asked, on_error=on_error), common, reading[0])
+            for run in runs
         }
     )
 
 
 class _Run:
-    """One extractor with its metrics, and the two sets as it saw them."""
+    """One extractor with its metrics, and the two sets as it saw them: none where it has no metric."""
 
     def __init__(self, name: str, extractor: FeatureExtractor, metrics: str | Sequence[str | Metric]):
         self.name = name
         self.extractor = extractor
         self.asked = make_metrics(metrics)
-        self.missing = Missing(lenient=True)
+        self.missing = Missing(lenient=True, may_be_all=True)
         self.missing.check(self.asked, partial(check_gives, extractor))
         self.sets: list[ImageSet] = []
+        self._results: Mapping[str, Result] = {}
+        self._described: tuple[EvaluatedSet, ...] = ()
 
     def prepare(self, sources: Sequence[ImageSource], files: Sequence[FileSet | None], *how: Any) -> None:
         """Look for what earlier runs have kept of the sources; `how` is as :class:`Reading` has it."""
-        self._reading = Reading(self.extractor, self.asked, *how)
+        self._reading = Reading(self.extractor, dict(self.asked), *how)
         self.sets = [
             ImageSet(None, source, name=source.name, files=of_source)
             for source, of_source in zip(sources, files, strict=True)
@@ -253,40 +255,43 @@ class _Run:
         """Return what this extractor has to do with a side."""
         return Part(self.name, self.extractor, self._reading, self.sets[side])
 
-    def evaluation(
-        self,
-        results: Mapping[str, Any],
-        options: Mapping[str, Any],
-        seconds: Mapping[str, float],
-        date: str,
-        identities: Mapping[str, Any] | None,
-        facts: Mapping[str, Any] | None,
-    ) -> Evaluation:
-        a, b = self.sets
+    def compare(self) -> None:
+        """Compute the metrics of the two sets."""
         first = next(iter(self.asked.values()))
+        self._described = tuple(EvaluatedSet.of(one.sample(first)) for one in self.sets)
+        self._results = results_of(self.asked, self.missing, *self.sets)
+
+    def evaluation(self, options: Mapping[str, Any], common: Mapping[str, Any], reader: "_Run") -> Evaluation:
+        """Return what was found; `reader` says of the images what an extractor that read none cannot say."""
+        a, b = self.sets or reader.sets
+        made = provenance_of(self.extractor)
+        real, fake = self._described or (
+            EvaluatedSet(one.name, {**made, "source": one.name}, one.n) for one in reader._described
+        )
         return Evaluation(
-            results,
-            EvaluatedSet.of(a.sample(first)),
-            EvaluatedSet.of(b.sample(first)),
+            self._results,
+            real,
+            fake,
             self.extractor.dims,
             assumed_protocol={"real": None, "fake": None},
             skipped={"real": a.skipped, "fake": b.skipped},
-            cached={"real": a.is_cached, "fake": b.is_cached},
+            cached={"real": bool(self.sets) and a.is_cached, "fake": bool(self.sets) and b.is_cached},
             device=self.extractor.device,
-            seconds=seconds,
-            date=date,
             host=os.uname().nodename,
             threads=_core.num_threads(),
             options=options,
             missing=dict(self.missing),
             sources={"real": a.found(), "fake": b.found()},
-            inputs=identities,
-            run=facts,
+            **common,
         )
 
 
-def _read_in_tasks(runs: "Sequence[_Run]", sources: Sequence[ImageSource], directory: RunDirectory) -> None:
-    """Read both sides in the tasks of a run directory."""
+def _read(runs: Sequence[_Run], sources: Sequence[ImageSource], directory: RunDirectory | None) -> None:
+    """Read both sides, in the tasks of the run directory if there is one."""
+    if directory is None:
+        for number, source in enumerate(sources):
+            read_jointly([run.part(number) for run in runs], source)
+        return
     joint = JointRun([run.part(0) for run in runs], directory)
     joint.begin(dict(zip(SIDES, sources, strict=True)))
     for number, side in enumerate(SIDES):
@@ -310,9 +315,10 @@ def _check_extractors(extractors: Mapping[str, FeatureExtractor]) -> None:
 
 def _check_found(runs: Sequence[_Run], metrics: str | Sequence[str | Metric]) -> None:
     """Raise ValueError for a metric that was asked for by name and that no extractor has."""
-    for key, reason in runs[0].missing.items() if metrics != ALL else ():
+    for key in runs[0].missing if metrics != ALL else ():
         if all(key in run.missing for run in runs):
-            raise ValueError(f"{key}: {reason}")
+            reasons = "; ".join(f"{run.name}: {run.missing[key]}" for run in runs)
+            raise ValueError(f"{key}: cannot be computed for any of the extractors: {reasons}")
 
 
 def _images(source: Any, options: Mapping[str, Any]) -> ImageSource:

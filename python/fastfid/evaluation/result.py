@@ -73,7 +73,7 @@ class Evaluation(NamedResults):
     options : dict
         Every option that can change the number, as it was in effect.
     missing : dict of str to str
-        With ``metrics="all"``: the metrics that could not be computed, and why.
+        With ``metrics="all"``, and with several extractors: the metrics that could not be computed, and why.
     inputs : dict or None
         With `hash_inputs`, for ``real`` and ``fake`` each: number, bytes and SHA-256 of the files; None for a side that
         is not made of files.

@@ -169,12 +169,15 @@ class Missing(dict[str, str]):
         Whether such metrics are left out. Else the reason is raised as the error that it is.
     essential : str, optional
         A metric whose reason is raised all the same.
+    may_be_all : bool
+        Whether the reason of the last one is not raised either, as others may have what this run has not.
     """
 
-    def __init__(self, *, lenient: bool, essential: str | None = None):
+    def __init__(self, *, lenient: bool, essential: str | None = None, may_be_all: bool = False):
         super().__init__()
         self.lenient = lenient
         self._essential = essential
+        self._may_be_all = may_be_all
 
     def check(self, asked: dict[str, Metric], step: Callable[[Metric], object]) -> None:
         """Take a step for every metric. Metrics for which it raises an error are removed from `asked`."""
@@ -182,7 +185,8 @@ class Missing(dict[str, str]):
             try:
                 step(metric)
             except (ValueError, NumericalError, WeightsError, BackendUnavailable) as error:
-                if not self.lenient or len(asked) == 1 or key == self._essential:
+                is_last = len(asked) == 1 and not self._may_be_all
+                if not self.lenient or is_last or key == self._essential:
                     raise
                 self[key] = str(error.args[0]).removeprefix(f"{key}: ")
                 del asked[key]
