@@ -21,7 +21,7 @@ lint:
 	clang-format --dry-run --Werror $(CPP)
 
 lint-examples:
-	mypy examples/*.py examples/scale/*.py
+	mypy examples/*.py examples/scale/*.py examples/hf_evaluate/*.py
 
 # The workflows by the schema of GitHub's.
 workflows:

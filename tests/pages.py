@@ -21,6 +21,8 @@ SMALL = {
     "several_metrics.py": {'real="real/"': 'real="real/", dims=64'},
 }
 IMAGES = 90
+# The first words of a block that cannot run.
+MARK = "# not run here: needs "
 # What needs packages of the extra "loops" is run by tests/training.
 OF_OTHER_PACKAGES = ("lightning", "accelerate", "tensorboard", "wandb", "mlflow")
 
@@ -40,9 +42,11 @@ def blocks(page):
 
 
 def files(page):
-    """Name and text of every Python block; the line above each one is its name."""
+    """Name and text of every Python block that is a file, whose name is the line above."""
     return {
-        re.fullmatch(r"`(\w+\.py)`", above)[1]: text for above, language, text in blocks(page) if language == "python"
+        re.fullmatch(r"`(\w+\.py)`", above)[1]: text
+        for above, language, text in blocks(page)
+        if language == "python" and not text.startswith(MARK)
     }
 
 

@@ -21,7 +21,6 @@ import pytest
 from fastfid import InputSpec
 
 IMAGES = 12  # of each set: the neighbours of precision and recall need six
-MARK = "# not run here: needs "
 COMMANDS = {"", "sh", "console", "bash"}
 # Output, files of data, citations, and the navigation.
 NO_CODE = {"text", "json", "bibtex", "{toctree}"}
@@ -42,6 +41,10 @@ ELSEWHERE = {
     ("training.md", "fastfid compare real.npz epoch-0.npz epoch-1.npz"): (
         "tests/test_training.py",
         '"compare" in words',
+    ),
+    ("training.md", "python examples/lightning_callback.py real.npz --processes 2"): (
+        "tests/training/test_examples.py",
+        '"examples/lightning_callback.py" in words',
     ),
     ("extractors.md", "fastfid extractors export dinov2-vitl14/dgm-eval dinov2_vitl14_pretrain.pth -o dinov2.onnx"): (
         "tests/test_known_extractors.py",
@@ -77,7 +80,7 @@ def test_every_block_is_run_or_says_why_not():
                 continue
             first = text.splitlines()[0]
             if first.startswith("# not run here"):
-                assert re.match(rf"{MARK}\w+", first), f"{page}: {first}"
+                assert re.match(rf"{pages.MARK}\w+", first), f"{page}: {first}"
             elif found := where(page, above, text):
                 used.add((page, first))
                 files, word = found
@@ -134,7 +137,7 @@ def to_run(page):
     return [
         (language, text)
         for above, language, text in pages.blocks(page)
-        if language not in NO_CODE and not text.startswith(MARK) and where(page, above, text) is None
+        if language not in NO_CODE and not text.startswith(pages.MARK) and where(page, above, text) is None
     ]
 
 
