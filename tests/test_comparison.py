@@ -429,6 +429,20 @@ def test_references_are_known_by_their_hashes(tmp_path):
         compare_records(written(tmp_path, hashed("A", 1.0, "00"), record("B", 2.0, real="moved/real.npz")))
 
 
+def test_known_references_are_known_by_their_names(tmp_path):
+    """Files of other formats have other hashes, and hold the numbers of one known reference."""
+
+    def known(fake, fid, name, digest, **changes):
+        return hashed(fake, fid, digest, known_as=sides(name, None), **changes)
+
+    equal = [known("A", 1.0, "cifar10", "00"), known("B", 2.0, "cifar10", "11", real="other.npz")]
+    assert len(compare_records(written(tmp_path, *equal)).candidates) == 2
+    with pytest.raises(ValueError, match=r'1.json: known_as.real is "ffhq", but "cifar10" in .*0.json'):
+        compare_records(written(tmp_path, known("A", 1.0, "cifar10", "00"), known("B", 2.0, "ffhq", "00")))
+    with pytest.raises(ValueError, match=r"1.json: inputs.real.sha256 is"):
+        compare_records(written(tmp_path, known("A", 1.0, "cifar10", "00"), known("B", 2.0, None, "11")))
+
+
 def test_what_a_candidate_does_not_say_is_not_compared(tmp_path):
     silent = record("B", 2.0, protocol=sides("same", None))
     assert compare_records(written(tmp_path, silent, record("A", 1.0))).candidates[0].name == "A"

@@ -415,9 +415,99 @@ def test_runs_say_which_differences_are_beyond_noise(tmp_path, record):
     assert len(found.all("img")) == 1
 
 
-def test_runs_of_two_references_are_drawn_and_not_compared(tmp_path, record):
-    make_report_of_runs(write_runs(tmp_path, record, real=lambda run, step: run), tmp_path / "page.html")
-    assert "The FIDs are not compared:" in PageReader(tmp_path / "page.html").text
+def legends(page):
+    """The texts of the legend of the first drawing."""
+    drawing = base64.b64decode(page.all("img")[0]["src"].partition(",")[2]).decode()
+    legend = drawing.partition('id="legend_1"')[2]
+    return [html.unescape(text).strip() for text in re.findall(r"<text[^>]*>([^<]*)</text>", legend)]
+
+
+NETWORKS = {"a": "one", "b": "two"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told", "names"),
+    [
+        ({"real": lambda run, step: run}, "reference", ["a<i>.jsonl: against a", "b<i>.jsonl: against b"]),
+        (
+            {"n": lambda run, step: {"real": 60, "fake": 30 if step == 2 else 60}},
+            "number of generated images",
+            [f"{run}<i>.jsonl: {n} images" for run in "ab" for n in (30, 60)],
+        ),
+        (
+            {"dims": lambda run, step: 64 if run == "a" else 2048},
+            "dims",
+            ["a<i>.jsonl: 64 dims", "b<i>.jsonl: 2,048 dims"],
+        ),
+        (
+            {
+                key: lambda run, step: dict.fromkeys(("real", "fake"), NETWORKS[run])
+                for key in ("protocol", "extractor")
+            },
+            "protocol and extractor",
+            ["a<i>.jsonl: one, one", "b<i>.jsonl: two, two"],
+        ),
+    ],
+)
+def test_records_that_cannot_be_compared_are_lines_of_their_own(tmp_path, record, changes, told, names):
+    changes = {"fid": lambda run, step: float(step), "standard_error": lambda run, step: 0.25, **changes}
+    make_report_of_runs(write_runs(tmp_path, record, **changes), tmp_path / "page.html", metrics=["fid"])
+    found = PageReader(tmp_path / "page.html")
+    assert legends(found) == names
+    assert f"of {len({name.partition(': ')[2] for name in names})} kinds, which cannot be compared" in found.text
+    assert f"The records differ in {told}. " in found.text
+    tables = re.findall(r"<caption>Against (.*?)</caption>", found.source)
+    # FIDs of other numbers of generated images are compared less their biases; the others within their kind alone.
+    assert len(tables) == (1 if "generated" in told else 2)
+    assert all(a in text for a, text in zip(("a-1", "b-1"), tables, strict=False))
+
+
+def test_records_of_a_kind_are_one_line_whatever_their_files(tmp_path, record):
+    for step in (1, 2, 3, 4):
+        dims = {"dims": 64} if step > 2 else {}
+        (tmp_path / f"{step}.json").write_text(json.dumps({**record, "fake": f"step-{step}", **dims}))
+    make_report_of_runs(sorted(tmp_path.glob("*.json")), tmp_path / "page.html")
+    assert legends(PageReader(tmp_path / "page.html")) == [f"{record['dims']} dims", "64 dims"]
+
+
+def test_a_reference_is_told_by_its_files_before_its_name(tmp_path, record):
+    """One reference under two names is one; two of one name are two; statistics of a folder are not the folder."""
+
+    def runs(**of_b):
+        lines = [{**record, "real": "train", **keys, "fake": f"{i}"} for i, keys in enumerate(({}, of_b, of_b))]
+        lines[0] |= {"inputs": {"real": {"sha256": "00"}, "fake": None}, "known_as": {"real": None, "fake": None}}
+        (tmp_path / "runs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        make_report_of_runs([tmp_path / "runs.jsonl"], tmp_path / "page.html", overwrite=True, metrics=["fid"])
+        return legends(PageReader(tmp_path / "page.html"))
+
+    def files(digest):
+        return {"real": {"sha256": digest}, "fake": None}
+
+    assert runs(real="moved/train", inputs=files("00")) == []
+    assert runs(inputs=files("11")) == [
+        "against train",
+        "against train (other content, 2)",
+    ]
+    assert runs(real="train.npz", inputs=None)[1] == "against train.npz"
+
+
+def test_some_records_without_a_step_are_said(tmp_path, record):
+    changes = {"step": lambda run, step: None if (run, step) == ("a", 3) else step}
+    make_report_of_runs(write_runs(tmp_path, record, **changes), tmp_path / "page.html", metrics=["fid"])
+    found = PageReader(tmp_path / "page.html")
+    assert "1 of 6 records have no step, so no step is used." in found.text
+    assert "against last number in the name" in found.text
+
+
+def test_records_of_one_step_keep_the_order_of_the_file(tmp_path, record):
+    lines = [
+        {**record, "step": 1, "metrics": [{"metric": "fid", "value": 2.0, "standard_error": e}]} for e in (None, 0.1)
+    ]
+    lines.append({**record, "step": 0, "metrics": [{"metric": "fid", "value": 3.0}], "fake": "a number: 1" + "0" * 300})
+    (tmp_path / "runs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    make_report_of_runs([tmp_path / "runs.jsonl"], tmp_path / "page.html")
+    (drawn,) = (one["alt"] for one in PageReader(tmp_path / "page.html").all("img"))
+    assert drawn.endswith("against step: 3 at 0, 2 at 1, 2 at 1.")
 
 
 @pytest.mark.parametrize(
@@ -426,6 +516,10 @@ def test_runs_of_two_references_are_drawn_and_not_compared(tmp_path, record):
         ({"metrics": lambda run, step: [3]}, "metrics is wrong"),
         ({"metrics": lambda run, step: [{"metric": "fid", "value": "3"}]}, "value of fid is wrong"),
         ({"fake": lambda run, step: "x", "date": lambda run, step: "today"}, "date is wrong"),
+        ({"step": lambda run, step: "3"}, "step is wrong: expected a number from -1e15 to 1e15, got '3'"),
+        ({"step": lambda run, step: float("nan")}, "step is wrong"),
+        ({"step": lambda run, step: 10**16}, "step is wrong"),
+        ({"fake": lambda run, step: f"{step}" * 400, "date": lambda run, step: None}, "date is wrong"),
         ({"schema": lambda run, step: 7}, "was written by another version"),
     ],
 )

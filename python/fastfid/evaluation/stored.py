@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from fastfid.metrics.differences import Measured, compare_measured
 from fastfid.metrics.standard_error import Variance
 from fastfid.record import SCHEMA
 
-__all__ = ["compare_records", "read_records"]
+__all__ = ["compare_records", "compare_stored", "read_records", "references_of"]
 
 # Numbers up to here have squares, and sums of squares, that are finite.
 _LARGEST = 1e100
@@ -34,10 +34,14 @@ class _Stored:
 
     def get(self, key: str) -> Any:
         """Return the value of ``key`` or ``key.inner``; None where there is none."""
-        found: Any = self.record
-        for part in key.split("."):
-            found = found.get(part) if isinstance(found, dict) else None
-        return found
+        return _value(self.record, key)
+
+
+def _value(record: Mapping[str, Any], key: str) -> Any:
+    found: Any = record
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
 
 
 def compare_records(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
@@ -59,8 +63,9 @@ def compare_records(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
         A file cannot be read.
     ValueError
         A file holds no record, or a key of a record is wrong; there are fewer than two records of an FID; their
-        references, protocols, networks, precisions or dims differ. The message names the file. References are the same
-        if their hashes (``--hash-inputs``) are, and, where a record has none, if their names are.
+        references, protocols, networks, precisions or dims differ. The message names the file. Of two references the
+        names of known ones are compared where both records have them, else their hashes (``--hash-inputs``) where both
+        have them, else what they were called: a folder and the statistics of the folder count as two references.
 
     Warns
     -----
@@ -76,7 +81,16 @@ def compare_records(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
     >>> compare_records(["runs.jsonl"]).differences[0].verdict[:10]
     'no verdict'
     """
-    records = _of_the_fid([one for path in paths for one in _read(Path(path))])
+    return _compare([one for path in paths for one in _read(Path(path))])
+
+
+def compare_stored(records: Sequence[tuple[str, dict[str, Any]]]) -> Comparison:
+    """Compare the FIDs of records that :func:`read_records` returned. See :func:`compare_records`."""
+    return _compare([_Stored(where, record, json.dumps(record, sort_keys=True)) for where, record in records])
+
+
+def _compare(given: Sequence[_Stored]) -> Comparison:
+    records = _of_the_fid(given)
     if len(records) < 2:
         raise ValueError(f"expected two records or more, got {len(records)}")
     _check_references(records)
@@ -240,6 +254,8 @@ _USED: dict[str, _Kind] = {
     "inputs": _or_null(_SIDES),
     "inputs.real": _or_null(_OBJECT),
     "inputs.real.sha256": _or_null(_TEXT),
+    "known_as": _or_null(_SIDES),
+    "known_as.real": _or_null(_TEXT),
 }
 
 
@@ -277,17 +293,39 @@ def _shown(value: Any) -> str:
 # ------------------------------------------------------------------------------------------------ between the records
 
 
+# What says which reference a record is of: what says it more surely comes first.
+_REFERENCE = ("known_as.real", "inputs.real.sha256", "real")
+
+
 def _check_references(records: Sequence[_Stored]) -> None:
-    """Refuse records of different references: by hash where both have one, else by name."""
-    first, hashed = records[0], None
+    """Refuse records of different references, by the surest of what two records both say."""
+    firsts: dict[str, _Stored] = {}  # the first record with each key
     for one in records:
-        digest = one.get("inputs.real.sha256")
-        if digest is not None and hashed is not None:
-            _expect_equal("inputs.real.sha256", one, hashed)
-        else:
-            _expect_equal("real", one, first)
-            hashed = one if digest is not None else hashed
-        _expect_equal("n.real", one, first)
+        stated = [key for key in _REFERENCE if one.get(key) is not None]
+        if common := [key for key in stated if key in firsts]:
+            _expect_equal(common[0], one, firsts[common[0]])
+        for key in stated:
+            firsts.setdefault(key, one)
+        _expect_equal("n.real", one, records[0])
+
+
+def references_of(records: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return a number for the reference of each record, by the surest of what two records both say; from 0."""
+    found: list[dict[str, Any]] = []  # what is known of each reference
+    numbers = []
+    for record in records:
+        stated = {key: value for key in _REFERENCE if (value := _value(record, key)) is not None}
+        number = next((i for i, known in enumerate(found) if _say_the_same(stated, known)), len(found))
+        if number == len(found):
+            found.append({})
+        found[number] = {**stated, **found[number]}
+        numbers.append(number)
+    return numbers
+
+
+def _say_the_same(stated: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    common = next((key for key in stated if key in known), None)
+    return common is not None and bool(stated[common] == known[common])
 
 
 def _check_provenance(records: Sequence[_Stored]) -> None:

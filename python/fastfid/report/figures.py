@@ -2,6 +2,7 @@
 
 import base64
 import io
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class _Scheme:
 # 1 with the page at least, text 7 to 1.
 _LIGHT = _Scheme("#1f2328", "#c8ccd1", ("#0064a4", "#b34a00", "#007a5a", "#8a4f9e", "#6b6b00", "#5a6570"))
 _DARK = _Scheme("#e6e8eb", "#454b54", ("#6cb8f0", "#f09a55", "#4fcf9f", "#d79be6", "#d6cf5a", "#b0bac5"))
+_LEGEND = 60  # characters of a line in the legend of runs
 _MARKS = ("o", "s", "^", "D", "v", "P")  # so that no line is told by its colour alone
 
 
@@ -184,6 +186,7 @@ def runs(
     series: Sequence[Series], label: str, x_label: str, *, are_dates: bool, alt: str, caption: str, title: str
 ) -> Figure:
     """Return a metric of several records against a step or a time."""
+    names = [textwrap.wrap(one.name, _LEGEND) or [""] for one in series]
 
     def draw(axes: Any, scheme: _Scheme) -> None:
         for number, one in enumerate(series):
@@ -198,13 +201,13 @@ def runs(
                 capsize=3,
                 color=colour,
                 linewidth=1.6,
-                label=f" {one.name}",  # a name that begins with _ would have no place in the legend
+                label=" " + "\n".join(names[number]),  # a name that begins with _ would have no place in the legend
             )
         axes.set_xlabel(x_label)
         axes.set_ylabel(label)
         if are_dates:
             axes.tick_params(axis="x", rotation=30)
         if len(series) > 1:
-            axes.legend(frameon=False)
+            axes.figure.legend(frameon=False, loc="outside lower left")
 
-    return _figure(draw, (5.4, 3.0), alt, caption, title)
+    return _figure(draw, (5.4, 3.0 + (0.2 * sum(map(len, names)) if len(series) > 1 else 0)), alt, caption, title)

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from fastfid.evaluation.comparison import Comparison
-from fastfid.evaluation.stored import compare_records, read_records
+from fastfid.evaluation.stored import compare_stored, read_records
 from fastfid.metrics import METRICS, check_name, label_of
 from fastfid.report import figures
-from fastfid.report.content import Cell, Notice, Page, Section, Table, minus, plain
+from fastfid.report.content import Cell, Figure, Notice, Page, Section, Table, minus, plain
 from fastfid.report.header import number
+from fastfid.report.kinds import GENERATED, Kinds, kinds_of
 from fastfid.report.make import check_packages, check_target, write
 
 __all__ = ["are_records", "make_report_of_runs"]
 
 _ENDINGS = (".json", ".jsonl")
+_LARGEST_STEP = 10**15  # up to here floats tell integers apart
+_MOST_TOLD = 3  # kinds of records in the sentence at the head
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class _Run:
     where : str
         The file, and the place in it.
     series : str
-        The file, whose records are one line of a figure.
+        The file, whose records of one kind are one line of a figure; empty: all files are.
     record : dict
     values : dict of str to (float, float or None)
         Each value with its standard error, by the name of the metric with its convention.
@@ -62,6 +65,7 @@ class _Axis:
     label: str
     places: Sequence[Any]
     are_dates: bool = False
+    note: str = ""
 
 
 def are_records(paths: Sequence[str | os.PathLike[str]]) -> bool:
@@ -82,9 +86,10 @@ def make_report_of_runs(
     ----------
     paths : list of paths
         Files of records, as ``--json`` prints and ``--append`` writes them. The records of one file are one line of a
-        figure; files of one record each are one line together. The step of a record is its key ``step``, which whoever
-        trains adds; where a record has none, it is the last number in the name of the generated set; where a name has
-        none, or two records of a line have the same, it is the date.
+        figure; files of one record each are one line together. Records of another reference, number of images,
+        protocol or network have a line of their own. The step of a record is its key ``step``, which whoever trains
+        adds; where a record has none, it is the last number in the name of the generated set; where a name has none, or
+        two records of a line have the same, it is the date.
     output, overwrite
         See :func:`make_report`.
     metrics : list of str, optional
@@ -93,7 +98,8 @@ def make_report_of_runs(
     Raises
     ------
     ValueError
-        A file holds no record, a record is damaged, or no record has one of the metrics.
+        A file holds no record, a record is damaged, its step is no number, or its date is needed and wrong; or no
+        record has one of the metrics.
     ImportError, OSError
         See :func:`make_report`.
 
@@ -108,18 +114,28 @@ def make_report_of_runs(
     check_packages()
     target = check_target(output, overwrite=overwrite)
     files = [read_records(path) for path in paths]
-    alone = len(files) > 1 and all(len(found) == 1 for found in files)
+    alone = len(files) == 1 or all(len(found) == 1 for found in files)
     runs = [
-        _Run(where, "" if alone else os.fsdecode(path), record, _values(where, record))
-        for path, found in zip(paths, files, strict=True)
+        _Run(where, "" if alone else name, record, _values(where, record))
+        for name, found in zip(_short(paths), files, strict=True)
         for where, record in found
     ]
     names = _chosen(runs, metrics)
-    axis = _axis(runs)
-    sections = [_drawn(runs, names, axis), _listed(runs, names, axis), _compared(paths)]
+    kinds = kinds_of([run.record for run in runs])
+    axis = _axis(runs, kinds.names())
+    sections = [_drawn(runs, names, axis, kinds), _listed(runs, names, axis, kinds), _compared(runs, kinds)]
     title = f"{len(runs):,} records of {len(paths):,} {'file' if len(paths) == 1 else 'files'}"
     facts = [("files", plain(", ".join(os.fsdecode(path) for path in paths))), ("against", axis.label)]
-    write(Page(title, _verdict(runs, names, axis), facts, sections), target, overwrite=overwrite)
+    write(Page(title, _verdict(runs, names[0], axis, kinds), facts, sections), target, overwrite=overwrite)
+
+
+def _short(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Return the paths below the folder that they share."""
+    whole = [os.fsdecode(path) for path in paths]
+    if len(set(whole)) < 2:
+        return whole
+    folder = os.path.commonpath([os.path.abspath(path) for path in whole])
+    return [os.path.relpath(path, folder) for path in whole]
 
 
 def _values(where: str, record: Mapping[str, Any]) -> dict[str, tuple[float, float | None]]:
@@ -161,17 +177,31 @@ def _chosen(runs: Sequence[_Run], metrics: Sequence[str] | None) -> list[str]:
     return there
 
 
-def _axis(runs: Sequence[_Run]) -> _Axis:
+def _axis(runs: Sequence[_Run], kinds: Sequence[str]) -> _Axis:
     """Return the steps of the records: their key, a number in their names, or their dates."""
-    steps = [run.record.get("step") for run in runs]
-    if all(isinstance(step, int | float) and not isinstance(step, bool) for step in steps):
+    steps = [_step(run) for run in runs]
+    if None not in steps:
         return _Axis("step", steps)
-    numbers = [re.findall(r"\d+", run.name) for run in runs]
+    without = steps.count(None)
+    note = "" if without == len(runs) else f"{without:,} of {len(runs):,} records have no step, so no step is used."
+    numbers = [re.findall(r"[0-9]+", run.name)[-1:] for run in runs]
     if all(numbers):
-        last = [int(found[-1]) for found in numbers]
-        if len(set(zip((run.series for run in runs), last, strict=True))) == len(runs):
-            return _Axis("last number in the name of the generated set", last)
-    return _Axis("date (UTC)", [_date(run) for run in runs], are_dates=True)
+        last = [int(text) if len(text) <= len(str(_LARGEST_STEP)) else math.inf for (text,) in numbers]
+        places = {(run.series, kind, place) for run, kind, place in zip(runs, kinds, last, strict=True)}
+        if len(places) == len(runs) and max(last) <= _LARGEST_STEP:
+            return _Axis("last number in the name of the generated set", last, note=note)
+    return _Axis("date (UTC)", [_date(run) for run in runs], are_dates=True, note=note)
+
+
+def _step(run: _Run) -> int | float | None:
+    """Return the step of a record; None where it has none. ValueError for one that is no number."""
+    step: Any = run.record.get("step")
+    if step is None:
+        return None
+    is_number = isinstance(step, int | float) and not isinstance(step, bool)
+    if not (is_number and abs(step) <= _LARGEST_STEP):
+        raise ValueError(f"{run.where}: step is wrong: expected a number from -1e15 to 1e15, got {step!r:.60}")
+    return step  # type: ignore[no-any-return]
 
 
 def _date(run: _Run) -> str:
@@ -186,43 +216,62 @@ def _date(run: _Run) -> str:
         ) from None
 
 
-def _drawn(runs: Sequence[_Run], names: Sequence[str], axis: _Axis) -> Section:
+def _drawn(runs: Sequence[_Run], names: Sequence[str], axis: _Axis, kinds: Kinds) -> Section:
     """Return the section with a figure for each value."""
     section = Section("curves", "Metrics over the runs")
     section.paragraphs.append("Error bars are one standard error on either side, where a record has one.")
+    if axis.note:
+        section.paragraphs.append(axis.note)
+    if kinds.differing:
+        section.paragraphs.append(
+            f"The records differ in {_listing(kinds.differing)}. Records that do are not comparable, and are lines of"
+            " their own: compare the values within a line, or those of lines that differ in the file alone."
+        )
+    lines = list(zip((run.series for run in runs), kinds.names(), strict=True))
     for name in names:
         label = label_of(name, {run.extractor for run in runs})
         series = []
-        for key in dict.fromkeys(run.series for run in runs):
+        for line in dict.fromkeys(lines):
             points = sorted(
-                (place, *run.values[name])
-                for place, run in zip(axis.places, runs, strict=True)
-                if run.series == key and name in run.values
+                (
+                    (place, *run.values[name])
+                    for place, run, own in zip(axis.places, runs, lines, strict=True)
+                    if own == line and name in run.values
+                ),
+                key=lambda point: point[0],  # records of one place keep the order of the file
             )
             if points:
                 x, y, errors = zip(*points, strict=True)
-                series.append(figures.Series(plain(key), x, y, errors))
-        told = "; ".join(
-            ", ".join(f"{value:.4g} at {place}" for place, value in zip(one.x, one.y, strict=True)) for one in series
-        )
-        alt = f"{label} against {axis.label}: {told}."
-        section.blocks.append(
-            figures.runs(series, label, axis.label, are_dates=axis.are_dates, alt=alt, caption="", title=label)
-        )
+                series.append(figures.Series(plain(": ".join(filter(None, line))), x, y, errors))
+        section.blocks.append(_figure(series, label, axis))
     return section
 
 
-def _listed(runs: Sequence[_Run], names: Sequence[str], axis: _Axis) -> Section:
+def _figure(series: Sequence[figures.Series], label: str, axis: _Axis) -> Figure:
+    told = "; ".join(
+        (f"{one.name}: " if len(series) > 1 else "")
+        + ", ".join(f"{value:.4g} at {place}" for place, value in zip(one.x, one.y, strict=True))
+        for one in series
+    )
+    alt = f"{label} against {axis.label}: {told}."
+    return figures.runs(series, label, axis.label, are_dates=axis.are_dates, alt=alt, caption="", title=label)
+
+
+def _listing(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _listed(runs: Sequence[_Run], names: Sequence[str], axis: _Axis, kinds: Kinds) -> Section:
     """Return the section with the table of all values."""
     section = Section("table", "All values")
-    head = ["generated set", axis.label, "record"]
+    head = ["generated set", axis.label, "record", *kinds.differing]
     for name in names:
         label = label_of(name, {run.extractor for run in runs})
         head += [label, f"{label} standard error"]
     rows = []
-    for place, run in zip(axis.places, runs, strict=True):
+    for place, run, kind in zip(axis.places, runs, kinds.cells, strict=True):
         at = Cell(str(place)) if axis.are_dates else Cell(f"{place:,}", float(place))
-        cells = [Cell(plain(run.name)), at, Cell(plain(run.where))]
+        cells = [Cell(plain(run.name)), at, Cell(plain(run.where)), *(kind[key] for key in kinds.differing)]
         for name in names:
             value, error = run.values.get(name, (None, None))
             cells += [number(value), number(error, 2)]
@@ -231,23 +280,30 @@ def _listed(runs: Sequence[_Run], names: Sequence[str], axis: _Axis) -> Section:
     return section
 
 
-def _compared(paths: Sequence[str | os.PathLike[str]]) -> Section:
+def _compared(runs: Sequence[_Run], kinds: Kinds) -> Section:
     """Return the section that says which differences of the FID are beyond noise."""
     section = Section("differences", "Which differences are beyond noise")
-    try:
-        found = compare_records(paths)
-    except ValueError as error:
-        section.blocks.append(Notice(f"The FIDs are not compared: {plain(error)}."))
-        return section
-    section.paragraphs.append(
-        "The set with the lowest FID beside every other one. Of two equal sets, a verdict calls one better in at most"
-        f" 1 % of the cases. In differences of records {found.note}."
-    )
-    section.blocks.append(_beside_the_best(found))
+    # FIDs of other numbers of generated images are compared less their biases.
+    groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for run, kind in zip(runs, kinds.names(without=[GENERATED]), strict=True):
+        groups.setdefault(kind, []).append((run.where, dict(run.record)))
+    for kind, records in groups.items():
+        of = f" ({kind})" if kind else ""
+        try:
+            found = compare_stored(records)
+        except ValueError as error:
+            section.blocks.append(Notice(f"The FIDs are not compared{of}: {plain(error)}."))
+            continue
+        if not section.paragraphs:
+            section.paragraphs.append(
+                "The set with the lowest FID beside every other one. Of two equal sets, a verdict calls one better in"
+                f" at most 1 % of the cases. In differences of records {found.note}."
+            )
+        section.blocks.append(_beside_the_best(found, of))
     return section
 
 
-def _beside_the_best(found: Comparison) -> Table:
+def _beside_the_best(found: Comparison, of: str) -> Table:
     best = found.candidates[0].name
     rows = []
     for one in found.differences:
@@ -258,23 +314,33 @@ def _beside_the_best(found: Comparison) -> Table:
             )
     head = ("generated set", "difference", "standard error", "verdict")
     return Table(
-        f"Against {plain(best)}, whose {label_of('fid', [found.extractor])} is {found.candidates[0].fid:.6g}",
+        f"Against {plain(best)}, whose {label_of('fid', [found.extractor])} is {found.candidates[0].fid:.6g}{of}",
         head,
         rows,
         is_sortable=True,
     )
 
 
-def _verdict(runs: Sequence[_Run], names: Sequence[str], axis: _Axis) -> str:
-    """Return the sentence at the head of the page."""
-    name = names[0]
-    there = [(run, place) for run, place in zip(runs, axis.places, strict=True) if name in run.values]
-    is_distance = name in ("fid", "sfid", "kid", "fid-infinity", "mifid", "mind", "cmmd")
-    choose = min if is_distance else max
-    run, place = choose(there, key=lambda one: one[0].values[name][0])
-    value, error = run.values[name]
-    spread = "" if error is None else f" ± {error:.2g}"
+def _verdict(runs: Sequence[_Run], name: str, axis: _Axis, kinds: Kinds) -> str:
+    """Return the sentences at the head of the page: the best value, of each kind of records."""
     label = label_of(name, {one.extractor for one in runs})
+    is_distance = name in ("fid", "sfid", "kid", "fid-infinity", "mifid", "mind", "cmmd")
     which = "lowest" if is_distance else "highest"
-    at = f"at {place}" if axis.are_dates else f"at {axis.label} {place:,}"
-    return f"The {which} {label} is {minus(value, '.4g')}{spread}: {plain(run.name)}, {at}."
+    of_kinds: dict[str, list[tuple[_Run, Any]]] = {}
+    for run, place, kind in zip(runs, axis.places, kinds.names(), strict=True):
+        if name in run.values:
+            of_kinds.setdefault(kind, []).append((run, place))
+    said = []
+    if len(of_kinds) > 1:
+        said.append(
+            f"The records are of {len(of_kinds):,} kinds, which cannot be compared with one another: they differ in"
+            f" {_listing(kinds.differing)}."
+        )
+    for kind, there in list(of_kinds.items())[:_MOST_TOLD]:
+        run, place = (min if is_distance else max)(there, key=lambda one: one[0].values[name][0])
+        value, error = run.values[name]
+        spread = "" if error is None else f" ± {error:.2g}"
+        at = f"at {place}" if axis.are_dates else f"at {axis.label} {place:,}"
+        of = f" ({kind})" if len(of_kinds) > 1 else ""
+        said.append(f"The {which} {label}{of} is {minus(value, '.4g')}{spread}: {plain(run.name)}, {at}.")
+    return " ".join(said)
