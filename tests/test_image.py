@@ -159,7 +159,9 @@ def test_the_bits_are_those_of_the_stated_sums(protocol):
     np.testing.assert_array_equal(preprocess([image], protocol)[0], scaled.transpose(2, 0, 1))
 
 
-@pytest.mark.parametrize("filter", ["bilinear", "bilinear-tf1", "bilinear-antialias", "bicubic-antialias"])
+@pytest.mark.parametrize(
+    "filter", ["bilinear", "bilinear-tf1", "bilinear-antialias", "bicubic-antialias", "bicubic-antialias-torch"]
+)
 @pytest.mark.parametrize("lengths", [(1, 1), (1, 299), (2, 299), (299, 1), (256, 299), (299, 299), (5000, 299), (7, 3)])
 def test_weights_stay_inside_and_sum_to_one(filter, lengths):
     n_in, n_out = lengths

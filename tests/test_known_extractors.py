@@ -17,7 +17,8 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
-from tolerances import TRANSFORMERS_FEATURES
+from tolerances import GREY_LEVELS, TRANSFORMERS_FEATURES
+from tool_transforms import TRANSFORMS
 
 import fastfid
 from fastfid.cli import main
@@ -25,6 +26,7 @@ from fastfid.features.known import KNOWN, find_known, table
 from fastfid.features.known.checkpoint import read_checkpoint
 from fastfid.features.known.export import export_known
 from fastfid.features.known.shapes import Transformer
+from fastfid.features.preparation import Preparation
 
 NAME = "dinov2-vitl14/dgm-eval"
 SMALL = replace(KNOWN[NAME].shape, dim=24, depth=2, heads=2, hidden=40)
@@ -320,6 +322,29 @@ def test_the_page_has_every_row():
         assert f"`{row.spec.filter}`, `{row.spec.rounding}`" in line
         assert line.rstrip(" |").endswith(str(row.shape.dims))
         assert str(row.spec.size[0]) in line
+
+
+def test_every_row_has_a_transform():
+    assert list(TRANSFORMS) == list(KNOWN)
+
+
+@pytest.mark.usefixtures("torchvision_importable")
+@pytest.mark.parametrize("name", KNOWN)
+def test_inputs_are_those_of_the_tool(name):
+    """Grey levels behind the row's spec beside the tool's own transform; Pillow's 8 bits exactly."""
+    spec = KNOWN[name].spec
+    prepare, transform = Preparation(spec), TRANSFORMS[name]
+    photo = skimage.data.astronaut()
+    noise = np.random.default_rng(0).integers(0, 256, (97, 613, 3), dtype=np.uint8)
+    for image in (noise, photo[:, :300].copy(), photo[:33, :32].copy(), photo[100:324, 9:233].copy()):
+        ours, theirs = (
+            (x.astype(np.float64).transpose(1, 2, 0) * spec.std + spec.mean) * 255
+            for x in (prepare(image), transform(image).numpy())
+        )
+        assert ours.shape == (*spec.size, 3)
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=GREY_LEVELS)
+        if spec.rounding == "pillow-uint8":
+            np.testing.assert_array_equal(np.rint(ours), np.rint(theirs))
 
 
 def test_a_grid_of_another_size_needs_a_rule():

@@ -191,8 +191,8 @@ image : uint8 or float32 array (h, w, 3)
 height, width : int
     Size of the result, in pixels.
 filter : str
-    "bilinear" (torch, half-pixel, no antialias), "bilinear-tf1" (TensorFlow 1), "bilinear-antialias" (torch) or
-    "bicubic-antialias" (Pillow).
+    "bilinear" (torch, half-pixel, no antialias), "bilinear-tf1" (TensorFlow 1), "bilinear-antialias" (torch),
+    "bicubic-antialias" (Pillow) or "bicubic-antialias-torch".
 clip : bool
     Limit the result to [0, 255].
 

@@ -32,6 +32,7 @@ constexpr std::array kFilters = {
     NamedFilter{"bilinear-tf1", Filter::kBilinearTf1},
     NamedFilter{"bilinear-antialias", Filter::kBilinearAntialias},
     NamedFilter{"bicubic-antialias", Filter::kBicubicAntialias},
+    NamedFilter{"bicubic-antialias-torch", Filter::kBicubicTorch},
 };
 
 template <class Table>
@@ -416,6 +417,8 @@ Taps make_taps(std::ptrdiff_t in, std::ptrdiff_t out, Filter filter) {
       return stretched_taps<float>(in, out, triangle, 1.0F);
     case Filter::kBicubicAntialias:
       return stretched_taps<double>(in, out, cubic, 2.0);
+    case Filter::kBicubicTorch:
+      return stretched_taps<float>(in, out, cubic, 2.0F);
   }
   throw InvalidArgument(message("filter: unknown value ", static_cast<int>(filter)));
 }

@@ -27,10 +27,11 @@ enum class Filter {
   kBilinearTf1,        // TensorFlow 1 resize_bilinear(align_corners=False): source position x * in / out, no antialias
   kBilinearAntialias,  // torch F.interpolate(mode="bilinear", align_corners=False, antialias=True)
   kBicubicAntialias,   // Pillow resize(BICUBIC): a = -1/2, support widened when shrinking
+  kBicubicTorch,  // torch F.interpolate(mode="bicubic", align_corners=False, antialias=True): as Pillow, in float32
 };
 
-// The filter with this name in Python: "bilinear", "bilinear-tf1", "bilinear-antialias" or "bicubic-antialias". For any
-// other name throws InvalidArgument with a list of the names.
+// The filter with this name in Python: "bilinear", "bilinear-tf1", "bilinear-antialias", "bicubic-antialias" or
+// "bicubic-antialias-torch". For any other name throws InvalidArgument with a list of the names.
 Filter filter_by_name(std::string_view name);
 
 // The weights of one axis: output pixel o is sum_k weights[o * taps + k] * input[first[o] + k], 0 <= k < taps. The

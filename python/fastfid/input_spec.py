@@ -42,6 +42,7 @@ _CHOICES = {
 }
 _TOKEN = re.compile(r"token:(0|[1-9][0-9]{0,5})")
 _MOST_BYTES = 1 << 20  # of a file
+_MOST_PIXELS = 1 << 24  # of an input: 200 MB of float32
 
 
 def spec_path(model: str | os.PathLike[str]) -> str:
@@ -69,7 +70,8 @@ class InputSpec:
         Widen the filter when shrinking, as Pillow always does. True for "bicubic", False for "tf1-bilinear".
     rounding : {"none", "clip", "pillow-uint8"}
         Grey levels after the resize: "none" as they come (bicubic overshoots), "clip" limited to [0, 255],
-        "pillow-uint8" resized by Pillow on 8 bits, which rounds after each pass.
+        "pillow-uint8" resized by Pillow on 8 bits, which rounds after each pass. Weights of "bicubic" are in float32 as
+        torch has them with "none", and in float64 as Pillow has them with "clip".
     crop : {None, "center"}
         With "squash", the centre of the image before the resize: a square of its shorter side, its corner rounded down,
         as CMMD's code does; `size` must be a square. With "shorter" and "none", the centre of `size` after the resize,
@@ -96,8 +98,8 @@ class InputSpec:
     TypeError
         `size` is not two integers, `mean` or `std` not three numbers, or another field has the wrong type.
     ValueError
-        An unknown word, a side of 0 or above 1048576, a number that is not finite, an `std` of 0, or fields that do not
-        go together. The message names them.
+        An unknown word, a side of 0 or above 1048576, more than 16,777,216 pixels, a number that is not finite, an
+        `std` of 0, or fields that do not go together. The message names them.
 
     Examples
     --------
@@ -140,12 +142,16 @@ class InputSpec:
             raise TypeError(f"antialias: expected True or False, got {self.antialias!r}")
         if self.output is not None and not (isinstance(self.output, str) and self.output):
             raise TypeError(f"output: expected the name of an output, or None (null), got {self.output!r}")
+        if self.output is not None and not self.output.isprintable():
+            raise ValueError(f"output: expected printable letters, got {self.output!r}")
         words = ("all", "mean-tokens", "mean-spatial")
         if not (isinstance(self.select, str) and _TOKEN.fullmatch(self.select)):
             _check_word("select", self.select, words, "all, token:0 (or another number), mean-tokens or mean-spatial")
         self._check_sizes()
         self._check_filter()
         self.to_core(self.size)  # refuses what the core refuses
+        if self.size is not None and math.prod(self.size) > _MOST_PIXELS:
+            raise ValueError(f"size: expected at most {_MOST_PIXELS:,} pixels, got {self.size[0]} x {self.size[1]}")
 
     def _check_sizes(self) -> None:
         if self.size is None and (self.resize != "none" or self.crop is not None):
@@ -170,6 +176,8 @@ class InputSpec:
         side = _integer(self.shorter_side)
         if side is None:
             raise TypeError(f"shorter_side: expected a length in pixels, or None (null), got {self.shorter_side!r}")
+        if side * side > _MOST_PIXELS:
+            raise ValueError(f"shorter_side: expected at most {math.isqrt(_MOST_PIXELS):,} pixels, got {side:,}")
         if self.size is not None and side < max(self.size):
             raise ValueError(f"shorter_side: expected {max(self.size)} or more, so that {self.size} fits, got {side}")
         object.__setattr__(self, "shorter_side", side)
@@ -232,12 +240,18 @@ class InputSpec:
         return _core.InputSpec(
             name=self.protocol,
             size=size,
-            filter=_FILTERS[self.filter, self.antialias],
+            filter=self._core_filter,
             clip=self.rounding == "clip",
             divisor=[255 * s for s in self.std],
             factor=(1.0,) * 3,
             offset=[m / s for m, s in zip(self.mean, self.std, strict=True)],
         )
+
+    @property
+    def _core_filter(self) -> str:
+        # Pillow computes the weights of its float pictures in float64, torch in float32: up to 4e-3 grey levels apart.
+        is_torchs = (self.filter, self.rounding) == ("bicubic", "none")
+        return "bicubic-antialias-torch" if is_torchs else _FILTERS[self.filter, self.antialias]
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "InputSpec":
