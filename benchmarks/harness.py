@@ -121,6 +121,17 @@ def keeps_up(name: str, *, with_: str, share: float) -> Check:
     return check
 
 
+def costs(name: str, *, times: float, of: str) -> Check:
+    """Target: `name` takes at most `times` the time of `of`, by the median of the rounds' ratios; see `keeps_up`."""
+
+    def check(measured: Mapping[str, Measured]) -> Target:
+        rounds = zip(measured[name].seconds, measured[of].seconds, strict=False)  # one may have run out of budget
+        ratio = statistics.median(ours / theirs for ours, theirs in rounds)
+        return Target(f"at most {times:g} x the time of {of}, round by round", ratio, times, ratio <= times)
+
+    return check
+
+
 def at_most(name: str, quantity: str, limit: float) -> Check:
     """Target: `quantity` of `name` ("median" in seconds or "peak_mib") is at most `limit`."""
     words = {"median": f"at most {limit:g} s", "peak_mib": f"peak memory at most {limit:g} MiB"}

@@ -20,6 +20,7 @@ from benchmarks.harness import (
     Result,
     compare,
     compare_commands,
+    costs,
     faster,
     keeps_up,
     probe,
@@ -134,6 +135,10 @@ def test_a_share_is_judged_round_by_round():
     assert target.measured == 0.95
     assert target.met
     assert not keeps_up("fastfid", with_="peer", share=0.96)(measured).met
+    target = costs("fastfid", times=1.06, of="peer")(measured)
+    assert target.measured == 1.0 / 0.95
+    assert target.met
+    assert not costs("fastfid", times=1.05, of="peer")(measured).met
 
 
 def _results(seconds_ours, seconds_peer):
