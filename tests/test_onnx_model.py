@@ -230,6 +230,18 @@ def test_an_output_of_other_axes(tmp_path, select, outputs, body, text):
         opened(write(tmp_path, outputs=outputs, body=body), dataclasses.replace(SPEC, select=select))
 
 
+def test_an_output_without_numbers_or_with_two_lines_in_its_name(tmp_path):
+    body = "<int64[1] zero = {0}, int64[1] axis = {1}> { means = ReduceMean <axes = [2, 3], keepdims = 0> (x)"
+    path = write(tmp_path, outputs="float[n, d] y", body=f"{body} y = Slice (means, zero, zero, axis) }}")
+    with pytest.raises(ValueError, match=r"network\.onnx: gives y of no numbers for an image"):
+        opened(path)
+    model = onnx.load(write(tmp_path))
+    model.graph.output[0].name = model.graph.node[0].output[0] = "y\nz"
+    onnx.save(model, path)
+    with pytest.raises(ValueError, match=r"expected an output whose name has printable letters, got 'y\\nz'"):
+        opened(path)
+
+
 def test_the_spec_lies_beside_the_file(tmp_path):
     path = write(tmp_path)
     with pytest.raises(
@@ -578,6 +590,13 @@ def test_bad_arguments(tmp_path, options, error, text):
         ({"size": (224.0, 224)}, TypeError, "size: expected"),
         ({"size": (1, 2, 3)}, TypeError, "size: expected"),
         ({"size": (0, 224)}, ValueError, "size: expected 1 to 1048576"),
+        ({"size": (4096, 4097)}, ValueError, "size: expected at most 16,777,216 pixels, got 4096 x 4097"),
+        (
+            {"resize": "shorter", "crop": "center", "shorter_side": 4097},
+            ValueError,
+            "shorter_side: expected at most 4,096 pixels, got 4,097",
+        ),
+        ({"output": "a\nb"}, ValueError, r"output: expected printable letters, got 'a\\nb'"),
         ({"mean": 0.5}, TypeError, "mean: expected three numbers, one a channel; got 0.5"),
         ({"mean": (0.5, 0.5)}, TypeError, "mean: expected three numbers"),
         ({"std": "abc"}, TypeError, "std: expected three numbers"),

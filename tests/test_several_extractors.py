@@ -236,6 +236,18 @@ def test_stores_of_an_interrupted_run_go_on(here, decoded):  # noqa: F811
             assert one[metric].to_dict() == expected[name][metric].to_dict(), (name, metric)
 
 
+def test_one_network_under_two_names(here, decoded):  # noqa: F811
+    extractors = {"a": Fixed(2), "b": Fixed(2)}
+    found = fastfid.evaluate_extractors("real", "fake", extractors)
+    assert found["a"]["fid"].value == found["b"]["fid"].value
+    decoded.clear()
+    with pytest.raises(
+        ValueError, match="store: extractors a and b are one network, with one InputSpec: leave one out"
+    ):
+        fastfid.evaluate_extractors("real", "fake", extractors, store="kept")
+    assert decoded == []
+
+
 def test_each_has_a_cache_entry_of_its_own(here, decoded, monkeypatch):  # noqa: F811
     monkeypatch.setenv("FASTFID_CACHE", str(here / "cache"))
     for path in [*(here / "real").iterdir(), *(here / "fake").iterdir()]:

@@ -37,6 +37,9 @@ class Network(torch.nn.Module):
             "dict": {"tokens": tokens, "rows": rows},
             "double": rows.double(),
             "one": rows[:1],
+            "none": rows[:, :0],
+            "sparse": rows.to_sparse(),
+            "half": rows.half(),
             "nan": rows / 0,
         }
         if self.returned == "object":
@@ -200,6 +203,12 @@ def test_sixteen_bits_and_copies():
         (Network("double"), {}, r"expected its output as float32, or of 16 bits; got torch\.float64"),
         (Network("one"), {}, r"of shape \(1, 5\) for 32 images: expected one vector an image"),
         (Network("nan"), {}, "gives its output that is not finite for a grey image"),
+        (Network("none"), {}, "gives its output of no numbers for an image"),
+        (Network("sparse"), {}, r"expected its output as a dense tensor, got torch\.sparse_coo"),
+        (Network("unknown"), {}, r"cannot be run on an input of shape \(32, 3, 24, 32\): KeyError: 'unknown'"),
+        (torch.nn.Linear(7, 3).eval(), {}, "Linear: cannot be run on an input of .*: RuntimeError: mat1 and mat2"),
+        (Network().to("meta"), {}, "module: has tensors on meta, without numbers: load a checkpoint first"),
+        (Network(), {"device": "gpu"}, "device: expected one that this torch can use, got 'gpu': "),
         (Network("maps"), {}, r"expected the output its output as \(n, d\) for select 'all', got \(32, 5, 6, 8\)"),
         (Network("tuple"), {}, "in what the module returns, a tuple of 2; got None"),
         (Network("tuple"), {"output": 2}, "expected a place in what the module returns, a tuple of 2; got 2"),
@@ -217,6 +226,32 @@ def test_sixteen_bits_and_copies():
 def test_what_does_not_fit_is_refused(module, options, text):
     with pytest.raises(ValueError, match=text):
         fastfid.TorchExtractor(module, SPEC, **options)
+
+
+def test_features_that_depend_on_the_run_are_refused():
+    """A part in training mode, as after module.head.train(), and a batch norm of the images at hand."""
+    part = Network()
+    part.norm.train()
+    with pytest.raises(ValueError, match=r"module: its part norm is in training mode: expected module\.eval\(\)"):
+        fastfid.TorchExtractor(part, SPEC)
+    batch = Network()
+    batch.norm = torch.nn.BatchNorm2d(5, track_running_stats=False).eval()
+    with pytest.raises(ValueError, match="module: its part norm has no running statistics, so that features depend on"):
+        fastfid.TorchExtractor(batch, SPEC)
+
+
+def test_half_rows_of_a_float32_module():
+    images = pictures()
+    rows = fastfid.TorchExtractor(Network("half"), SPEC)(images)
+    assert rows.dtype == np.float32
+    np.testing.assert_array_equal(rows, fastfid.TorchExtractor(Network(), SPEC)(images).astype(np.float16))
+
+
+def test_sparse_tensors_have_no_hash():
+    module = Network()
+    module.register_buffer("mask", torch.eye(3).to_sparse())
+    with pytest.raises(ValueError, match=r"module: its state has mask, a tensor of torch\.sparse_coo: expected dense"):
+        fastfid.TorchExtractor(module, SPEC)
 
 
 def test_wrong_types_are_refused():

@@ -158,8 +158,8 @@ def evaluate_extractors(
     TypeError
         `extractors` is not a dict of extractors.
     ValueError
-        There is no extractor, one has no fixed size of inputs, or a side is no images. The exceptions of
-        :func:`evaluate` are raised too.
+        There is no extractor, one has no fixed size of inputs, with `store` two are the same, or a side is no images.
+        The exceptions of :func:`evaluate` are raised too.
 
     Examples
     --------
@@ -187,6 +187,8 @@ def evaluate_extractors(
     if store is not None and (run_dir is not None or engine is not None):
         raise ValueError("store: of several extractors does not go with run_dir or engine; leave one of the two out")
     _check_extractors(extractors)
+    if store is not None:
+        _check_stores(extractors)
     asked = metrics if isinstance(metrics, str) else list(metrics)
     runs = [_Run(name, one, asked) for name, one in extractors.items()]
     _check_found(runs, asked)
@@ -311,6 +313,15 @@ def _check_extractors(extractors: Mapping[str, FeatureExtractor]) -> None:
     for one in extractors.values():
         check_extractor(one)
     JointExtractor(extractors)
+
+
+def _check_stores(extractors: Mapping[str, FeatureExtractor]) -> None:
+    """Raise ValueError if two extractors would write one store."""
+    named: dict[tuple[str, ...], str] = {}
+    for name, one in extractors.items():
+        same = named.setdefault((one.identity, one.protocol, one.precision), name)
+        if same != name:
+            raise ValueError(f"store: extractors {same} and {name} are one network, with one InputSpec: leave one out")
 
 
 def _check_found(runs: Sequence[_Run], metrics: str | Sequence[str | Metric]) -> None:

@@ -209,6 +209,8 @@ class _Graph:
                 " image"
             )
         vectors = select(file, self.output, trial, spec)
+        if not vectors.shape[1]:
+            raise ValueError(f"{file}: gives {self.output} of no numbers for an image")
         if not np.isfinite(vectors[0]).all():
             raise ValueError(f"{file}: gives {self.output} that is not finite for a grey image: is this its InputSpec?")
         self.dims = int(vectors.shape[1])
@@ -307,6 +309,8 @@ def _choose_output(file: str, outputs: tuple[Tensor, ...], spec: InputSpec) -> s
     found = next((tensor for tensor in outputs if name in (None, tensor.name)), None)
     if found is None:
         raise ValueError(f"{file}: output: there is none called {name!r}; it has {_listed(outputs)}")
+    if not found.name.isprintable():  # it is part of the identity, which is one line
+        raise ValueError(f"{file}: expected an output whose name has printable letters, got {found.name!r}")
     if found.dtype != _FLOAT32:
         raise ValueError(f"{file}: expected the output as float32, got {found}. Cast in the graph")
     if found.shape:

@@ -125,7 +125,17 @@ class TorchExtractor(FeatureExtractor):
     def _tried(self) -> int:
         """Return the length of a feature vector, from a run on one grey image."""
         grey = np.full((*(self._spec.size or _TRIAL_SIZE), 3), 128, np.uint8)
-        vectors = self._run(self._preparation(grey)[None])
+        images = self._preparation(grey)[None]
+        try:
+            returned = self._returned(images)
+        except Exception as error:  # whatever the module raises
+            shape = (self.batch_size, *images.shape[1:])
+            raise ValueError(
+                f"{self._label}: cannot be run on an input of shape {shape}: {type(error).__name__}: {error}"
+            ) from error
+        vectors = self._vectors(returned, 1)
+        if not vectors.shape[1]:
+            raise ValueError(f"{self._label}: gives {self._what} of no numbers for an image")
         if not np.isfinite(vectors[0]).all():
             raise ValueError(
                 f"{self._label}: gives {self._what} that is not finite for a grey image: is this its InputSpec?"
@@ -173,7 +183,7 @@ class TorchExtractor(FeatureExtractor):
         features = np.empty((len(batch), self.dims), np.float32)
         for start in range(0, len(batch), self.batch_size):
             chunk = slice(start, start + self.batch_size)
-            found = self._run(batch[chunk])
+            found = self._vectors(self._returned(batch[chunk]), len(batch[chunk]))
             if found.shape[1] != self.dims:
                 raise ValueError(
                     f"{self._label}: gives {self._what} of {found.shape[1]} numbers an image for inputs of"
@@ -182,15 +192,23 @@ class TorchExtractor(FeatureExtractor):
             features[chunk] = found
         return features
 
-    def _run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the vectors of at most `batch_size` inputs."""
+    def _returned(self, images: NDArray[np.float32]) -> Any:
+        """Return what the module returns of at most `batch_size` inputs, filled up to as many."""
         import torch
 
         filled = np.zeros((self.batch_size, *images.shape[1:]), np.float32)
         filled[: len(images)] = images
         with torch.inference_mode():
-            inputs = torch.from_numpy(filled).to(self._torch_device, self._dtype)
-            found = self._tensor(self._module(inputs))
+            return self._module(torch.from_numpy(filled).to(self._torch_device, self._dtype))
+
+    def _vectors(self, returned: Any, count: int) -> NDArray[np.float32]:
+        """Return the vectors of the first `count` images of a run."""
+        import torch
+
+        found = self._tensor(returned)
+        with torch.inference_mode():
+            if found.layout != torch.strided:
+                raise ValueError(f"{self._label}: expected {self._what} as a dense tensor, got {found.layout}")
             if found.dtype == torch.float64 or not found.is_floating_point():
                 raise ValueError(
                     f"{self._label}: expected {self._what} as float32, or of 16 bits; got {found.dtype}: let it return"
@@ -204,7 +222,7 @@ class TorchExtractor(FeatureExtractor):
                 f"{self._label}: gives {self._what} of shape {array.shape} for {self.batch_size} images: expected one"
                 " vector an image"
             )
-        vectors = select(self._label, self._what, array[: len(images)], self._spec)
+        vectors = select(self._label, self._what, array[:count], self._spec)
         return finish(self._label, self._what, vectors, self._spec)
 
     def _tensor(self, returned: Any) -> "torch.Tensor":
@@ -240,8 +258,7 @@ def _check(module: object, spec: InputSpec, output: object, batch_size: object, 
 
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
-    if module.training:
-        raise ValueError("module: is in training mode: expected module.eval(), which settles its batch norms")
+    _check_mode(module)
     if isinstance(output, bool) or not isinstance(output, str | int | None):
         raise TypeError(f"output: expected a name or a place, got {output!r}")
     if None not in (output, spec.output) and output != spec.output:
@@ -250,6 +267,21 @@ def _check(module: object, spec: InputSpec, output: object, batch_size: object, 
         raise ValueError(f"name: expected printable letters, got {name!r}")
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size: expected 1 or more, got {batch_size!r}")
+
+
+def _check_mode(module: "torch.nn.Module") -> None:
+    """Raise ValueError if features would change from run to run, or with the images that come along."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    for name, part in module.named_modules():
+        where = f"module: its part {name}" if name else "module:"
+        if part.training:
+            raise ValueError(f"{where} is in training mode: expected module.eval(), which settles its batch norms")
+        if isinstance(part, _BatchNorm) and part.running_mean is None:
+            raise ValueError(
+                f"{where} has no running statistics, so that features depend on the other images of a run: expected a"
+                " batch norm with track_running_stats=True"
+            )
 
 
 def _spec_of(input: object) -> InputSpec:
@@ -268,10 +300,13 @@ def _device_of(module: "torch.nn.Module", device: "str | torch.device | None") -
     import torch
 
     found = {tensor.device for tensor in _tensors(module)}
+    if any(one.type == "meta" for one in found):
+        raise ValueError("module: has tensors on meta, without numbers: load a checkpoint first")
     if device is not None:
-        wanted = torch.device(device)
-        if wanted.index is None and wanted.type != "cpu":
-            wanted = torch.empty(0, device=wanted).device  # with the number of the device that torch takes
+        try:
+            wanted = torch.empty(0, device=device).device  # with the number of the device that torch takes
+        except Exception as error:  # torch raises many kinds
+            raise ValueError(f"device: expected one that this torch can use, got {device!r}: {error}") from None
         if found and found != {wanted}:
             there = ", ".join(sorted(map(str, found)))
             raise ValueError(
@@ -301,6 +336,8 @@ def _hash(module: "torch.nn.Module") -> str:
     for name, tensor in module.state_dict().items():
         if not isinstance(tensor, torch.Tensor):
             raise ValueError(f"module: its state has {name}, which is no tensor: export it to ONNX instead")
+        if tensor.layout != torch.strided:
+            raise ValueError(f"module: its state has {name}, a tensor of {tensor.layout}: expected dense tensors")
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         flat = tensor.detach().to("cpu").contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)
