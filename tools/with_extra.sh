@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs a command in an environment that exists for this run. It sees the packages of the current one, fastfid and torch among
-# them, and has those of an extra of pyproject.toml besides. So the current environment stays as it is.
-# usage: tools/with_extra.sh EXTRA COMMAND [arguments]
+# them, and has those of an extra of pyproject.toml besides, or one release of a package in place of the current one. So the
+# current environment stays as it is.
+# usage: tools/with_extra.sh EXTRA COMMAND [arguments], or tools/with_extra.sh PACKAGE==VERSION COMMAND [arguments]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 extra=$1
@@ -20,6 +21,7 @@ PYTHON
 python - "$extra" <<'PYTHON' | xargs -d '\n' python -m pip --python "$venv/bin/python" install -q --no-compile
 import sys, tomllib
 extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]
-print("\n".join(name for name in [*extras[sys.argv[1]], *extras["torch"]] if not name.startswith("fastfid[")))
+asked = [sys.argv[1]] if "==" in sys.argv[1] else extras[sys.argv[1]]
+print("\n".join(name for name in [*asked, *extras["torch"]] if not name.startswith("fastfid[")))
 PYTHON
 PATH="$venv/bin:$PATH" "$@"

@@ -74,9 +74,9 @@ def _export(known: Parser, name: str, checkpoint: str, output: str, *, overwrite
     found = export_known(name, checkpoint, output, overwrite=overwrite)
     for path in found.files:
         print(path)
-    remark(f"{found.identity}; features differ from torch's by {found.difference:.1g} of the largest")
+    remark(f"features differ from torch's by {found.difference:.1g} of the largest; in statistics: {found.identity}")
     if not row.verified:
-        remark(f"{name}: unverified: never compared with {row.tool} on the real checkpoint")
+        remark(f"{name}: unverified: never compared with another implementation on the real checkpoint")
     if row.note:
         remark(f"{name}: {row.note}")
     return 0
