@@ -114,7 +114,7 @@ def test_results_of_another_study_are_refused_and_may_be_replaced(folder, tmp_pa
         run(metrics=["kid"])
     with pytest.raises(ValueError, match="network dims is 12 there, 27 here; give another folder"):
         run(extractor=GridMeans(3))
-    assert len(run(disturbances=["noise"])["points"]) == 4  # more levels are added
+    assert len(run(disturbances=["noise"])["points"]) == 7  # more levels are added
     (tmp_path / "out" / "points" / "blur-2.json").write_text("{")
     with pytest.raises(ValueError, match=r"blur-2\.json: is damaged .*; remove the file"):
         run()
@@ -122,6 +122,65 @@ def test_results_of_another_study_are_refused_and_may_be_replaced(folder, tmp_pa
     Image.new("RGB", (16, 12)).save(folder / "00.png")
     with pytest.raises(ValueError, match="the files of the source have changed"):
         run(metrics=["kid"])
+
+
+def labels(found):
+    return [(point["disturbance"], point["level"]) for point in found["points"]]
+
+
+def test_a_later_run_adds_levels_and_shows_those_that_are_there(folder, tmp_path, capsys, monkeypatch):
+    def run(output="out", **options):
+        return disturb(folder, tmp_path / output, metrics=["fid"], extractor=GridMeans(), **options)
+
+    drawn, real_draw = [], figures.draw_grid
+    monkeypatch.setattr(
+        "fastfid.study.disturb.draw_grid",
+        lambda target, title, panels, rows, *a, **k: (
+            drawn.append((panels, rows)) or real_draw(target, title, panels, rows, *a, **k)
+        ),
+    )
+    run(disturbances=["noise"], levels={"noise": [0.5]})
+    rng = np.random.default_rng(1)
+    other = rng.integers(0, 256, (40, 12, 16, 3), dtype=np.uint8)
+    run(contaminate=other, disturbances=["contamination"], levels={"contamination": [0.5]})
+    found = run(disturbances=["blur", "noise"], levels={"noise": [0.75, 0.25], "blur": [2]})
+    levels = [("clean", 0), ("noise", 0.25), ("noise", 0.5), ("noise", 0.75), ("blur", 2), ("contamination", 0.5)]
+    assert labels(found) == levels
+    assert "2 levels of earlier runs are shown too" in capsys.readouterr().err
+    at_once = run(
+        "whole",
+        contaminate=other,
+        disturbances=["noise", "blur", "contamination"],
+        levels={"noise": [0.25, 0.5, 0.75], "blur": [2], "contamination": [0.5]},
+    )
+    assert found == at_once
+    assert json.loads((tmp_path / "out" / "disturb.json").read_text()) == json.loads(json.dumps(at_once))
+    (panels, rows), (whole_panels, whole_rows) = drawn[-2:]
+    assert rows == whole_rows
+    assert [curve.x for curve in rows["FD"]] == [(0, 0.25, 0.5, 0.75), (0, 2.0), (0, 0.5)]
+    assert [len(panel.strip) for panel in whole_panels] == [4, 2, 2]
+    assert [len(panel.strip) for panel in panels] == [4, 2, 0]  # the other set is not at hand
+    assert len(table(found).splitlines()) == 1 + len(levels)
+
+
+def test_a_second_set_that_contaminates_is_refused(folder, tmp_path):
+    sets = np.random.default_rng(1).integers(0, 256, (2, 40, 12, 16, 3), dtype=np.uint8)
+    for name, images in zip("ab", sets, strict=True):
+        (tmp_path / name).mkdir()
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / name / f"{i:02}.png")
+    options = {"disturbances": ["contamination"], "metrics": ["fid"], "extractor": GridMeans()}
+    disturb(folder, tmp_path / "out", contaminate=tmp_path / "a", **options)
+    with pytest.raises(ValueError, match="has results of another study"):
+        disturb(folder, tmp_path / "out", contaminate=tmp_path / "b", **options)
+
+
+def test_a_file_that_is_no_level_is_named(folder, tmp_path):
+    options = {"metrics": ["fid"], "extractor": GridMeans(), "disturbances": ["blur"]}
+    disturb(folder, tmp_path / "out", **options)
+    (tmp_path / "out" / "points" / "notes.json").write_text('{"disturbance": "tea"}')
+    with pytest.raises(ValueError, match=r"notes\.json: holds no level of a disturbance; remove the file"):
+        disturb(folder, tmp_path / "out", **options)
 
 
 def test_metrics_that_the_network_cannot_serve_are_named(folder, tmp_path):

@@ -41,6 +41,7 @@ __all__ = ["DEFAULT_METRICS", "disturb", "table"]
 DEFAULT_METRICS = ("fid", "sfid", "kid", "prdc", "is")
 _STRIP = 96  # side of the images below the curves, in pixels
 _CLEAN = "clean-0"
+_ORDER = ("clean", *(one.key for one in (*DISTURBANCES, CONTAMINATION)))  # of the disturbances in tables and figures
 
 
 def disturb(
@@ -66,8 +67,10 @@ def disturb(
         Images; see :func:`fastfid.compute_statistics`. Their number must be known.
     output : path
         A folder for ``disturb.json``, ``disturb.png`` and one file for each level. A run that was killed goes on there.
+        A later run of the same study may name other levels: it adds them, and the files show all levels that are there.
     contaminate : path or other source, optional
-        Other images, which replace a share of the set in the sixth disturbance.
+        Other images, which replace a share of the set in the sixth disturbance. A run that adds levels of the others
+        can leave them out.
     reference : path or other source, optional
         The clean set, instead of half of `source`: images, statistics or a store of features. All of `source` is
         then disturbed. Standard errors take the two sets to be independent.
@@ -131,11 +134,13 @@ def disturb(
         "seed": SEED,
         "version": __version__,
     }
-    study = StudyFolder(output, plan, fresh=fresh)
+    study = StudyFolder(output, plan, fresh=fresh, optional=["contaminate"])
     points = _points(study, reader, missing, clean, sources)
-    found = {**plan, "missing": dict(missing), "points": points}
+    points += _earlier(study, points, missing)
+    points.sort(key=lambda point: (_ORDER.index(point["disturbance"]), point["level"]))
+    found = {**plan, "contaminate": study.plan["contaminate"], "missing": dict(missing), "points": points}
     write_json(study.path / "disturb.json", found)
-    _draw(study.path / "disturb.png", found, chosen, spoilt, other)
+    _draw(study.path / "disturb.png", found, spoilt, other)
     return found
 
 
@@ -236,6 +241,23 @@ def _points(
     return [there[key] for key in sources]
 
 
+def _earlier(study: StudyFolder, points: Sequence[Mapping[str, Any]], missing: Missing) -> list[dict[str, Any]]:
+    """Return the points of earlier runs that this one did not ask for."""
+    asked = {(point["disturbance"], point["level"]) for point in points}
+    found = []
+    for key in study.names():
+        point = study.load(key) or {}
+        name, level = point.get("disturbance"), point.get("level")
+        if name not in _ORDER or not isinstance(level, int | float) or not isinstance(point.get("metrics"), dict):
+            raise ValueError(f"{study.file_of(key)}: holds no level of a disturbance; remove the file")
+        if (name, level) not in asked:
+            missing.update(point.get("missing", {}))
+            found.append(point)
+    if found:
+        remark(f"{study.path}: {len(found)} levels of earlier runs are shown too")
+    return found
+
+
 def _of_result(result: Result) -> dict[str, Any]:
     found = result.to_dict()
     keys = ("value", "numerical_lower", "numerical_upper", "standard_error", "standard_error_of", "no_standard_error")
@@ -271,13 +293,16 @@ def table(found: Mapping[str, Any]) -> str:
 def _draw(
     target: Path,
     found: Mapping[str, Any],
-    chosen: Sequence[Disturbance],
     spoilt: ImageSource,
     other: ImageSource | None,
 ) -> None:
     """Draw a panel for each disturbance and metric, and one image at each level."""
     points = {(point["disturbance"], point["level"]): point for point in found["points"]}
     clean = points["clean", 0.0]
+    levels: dict[str, list[float]] = {}
+    for name, level in points:
+        levels.setdefault(name, []).append(level)
+    chosen = [_with_levels(by_key(name), of_it) for name, of_it in levels.items() if name != "clean"]
     rows = {}
     for name in _names(found):
         curves = []
@@ -299,7 +324,12 @@ def _draw(
 
 
 def _strip(spoilt: ImageSource, other: ImageSource | None, one: Disturbance) -> list[NDArray[np.uint8]]:
-    """Return one image, clean and at each level; for contamination the first images that are replaced."""
+    """Return one image, clean and at each level; for contamination the first images that are replaced.
+
+    Empty where the other set was given to an earlier run alone.
+    """
+    if one.apply is None and other is None:
+        return []
     if one.apply is not None:
         sets = [spoilt, *(_disturbed(spoilt, other, one, level) for level in one.levels)]
         return [_square(_first_that_loads(images)) for images in sets]

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,13 @@ class StudyFolder:
         All that decides a result, as JSON types.
     fresh : bool
         Start over where the folder has results of something else.
+    optional : sequence of str
+        Keys of the plan that may be None in one run and something in another one. The folder keeps what there is.
+
+    Attributes
+    ----------
+    plan : dict
+        The plan, with what earlier runs had of the optional keys.
 
     Raises
     ------
@@ -52,7 +59,14 @@ class StudyFolder:
         The folder cannot be made or written to.
     """
 
-    def __init__(self, path: str | os.PathLike[str], plan: Mapping[str, Any], *, fresh: bool = False):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        plan: Mapping[str, Any],
+        *,
+        fresh: bool = False,
+        optional: Sequence[str] = (),
+    ):
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path}: expected a folder for the results, or a name that is free")
@@ -62,14 +76,17 @@ class StudyFolder:
         if fresh:
             for file in (self.path / _PLAN, *(self.path / _POINTS).glob("*.json")):
                 file.unlink(missing_ok=True)
-        if (self.path / _PLAN).exists():
-            there = _read(self.path / _PLAN)
+        there = _read(self.path / _PLAN) if (self.path / _PLAN).exists() else {}
+        now |= {key: there.get(key) for key in optional if now[key] is None}
+        self.plan: dict[str, Any] = now
+        if there:
+            there |= {key: now[key] for key in optional if there.get(key) is None}
             if (different := _difference(there, now)) is not None:
                 raise ValueError(
                     f"{self.path}: has results of another study: {different}; give another folder (-o), or start over"
                     " there (--fresh)"
                 )
-        else:
+        if not (self.path / _PLAN).exists() or _read(self.path / _PLAN) != now:
             write_json(self.path / _PLAN, now)
 
     def file_of(self, key: str) -> Path:
@@ -80,6 +97,10 @@ class StudyFolder:
         """Return a result; None if it is not there. ValueError if its file is damaged."""
         file = self.file_of(key)
         return _read(file) if file.exists() else None
+
+    def names(self) -> list[str]:
+        """Return the names of all results that are there."""
+        return sorted(file.stem for file in (self.path / _POINTS).glob("*.json"))
 
     def keep(self, key: str, value: Mapping[str, Any]) -> None:
         """Write a result."""
