@@ -115,7 +115,7 @@ void last_resort(Matrix m, double norm_m, const char* why, TraceResult& out, Bra
   for (const double s : out.singular_values) out.value += s;
   bracket.intersect(out.value - slack, out.value + slack);
   out.method = "svd";
-  out.note = message("the singular values of M were needed: ", why);
+  out.note = message("taken from the singular values of M, the slowest route, as ", why);
 }
 
 // T <= ||F1||_F ||F2||_F. This bound is proven before any iteration; identical covariances nearly attain it.

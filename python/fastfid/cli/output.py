@@ -55,7 +55,7 @@ def _remarks_of_results(found: Any) -> list[str]:
     for name, result in found.items():
         if result.standard_error is None and result.no_standard_error:
             reasons.setdefault(result.no_standard_error, []).append(_label(found, name))
-    notes = [f"{_label(found, name)}: {result.note}" for name, result in found.items() if result.note]
+    notes = [f"{_label(found, name)}: {result.remark}" for name, result in found.items() if result.remark]
     return notes + [f"{', '.join(labels)}: no standard error: {reason}" for reason, labels in reasons.items()]
 
 

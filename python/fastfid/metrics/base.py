@@ -138,6 +138,11 @@ class Result:
         error = f", standard_error={self.standard_error:.3g}" if self.standard_error is not None else ""
         return f"{type(self).__name__}(value={self.value:.6g}{error})"
 
+    @property
+    def remark(self) -> str:
+        """The note, where a reader of the value needs it."""
+        return self.note
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON types; those of `details` stand beside the others."""
         found = dataclasses.asdict(self)

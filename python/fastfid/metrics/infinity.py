@@ -218,7 +218,7 @@ def _less_influence_of_bias(
 
 
 def _result(found: FIDResult, bias: float, left: float, sides: Sides) -> FIDInfinityResult:
-    notes = [found.note] if found.note else []
+    notes = [found.remark] if found.remark else []
     if found.standard_error is not None and left > found.standard_error:
         notes.append(
             f"up to {left:.2g} of the bias is left in the value, more than its standard error; more images lessen it"

@@ -92,7 +92,7 @@ def _row(evaluation: Evaluation, name: str, result: Result) -> list[Cell]:
     real, fake = evaluation.sides.get(name, (evaluation.real, evaluation.fake))
     error = result.standard_error
     low, high = (None, None) if error is None else (result.value - 1.96 * error, result.value + 1.96 * error)
-    notes = [result.note] if result.note else []
+    notes = [result.remark] if result.remark else []
     if result.standard_error_of == "generated":
         notes.append("the reference counts as fixed")
     if error is None and result.no_standard_error and name != "fid":
