@@ -234,11 +234,51 @@ def part(data: bytes) -> None:
                 raise
 
 
+def part_meta(data: bytes) -> None:
+    """Read the bytes as the JSON of a Part whose arrays are sound: a changed byte in an archive fails its checksum."""
+    from fastfid.scale.part import Part
+
+    with file_of(b"", ".npz") as path:
+        np.savez(path, meta=np.array(data.decode(errors="replace").rstrip("\0")), **arrays_of_seeds())
+        try:
+            found = Part.load(Path(path), task_of_seeds())
+        except Exception as error:
+            if not expected(error, path):
+                raise
+        else:
+            assert (found.n, len(found.census().state())) == (3, len(arrays_of_seeds()) - 3)
+            assert all(map(str, (found.digest, found.runtimes, found.labels)))
+
+
 def task_of_seeds() -> Any:
     """Return the task whose Parts the seeds are."""
     from fastfid.scale.plan import Task
 
     return Task("real", 0, 3, None, "files", "key")
+
+
+def arrays_of_seeds() -> dict[str, Any]:
+    """Return the arrays of a Part of that task."""
+    from fastfid.mistakes import Census
+
+    rows = {"rows/features": np.ones((3, 4), np.float32)}
+    return rows | {"indices": np.arange(3), "skipped_at": np.empty(0, int)} | Census().state()
+
+
+def labels(name: str, data: bytes) -> None:
+    """Read the bytes as a file of labels of two pictures, beside them in a folder."""
+    from fastfid.sources import open_source
+
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+        for picture in ("a.png", "b.png"):
+            Path(folder, picture).touch()  # their content is not read
+        path = Path(folder, name)
+        path.write_bytes(data)
+        try:
+            open_source(folder, labels="auto" if name == "dataset.json" else str(path))
+        except Exception as error:
+            if not expected(error, folder):
+                raise
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -255,6 +295,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "onnx_tensors": onnx_tensors,
     "plan": plan,
     "part": part,
+    "part_meta": part_meta,
+    "dataset_json": lambda data: labels("dataset.json", data),
+    "labels_csv": lambda data: labels("labels.csv", data),
 }
 
 
@@ -358,13 +401,21 @@ def seeds(target: str) -> dict[str, bytes]:
         side = b'{"name": "a", "n": 40, "images": 32, "level": null, "sample_below": 0, "files": ["x", "y"]}'
         found["one side"] = b'{"schema": 2, "decides": {"dims": 4}, "sides": {"real": %s}, "request": null}' % side
     elif target == "part":
-        from fastfid.mistakes import Census
         from fastfid.scale.part import Part
 
-        arrays = {"rows/features": np.ones((3, 4), np.float32), "indices": np.arange(3), "skipped_at": np.empty(0, int)}
         path = Path(tempfile.mkdtemp()) / "part.npz"
-        Part(task_of_seeds().key, 3, [("b.png", "is empty")], arrays | Census().state()).save(path)
+        Part(task_of_seeds().key, 3, [("b.png", "is empty")], arrays_of_seeds()).save(path)
         found["rows"] = path.read_bytes()
+    elif target == "part_meta":
+        with np.load(io.BytesIO(seeds("part")["rows"])) as archive:
+            found["rows"] = str(archive["meta"]).encode()
+    elif target == "dataset_json":
+        found["numbers"] = b'{"labels": [["b.png", 6], ["a.png", 5]]}'
+        found["one-hot"] = b'[["b.png", [0, 1]], ["a.png", [1, 0]]]'
+        found["null"] = b'{"labels": null}'
+    elif target == "labels_csv":
+        found["names"] = 'name,label\na.png,cat\nb.png,"dog ""é"""\n'.encode()
+        found["numbers"] = b"\xef\xbb\xbflabel;x,label,name\r\n,3,b.png\r\n0,2,a.png\r\n\r\nx,1,c.png\r\n"
     elif target == "onnx_tensors":
         entry = b"\x0a\x08location\x12\x05t.bin"
         tensor = b"\x42\x01w\x6a" + bytes([len(entry)]) + entry + b"\x70\x01"
@@ -422,6 +473,8 @@ def inside(target: str, arguments: list[str]) -> None:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
     Image.init()
+    # Else nearly every change inside an archive ends at its checksum.
+    zipfile.ZipExtFile._update_crc = lambda *_: None  # type: ignore[attr-defined]
     atheris.instrument_all()  # also zipfile, tarfile, pickletools, NumPy and Pillow, which read the bytes
     warnings.simplefilter("ignore")
     atheris.Setup([sys.argv[0], *arguments], TARGETS[target])

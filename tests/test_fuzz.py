@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from fastfid.sources import open_source
+
 FOLDER = Path(__file__).resolve().parents[1] / "fuzz"
 
 
@@ -25,7 +27,7 @@ def test_the_corpus_holds(target):
 
 @pytest.mark.filterwarnings("ignore:TIFF-F. is a float picture")  # one of the seeds
 @pytest.mark.parametrize("target", [target for target in readers.TARGETS if target != "state_dict"])
-def test_the_seeds_are_sound(target):
+def test_the_seeds_are_sound(target, tmp_path):
     """A corpus that begins with refused inputs would find little."""
     if target == "weights":
         from fastfid.features.weights.state_dict import unpickle
@@ -69,6 +71,18 @@ def test_the_seeds_are_sound(target):
             with readers.file_of(data, ".npz") as path:
                 assert Part.load(Path(path), readers.task_of_seeds()).n == 3
         return
+    if target == "part_meta":
+        readers.part_meta(readers.seeds(target)["rows"])  # asserts that it is a Part
+        return
+    if target in ("dataset_json", "labels_csv"):
+        for name, data in readers.seeds(target).items():
+            file = "dataset.json" if target == "dataset_json" else "labels.csv"
+            (tmp_path / file).write_bytes(data)
+            for picture in ("a.png", "b.png"):
+                (tmp_path / picture).touch()
+            source = open_source(tmp_path, labels="auto" if target == "dataset_json" else str(tmp_path / file))
+            assert source.has_labels == (name != "null")
+        return
     if target == "picture":
         from fastfid.sources.picture import Decoder
 
@@ -76,7 +90,6 @@ def test_the_seeds_are_sound(target):
             assert Decoder().decode_bytes(data, name).shape == (8, 9, 3)
         return
     from fastfid import Statistics
-    from fastfid.sources import open_source
 
     for name, data in readers.seeds(target).items():
         with readers.file_of(data, f".{target}") as path:

@@ -1,6 +1,7 @@
 """Run directories whose files were written by others: one sentence, and nothing outside is touched."""
 
 import json
+import math
 import os
 import time
 
@@ -88,15 +89,17 @@ def test_a_pipe_is_no_plan(run, pictures):
         ({"indices": np.arange(32)[::-1].copy()}, "its indices are not those of the task"),
         ({"rows/features": np.zeros((31, 12), np.float32)}, "has not a row and an index for each image"),
         ({"labels": np.array(["a"])}, "has not a label for each image"),
+        ({"labels": np.array("a")}, "len() of unsized object"),
         (5, "has not a row and an index for each image"),
         (-5, "n is -5, and the task has 32 images"),
+        (math.inf, "cannot convert float infinity to integer"),
     ],
 )
 def test_parts_that_no_task_has_made_are_made_again(run, pictures, tmp_path, capsys, changed, why):
     task = Plan.load(run / "plan.json").tasks[0]
     file = run / "parts" / "real" / f"{task.name}.npz"
     there = Part.load(file, task)
-    n, new = (changed, {}) if isinstance(changed, int) else (there.n, changed)
+    n, new = (changed, {}) if isinstance(changed, int | float) else (there.n, changed)
     arrays = {name: array for name, array in ({**there.arrays, **new}).items() if array is not None}
     Part(there.key, n, there.skipped, arrays, there.made).save(file)
     found = evaluate(*pictures, extractor=GridMeans(), run_dir=run)

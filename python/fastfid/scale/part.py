@@ -121,13 +121,12 @@ class Part:
             skipped = [(str(name), str(reason)) for name, reason in meta["skipped"]]
             part = cls(str(meta["key"]), int(meta["n"]), skipped, arrays, dict(meta["made"]))
             part.__dict__["digest"] = str(meta["digest"])  # the cached property
-            is_sound = meta["arrays"] == {name: _checksum(array) for name, array in arrays.items()}
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            if meta["arrays"] != {name: _checksum(array) for name, array in arrays.items()}:
+                raise ValueError("its content has another hash than when it was written")
+            if (why := part.why_not_of(task)) is not None:
+                raise ValueError(why)
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise DamagedPart(f"{path}: is damaged ({str(error).removeprefix(f'{path}: ')})") from None
-        if not is_sound:
-            raise DamagedPart(f"{path}: is damaged (its content has another hash than when it was written)")
-        if (why := part.why_not_of(task)) is not None:
-            raise DamagedPart(f"{path}: is damaged ({why})")
         if part.key != task.key:
             raise ValueError(f"{path}: is a Part of another plan; --fresh starts over")
         return part
