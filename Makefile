@@ -3,7 +3,7 @@
 PYTHON ?= python
 CPP = csrc/*/*.?pp csrc/*/*.cu* tests/cuda_emulation/*.?pp tests/threads/*.cpp fuzz/*.?pp
 
-.PHONY: build test test-fast lint lint-examples workflows format sanitize sanitize-threads tidy wheel bench figures docs
+.PHONY: build test test-fast lint lint-examples workflows format sanitize sanitize-threads coverage tidy wheel bench figures docs
 
 build:
 	$(PYTHON) -m pip install -e ".[test,lint]"
@@ -23,9 +23,10 @@ lint:
 lint-examples:
 	mypy examples/*.py examples/scale/*.py examples/hf_evaluate/*.py
 
-# The workflows by the schema of GitHub's.
+# The workflows by the schema of GitHub's, and by actionlint where there is one.
 workflows:
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	if command -v actionlint; then actionlint; else echo "no actionlint on the PATH: only the schema was checked"; fi
 
 format:
 	ruff check --fix .
@@ -37,6 +38,10 @@ sanitize:
 
 sanitize-threads:
 	bash tools/sanitize_threads.sh
+
+# Lines and branches that the tests run, in Python and C++; needs clang.
+coverage:
+	bash tools/with_extra.sh coverage bash tools/coverage.sh $(ARGS)
 
 tidy:
 	bash tools/tidy.sh

@@ -1,16 +1,31 @@
 #!/usr/bin/env bash
 # Builds sdist and wheel as `python -m build` does, the wheel from the sdist, and checks both: their descriptions, what the
 # wheel needs of a system, and that it works where there is no compiler.
-# usage: tools/wheel.sh [WEIGHTS]; with an Inception weights file it reads images too, and a library that watches the network
-# must see no attempt to connect. CMAKE_ARGS reaches CMake.
+# The build must not reach for the network: the sdist has all that it needs beside the build requirements.
+# usage: tools/wheel.sh [WEIGHTS]; with an Inception weights file it reads images too, and the installed wheel passes the tests
+# of privacy. CMAKE_ARGS reaches CMake. DIST names a folder that gets the sdist and the wheel.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 weights=${1:+$(realpath "$1")}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python -m venv "$work/tools"
-"$work/tools/bin/pip" install -q build twine auditwheel
-"$work/tools/bin/python" -m build --outdir "$work/dist" . >"$work/log" 2>&1 || { tail -40 "$work/log" >&2; exit 1; }
+"$work/tools/bin/pip" install -q build twine auditwheel cmake ninja
+python - <<'PYTHON' | xargs -d '\n' "$work/tools/bin/pip" install -q
+import tomllib
+print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"]))
+PYTHON
+cc -shared -fPIC -o "$work/watch.so" tests/network_watch/network_watch.c -ldl
+quiet() {
+  if [ -s "$work/network" ]; then
+    echo "wheel.sh: $1 tried to reach the network:" >&2
+    cat "$work/network" >&2
+    exit 1
+  fi
+}
+LD_PRELOAD="$work/watch.so" NETWORK_WATCH="$work/network" "$work/tools/bin/python" -m build --no-isolation \
+  --outdir "$work/dist" . >"$work/log" 2>&1 || { tail -40 "$work/log" >&2; exit 1; }
+quiet "the build"
 "$work/tools/bin/twine" check --strict "$work"/dist/*
 wheel=$(echo "$work"/dist/*.whl)
 stat --printf '%n: %s bytes\n' "$work"/dist/* | sed "s|$work/dist/||"
@@ -37,16 +52,17 @@ done
 # An environment with the wheel and what it depends on, and a PATH without a compiler.
 python -m venv "$work/user"
 "$work/user/bin/pip" install -q "$wheel"
-watch=()
-if [ -n "$weights" ]; then
-  cc -shared -fPIC -o "$work/watch.so" tests/network_watch/network_watch.c -ldl
-  watch=(LD_PRELOAD="$work/watch.so" NETWORK_WATCH="$work/network")
-fi
 cd "$work" # not the folder of the sources
 mkdir home
-env -i PATH="$work/user/bin" HOME="$work/home" "${watch[@]}" python "$OLDPWD/tests/smoke/smoke.py" ${weights:+"$weights"}
-if [ -s "$work/network" ]; then
-  echo "wheel.sh: it tried to reach the network:" >&2
-  cat "$work/network" >&2
-  exit 1
+env -i PATH="$work/user/bin" HOME="$work/home" LD_PRELOAD="$work/watch.so" NETWORK_WATCH="$work/network" \
+  python "$OLDPWD/tests/smoke/smoke.py" ${weights:+"$weights"}
+quiet "the installed wheel"
+cd "$OLDPWD"
+if [ -n "$weights" ]; then
+  "$work/user/bin/pip" install -q pytest pytest-timeout
+  FASTFID_WEIGHTS=$weights "$work/user/bin/python" -m pytest -q -p no:cacheprovider tests/test_privacy.py
+fi
+if [ -n "${DIST:-}" ]; then
+  mkdir -p "$DIST"
+  cp "$work"/dist/* "$DIST"
 fi

@@ -6,7 +6,9 @@
 
 namespace py = pybind11;
 
-PYBIND11_MODULE(_core, module) {
+// One interpreter, and with the GIL (pybind11's default, as py::mod_gil_not_used is absent): ThreadSanitizer has not
+// seen the bindings on a free-threaded build.
+PYBIND11_MODULE(_core, module, py::multiple_interpreters::not_supported()) {
   module.doc() = "The compiled core of fastfid: images, moments, matrix square root, Fréchet distance.";
 
   // InvalidArgument derives from std::invalid_argument, which pybind11 already turns into ValueError.

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Lines and branches of python/fastfid and csrc that the tests run, in processes that the tests start too.
+# usage: tools/coverage.sh [pytest arguments]; the reports are in build/coverage: python.txt, cpp.txt (a line a file), and the
+# folders html and cpp (the lines). APPEND=1 adds to the last run.
+# Needs the extra "coverage", clang with its compiler-rt and LLVM's tools (Debian: clang, llvm and libclang-rt-14-dev), and
+# fastfid not installed as editable. CXX names another clang++. Device code counts where the emulation runs it.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=${PYTHON:-python}
+out=$PWD/build/coverage
+site=$out/site
+compiler=${CXX:-$(command -v clang++ || compgen -c clang++- | sort -rV | head -1)}
+[[ -n $compiler ]] || { echo "coverage.sh: found no clang++; Debian has it in clang and libclang-rt-14-dev" >&2 && exit 2; }
+tools=$(dirname "$("$compiler" -print-prog-name=llvm-cov)")
+flags="-fprofile-instr-generate -fcoverage-mapping"
+
+if [[ -z ${APPEND:-} ]]; then
+  rm -rf "$out"
+  mkdir -p "$out/bin" "$out/profiles" "$out/tmp"
+  # -O1: loops keep their branches.
+  # shellcheck disable=SC2086  # PIP_ARGS is a list of words
+  CC=${compiler/clang++/clang} CXX=$compiler "$python" -m pip install --quiet --no-deps --upgrade --target "$site" ${PIP_ARGS:-} \
+    -C build-dir="$out/cmake" -C install.strip=false -C cmake.build-type=Debug -C cmake.define.FASTFID_CUDA=OFF \
+    -C "cmake.define.CMAKE_CXX_FLAGS_DEBUG=-O1 -g" -C "cmake.define.CMAKE_CXX_FLAGS=$flags" .
+  # The compiler of tests/emulation.py.
+  printf '#!/bin/sh\nexec %s %s "$@" -Wno-error\n' "$compiler" "$flags" >"$out/bin/c++"
+  chmod +x "$out/bin/c++"
+fi
+
+export PATH=$out/bin:$PATH PYTHONPATH=$site COVERAGE_FILE=$out/data COVERAGE_RCFILE=$PWD/pyproject.toml
+export LLVM_PROFILE_FILE=$out/profiles/%4m.profraw
+"$python" - "$site" <<'CHECK'
+import sys
+from fastfid import _core
+assert _core.__file__.startswith(sys.argv[1]), f"the tests would run {_core.__file__}"
+CHECK
+# The libraries of the emulation must stay for the report.
+status=0
+"$python" -m coverage run -m pytest -q -p no:cacheprovider --basetemp="$out/tmp/$(date +%s)" "$@" || status=$?
+
+"$python" -m coverage combine -q --append
+"$python" -m coverage report >"$out/python.txt"
+"$python" -m coverage html -q -d "$out/html"
+"$tools/llvm-profdata" merge -sparse "$out"/profiles/*.profraw -o "$out/cpp.profdata"
+objects=("$site"/fastfid/_core*.so)
+while read -r library; do objects+=(-object "$library"); done < <(find "$out/tmp" -name '*.so' -size +100k)
+cover=("${objects[@]}" -instr-profile "$out/cpp.profdata" "-ignore-filename-regex=/(tests|pybind11|include)/")
+"$tools/llvm-cov" report "${cover[@]}" >"$out/cpp.txt"
+"$tools/llvm-cov" show "${cover[@]}" -format=html -show-branches=count -output-dir "$out/cpp"
+tail -1 "$out/python.txt"
+tail -1 "$out/cpp.txt"
+exit $status
