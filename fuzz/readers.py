@@ -473,10 +473,12 @@ def inside(target: str, arguments: list[str]) -> None:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
     Image.init()
+    warnings.simplefilter("ignore")
     # Else nearly every change inside an archive ends at its checksum.
     zipfile.ZipExtFile._update_crc = lambda *_: None  # type: ignore[attr-defined]
+    for data in seeds(target).values():
+        TARGETS[target](data)  # imports what reads the bytes: only what is there is instrumented
     atheris.instrument_all()  # also zipfile, tarfile, pickletools, NumPy and Pillow, which read the bytes
-    warnings.simplefilter("ignore")
     atheris.Setup([sys.argv[0], *arguments], TARGETS[target])
     atheris.Fuzz()
 

@@ -86,7 +86,10 @@ def test_a_store_without_an_output_is_made_anew(folders, tmp_path):
     root = tmp_path / "features"
     evaluate(*folders, extractor=AllOutputs(), store=root)
     assert FeatureStore(only_store(root, "real")).outputs == {"features": 12}
-    with pytest.raises(ValueError, match=r"^sfid: needs the output spatial; the store .*real-\w+ has features$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^sfid: needs the output spatial; the store .*real-\w+ has features; make a store with this metric$",
+    ):
         evaluate(only_store(root, "real"), only_store(root, "fake"), metrics=["sfid"])
     both = evaluate(*folders, metrics=["fid", "sfid"], extractor=AllOutputs(), store=root)
     assert FeatureStore(only_store(root, "real")).outputs == {"features": 12, "spatial": 12}
@@ -562,7 +565,10 @@ def test_a_store_as_the_fixed_real_side(folders, tmp_path):
     evaluator.reset()
     evaluator.load_state_dict(state)
     assert dict(evaluator.compute()) == dict(plain)
-    with pytest.raises(ValueError, match=r"^sfid: needs the output spatial; the store .*real-\w+ has features$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^sfid: needs the output spatial; the store .*real-\w+ has features; make a store with this metric$",
+    ):
         Evaluator(["sfid"], real=real, extractor=AllOutputs())
     with pytest.raises(ValueError, match=r"real-\w+: is a store of features, not images: give it alone"):
         fid.update(real)

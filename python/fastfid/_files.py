@@ -70,7 +70,7 @@ def _open_descriptor(path: str | os.PathLike[str]) -> int:
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         if not stat.S_ISREG(mode):
-            raise ValueError(f"{os.fspath(path)}: is not a regular file")
+            raise ValueError(f"{os.fspath(path)}: is not a regular file; copy what it gives into one")
     except BaseException:
         os.close(descriptor)
         raise
@@ -142,7 +142,7 @@ class KnownFile:
         status = os.fstat(descriptor)
         if (status.st_size, status.st_mtime_ns) != (self.size, self._modified_ns):
             os.close(descriptor)
-            raise ValueError(f"{self.path}: has changed since it was listed")
+            raise ValueError(f"{self.path}: has changed since it was listed; run again when nothing writes to it")
         return descriptor
 
 
@@ -355,7 +355,7 @@ def _locked(path: str | os.PathLike[str], flags: int = 0) -> Iterator[int]:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | flags, 0o666)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ValueError(f"{os.fspath(path)}: is not a regular file")
+                raise ValueError(f"{os.fspath(path)}: is not a regular file; copy what it gives into one")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield descriptor
         finally:

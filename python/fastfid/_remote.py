@@ -190,7 +190,7 @@ class RemoteFile:
             It has changed since it was examined.
         """
         if self._examine() != (self.size, self._version):
-            raise ValueError(f"{self.path}: has changed since it was listed")
+            raise ValueError(f"{self.path}: has changed since it was listed; run again when nothing writes to it")
         return cast(BinaryIO, io.BufferedReader(_RemoteStream(self), _BLOCK_BYTES))
 
     def open_until_dropped(self) -> BinaryIO:

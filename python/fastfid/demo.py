@@ -76,7 +76,7 @@ def run(
     check_packages("the demo", PACKAGES)
     target = Path(output)
     if not target.absolute().parent.is_dir():
-        raise FileNotFoundError(f"{target}: there is no folder {target.absolute().parent}")
+        raise FileNotFoundError(f"{target}: there is no folder {target.absolute().parent}; make it first")
     check_writable(target)
     started = time.perf_counter()
     extractor = make_extractor(2048, device=device, weights=weights)

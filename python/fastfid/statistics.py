@@ -221,7 +221,7 @@ class Statistics:
         """
         check_compatible(self, other, hint="")
         if self.n is None or other.n is None:
-            raise ValueError("merge: both sides must know their number of samples n")
+            raise ValueError("merge: both sides must know their number of samples n; compute them from the images")
         n = self.n + other.n
         if n > _MAX_N:
             raise ValueError(f"merge: n: expected at most 2^62 samples in all, got {self.n} + {other.n}")
@@ -385,7 +385,9 @@ def check_compatible(a: KnownFeatures, b: KnownFeatures, *, force: bool = False,
         Their dims differ (always), or their protocol, extractor or precision do (unless `force`).
     """
     if a.d != b.d:
-        raise ValueError(f"{a.name} has {a.d} dims, {b.name} has {b.d}: they cannot be compared")
+        raise ValueError(
+            f"{a.name} has {a.d} dims, {b.name} has {b.d}: they cannot be compared; make both with one network"
+        )
     check_provenance(a.name, a.meta, b.name, b.meta, force=force, hint=hint)
 
 

@@ -273,7 +273,9 @@ class StoreWriter:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"{self._folder}: another process is writing to this store") from None
+            raise ValueError(
+                f"{self._folder}: another process is writing to this store; wait for it, or name another folder"
+            ) from None
 
     def complete_store(self) -> FeatureStore | None:
         """Return the store if it is complete and has the outputs, else None.

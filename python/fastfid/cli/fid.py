@@ -183,12 +183,12 @@ def _check_append(target: str, paths: Sequence[str]) -> None:
     from fastfid._files import check_appendable
 
     if not target:
-        raise RuntimeError("--append: the file has no name")
+        raise RuntimeError("--append: the file has no name: expected a path")
     if any(os.path.exists(path) and os.path.exists(target) and os.path.samefile(path, target) for path in paths):
         raise RuntimeError(f"{target}: --append would write into what is compared")
     folder = os.path.dirname(os.path.realpath(target))
     if not os.path.isdir(folder):
-        raise RuntimeError(f"{target}: there is no folder {folder}")
+        raise RuntimeError(f"{target}: there is no folder {folder}; make it first")
     check_appendable(target)
 
 

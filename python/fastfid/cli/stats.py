@@ -60,7 +60,7 @@ def save_statistics(parser: Parser, args: argparse.Namespace, source: str, outpu
 
     run_dir = run_directory(parser, args)
     if not output:
-        raise RuntimeError("the output file has no name")
+        raise RuntimeError("the output file has no name: expected a path after -o")
     check_exists(source)
     target = npz_path(output)
     for path in (Path(output), target):
@@ -68,7 +68,7 @@ def save_statistics(parser: Parser, args: argparse.Namespace, source: str, outpu
             how = " (--overwrite replaces it)" if hasattr(args, "overwrite") and not overwrite else ""
             raise RuntimeError(f"Existing output file: {path}{how}")
     if not target.parent.is_dir():
-        raise RuntimeError(f"{target}: there is no folder {target.parent}")
+        raise RuntimeError(f"{target}: there is no folder {target.parent}; make it first")
     check_writable(target)
     has_statistics = is_statistics_file(source, args.key)
     reads_images = will_read(args, [source])

@@ -116,7 +116,7 @@ def check_given(given: Statistics | FeatureStore | None, metric: Metric, *, is_r
     if isinstance(given, FeatureStore) and (missing := set(metric.needs) - set(given.outputs)):
         raise ValueError(
             f"{metric.key}: needs the output {', '.join(sorted(missing))}; the store {given.name} has"
-            f" {', '.join(given.outputs)}"
+            f" {', '.join(given.outputs)}; make a store with this metric"
         )
 
 

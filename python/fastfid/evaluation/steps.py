@@ -104,7 +104,9 @@ def plan(
     sets = open_both(real, fake, {**options, "on_error": on_error}, False, spatial, max_errors)
     check_labels(*sets, per_class=per_class)
     if not sources_of(sets):
-        raise ValueError("both sets are statistics or stores: there are no images to read, and no tasks")
+        raise ValueError(
+            "both sets are statistics or stores: there are no images to read, and no tasks; compare them by fastfid A B"
+        )
     missing = Missing(lenient=metrics == ALL)
     for one in sets:
         if one.source is None:

@@ -135,7 +135,7 @@ def _read(path: Path) -> list[_Stored]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: holds no JSON: byte {error.start} is not UTF-8 text") from None
     if not text.strip():
-        raise ValueError(f"{path}: holds no record: it is empty")
+        raise ValueError(f"{path}: holds no record: it is empty; expected what fastfid --json prints")
     try:
         whole = _parsed(str(path), text)
     except json.JSONDecodeError:
@@ -143,7 +143,7 @@ def _read(path: Path) -> list[_Stored]:
     if not isinstance(whole.record, list):
         return [whole]
     if not whole.record:
-        raise ValueError(f"{path}: holds no record: it is an empty list")
+        raise ValueError(f"{path}: holds no record: it is an empty list; expected what fastfid --json prints")
     items = enumerate(whole.record, start=1)
     return [_Stored(f"{path}: record {number}", item, json.dumps(item, sort_keys=True)) for number, item in items]
 

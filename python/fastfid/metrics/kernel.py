@@ -268,7 +268,9 @@ class KernelInceptionDistance(RowMetric):
         names = f"{real.name}, {fake.name}"
         found = self._over_all(x, y) if self.convention is None else self._of_the_tool(x, y, names)
         if not math.isfinite(found.value):
-            raise NumericalError(f"{names}: the features are too large for the kernel of the KID")
+            raise NumericalError(
+                f"{names}: the features are too large for the kernel of the KID; look for wrong values in them"
+            )
         return found
 
     def _of_the_tool(self, real: NDArray[np.float32], fake: NDArray[np.float32], names: str) -> Result:

@@ -109,7 +109,7 @@ def check_target(output: str | os.PathLike[str], *, overwrite: bool) -> Path:
     """Return the file to be written. OSError where it exists, unless it may be replaced, or cannot be written."""
     target = Path(output)
     if not target.absolute().parent.is_dir():
-        raise FileNotFoundError(f"{target}: there is no folder {target.absolute().parent}")
+        raise FileNotFoundError(f"{target}: there is no folder {target.absolute().parent}; make it first")
     if os.path.lexists(target) and not (overwrite and target.is_file()):
         raise FileExistsError(f"{target}: exists already (--overwrite, overwrite=True replaces a file)")
     check_writable(target)

@@ -122,7 +122,7 @@ def export_known(
         if os.path.lexists(path) and not overwrite:
             raise FileExistsError(f"{path}: exists (--overwrite, overwrite=True, replaces it)")
     if not target.parent.is_dir():
-        raise ValueError(f"{target}: there is no folder {target.parent}")
+        raise ValueError(f"{target}: there is no folder {target.parent}; make it first")
     check_writable(target)
     network = load_network(row, checkpoint)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
