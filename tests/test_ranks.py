@@ -12,7 +12,7 @@ import launching
 import pytest
 from stubs import AllOutputs
 
-from fastfid import cli, evaluate
+from fastfid import Statistics, cli, compute_statistics, evaluate
 from fastfid.cli.launch import Launch, first_host, launched
 from fastfid.errors import WeightsError
 from fastfid.scale import ranks
@@ -98,6 +98,34 @@ def test_what_is_not_divided_is_done_by_rank_0(pictures, tmp_path):
     (code, out, err), other = launching.ended(launching.start(tmp_path, words, launching.variables_of_ranks(2)))
     assert (code, other) == (0, (0, "", "")), err
     assert "fastfid: fastfid compare is not divided among ranks: rank 0 does it, and the other 1 wait\n" in err
+
+
+@pytest.mark.parametrize("more", [["--spatial"], ["--run-dir", "run"], None])
+def test_statistics_are_divided(pictures, tmp_path, monkeypatch, more):
+    """By fastfid stats, and by --save-stats (None). Rank 1 reads nearly all, as rank 0 is slow."""
+    words = ["stats", pictures[0], "-o", tmp_path / "out.npz", *(more or [])]
+    words = words if more is not None else [pictures[0], tmp_path / "out.npz", "--save-stats"]
+    words += ["--extractor", "tiny.onnx"]
+    monkeypatch.chdir(tmp_path)
+    two = launching.start(tmp_path, words, launching.variables_of_ranks(2), {"slow": {"0": 0.1}})
+    (code, out, err), other = launching.ended(two)
+    assert (code, out, other) == (0, "", (0, "", "")), err
+    assert err.count("n = 130") == 1
+    assert "rank 0 does it" not in err
+    truth = compute_statistics(pictures[0], extractor=AllOutputs(), spatial=more == ["--spatial"])
+    found = Statistics.load(tmp_path / "out.npz")
+    for one, other in ((found, truth), (found.spatial, truth.spatial)):
+        assert (one is None) == (other is None)
+        assert one is None or (one.mu.tobytes(), one.sigma.tobytes()) == (other.mu.tobytes(), other.sigma.tobytes())
+    launching.check_clean(tmp_path)
+
+
+def test_an_output_that_is_there_is_refused_once(pictures, tmp_path):
+    (tmp_path / "out.npz").touch()
+    words = ["stats", pictures[0], "-o", tmp_path / "out.npz", "--extractor", "tiny.onnx"]
+    (code, out, err), other = launching.ended(launching.start(tmp_path, words, launching.variables_of_ranks(2)))
+    assert (code, out, other) == (1, "", (1, "", ""))
+    assert err == f"fastfid: error: Existing output file: {tmp_path}/out.npz (--overwrite replaces it)\n"
 
 
 def test_several_machines_need_a_run_directory(pictures, tmp_path):

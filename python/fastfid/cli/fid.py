@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fastfid._version import __version__
@@ -23,7 +23,7 @@ from fastfid.cli.options import (
 )
 from fastfid.cli.output import print_result, remark, remark_on, remark_on_kept
 from fastfid.cli.parser import Parser, metrics
-from fastfid.cli.runs import add_run_options, run_directory
+from fastfid.cli.runs import Directory, add_run_options, run_directory
 from fastfid.cli.start import check_exists, parse, prepare, will_read
 from fastfid.metrics import ALL, METRICS
 
@@ -109,7 +109,7 @@ def parser() -> Parser:
     return made
 
 
-def run(argv: Sequence[str], directory: Callable[[Parser, argparse.Namespace], Any] | None = None) -> int:
+def run(argv: Sequence[str], directory: Directory | None = None) -> int:
     """Compare two sets. `directory` makes the run directory, where it is not the one of the options alone."""
     of_command = parser()
     args = parse(of_command, argv)
@@ -120,7 +120,7 @@ def run(argv: Sequence[str], directory: Callable[[Parser, argparse.Namespace], A
                 of_command.error(f"--{option}: there is no distance with --save-stats")
         from fastfid.cli.stats import save_statistics
 
-        return save_statistics(of_command, args, *args.path, overwrite=False)
+        return save_statistics(of_command, args, *args.path, overwrite=False, directory=directory)
     if args.hash_inputs and not args.json and args.append is None:
         of_command.error("--hash-inputs: is of the record, for which --json or --append asks")
     from fastfid.evaluation.evaluate import evaluate

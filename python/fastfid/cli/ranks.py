@@ -12,7 +12,7 @@ from typing import Any
 
 from fastfid._console import say
 from fastfid._remote import is_url
-from fastfid.cli import fid
+from fastfid.cli import fid, stats
 from fastfid.cli.commands import COMMANDS, run_command
 from fastfid.cli.launch import Launch
 from fastfid.cli.options import INCEPTION, chosen_metrics, fid_options, networks, with_labels_of_each
@@ -26,7 +26,7 @@ __all__ = ["run_as_rank"]
 # After a failure, the other ranks end so much later than rank 0.
 _HEAD_START_S = 3.0
 # Options of which nothing is done in tasks.
-_NOT_IN_TASKS = ("cache", "store", "per_class", "save_stats")
+_NOT_IN_TASKS = ("cache", "store", "per_class")
 
 
 def run_as_rank(argv: Sequence[str], launch: Launch) -> int:
@@ -77,7 +77,7 @@ def _run_shared(argv: Sequence[str], launch: Launch, ranks: Any, stack: contextl
         """Return the run directory that the ranks share; None: no image is read."""
         from fastfid.scale.ranks import RankDirectory
 
-        if not will_read(args, args.path):
+        if not will_read(args, _paths(args)):
             return None
         run = run_directory(parser, args)
         hosts = list(dict.fromkeys(ranks.hosts))
@@ -92,16 +92,32 @@ def _run_shared(argv: Sequence[str], launch: Launch, ranks: Any, stack: contextl
         _fetch_weights(args, ranks)
         return RankDirectory(folder, ranks, changed=changed, is_restarted=launch.restarts > 0)
 
-    return fid.run(argv, directory)
+    return stats.run(argv[1:], directory) if _is_stats(argv) else fid.run(argv, directory)
 
 
 def _why_alone(argv: Sequence[str]) -> str | None:
     """Return what of a command line one process must do; None: nothing."""
-    if argv and argv[0] in COMMANDS:
+    if argv and argv[0] in COMMANDS and not _is_stats(argv):
         return f"fastfid {argv[0]}"
-    args = parse(fid.parser(), argv)
-    given = [name for name in _NOT_IN_TASKS if getattr(args, name)]
+    args = _arguments(argv)
+    given = [name for name in _NOT_IN_TASKS if getattr(args, name, None)]
     return f"--{given[0].replace('_', '-')}" if given and args.run_dir is None else None
+
+
+def _is_stats(argv: Sequence[str]) -> bool:
+    return bool(argv) and argv[0] == "stats"
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the arguments of a command that is divided."""
+    return parse(stats.parser(), argv[1:]) if _is_stats(argv) else parse(fid.parser(), argv)
+
+
+def _paths(args: argparse.Namespace) -> list[str]:
+    """Return the paths that are read."""
+    if hasattr(args, "source"):  # of fastfid stats
+        return [args.source]
+    return list(args.path[:1] if args.save_stats else args.path)
 
 
 def _temporary() -> Any:
@@ -153,28 +169,36 @@ def _do_tasks(argv: Sequence[str], ranks: Any) -> None:
 
     folder = ranks.wait("folder")
     try:
-        from fastfid.cli.several import evaluate_networks
-        from fastfid.evaluation.evaluate import evaluate
-
-        args = parse(fid.parser(), argv)
+        args = _arguments(argv)
         prepare(args, reads_images=True)
         warnings.simplefilter("ignore")
         _fetch_weights(args, ranks)
-        if len(networks(args)) > 1:
-            evaluate_networks(args, chosen_metrics(args), RankDirectory(folder, ranks), None)
-            return
+        _read(args, RankDirectory(folder, ranks))
+    except (Over, RankFailed):
+        raise
+    except Exception as error:
+        ranks.fail(error)
+
+
+def _read(args: argparse.Namespace, run: Any) -> None:
+    """Do what rank 0 does with the images."""
+    from fastfid.cli.several import evaluate_networks
+    from fastfid.evaluation.evaluate import compute_statistics, evaluate
+
+    if hasattr(args, "source") or args.save_stats:
+        spatial = getattr(args, "spatial", False)
+        compute_statistics(_paths(args)[0], spatial=spatial, run_dir=run, **fid_options(args, reads_images=True))
+    elif len(networks(args)) > 1:
+        evaluate_networks(args, chosen_metrics(args), run, None)
+    else:
         evaluate(
             *args.path,
             metrics=chosen_metrics(args),
             force=args.force,
             per_class=args.per_class,
-            run_dir=RankDirectory(folder, ranks),
+            run_dir=run,
             **with_labels_of_each(args, fid_options(args, reads_images=True)),
         )
-    except (Over, RankFailed):
-        raise
-    except Exception as error:
-        ranks.fail(error)
 
 
 @contextlib.contextmanager

@@ -1,11 +1,15 @@
 """The options of a run directory."""
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 from fastfid.cli.parser import Parser
 
-__all__ = ["add_run_options", "run_directory"]
+__all__ = ["Directory", "add_run_options", "run_directory"]
+
+# What makes the run directory of a command from its options.
+Directory = Callable[[Parser, argparse.Namespace], Any]
 
 
 def add_run_options(parser: argparse.ArgumentParser, *, required: bool) -> None:

@@ -8,7 +8,7 @@ from fastfid.cli.engines import add_engine_options, engine_of
 from fastfid.cli.options import add_output_options, add_source_options, fid_options, superfluous
 from fastfid.cli.output import remark
 from fastfid.cli.parser import Parser
-from fastfid.cli.runs import add_run_options, run_directory
+from fastfid.cli.runs import Directory, add_run_options, run_directory
 from fastfid.cli.start import check_exists, parse, prepare, will_read
 
 __all__ = ["parser", "run", "save_statistics"]
@@ -43,14 +43,16 @@ def parser() -> Parser:
     return made
 
 
-def run(argv: Sequence[str]) -> int:
-    """Run ``fastfid stats`` with these words."""
+def run(argv: Sequence[str], directory: Directory | None = None) -> int:
+    """Save statistics. `directory` makes the run directory, where it is not the one of the options alone."""
     of_command = parser()
     args = parse(of_command, argv)
-    return save_statistics(of_command, args, args.source, args.output, overwrite=args.overwrite)
+    return save_statistics(of_command, args, args.source, args.output, overwrite=args.overwrite, directory=directory)
 
 
-def save_statistics(parser: Parser, args: argparse.Namespace, source: str, output: str, *, overwrite: bool) -> int:
+def save_statistics(
+    parser: Parser, args: argparse.Namespace, source: str, output: str, *, overwrite: bool, directory: Directory | None
+) -> int:
     """Write the statistics of a source to a file, and return the exit code."""
     from pathlib import Path
 
@@ -58,7 +60,6 @@ def save_statistics(parser: Parser, args: argparse.Namespace, source: str, outpu
     from fastfid.evaluation.evaluate import compute_statistics
     from fastfid.sources import is_statistics_file
 
-    run_dir = run_directory(parser, args)
     if not output:
         raise RuntimeError("the output file has no name: expected a path after -o")
     check_exists(source)
@@ -73,6 +74,7 @@ def save_statistics(parser: Parser, args: argparse.Namespace, source: str, outpu
     has_statistics = is_statistics_file(source, args.key)
     reads_images = will_read(args, [source])
     prepare(args, reads_images)
+    run_dir = (directory or run_directory)(parser, args)
     remark(f"Saving statistics for {source}")
     with engine_of(args) as engine:
         more = {"spatial": getattr(args, "spatial", False), "run_dir": run_dir, "engine": engine}
