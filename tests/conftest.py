@@ -18,7 +18,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 
 # Their packages are not in the test extra, or they take minutes; a script of tools/ names each, which collects it.
-collect_ignore = ["extractors_truth", "remote_s3", "report_browser", "scale", "training"]
+collect_ignore = ["extractors_truth", "remote_s3", "report_browser", "scale", "scale_spark", "training"]
 
 
 @pytest.fixture(scope="session")
