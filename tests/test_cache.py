@@ -82,6 +82,22 @@ def test_the_record_says_so(folder, settled):
     assert again["fid"] == pytest.approx(fresh["fid"], abs=SINGULAR_FROM_FILE)
 
 
+def test_with_more_images_than_features_the_digits_are_those_of_a_fresh_run(folder, settled, tmp_path):
+    options = {"extractor": GridMeans(2), "return_info": True}  # 12 features of 20 images
+    other = tmp_path / "other"
+    other.mkdir()
+    for number, path in enumerate(sorted(folder.iterdir())[:17]):
+        Image.fromarray(np.asarray(Image.open(path)) // 2 + number).save(other / path.name)
+    fresh = compute_fid(folder, other, **options)
+    compute_fid(folder, other, cache=True, **options)
+    again = compute_fid(folder, other, cache=True, **options)
+    compute_statistics(folder, extractor=options["extractor"]).save(tmp_path / "kept.npz")
+    of_file = compute_fid(tmp_path / "kept.npz", other, **options)
+    assert again["cached"] == {"real": True, "fake": True}
+    for name in ("fid", "numerical_lower", "numerical_upper", "standard_error"):
+        assert again[name] == of_file[name] == fresh[name]
+
+
 def another_picture(path):
     """The bytes of the picture with another pixel."""
     data = bytearray(path.read_bytes())
