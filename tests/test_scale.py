@@ -622,10 +622,6 @@ def test_the_commands_print_what_one_process_prints(weights, pictures, tmp_path,
     [
         (["a", "b", "--fresh"], "--fresh: is of --run-dir"),
         (["a", "b", "--run-dir", "r", "--cache"], "--cache: does not go with --run-dir"),
-        (
-            ["a", "b", "--run-dir", "r", "--extractor", "inception", "--extractor", "x.onnx"],
-            "--run-dir: is for one extractor",
-        ),
         (["plan", "a", "b", "--run-dir", "r", "--extractor", "x.onnx"], "unrecognized arguments: --extractor"),
         (["a", "b", "--run-dir", "r", "--save-stats"], "--run-dir: there is no distance with --save-stats"),
         (["plan", "a", "b"], "--run-dir"),

@@ -63,7 +63,10 @@ def test_a_file_that_has_changed_is_refused(server, folder, tmp_path, kind):
     sides = f"{server.url}/{kind}", folder / "fake"
     evaluate(*sides, extractor=GridMeans(), run_dir=tmp_path)
     server.tag = '"2"'
-    tasks = r"the files of 3 of 3 tasks of .* have changed since the plan was made, first those of images 0 to 31"
+    tasks = (
+        r"the files of 3 of 3 tasks of .* have changed since the plan was made, first those of images 0 to 31"
+        r" \(http://.*: its version was \"1\", and is \"2\"\); --fresh starts over"
+    )
     with pytest.raises(ValueError, match=tasks):
         evaluate(*sides, extractor=GridMeans(), run_dir=tmp_path)
     run = RunDirectory(tmp_path, changed="fresh")
@@ -119,7 +122,7 @@ def test_a_server_that_says_nothing_of_versions(server, folder, plain, tmp_path,
         " for images 0 to 31: a file that changes and keeps its size will not be noticed"
     ]
     server.files["a.tar"] += bytes(10240)
-    with pytest.raises(ValueError, match=r"the files of 3 of 3 tasks of .* have changed"):
+    with pytest.raises(ValueError, match=r"the files of 3 of 3 tasks of .*tar: its size was .*, and is "):
         evaluate(*sides, metrics=["fid", "kid"], extractor=GridMeans(), run_dir=tmp_path)
 
 

@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
@@ -124,16 +124,20 @@ def random_access(file: File, *, in_order: bool = False) -> ReadsAt:
     return RandomAccessFile(cast(KnownFile, file))
 
 
-# The versions that were asked for within `examined_once`, by URL.
-_examined: ContextVar[dict[str, tuple[int, Any]] | None] = ContextVar("_examined", default=None)
+# The states that were asked for within `examined_once`, by URL.
+_examined: ContextVar[dict[str, tuple[int, str | None]] | None] = ContextVar("_examined", default=None)
 
 
 @contextlib.contextmanager
-def examined_once() -> Iterator[None]:
-    """Ask a server once for the version of a file within the block, however often its state is wanted."""
-    token = _examined.set({})
+def examined_once() -> Iterator[Mapping[str, tuple[int, str | None]]]:
+    """Ask a server once for the version of a file within the block, however often its state is wanted.
+
+    Yields the states by URL, to which each answer is added.
+    """
+    found: dict[str, tuple[int, str | None]] = {}
+    token = _examined.set(found)
     try:
-        yield
+        yield found
     finally:
         _examined.reset(token)
 
@@ -175,11 +179,14 @@ class RemoteFile:
 
     def state(self) -> tuple[int, str | None]:
         """Return size and version of the file as it is now; None: the server says nothing of the version."""
-        memory = _examined.get()
-        found = self._examine() if memory is None else memory.get(self.path) or self._examine()
-        if memory is not None:
-            memory[self.path] = found
-        return found[0], None if found[1] is None else str(found[1])
+        known = _examined.get()
+        if known is not None and self.path in known:
+            return known[self.path]
+        size, version = self._examine()
+        found = size, None if version is None else str(version)
+        if known is not None:
+            known[self.path] = found
+        return found
 
     def open(self) -> BinaryIO:
         """Open the file.

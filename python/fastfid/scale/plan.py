@@ -122,12 +122,13 @@ class Task:
 
 @dataclass(frozen=True)
 class SidePlan:
-    """The tasks of one side, in the order of its source."""
+    """The tasks of one side, in the order of its source; and the sizes and versions of files at URLs."""
 
     name: str
     n: int
     sizing: Sizing
     tasks: Sequence[Task]
+    remote: Mapping[str, tuple[int, str | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,7 @@ class Plan:
                 "level": side.sizing.level,
                 "sample_below": side.sizing.sample_below,
                 "files": [task.files for task in side.tasks],
+                "remote": side.remote,
             }
             for name, side in self.sides.items()
         }
@@ -201,7 +203,8 @@ class Plan:
                 sizing = Sizing(side["images"], side["level"], side["sample_below"])
                 _check_sizing(sizing)
                 tasks = _tasks(found["decides"], name, int(side["n"]), sizing, side["files"])
-                sides[name] = SidePlan(str(side["name"]), int(side["n"]), sizing, tasks)
+                remote = {str(url): (int(size), version) for url, (size, version) in side["remote"].items()}
+                sides[name] = SidePlan(str(side["name"]), int(side["n"]), sizing, tasks, remote)
             return cls(found["decides"], sides, found["request"])
         except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
             raise ValueError(f"{path}: is damaged, or is no plan of this version; {_FRESH}") from None
@@ -267,9 +270,9 @@ def plan_of(
     sides = {}
     for name, source in sources.items():
         sizing, n = sizings[name], len(source)
-        with examined_once():
+        with examined_once() as remote:
             files = [_state(source, first, min(sizing.images, n - first)) for first in range(0, n, sizing.images)]
-        sides[name] = SidePlan(source.name, n, sizing, _tasks(decides, name, n, sizing, files))
+        sides[name] = SidePlan(source.name, n, sizing, _tasks(decides, name, n, sizing, files), dict(remote))
     return Plan(decides, sides, request)
 
 
@@ -318,8 +321,20 @@ def _check_images(old: SidePlan, new: SidePlan, where: str) -> None:
     if differ:
         raise ValueError(
             f"{where}: the files of {len(differ)} of {len(old.tasks)} tasks of {old.name} have changed since the plan"
-            f" was made, first those of {differ[0]}; {_FRESH}"
+            f" was made, first those of {differ[0]}{_first_other(old.remote, new.remote)}; {_FRESH}"
         )
+
+
+def _first_other(old: Mapping[str, tuple[int, str | None]], new: Mapping[str, tuple[int, str | None]]) -> str:
+    """Return what is said of the first file at a URL that is another one; nothing if there is none."""
+    for url, now in new.items():
+        before = old.get(url, now)
+        if before != now:
+            what, there, here = ("size", f"{before[0]:,}", f"{now[0]:,}")
+            if before[0] == now[0]:
+                what, there, here = ("version", str(before[1]), str(now[1]))
+            return f" ({url}: its {what} was {there}, and is {here})"
+    return ""
 
 
 def _difference(key: str, there: Any, here: Any) -> str:
