@@ -317,6 +317,12 @@ def test_the_command_line(here, run, weights):  # noqa: F811
         ),
         (["real", "fake"], ["--extractor", "b.onnx", "--dims", "64"], "--dims: is of the Inception network"),
         (["real", "fake"], ["--extractor", "inception", "--per-class"], "--per-class: is for one extractor"),
+        (
+            ["real", "fake"],
+            ["--extractor", "clip-vitb32"],
+            "got 'clip-vitb32', a known network: fastfid extractors export clip-vitb32 CHECKPOINT -o",
+        ),
+        (["real", "fake"], ["--extractor", "clip"], "expected inception or FILE.onnx, got 'clip' (fastfid --help)"),
         (["real", "fake"], ["--extractor", "inception", "--force"], "--force: is for one extractor"),
         (["stats", "real", "-o", "x"], ["--extractor", "inception"], "statistics are of one extractor"),
         (["compare", "real", "fake", "other"], ["--extractor", "inception"], "fastfid compare takes one"),

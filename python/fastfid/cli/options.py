@@ -53,7 +53,11 @@ def add_source_options(parser: argparse.ArgumentParser, without: Container[str] 
 
 def _extractor(text: str) -> str:
     if text != INCEPTION and not text.endswith(".onnx"):
-        raise argparse.ArgumentTypeError(f"expected {INCEPTION} or FILE.onnx, got {text!r}")
+        from fastfid.features.known import KNOWN
+
+        made = f"fastfid extractors export {text} CHECKPOINT -o FILE.onnx makes its file"
+        known = f", a known network: {made}" if text in KNOWN else ""
+        raise argparse.ArgumentTypeError(f"expected {INCEPTION} or FILE.onnx, got {text!r}{known}")
     return text
 
 
