@@ -234,7 +234,7 @@ def test_a_spec_comes_back_from_its_file(tmp_path):
         ('{"resize": "none"}', r"expected the key 'size', \[height, width\]"),
         ('{"size": [224, 224], "size": [336, 336]}', "the key 'size' comes twice"),
         ('{"size": [224, 224], "mean": [0, 0, NaN]}', "NaN is no JSON number"),
-        ('{"size": [224, 224], "std": [0, 1, 1]}', "std: expected numbers other than 0"),
+        ('{"size": [224, 224], "std": [0, 1, 1]}', "std: expected numbers above 0"),
         ('{"size": [224, 224], "std": [1e999, 1, 1]}', "std: expected finite numbers"),
         ('{"size": 224}', r"size: expected \(height, width\) in pixels, or None; got 224"),
         ('{"size": [224, 224], "antialias": "yes"}', "antialias: expected True or False, got 'yes'"),

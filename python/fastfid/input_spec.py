@@ -99,7 +99,7 @@ class InputSpec:
         `size` is not two integers, `mean` or `std` not three numbers, or another field has the wrong type.
     ValueError
         An unknown word, a side of 0 or above 1048576, more than 16,777,216 pixels, a number that is not finite, an
-        `std` of 0, or fields that do not go together. The message names them.
+        `std` of 0 or below, or fields that do not go together. The message names them.
 
     Examples
     --------
@@ -132,8 +132,8 @@ class InputSpec:
             object.__setattr__(self, "size", _two_integers(self.size))
         for name in ("mean", "std"):
             object.__setattr__(self, name, _three_numbers(name, getattr(self, name)))
-        if 0 in self.std:
-            raise ValueError(f"std: expected numbers other than 0, got {self.std}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std: expected numbers above 0, got {self.std}")
         for name, known in _CHOICES.items():
             _check_word(name, getattr(self, name), known)
         if self.crop is not None:
@@ -149,9 +149,7 @@ class InputSpec:
             _check_word("select", self.select, words, "all, token:0 (or another number), mean-tokens or mean-spatial")
         self._check_sizes()
         self._check_filter()
-        self.to_core(self.size)  # refuses what the core refuses
-        if self.size is not None and math.prod(self.size) > _MOST_PIXELS:
-            raise ValueError(f"size: expected at most {_MOST_PIXELS:,} pixels, got {self.size[0]} x {self.size[1]}")
+        self._check_core()
 
     def _check_sizes(self) -> None:
         if self.size is None and (self.resize != "none" or self.crop is not None):
@@ -181,6 +179,17 @@ class InputSpec:
         if self.size is not None and side < max(self.size):
             raise ValueError(f"shorter_side: expected {max(self.size)} or more, so that {self.size} fits, got {side}")
         object.__setattr__(self, "shorter_side", side)
+
+    def _check_core(self) -> None:
+        """Refuse what the core refuses, and inputs that are too large."""
+        if self.size is not None and max(map(abs, (math.prod(self.size), *self.size))) > _MOST_PIXELS:
+            raise ValueError(f"size: expected at most {_MOST_PIXELS:,} pixels, got {self.size[0]} x {self.size[1]}")
+        try:
+            self.to_core(self.size)
+        except ValueError as error:
+            if str(error).startswith("size"):
+                raise
+            raise ValueError(f"mean, std: expected numbers of float32's range, got {self.mean}, {self.std}") from None
 
     def _check_filter(self) -> None:
         if (self.filter, self.antialias) not in _FILTERS:

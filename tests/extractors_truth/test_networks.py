@@ -6,6 +6,7 @@ ViT-S/14 and CLIP B/32 in their shapes, the others with fewer blocks. With FASTF
 """
 
 import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -44,6 +45,13 @@ def shape_of(name):
             projection=shape.projection and 40,
         )
     return replace(shape, channels=(16, 24, 32, 48), depths=(1, 1, 2, 1))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder that is empty after the test: pytest would keep gigabytes for each."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
 
 
 @pytest.fixture
@@ -233,12 +241,12 @@ def test_every_row_has_a_truth():
     indirect=["row"],
     ids=[f"{name}-{i}" for name, cases in CASES.items() for i in range(len(cases))],
 )
-def test_features_are_the_others(row, truth, tmp_path):
+def test_features_are_the_others(row, truth, folder):
     torch.manual_seed(0)
     trained, module = truth(row.shape)
-    checkpoint = tmp_path / "model.safetensors"
+    checkpoint = folder / "model.safetensors"
     if isinstance(trained, transformers.PreTrainedModel):
-        trained.save_pretrained(tmp_path)  # under the names that its published files have
+        trained.save_pretrained(folder)  # under the names that its published files have
     else:
         safetensors.torch.save_model(trained, str(checkpoint))
     images = pictures()
@@ -249,12 +257,14 @@ def test_features_are_the_others(row, truth, tmp_path):
         expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
         expected *= row.shape.dims**0.5 if row.spec.post == "l2-sqrt-d" else 1
     del trained, module  # the largest network has 4.5 GB, and the export needs it several times
-    exported = export_known(row.name, checkpoint, tmp_path / "network.onnx")
+    exported = export_known(row.name, checkpoint, folder / "network.onnx")
     checkpoint.unlink()
     assert exported.difference < TRANSFORMERS_FEATURES
-    extractor = fastfid.OnnxExtractor(tmp_path / "network.onnx", device="cpu")
+    extractor = fastfid.OnnxExtractor(folder / "network.onnx", device="cpu")
     assert extractor.dims == row.shape.dims == expected.shape[1]
     scale = np.abs(expected).max()
-    np.testing.assert_allclose(extractor(images), expected, rtol=0, atol=TRANSFORMERS_FEATURES * scale)
+    deviation = np.abs(extractor(images) - expected).max() / scale
+    print(f"\n{row.name} beside {truth.__name__}: {deviation:.1e} of the largest feature")  # for pytest -s
+    assert deviation < TRANSFORMERS_FEATURES
     # The features are of the images, although random networks tell little of them.
     assert np.abs(expected[0] - expected[1]).max() > 30 * TRANSFORMERS_FEATURES * scale
