@@ -240,6 +240,19 @@ def test_features_that_depend_on_the_run_are_refused():
         fastfid.TorchExtractor(batch, SPEC)
 
 
+def test_a_module_that_is_switched_to_training_is_refused():
+    """Before it runs, so that its batch norms keep their statistics."""
+    module = Network()
+    extractor = fastfid.TorchExtractor(module, SPEC)
+    rows = extractor(pictures())
+    for part in (module, module.norm):
+        part.train()
+        with pytest.raises(ValueError, match=r"is in training mode: expected module\.eval\(\)"):
+            extractor(pictures())
+        module.eval()
+    np.testing.assert_array_equal(extractor(pictures()), rows)
+
+
 def test_half_rows_of_a_float32_module():
     images = pictures()
     rows = fastfid.TorchExtractor(Network("half"), SPEC)(images)

@@ -66,8 +66,8 @@ class TorchExtractor(FeatureExtractor):
     TypeError
         `module` is no torch module, or `input` neither an InputSpec nor a path.
     ValueError
-        The module is in training mode, has tensors of several dtypes or on several devices, gives no such output, or
-        features that are not finite or not of the spec's axes. Later: its tensors were changed since.
+        The module, or a part of it, is in training mode, or has a batch norm without running statistics; it has tensors of several dtypes or on several devices, gives no such output, or
+        features that are not finite or not of the spec's axes. Later: its tensors were changed since, or it trains.
 
     Examples
     --------
@@ -174,6 +174,7 @@ class TorchExtractor(FeatureExtractor):
 
     def forward(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Return the features, float32 (n, dims), of network inputs (n, ...)."""
+        _check_mode(self._module)  # as a training loop may have switched it
         if _versions(self._module) != self._state:
             raise ValueError(
                 f"{self._label}: its tensors were changed since: its identity is that of the old ones. Make a"
