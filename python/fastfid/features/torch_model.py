@@ -66,8 +66,9 @@ class TorchExtractor(FeatureExtractor):
     TypeError
         `module` is no torch module, or `input` neither an InputSpec nor a path.
     ValueError
-        The module, or a part of it, is in training mode, or has a batch norm without running statistics; it has tensors of several dtypes or on several devices, gives no such output, or
-        features that are not finite or not of the spec's axes. Later: its tensors were changed since, or it trains.
+        The module or a part of it is in training mode, or has a batch norm without running statistics; it has tensors
+        of several dtypes or on several devices, gives no such output, or features that are not finite or not of the
+        spec's axes. Later: its tensors were changed since, or it is in training mode.
 
     Examples
     --------
