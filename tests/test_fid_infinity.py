@@ -189,7 +189,7 @@ def test_the_standard_error_of_the_intercept_is_its_spread(smallest):
 
 def test_the_standard_error_of_the_intercept_near_a_distance_of_0():
     _, values, error = drawn(small_sets(1, 0), 200, method="fit", smallest=40)
-    assert 0.95 * values.std() <= error <= 1.35 * values.std()
+    assert 0.95 * values.std() <= error <= 1.25 * values.std()
 
 
 def test_the_fit_estimates_what_the_closed_form_of_the_generated_side_does():

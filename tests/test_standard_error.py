@@ -5,12 +5,15 @@ import math
 
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.linalg
+import scipy.stats
 from tolerances import (
     ANOTHER_ORDER,
     ANOTHER_SCALE,
     DERIVATIVE,
     DEVIATIONS,
+    FEW_ROUNDINGS,
     FREEDOM_OF_200,
     INFLUENCE_FLOAT32,
     MEAN_OF_2000,
@@ -22,6 +25,7 @@ from tolerances import (
 import fastfid
 from fastfid import Statistics, _core
 from fastfid._core import Gaussian
+from fastfid.metrics import second_order
 from fastfid.metrics.moments import FeatureMoments
 from fastfid.metrics.standard_error import Variance, standard_error, why_none
 
@@ -91,10 +95,24 @@ def test_standard_error_and_bias_on_gaussians(multiple):
 
 
 def test_of_equal_distributions():
-    """The first order vanishes; the error is that of the second order, a little too large at worst."""
+    """The first order vanishes; the error is that of the second order, within 15 %, and rather too large."""
     scales = np.logspace(0, -1, 48)
     spread, error, _ = spread_and_error(lambda rng: rng.standard_normal((2, 240, 48)) * scales, 300)
-    assert 0.95 * spread <= error <= 1.25 * spread
+    assert 0.95 * spread <= error <= 1.15 * spread
+
+
+@pytest.mark.parametrize(("first", "expected"), [(2.0, 3.0), (-0.2, 0.8), (-0.5, 2 / 3), (-2.0, 2 / 3)])
+def test_the_first_order_counts_as_no_less_than_minus_a_third_of_the_second(first, expected):
+    assert second_order.variance(first, 1.0) == pytest.approx(expected, rel=FEW_ROUNDINGS)
+
+
+@pytest.mark.parametrize(("eigenvalues", "ratio"), [(5, 1.15), (16, 1.07), (256, 1.01)])
+def test_near_equality_errors_are_at_most_so_much_too_large(eigenvalues, ratio):
+    """The estimate of the variance is 2 Q - 1 times the true one, with Q a chi-squared number over its mean."""
+    q = np.linspace(0, 12, 200_001)
+    density = scipy.stats.chi2.pdf(q * eigenvalues, eigenvalues) * eigenvalues
+    mean = scipy.integrate.trapezoid(second_order.variance(2 * (q - 1), 1.0) * density, q)
+    assert 1 < math.sqrt(mean) < ratio
 
 
 def test_of_a_fixed_reference():

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastfid._checks import check_count
 from fastfid.errors import NumericalError
 from fastfid.extractor import FEATURES
+from fastfid.metrics import second_order
 from fastfid.metrics.base import Metric, Result, Sample
 from fastfid.metrics.fid import FIDResult, FrechetInceptionDistance, as_result, distance
 from fastfid.metrics.given import gaussian_of, rows_of, same_length, statistics_of
@@ -309,7 +310,7 @@ def _with_standard_error(
         first += Variance.of_mean(of.of_a, real.n)
     contained = 2 * of.second_order * (of_real + 1 / fake.n) * (of_real + of_fake)
     second = of.second_order * float(weights @ (of_real + shared) ** 2 @ weights)
-    value = math.sqrt(max(first.value - contained, 0) + second)
+    value = math.sqrt(second_order.variance(first.value - contained, second))
     if not math.isfinite(value):
         return dataclasses.replace(found, no_standard_error="the standard error exceeds the range of float64")
     return dataclasses.replace(

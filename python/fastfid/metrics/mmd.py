@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid import _core
+from fastfid.metrics import second_order
 from fastfid.metrics.given import blocks
 
 __all__ = [
@@ -40,7 +41,7 @@ def unbiased_mmd2(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float
 
     The standard error is the root of the estimated variance of this value, with both terms of Hoeffding's
     decomposition: docs/numerics.md. The estimate of the variance is unbiased, except that the first-order term counts
-    as 0 where its estimate is negative.
+    as no less than minus a third of the second-order one.
 
     Parameters
     ----------
@@ -101,9 +102,7 @@ def _from_sums(within_x: _Within, within_y: _Within, across: _Across) -> tuple[f
     if min(m, n) < 4:
         return value, None
     with np.errstate(over="ignore", invalid="ignore"):  # the caller reports it
-        first, second = _variance(within_x, within_y, across)
-        # The estimate of the first order may be negative where the true term is near 0. docs/numerics.md: why a third.
-        return value, math.sqrt(np.maximum(first, -second / 3) + second)
+        return value, math.sqrt(second_order.variance(*_variance(within_x, within_y, across)))
 
 
 def _variance(within_x: _Within, within_y: _Within, across: _Across) -> tuple[float, float]:

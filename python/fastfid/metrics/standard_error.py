@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastfid import _core
 from fastfid.errors import NumericalError
+from fastfid.metrics import second_order
 from fastfid.statistics import Statistics, gaussian
 
 __all__ = [
@@ -127,7 +128,8 @@ def standard_error(real: Statistics, generated: Statistics) -> StandardError:
     To first order the variance is ``var(i) / n``, summed over the two sets, with i the influence function (see
     ``_core.influence``), each variance from the sample of the rows. Where the two distributions are nearly equal the
     first order vanishes, and this estimate contains the second order twice: so that is taken off once, by its closed
-    form for Gaussians.
+    form for Gaussians. What is left of the first order counts as no less than minus a third of the second
+    (docs/numerics.md).
 
     Raises
     ------
@@ -162,7 +164,7 @@ def standard_error_from(found: _core.Influence | Parts, real: Statistics, genera
     total = sum(parts, Variance())
     r = sum(1 / side.n for side in (real, generated) if side.reservoir is not None and side.n is not None)
     second = r * r * found.second_order
-    value = math.sqrt(max(total.value - second, second))
+    value = math.sqrt(second_order.variance(total.value - 2 * second, second))
     if not math.isfinite(value):
         raise NumericalError("the standard error exceeds the range of float64")
     return StandardError(value, total.relative_error / 2, "both" if real.reservoir is not None else "generated")
