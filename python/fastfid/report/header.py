@@ -122,8 +122,10 @@ def facts_of(record: Mapping[str, Any], command: Sequence[str] | None) -> list[t
     options = [f"{name}={value}" for name, value in record["options"].items() if value != usual[name]]
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
     facts = [
-        ("reference (real)", record["real"]),
-        ("generated", record["fake"]),
+        *(
+            (what, record[side] + (f", known as {known}" if (known := record["known_as"][side]) else ""))
+            for what, side in (("reference (real)", "real"), ("generated", "fake"))
+        ),
         ("images", " and ".join(_count(record["n"][side]) for side in ("real", "fake"))),
         ("features of an image", f"{record['dims']:,}"),
         *((name, _of_both(record[name])) for name in ("protocol", "extractor", "precision")),
