@@ -1,11 +1,13 @@
-"""Copies OpenBLAS out of the scipy-openblas32 wheel under a SONAME of our own and without its destructors.
+"""Copies OpenBLAS out of its wheel under a SONAME of our own, without destructors and the names for debuggers.
 
 Prints library;include-folder;licence for CMake.
 """
 
 import importlib.metadata
 import pathlib
+import shutil
 import struct
+import subprocess
 import sys
 
 import scipy_openblas32
@@ -48,8 +50,13 @@ if len(OURS) != len(THEIRS) or data.count(b"\0" + THEIRS + b"\0") != 1:
     )
 target = out / OURS.decode()
 ours = without_destructors(data.replace(b"\0" + THEIRS + b"\0", b"\0" + OURS + b"\0"))
-if not target.exists() or target.read_bytes() != ours:
-    target.write_bytes(ours)
+new = target.with_suffix(".new")
+new.write_bytes(ours)
+if shutil.which("strip"):  # of the linker's package; 0.9 MB of names for debuggers
+    subprocess.run(["strip", "--strip-unneeded", new], check=True)
+if not target.exists() or target.read_bytes() != new.read_bytes():  # else all would be linked again
+    new.replace(target)
+new.unlink(missing_ok=True)
 files = importlib.metadata.files("scipy-openblas32") or []
 licence = next(f for f in files if f.name.upper().startswith("LICENSE"))
 print(target, scipy_openblas32.get_include_dir(), licence.locate(), sep=";")

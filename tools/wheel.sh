@@ -43,8 +43,8 @@ for library in "$work"/open/fastfid/*.so; do
       *) [ -e "$work/open/fastfid/$name" ] || { echo "wheel.sh: $(basename "$library") needs $name" >&2; exit 1; } ;;
     esac
   done
-  if readelf -S "$library" | grep -qF .debug_info; then
-    echo "wheel.sh: $(basename "$library") has debugging symbols" >&2
+  if readelf -SW "$library" | grep -qE ' \.(symtab|debug_info) '; then
+    echo "wheel.sh: $(basename "$library") is not stripped" >&2
     exit 1
   fi
 done

@@ -23,7 +23,6 @@ class PackedSymmetric {
   explicit PackedSymmetric(int d) : d_(d) {}
 
   void allocate();  // Fills with zeros. Has no effect if the memory is allocated already.
-  bool is_allocated() const { return !data_.empty(); }
 
   // S += Z^T Z with Z (k, d), row-major, rows ldz apart. Cut into 4 tasks of equal size for any number of threads.
   void add_gram(const double* z, int k, int ldz);
