@@ -53,11 +53,9 @@ def add_source_options(parser: argparse.ArgumentParser, without: Container[str] 
 
 def _extractor(text: str) -> str:
     if text != INCEPTION and not text.endswith(".onnx"):
-        from fastfid.features.known import KNOWN
+        from fastfid.cli.extractors import how_to_make
 
-        made = f"fastfid extractors export {text} CHECKPOINT -o FILE.onnx makes its file"
-        known = f", a known network: {made}" if text in KNOWN else ""
-        raise argparse.ArgumentTypeError(f"expected {INCEPTION} or FILE.onnx, got {text!r}{known}")
+        raise argparse.ArgumentTypeError(f"expected {INCEPTION} or FILE.onnx, got {text!r}{how_to_make(text)}")
     return text
 
 
