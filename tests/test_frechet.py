@@ -94,6 +94,14 @@ def test_one_dimension():
     assert result.value == pytest.approx((1 - 3) ** 2 + (2 - 3) ** 2, rel=FEW_ROUNDINGS)
 
 
+def test_equal_rows_have_no_covariance():
+    """Few rows are factored as they are, and their mean leaves nothing: ||mu1 - mu2||^2 + tr S2."""
+    y = np.random.default_rng(0).normal(size=(30, 8))
+    one, other = (fastfid.Statistics.from_features(x) for x in (np.full((3, 8), 1.1), y))
+    expected = np.sum((1.1 - y.mean(0)) ** 2) + np.trace(np.cov(y.T))
+    assert fastfid.frechet_distance(one, other) == pytest.approx(expected, rel=FEW_ROUNDINGS)
+
+
 @pytest.mark.parametrize(("n", "d"), [(2, 8), (5, 64), (64, 64), (65, 64), (300, 64), (40, 512)])
 @pytest.mark.parametrize("offset", [0.0, 1e6])
 def test_distance_to_itself_is_zero(n, d, offset):

@@ -106,6 +106,19 @@ def test_arrays_that_are_read_as_they_lie(tmp_path):
         archive.read_stored("a")
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_texts_of_numbers_that_are_no_characters(tmp_path, order):
+    """They became a SystemError of Python, when they were read as text."""
+    codes = np.array([ord("a"), 0x110000, ord("b"), ord("c")], np.dtype(np.uint32).newbyteorder(order))
+    path = tmp_path / "x.npz"
+    np.savez(path, bad=codes.view(f"{order}U2"), sound=codes[2:].view(f"{order}U2"), empty=np.empty(0, "U2"))
+    with npz.open_npz(str(path)) as archive:
+        for read in (archive.read_stored, lambda key: archive.read(key, 1000)):
+            assert (read("sound").tolist(), read("empty").tolist()) == (["bc"], [])
+            with pytest.raises(ValueError, match=r"x\.npz: bad: .*has a text with the number 0x110000"):
+                read("bad")
+
+
 def test_memory_that_is_not_there_is_said_of_the_file():
     with pytest.raises(MemoryError, match=r"^x: not enough memory to read it"), npz._naming("x", "damaged"):
         raise MemoryError

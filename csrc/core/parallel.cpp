@@ -104,7 +104,7 @@ void poll(const Condition& is_met) {
   }
 }
 
-// Helpers sleep on a condition variable when idle.
+// Helpers sleep on a condition variable when idle. They never stop, as a pool that has some is never destroyed.
 class Pool {
  public:
   void run(Region& region, int helpers) {
@@ -119,15 +119,6 @@ class Pool {
     poll([&] { return region.running == 0; });
     std::unique_lock lock(region.mutex);
     region.done.wait(lock, [&] { return region.running == 0; });
-  }
-
-  ~Pool() {
-    {
-      const std::lock_guard lock(mutex_);
-      stop_ = true;
-    }
-    wake_.notify_all();
-    for (auto& worker : workers_) worker.join();
   }
 
  private:
@@ -168,8 +159,7 @@ class Pool {
         poll([&] { return queued_ > 0; });
         lock.lock();
       }
-      wake_.wait(lock, [&] { return stop_ || !queue_.empty(); });
-      if (stop_) return;
+      wake_.wait(lock, [&] { return !queue_.empty(); });
       const auto ticket = queue_.front();
       queue_.pop_front();
       --queued_;
@@ -198,7 +188,6 @@ class Pool {
   std::deque<std::shared_ptr<Ticket>> queue_;
   std::atomic<std::size_t> queued_{0};  // queue_.size(), readable without the lock
   std::vector<std::thread> workers_;
-  bool stop_ = false;
 };
 
 std::atomic<Pool*> g_pool{nullptr};

@@ -2,6 +2,7 @@
 
 import contextlib
 import struct
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,14 @@ def read_header(stream: Readable, name: str, how: str = "") -> ArrayHeader:
     return ArrayHeader(shape, fortran_order, dtype)
 
 
+def _check_text(array: NDArray[Any]) -> None:
+    """Raise ValueError if a text has a number that is no character: Python's texts of such numbers are undefined."""
+    if array.dtype.kind == "U" and array.size:
+        codes = np.ascontiguousarray(array).reshape(-1).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if codes.max() > sys.maxunicode:
+            raise ValueError(f"has a text with the number {codes.max():#x}, which is no character")
+
+
 class NpzFile:
     """An open ``.npz``.
 
@@ -121,6 +130,7 @@ class NpzFile:
             raise ValueError(f"{name}: declares {header.nbytes} bytes of data but has {found}")
         with _naming(name, "not a NumPy array file"):
             array = np.frombuffer(data, dtype=header.dtype)
+            _check_text(array)
             return array.reshape(header.shape, order="F" if header.fortran_order else "C")
 
     def read_stored(self, key: str) -> NDArray[Any]:
@@ -149,6 +159,7 @@ class NpzFile:
             array = np.empty(header.shape, header.dtype)
             if header.nbytes and file.readinto(array.reshape(-1).view(np.uint8)) != header.nbytes:  # type: ignore[attr-defined]  # of binary files
                 raise ValueError("is cut short")
+            _check_text(array)
             return array
 
     def _info(self, key: str) -> zipfile.ZipInfo:
