@@ -47,11 +47,6 @@ class KeptLabels:
         return cls(np.fromiter((numbers[label] for label in labels), np.int64, len(labels)), classes, class_names)
 
     @property
-    def n(self) -> int:
-        """Number of images."""
-        return len(self.codes)
-
-    @property
     def are_names(self) -> bool:
         """Whether the labels are names, not numbers."""
         return isinstance(self.classes[0], str)

@@ -83,7 +83,7 @@ def _column(footer: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
                 _skip(footer, inner_kind, 0)
         places = [found[place] for place in (_DATA_PAGE, _DICTIONARY_PAGE) if place in found]
         if not places or _TOTAL_COMPRESSED not in found:
-            raise ValueError(f"the footer does not say where the column {path!r} is")
+            raise ValueError(f"the footer does not say where the column {path.decode(errors='replace')} is")
         # Some writers leave the dictionary's place at 0, where the file's signature is.
         start = min(place for place in places if place > 0) if max(places) > 0 else max(places)
         yield path, start, found[_TOTAL_COMPRESSED]
