@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import zipfile
+from pathlib import Path
 
 import boto3
 import numpy as np
@@ -20,7 +21,8 @@ import s3fs
 from remote_files import IMAGES, SOURCES, encoded, files, pictures
 from stubs import GridMeans
 
-from fastfid import Statistics, _remote, cli, compute_statistics
+from fastfid import Statistics, _remote, cli, compute_statistics, evaluate
+from fastfid.evaluation import steps
 from fastfid.sources import open_source
 
 
@@ -231,13 +233,43 @@ def test_a_file_that_changes(proxy, moto, listed):
     assert len(open_source("s3://bucket/set/z.zip")) == 4  # what fsspec has listed is out of date
 
 
-def test_a_file_that_changes_while_it_is_read(proxy, moto):
+def test_a_file_that_changes_while_it_is_read(proxy, moto, monkeypatch):
+    monkeypatch.setattr(_remote, "_BLOCK_BYTES", 2**12)  # else the first picture brings the others
     moto.put("z.tar", files()["x.tar"])
     first, *rest = open_source("s3://bucket/set/z.tar")
     first.load()
     moto.put("z.tar", files()["x.zip"])
     with pytest.raises(OSError, match=r"has changed since it was listed.*z\.tar"):
         rest[-1].load()
+
+
+def test_a_run_whose_images_and_directory_are_there(proxy, moto, tmp_path):
+    """In tasks, by processes of their own; another version of a file is refused."""
+    buffer = io.BytesIO()
+    np.save(buffer, IMAGES // 2)
+    moto.put("half.npy", buffer.getvalue())
+    moto.put("r.parquet", files()["x.parquet"])
+    names = {"r.parquet": files()["x.parquet"], "half.npy": buffer.getvalue()}
+    for name, data in names.items():
+        (tmp_path / name).write_bytes(data)
+    plain = evaluate(tmp_path / "r.parquet", tmp_path / "half.npy", extractor=GridMeans())["fid"].value
+    sides, run = [f"s3://bucket/set/{name}" for name in names], "s3://bucket/run"
+    steps.plan(*sides, run, extractor=GridMeans())
+    words = "import sys; from stubs import GridMeans; from fastfid.evaluation import steps"
+    call = "steps.part(sys.argv[1], int(sys.argv[2]), 2, extractor=GridMeans())"
+    for index in "01":
+        subprocess.run([sys.executable, "-c", f"{words}; {call}", run, index], check=True, env=with_tests())
+    assert steps.reduce(run)["fid"].value == plain
+    assert evaluate(*sides, extractor=GridMeans(), run_dir=run)["fid"].value == plain
+    moto.put("half.npy", buffer.getvalue()[:-1] + b"\1")
+    with pytest.raises(ValueError, match=r"half\.npy: its version was .*, and is .*; --fresh starts over"):
+        evaluate(*sides, extractor=GridMeans(), run_dir=run)
+
+
+def with_tests():
+    """The environment of a process that imports from the folder of the tests."""
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def test_what_is_not_there(proxy):
