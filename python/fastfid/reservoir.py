@@ -66,7 +66,8 @@ class RowReservoir:
                 taken = rows[wanted].astype(np.float32) if isinstance(rows, np.ndarray) else rows.take(wanted)
             self._held = (kept_keys, kept_rows, (*waiting, (keys[wanted], taken)))
         self._n += count
-        if sum(len(keys) for keys, _ in self._held[2]) >= _WAITING_ROWS:
+        # Few calls of a large set take a row.
+        if wanted.size and sum(len(keys) for keys, _ in self._held[2]) >= _WAITING_ROWS:
             self._settle()
 
     def _settle(self) -> None:
