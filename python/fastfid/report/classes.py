@@ -81,8 +81,8 @@ def _told(found: PerClass, extractors: Sequence[str | None], verdicts: Mapping[i
     )
     named = f": {_named(beyond)}" if beyond else ""
     return (
-        f"{len(beyond):,} of {of} differ beyond noise, by the {by}{named}. As {len(verdicts):,} are compared, some are"
-        " far from 0 by chance: a class is counted where its number of standard errors is too large for that (Holm's"
+        f"{len(beyond):,} of {of} differ beyond noise, by the {by}{named}. As {len(verdicts):,} are compared, some can"
+        " be far from 0 by chance: a class is counted where its number of standard errors is too large for that (Holm's"
         f" procedure). If no class differed, any would be named in {FALSE_ALARM:.0%} of such reports at most. Whether"
         " one class is worse than another is another question, which their standard errors answer."
     )

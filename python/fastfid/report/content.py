@@ -148,7 +148,7 @@ class Sheet:
     beside : str
         What the images beside each one are; empty: there are none, or the text says so.
     is_of_ends : bool
-        Whether it is of the end of a direction, whose images fit into one line of a wide page.
+        Whether it is of the end of a direction, below the heading of that.
     """
 
     title: str

@@ -148,9 +148,9 @@ def curve(
         axes.set_xticks([], minor=True)
         axes.set_xlabel("generated images")
         axes.set_ylabel(label)
-        axes.legend(frameon=False)
+        axes.figure.legend(frameon=False, loc="outside lower left")
 
-    return _figure(draw, (5.4, 3.2), alt, caption)
+    return _figure(draw, (5.4, 4.0), alt, caption)
 
 
 def histogram(real: NDArray[Any] | None, generated: NDArray[Any] | None, alt: str, title: str) -> Figure:
@@ -176,10 +176,11 @@ def histogram(real: NDArray[Any] | None, generated: NDArray[Any] | None, alt: st
             axes.hist(values, edges, weights=weights, color=colour, alpha=0.2)
         axes.set_xlabel("position along the direction")
         axes.set_ylabel("% of the images")
-        axes.legend(frameon=False)
+        # Not loc="best", which is slow with many steps, and warns of it.
+        axes.figure.legend(frameon=False, loc="outside upper right", ncols=2)
 
     caption = "Where the images of both sets lie along the direction."
-    return _figure(draw, (5.4, 2.1), alt, caption, title)
+    return _figure(draw, (5.4, 2.4), alt, caption, title)
 
 
 def runs(

@@ -69,12 +69,23 @@ def _named(evaluation: Evaluation, name: str) -> str:
 
 def metrics_section(evaluation: Evaluation) -> Section:
     """Return the table of all metrics."""
-    head = ("metric", "value", "standard error", "95 % interval", "numerical bounds", "n real", "n generated", "note")
+    head: Sequence[str] = (
+        "metric",
+        "value",
+        "standard error",
+        "95 % interval",
+        "numerical bounds",
+        "n real",
+        "n generated",
+        "note",
+    )
     rows = [_row(evaluation, name, result) for name, result in evaluation.items()]
     rows += [
         [Cell(_named(evaluation, name)), *[Cell("")] * 6, Cell(f"not computed: {plain(why)}")]
         for name, why in evaluation.missing.items()
     ]
+    if not any(row[-1].text for row in rows):
+        head, rows = head[:-1], [row[:-1] for row in rows]
     section = Section("metrics", "Metrics")
     section.blocks.append(Table("Every metric of the two sets", head, rows))
     section.paragraphs.append(
