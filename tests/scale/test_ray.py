@@ -415,6 +415,7 @@ def test_an_interrupt_leaves_no_process_and_no_file(weights, pictures, number):
     """Ray is started by the command itself, and the signal goes to the whole group, as from a terminal."""
     words = (*pictures, "--dims", "64", "--engine", "ray", "--workers", "2")
     scratch = Path(tempfile.mkdtemp(dir="/tmp"))  # Ray's sockets are in it, and their paths may have 107 bytes
+    shared = set(os.listdir("/dev/shm"))
     with fastfid_command(*words, env={"TMPDIR": str(scratch)}, start_new_session=True) as process:
         until(lambda: list(scratch.rglob("*-rows.npz")), "no Part was written")
         started = psutil.Process(process.pid).children(recursive=True)
@@ -426,6 +427,7 @@ def test_an_interrupt_leaves_no_process_and_no_file(weights, pictures, number):
     assert err.splitlines()[-1] == f"fastfid: {'interrupted' if number == signal.SIGINT else 'terminated'}"
     until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in started), started)
     assert leftovers(scratch) == []
+    until(lambda: set(os.listdir("/dev/shm")) <= shared, "shared memory is left")
     shutil.rmtree(scratch)
 
 

@@ -108,6 +108,7 @@ def test_a_stopped_rank_0_is_named_by_the_others(pictures, tmp_path):
 
 
 def test_an_interrupt_leaves_nothing(pictures, tmp_path):
+    shared = set(os.listdir("/dev/shm"))
     settings = {"slow": {"0": SLOW, "1": SLOW}}
     process = launching.torchrun(tmp_path, launching.words(pictures), 2, settings)
     launching.wait_until(lambda: list(tmp_path.rglob("*.npz")))
@@ -118,4 +119,5 @@ def test_an_interrupt_leaves_nothing(pictures, tmp_path):
     assert out == ""
     assert err.count("fastfid: interrupted\n") == 1
     assert [one for one in ranks if one.is_running()] == []
+    assert set(os.listdir("/dev/shm")) <= shared
     launching.check_clean(tmp_path)
