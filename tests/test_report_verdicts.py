@@ -11,6 +11,7 @@ from stubs import GridMeans
 
 from fastfid import Statistics, compute_statistics, evaluate
 from fastfid.cli import main
+from fastfid.metrics.fid import NARROW
 from fastfid.report.header import FEWEST_ERRORS, errors_from_zero
 from fastfid.report.make import make_report
 from fastfid.report.verdicts import FALSE_ALARM, beyond_noise
@@ -97,7 +98,7 @@ def test_the_slowest_route_is_said_where_it_costs_digits(tmp_path, capsys, zeros
     assert found["fid"].method == "svd"
     assert "singular values of M" in found["fid"].note
     width = found["fid"].numerical_upper - found["fid"].numerical_lower
-    assert (width > 1e-6 * found["fid"].value) == is_shown
+    assert (width > NARROW * found["fid"].value) == is_shown
     make_report(*paths, tmp_path / "page.html")
     assert ("singular values of M" in PageReader(tmp_path / "page.html").text) == is_shown
     assert main([*paths, "--metrics", "fid"]) == 0

@@ -31,7 +31,7 @@ __all__ = [
     "with_standard_error",
 ]
 
-_NARROW = 1e-6  # numerical bounds of this relative width leave the six digits that are shown alone
+NARROW = 1e-6  # numerical bounds of this relative width leave the six digits that are shown alone
 
 Side = Statistics | DeviceMoments | tuple[ArrayLike, ArrayLike]
 
@@ -96,7 +96,7 @@ class FIDResult(Result):
     def remark(self) -> str:
         """The note; empty where it says that the slowest route was taken, and the digits that are shown are certain."""
         low, high = self.numerical_lower, self.numerical_upper
-        if self.method != "svd" or low is None or high is None or high - low > _NARROW * abs(self.value):
+        if self.method != "svd" or low is None or high is None or high - low > NARROW * abs(self.value):
             return self.note
         return ""
 
