@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Lines and branches of python/fastfid and csrc that the tests run, in processes that the tests start too.
-# usage: tools/coverage.sh [pytest arguments]; the reports are in build/coverage: python.txt, cpp.txt (a line a file), and the
-# folders html and cpp (the lines). APPEND=1 adds to the last run.
+# usage: tools/coverage.sh [pytest arguments]; the reports are in build/coverage: python.txt with the lines that did not run,
+# cpp.txt (a line a file) and cpp-lines.txt. APPEND=1 adds to the last run.
 # Needs the extra "coverage", clang with its compiler-rt and LLVM's tools (Debian: clang, llvm and libclang-rt-14-dev), and
 # fastfid not installed as editable. CXX names another clang++. Device code counts where the emulation runs it.
 set -euo pipefail
@@ -46,13 +46,12 @@ status=0
 find "$work/t" -name '*.so' -size +100k -exec sh -c 'cp "$1" "$0/$(md5sum "$1" | cut -c1-12).so"' "$out/objects" {} \;
 "$python" -m coverage combine -q --append
 "$python" -m coverage report >"$out/python.txt"
-"$python" -m coverage html -q -d "$out/html"
 "$tools/llvm-profdata" merge -sparse "$out"/profiles/*.profraw -o "$out/cpp.profdata"
 objects=("$site"/fastfid/_core*.so)
 for library in "$out"/objects/*.so; do objects+=(-object "$library"); done
 cover=("${objects[@]}" -instr-profile "$out/cpp.profdata" "-ignore-filename-regex=/(tests|pybind11|include)/")
 "$tools/llvm-cov" report "${cover[@]}" >"$out/cpp.txt"
-"$tools/llvm-cov" show "${cover[@]}" -format=html -show-branches=count -output-dir "$out/cpp"
+"$tools/llvm-cov" show "${cover[@]}" -show-branches=count >"$out/cpp-lines.txt"
 tail -1 "$out/python.txt"
 tail -1 "$out/cpp.txt"
 exit $status
