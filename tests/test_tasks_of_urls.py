@@ -126,6 +126,16 @@ def test_a_server_that_says_nothing_of_versions(server, folder, plain, tmp_path,
         evaluate(*sides, metrics=["fid", "kid"], extractor=GridMeans(), run_dir=tmp_path)
 
 
+@pytest.mark.parametrize("tag", ['"1"', None])
+def test_a_file_at_another_url_is_another_file(server, folder, tmp_path, tag):
+    """Of files of one size, whose version is the same or unknown, as of npy files that were written in one second."""
+    server.tag = tag
+    server.files["b.npy"] = server.files["a.npy"]
+    evaluate(f"{server.url}/a.npy", folder / "fake", extractor=GridMeans(), run_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"have changed .* 0 to 31 \(http://.*/b\.npy was not read then\); --fresh"):
+        evaluate(f"{server.url}/b.npy", folder / "fake", extractor=GridMeans(), run_dir=tmp_path)
+
+
 def test_states_through_every_source_of_sources(server):
     url = f"{server.url}/a.tar"
     plain = open_source(url).state_of(0, 32)

@@ -327,6 +327,8 @@ def _check_images(old: SidePlan, new: SidePlan, where: str) -> None:
 
 def _first_other(old: Mapping[str, tuple[int, str | None]], new: Mapping[str, tuple[int, str | None]]) -> str:
     """Return what is said of the first file at a URL that is another one; nothing if there is none."""
+    if old and (others := [url for url in new if url not in old]):
+        return f" ({others[0]} was not read then)"
     for url, now in new.items():
         before = old.get(url, now)
         if before != now:

@@ -259,8 +259,8 @@ class ImageSource(ABC):
     def state_of(self, first: int, stop: int) -> str:
         """Return a hash of what the items `first` to ``stop - 1`` come from: sizes, times and inodes of files.
 
-        Of files at URLs, it is a hash of their sizes and of what the servers say of their versions. It ends in
-        `UNVERSIONED` where a server says nothing.
+        Of files at URLs, it is a hash of the URLs, of their sizes and of what the servers say of their versions. It
+        ends in `UNVERSIONED` where a server says nothing.
 
         Raises
         ------
@@ -292,7 +292,8 @@ class FileSource(ImageSource):
         if not isinstance(self._file, RemoteFile):
             return super().state_of(first, stop)
         size, version = self._file.state()
-        digest = hashlib.sha256(json.dumps([size, version]).encode()).hexdigest()
+        # Servers make versions of size and time, which files at two URLs may share: two npy files of one shape.
+        digest = hashlib.sha256(json.dumps([self._file.path, size, version]).encode()).hexdigest()
         return digest if version is not None else digest + UNVERSIONED
 
 
