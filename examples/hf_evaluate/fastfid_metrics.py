@@ -9,10 +9,13 @@
 ``pip install evaluate`` has what this file imports beside fastfid.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import datasets
 import evaluate
+import numpy as np
+from PIL import Image
 
 import fastfid
 
@@ -44,14 +47,15 @@ class FastfidMetrics(evaluate.Metric):  # type: ignore[misc]
         )
 
     def add(self, *, prediction: Any = None, reference: Any = None, **others: Any) -> None:
-        """Add one generated image. ValueError for a reference."""
+        """Add one generated image. ValueError for a reference, and for an array that is not of uint8."""
         _refuse(reference)
-        super().add(prediction=prediction, **others)
+        super().add(prediction=_kept(prediction), **others)
 
     def add_batch(self, *, predictions: Any = None, references: Any = None, **others: Any) -> None:
-        """Add generated images. ValueError for references."""
+        """Add generated images. ValueError for references, and for an array that is not of uint8."""
         _refuse(references)
-        super().add_batch(predictions=predictions, **others)
+        given: Sequence[Any] | None = predictions
+        super().add_batch(predictions=None if given is None else [_kept(one) for one in given], **others)
 
     def compute(self, *, predictions: Any = None, references: Any = None, **options: Any) -> dict[str, float] | None:
         """Return the values of all images that were added and of `predictions`."""
@@ -78,3 +82,14 @@ class FastfidMetrics(evaluate.Metric):  # type: ignore[misc]
 def _refuse(references: Any) -> None:
     if references is not None:
         raise ValueError("references: expected None here; give all real images to compute(references=...)")
+
+
+def _kept(image: Any) -> Any:
+    """Return an image as datasets keeps all of its grey levels. ValueError for an array that is not of uint8."""
+    if isinstance(image, Image.Image):
+        # A copy has no format and no name. Of a picture that has, datasets writes a JPEG again as a JPEG, with other
+        # levels, or takes the file, whatever was done to the picture since it was opened.
+        return image.copy()
+    if isinstance(image, np.ndarray) and image.dtype != np.uint8:
+        raise ValueError(f"predictions: expected arrays of uint8, got {image.dtype}; scale and round them first")
+    return image

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import io
 import os
 import re
 import subprocess
@@ -167,6 +168,26 @@ def test_the_module_takes_pictures_in_batches_and_statistics(module, real, tmp_p
     found = module.compute(references=fastfid.compute_statistics(real, dims=64), dims=64)
     assert found["fid"] == truth["fid"].value
     assert found["images_fake"] == N
+
+
+def test_the_module_takes_pictures_as_they_are_in_memory(module, real, tmp_path):
+    """JPEGs are not compressed again, and what was painted after a file was opened is there."""
+    pictures = [Image.fromarray(image) for image in generated()]
+    for number, mode in enumerate(["L", "P", "CMYK", "RGBA"]):
+        pictures[number] = pictures[number].convert(mode)
+    for number in range(4, N):
+        path = tmp_path / f"{number:02}.jpg"
+        pictures[number].save(path, quality=60)
+        pictures[number] = Image.open(io.BytesIO(path.read_bytes()) if number % 2 else path)
+        if number % 2 == 0:
+            pictures[number].paste((255, 0, 0), (0, 0, 8, 16))
+    truth = fastfid.evaluate(real, pictures, metrics=["fid"], dims=64)
+    assert module.compute(predictions=pictures, references=str(real), dims=64)["fid"] == truth["fid"].value
+
+
+def test_arrays_that_are_not_of_uint8_are_refused(module, real):
+    with pytest.raises(ValueError, match=r"predictions: expected arrays of uint8, got int64; scale and round them"):
+        module.compute(predictions=[one.astype(np.int64) for one in generated(4)], references=str(real), dims=64)
 
 
 def test_sets_of_other_sizes_are_compared_and_the_module_is_used_twice(module, real):
