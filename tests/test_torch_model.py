@@ -240,6 +240,34 @@ def test_features_that_depend_on_the_run_are_refused():
         fastfid.TorchExtractor(batch, SPEC)
 
 
+class Noisy(torch.nn.Module):
+    """Means of channels, to which something is done that no mode of the module shows."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def forward(self, x):
+        return self.change(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda y: torch.nn.functional.dropout(y, 0.5),
+        lambda y: y - y.mean(0),
+        lambda y: y + torch.rand_like(y) * y.abs(),
+    ],
+)
+def test_features_that_are_random_or_depend_on_other_images_are_refused(change):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        with pytest.raises(ValueError, match=r"Noisy: gives one image other its output in another run, beside other"):
+            fastfid.TorchExtractor(Noisy(change).eval(), fastfid.InputSpec(size=(8, 8)), batch_size=4)
+    alone = fastfid.TorchExtractor(Noisy(lambda y: y * 2).eval(), fastfid.InputSpec(size=(8, 8)), batch_size=1)
+    assert alone.dims == 3
+
+
 def test_a_module_that_is_switched_to_training_is_refused():
     """Before it runs, so that its batch norms keep their statistics."""
     module = Network()

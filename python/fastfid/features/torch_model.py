@@ -22,6 +22,8 @@ __all__ = ["TorchExtractor"]
 
 # Of the trial image, where images keep their size.
 _TRIAL_SIZE = (256, 256)
+# Of the largest feature: arithmetic of 16 bits, and kernels that add in any order, are below this; dropout is above.
+_NOISE = 0.02
 
 
 class TorchExtractor(FeatureExtractor):
@@ -67,8 +69,9 @@ class TorchExtractor(FeatureExtractor):
         `module` is no torch module, or `input` neither an InputSpec nor a path.
     ValueError
         The module or a part of it is in training mode, or has a batch norm without running statistics; it has tensors
-        of several dtypes or on several devices, gives no such output, or features that are not finite or not of the
-        spec's axes. Later: its tensors were changed since, or it is in training mode.
+        of several dtypes or on several devices, gives no such output, or features that are not finite, not of the
+        spec's axes, random, or dependent on the other images of a run. Later: its tensors were changed since, or it is
+        in training mode.
 
     Examples
     --------
@@ -141,6 +144,7 @@ class TorchExtractor(FeatureExtractor):
             raise ValueError(
                 f"{self._label}: gives {self._what} that is not finite for a grey image: is this its InputSpec?"
             )
+        self._check_repeats(images, vectors)
         return int(vectors.shape[1])
 
     def __repr__(self) -> str:
@@ -193,6 +197,21 @@ class TorchExtractor(FeatureExtractor):
                 )
             features[chunk] = found
         return features
+
+    def _check_repeats(self, images: NDArray[np.float32], vectors: NDArray[np.float32]) -> None:
+        """Raise ValueError if one image has other features in another run, beside other images."""
+        beside = np.repeat(images, self.batch_size, axis=0)
+        beside[1:] *= np.linspace(0.2, 0.8, max(self.batch_size - 1, 1), dtype=np.float32).reshape(-1, 1, 1, 1)[
+            : self.batch_size - 1
+        ]
+        again = self._vectors(self._returned(beside), 1)
+        scale = float(np.abs(vectors).max())
+        moved = float(np.abs(again - vectors).max()) if again.shape == vectors.shape else np.inf
+        if not moved <= _NOISE * scale:
+            raise ValueError(
+                f"{self._label}: gives one image other {self._what} in another run, beside other images (by {moved:.2g}"
+                f" of {scale:.2g}): expected none to be drawn, as by functional.dropout, or to depend on other images"
+            )
 
     def _returned(self, images: NDArray[np.float32]) -> Any:
         """Return what the module returns of at most `batch_size` inputs, filled up to as many."""
