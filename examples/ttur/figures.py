@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 COLOURS = ("#1f5fa8", "#c8501e", "#3a7d44", "#7b4fa0", "#8a6d3b", "#5b5b5b")
+STYLES = ("-", "--", "-.", ":")
 
 
 def _pair(one: dict) -> str:
@@ -17,22 +18,25 @@ def _tidy(axis) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _curve(axis, one: dict, colour: str, label: str) -> None:
+def _curve(axis, one: dict, colour: str, label: str, style: str = "-", alpha: float = 0.2) -> None:
     x, y = np.array(one["steps"]), np.array(one["fid"])
-    axis.plot(x, y, color=colour, lw=1.8, label=label)
+    axis.plot(x, y, style, color=colour, lw=1.6, label=label)
     if None not in one["standard_deviation"]:
         spread = np.array(one["standard_deviation"])
-        axis.fill_between(x, np.maximum(y - spread, y.min() / 10), y + spread, color=colour, alpha=0.2, lw=0)
+        axis.fill_between(x, np.maximum(y - spread, y.min() / 2), y + spread, color=colour, alpha=alpha, lw=0)
 
 
 def draw_curves(found: dict, target: Path) -> None:
     """Draw the FID against the step: one time scale, two time scales, and the best of each."""
-    figure = Figure(figsize=(15, 4.8), layout="constrained")
+    figure = Figure(figsize=(15, 6), layout="constrained")
+    rates = found["conditions"]["rates"]
     left, middle, right = figure.subplots(1, 3, sharey=True)
     for axis, count, title in ((left, 1, "One time scale"), (middle, 2, "Two time scales")):
         pairs = [one for one in found["pairs"] if one["time_scales"] == count]
-        for number, one in enumerate(pairs):
-            _curve(axis, one, COLOURS[number % len(COLOURS)], _pair(one))
+        for one in pairs:  # a colour for each rate of the discriminator, a style for each of the generator
+            colour, style = (rates.index(one[player]) for player in ("discriminator", "generator"))
+            style = STYLES[style % len(STYLES)] if count == 2 else "-"
+            _curve(axis, one, COLOURS[colour % len(COLOURS)], _pair(one), style, 0.6 / max(len(pairs), 3))
         axis.set_title(title)
     for count, best in found["best"].items():
         if best is not None:
@@ -44,7 +48,9 @@ def draw_curves(found: dict, target: Path) -> None:
         axis.set_yscale("log")
         axis.set_xlabel("steps")
         if axis.lines:
-            axis.legend(fontsize=8)
+            columns = 2 if len(axis.lines) > 3 else 1
+            place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.12)}
+            axis.legend(fontsize=8, ncols=columns, frameon=False, **place)
         _tidy(axis)
     left.set_ylabel("FID (small classifier)")
     seeds = found["conditions"]["seeds"]
