@@ -20,7 +20,7 @@ def run(config: Config) -> Iterator[Result]:
     if importlib.util.find_spec("ray") is None:
         print('  not measured: Ray is not installed: pip install "fastfid[ray]"')
         return
-    n, dims = config.pick((128, 64), (1024, 2048))
+    n, dims = config.pick((128, 64), (512, 2048))
     sides = [jpeg_folder(config.cache, n, seed, 256, 256) for seed in (1, 2)]
     network = InceptionV3(dims)
 
@@ -43,7 +43,7 @@ def run(config: Config) -> Iterator[Result]:
             {RAY: by_ray, ALONE: alone},
             against=ALONE,
             agree=Agreement(absolute=0, relative=0, why="the same bits"),
-            repeats=config.pick(3, 5),
+            repeats=3,
             count=2 * n,
             unit="images/s",
             targets=[keeps_up(RAY, with_=ALONE, share=0.95)],

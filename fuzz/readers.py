@@ -398,8 +398,11 @@ def seeds(target: str) -> dict[str, bytes]:
             b' "shorter_side": 40, "output": "y", "select": "token:3", "post": "l2"}'
         )
     elif target == "plan":
-        side = b'{"name": "a", "n": 40, "images": 32, "level": null, "sample_below": 0, "files": ["x", "y"]}'
-        found["one side"] = b'{"schema": 2, "decides": {"dims": 4}, "sides": {"real": %s}, "request": null}' % side
+        side = (
+            b'{"name": "a", "n": 40, "images": 32, "level": null, "sample_below": 0, "files": ["x", "y"],'
+            b' "remote": {"https://a/x.tar": [3, "etag"]}}'
+        )
+        found["one side"] = b'{"schema": 3, "decides": {"dims": 4}, "sides": {"real": %s}, "request": null}' % side
     elif target == "part":
         from fastfid.scale.part import Part
 

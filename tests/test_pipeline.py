@@ -505,7 +505,7 @@ def test_progress(folder, capsys):
     assert "25/25" in err
     assert "img/s" in err
     features_of(open_source(folder), progress=True)
-    assert str(folder) in capsys.readouterr().err
+    assert folder.name in capsys.readouterr().err  # a long path loses its front
     features_of(open_source(folder), progress=True, description="/one/long" * 20 + "/name")
     assert "/one/long/name: 100%" in (err := capsys.readouterr().err)
     assert "img/s" in err
