@@ -5,6 +5,7 @@ import json
 import pickle
 import struct
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -264,10 +265,11 @@ def test_a_network_of_two_inputs(tmp_path):
         fastfid.OnnxExtractor(tmp_path / "x.onnx", InputSpec((8, 8)))
 
 
-def test_a_module_on_two_devices():
-    module = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2, device="meta")).eval()
-    with pytest.raises(ValueError, match="module: has tensors on cpu, meta: expected one device"):
-        fastfid.TorchExtractor(module, InputSpec((8, 8)))
+def test_a_module_on_two_devices(monkeypatch):
+    there = [SimpleNamespace(device=torch.device(name)) for name in ("cpu", "cuda:0")]
+    monkeypatch.setattr("fastfid.features.torch_model._tensors", lambda module: there)
+    with pytest.raises(ValueError, match="module: has tensors on cpu, cuda:0: expected one device"):
+        fastfid.TorchExtractor(torch.nn.Identity().eval(), InputSpec((8, 8)))
 
 
 # The drop-in replacements

@@ -387,10 +387,8 @@ def test_levels_that_are_nearly_equal_are_two(folder, tmp_path):
     given = {"disturbances": ["blur"], "metrics": ["fid"], "extractor": GridMeans()}
     found = disturb(folder, tmp_path / "out", levels=levels, **given)
     assert [point["level"] for point in found["points"]] == [0, 1, 1.0000001]
-    assert [point["level"] for point in disturb(folder, tmp_path / "out", levels={"blur": [1]}, **given)["points"]] == [
-        0,
-        1,
-    ]
+    again = disturb(folder, tmp_path / "out", levels={"blur": [1]}, **given)  # shows what is done
+    assert again["points"] == found["points"]
 
 
 @pytest.mark.filterwarnings("ignore:.*skipped 1 unreadable")
