@@ -329,7 +329,7 @@ class _RemoteBlocks(_RemoteAccess):
         if is_mine:
             try:
                 block.set_result(super().read(number * _BLOCK_BYTES, _BLOCK_BYTES))
-            except BaseException as error:
+            except BaseException as error:  # an interrupt too: the threads that wait must hear of it
                 with self._lock:
                     self._blocks.pop(number, None)
                 block.set_exception(error)

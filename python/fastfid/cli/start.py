@@ -70,7 +70,7 @@ def show_warnings(args: argparse.Namespace) -> None:
     from fastfid.errors import FastfidWarning, SkippedImagesWarning, SuspiciousInputWarning
 
     _console.set_quiet(args.quiet)
-    if args.quiet:
+    if args.quiet:  # what Pillow says of a picture is no likely mistake
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     warnings.simplefilter("ignore" if args.quiet else "always", FastfidWarning)
     warnings.simplefilter("always", SkippedImagesWarning)

@@ -69,7 +69,8 @@ class _OfOne(Metric):
     """A metric of one of the extractors, by the names that its outputs have in the joint one."""
 
     name: ClassVar[str] = "of one extractor"
-    needs: frozenset[str]  # type: ignore[misc]  # of the metric, by other names
+    # Of the metric, by other names; other metrics have it for the class.
+    needs: frozenset[str]  # type: ignore[misc]
 
     def __init__(self, metric: Metric, joint: JointExtractor, number: int):
         self._metric = metric

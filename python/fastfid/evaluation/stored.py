@@ -16,7 +16,7 @@ from fastfid.metrics.differences import Measured, compare_measured
 from fastfid.metrics.standard_error import Variance
 from fastfid.record import SCHEMA
 
-__all__ = ["compare_records", "compare_stored", "read_records", "references_of"]
+__all__ = ["compare_records", "compare_stored", "read_records", "references_of", "value_of"]
 
 # Numbers up to here have squares, and sums of squares, that are finite.
 _LARGEST = 1e100
@@ -34,10 +34,11 @@ class _Stored:
 
     def get(self, key: str) -> Any:
         """Return the value of ``key`` or ``key.inner``; None where there is none."""
-        return _value(self.record, key)
+        return value_of(self.record, key)
 
 
-def _value(record: Mapping[str, Any], key: str) -> Any:
+def value_of(record: Mapping[str, Any], key: str) -> Any:
+    """Return what a record has under a key, as ``n.real``; None where it has nothing there."""
     found: Any = record
     for part in key.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
@@ -314,7 +315,7 @@ def references_of(records: Sequence[Mapping[str, Any]]) -> list[int]:
     found: list[dict[str, Any]] = []  # what is known of each reference
     numbers = []
     for record in records:
-        stated = {key: value for key in _REFERENCE if (value := _value(record, key)) is not None}
+        stated = {key: value for key in _REFERENCE if (value := value_of(record, key)) is not None}
         number = next((i for i, known in enumerate(found) if _say_the_same(stated, known)), len(found))
         if number == len(found):
             found.append({})

@@ -201,9 +201,7 @@ class TorchExtractor(FeatureExtractor):
     def _check_repeats(self, images: NDArray[np.float32], vectors: NDArray[np.float32]) -> None:
         """Raise ValueError if one image has other features in another run, beside other images."""
         beside = np.repeat(images, self.batch_size, axis=0)
-        beside[1:] *= np.linspace(0.2, 0.8, max(self.batch_size - 1, 1), dtype=np.float32).reshape(-1, 1, 1, 1)[
-            : self.batch_size - 1
-        ]
+        beside[1:] *= np.linspace(0.2, 0.8, self.batch_size - 1, dtype=np.float32).reshape(-1, 1, 1, 1)
         again = self._vectors(self._returned(beside), 1)
         scale = float(np.abs(vectors).max())
         moved = float(np.abs(again - vectors).max()) if again.shape == vectors.shape else np.inf

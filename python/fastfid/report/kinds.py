@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastfid.evaluation.stored import references_of
+from fastfid.evaluation.stored import references_of, value_of
 from fastfid.report.content import Cell, plain
 
 __all__ = ["GENERATED", "Kinds", "kinds_of"]
@@ -54,7 +54,7 @@ class Kinds:
 
 def kinds_of(records: Sequence[Mapping[str, Any]]) -> Kinds:
     """Return the kinds of records, which are not checked."""
-    rows = [{key: _cell(_at(record, path)) for key, path in _PROPERTIES.items()} for record in records]
+    rows = [{key: _cell(value_of(record, path)) for key, path in _PROPERTIES.items()} for record in records]
     references = references_of(records)
     names: list[str] = []
     for row, record, reference in zip(rows, records, references, strict=True):
@@ -64,13 +64,6 @@ def kinds_of(records: Sequence[Mapping[str, Any]]) -> Kinds:
         row["reference"] = Cell(names[reference])
     differing = [key for key in _PROPERTIES if len({row[key] for row in rows}) > 1]
     return Kinds(differing, rows)
-
-
-def _at(record: Mapping[str, Any], path: str) -> Any:
-    found: Any = record
-    for key in path.split("."):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
 
 
 def _cell(value: Any) -> Cell:

@@ -198,10 +198,9 @@ def _step(run: _Run) -> int | float | None:
     step: Any = run.record.get("step")
     if step is None:
         return None
-    is_number = isinstance(step, int | float) and not isinstance(step, bool)
-    if not (is_number and abs(step) <= _LARGEST_STEP):
-        raise ValueError(f"{run.where}: step is wrong: expected a number from -1e15 to 1e15, got {step!r:.60}")
-    return step  # type: ignore[no-any-return]
+    if isinstance(step, int | float) and not isinstance(step, bool) and abs(step) <= _LARGEST_STEP:
+        return step
+    raise ValueError(f"{run.where}: step is wrong: expected a number from -1e15 to 1e15, got {step!r:.60}")
 
 
 def _date(run: _Run) -> str:
