@@ -28,7 +28,7 @@ from fastfid import _core
 rng = np.random.default_rng(20261122)
 x = rng.random((500, 200))
 flat, radii = x.astype(np.float32), np.full(500, 30.0)
-halves = np.arange(500, dtype=np.uint64), np.full((500, 2), 30.0), np.full((500, 2), 7, np.uint64)
+subsets = np.full((500, 1, 2), 7, np.uint64), np.full((500, 2), 30.0), np.full((500, 2, 1), 7, np.uint64)
 wide = rng.random((40, 200))  # fewer rows than features: they are kept
 mu, sigma = np.zeros(200), np.cov(x, rowvar=False)
 images = [rng.integers(0, 256, (299, 299, 3), dtype=np.uint8)] * 4
@@ -114,7 +114,7 @@ CASES = {
             "NeighbourSearch": "_core.NeighbourSearch(flat, flat, 3)",
             "step": "_core.NeighbourSearch(flat, None, 3).step()",
             "count_in_balls": "_core.count_in_balls(flat, radii, flat, radii, True)",
-            "halves": "_core.count_in_balls(flat, radii, flat, radii, True, halves, halves)",
+            "subsets": "_core.count_in_balls(flat, radii, flat, radii, True, subsets, subsets)",
         },
     ),
     "bind_raw_moments.cpp": (1, {"add_raw_moments": "_core.add_raw_moments(x, *sums)"}),

@@ -7,11 +7,11 @@ import sys
 
 import numpy as np
 import pytest
-from tolerances import FEW_NEIGHBOURS, FEW_ROUNDINGS, SPREAD_OF_BALLS
+from tolerances import FEW_NEIGHBOURS, FEW_ROUNDINGS, MEAN_OF_60_VARIANCES, SPREAD_OF_BALLS
 
 from fastfid import _core
 from fastfid.errors import NumericalError
-from fastfid.metrics import half_samples, nearest, prdc
+from fastfid.metrics import nearest, prdc, subsamples
 from fastfid.metrics.nearest import PRDCResult, search
 
 
@@ -355,33 +355,60 @@ def test_no_rows_are_in_no_ball():
 # Standard errors.
 
 
-def cut_in_half(rows, seed):
-    """Both halves of the rows in each cut."""
-    firsts = half_samples._random_halves(len(rows), seed)
-    for cut in range(half_samples.CUTS):
-        first = (firsts >> np.uint64(cut) & np.uint64(1)).astype(bool)
+def parts_of(rows, seed, scheme):
+    """The rows of the parts in each draw: halves, thinned halves, or the thinned whole."""
+    members = subsamples._random_parts(len(rows), seed)
+    for draw in range(subsamples.DRAWS):
+        inside = (members >> np.uint64(draw) & np.uint64(1)).astype(bool)
+        first, second = inside[:, 0].T
+        assert (first ^ second).all()
         assert abs(2 * first.sum() - len(rows)) <= 1
-        yield rows[first], rows[~first]
+        for half, thinned in zip((first, second), inside[:, 1].T, strict=True):
+            assert (thinned <= half).all()
+            assert half.sum() - thinned.sum() == max(1, round(half.sum() / 16))
+        np.testing.assert_array_equal(inside[:, 2].T, [inside[:, 1].any(axis=1), np.zeros(len(rows), bool)])
+        yield [rows[part] for part in inside[:, scheme].T if part.any()]
 
 
+@pytest.mark.parametrize("scheme", range(3))
 @pytest.mark.parametrize("make", [None, grid, overflowing])
 @pytest.mark.parametrize(("m", "n", "k", "strict"), [(60, 41, 2, True), (90, 130, 5, False), (33, 24, 3, True)])
-def test_values_of_halves_are_those_of_the_halves(m, n, k, strict, make, monkeypatch):
+def test_values_of_parts_are_those_of_the_rows_in_them(m, n, k, strict, make, scheme, monkeypatch):
     x, y = (make(m, 0), make(n, 1)) if make else (rows(m, 4, 1), rows(n, 4, 2, shift=0.4))
     monkeypatch.setattr(nearest, "neighbours_needed", lambda k, n: n - 1)
-    (radii_x, halves_x), (radii_y, halves_y) = nearest._balls(x, k, 0), nearest._balls(y, k, 1)
-    counts, whole = half_samples.HalfCounts(m, n), slice(None)
-    balls = x, radii_x, y, radii_y, strict, halves_x.rows(whole), halves_y.rows(whole)
-    of_all, of_halves = _core.count_in_balls(*balls)
-    counts.add(whole, whole, of_halves)
-    for with_halves, without in zip(of_all, _core.count_in_balls(*balls[:5]), strict=True):
-        np.testing.assert_array_equal(with_halves, without)
-    found = half_samples.values_of_halves(halves_x, halves_y, counts, k)
+    (radii_x, subsets_x), (radii_y, subsets_y) = nearest._balls(x, k, 0), nearest._balls(y, k, 1)
+    counts, whole = subsamples.SubsetCounts(m, n), slice(None)
+    balls = x, radii_x, y, radii_y, strict, subsets_x.rows(whole), subsets_y.rows(whole)
+    of_all, of_subsets = _core.count_in_balls(*balls)
+    counts.add(whole, whole, of_subsets)
+    for with_subsets, without in zip(of_all, _core.count_in_balls(*balls[:5]), strict=True):
+        np.testing.assert_array_equal(with_subsets, without)
+    found = subsamples.values_of_parts(subsets_x, subsets_y, counts, k, scheme)
     assert list(found) == ["precision", "recall", "density", "coverage"]
-    for cut, (some_x, some_y) in enumerate(zip(cut_in_half(x, 0), cut_in_half(y, 1), strict=True)):
-        for a, b in np.ndindex(2, 2):
+    parts = 1 if subsamples.SCHEMES[scheme] == "thinned whole" else 2
+    assert {values.shape for values in found.values()} == {(parts, parts, 64)}
+    for draw, (some_x, some_y) in enumerate(zip(parts_of(x, 0, scheme), parts_of(y, 1, scheme), strict=True)):
+        for a, b in np.ndindex(parts, parts):
             expected = oracle(some_x[a], some_y[b], k, strict)[0]
-            assert tuple(values[a, b, cut] for values in found.values()) == expected
+            assert tuple(values[a, b, draw] for values in found.values()) == expected
+
+
+def test_the_jackknife_of_a_mean_is_its_variance():
+    """Where rows matter one by one, no subset knows more than the rows: all estimates are sigma^2 / n."""
+    rng = np.random.default_rng(3)
+    kept = subsamples._random_parts(400, 0) >> np.arange(64, dtype=np.uint64)[:, None, None, None] & np.uint64(1)
+    parts = kept.astype(float)  # (draws, rows, schemes, 2)
+    estimates = []
+    for _ in range(60):
+        row = rng.standard_normal(400)
+        means = np.einsum("dnsp,n->sdp", parts, row) / np.maximum(parts.sum(axis=1), 1).swapaxes(0, 1)
+        subsets = subsamples.Subsets(np.zeros((400, 3, 2), np.uint64), np.zeros((400, 1)), np.zeros((400, 1, 3)))
+        scale = subsamples._over_variance_of_rows(subsets, subsets)
+        halves = (means[0, :, 0] - means[0, :, 1]).var() / 4
+        of_halves = (means[1] - means[0]).var()
+        of_whole = (means[2, :, 0] - row.mean()).var()
+        estimates.append((halves, scale * of_halves / 2, scale * of_whole))
+    np.testing.assert_allclose(np.mean(estimates, axis=0) * 400, 1, rtol=MEAN_OF_60_VARIANCES)
 
 
 def test_few_neighbours_determine_the_balls_of_halves():
@@ -415,7 +442,7 @@ def test_the_interval_of_a_share_stays_within_0_and_1():
     narrow = result.interval("density", 0.5)
     assert result.interval("density")[0] < narrow[0] < result.density < narrow[1]
     # Wilson's for 200 independent rows: Brown, Cai and DasGupta 2001, (4).
-    error = math.sqrt(half_samples.spread_of_share(0.9, 200) / 200)
+    error = math.sqrt(subsamples.spread_of_share(0.9, 200) / 200)
     share = PRDCResult(0.9, 0, 0, 0, 5, True, 9, 200, 0, precision_standard_error=error)
     z = 1.959963984540054
     centre, half = (180 + z**2 / 2) / (200 + z**2), z * math.sqrt(200) / (200 + z**2) * math.sqrt(0.09 + z**2 / 800)
@@ -439,23 +466,36 @@ def test_why_there_is_no_standard_error():
     assert prdc(x, y, k=4).no_standard_error == ""
 
 
+SUBSETS = np.ones((9, 2, 2), np.uint64), np.ones((9, 3)), np.ones((9, 3, 2), np.uint64)
+
+
 @pytest.mark.parametrize(
     ("part", "value", "kind", "text"),
     [
-        (0, RADII, TypeError, "halves_x[0]: expected a C-contiguous uint64 array"),
-        (0, np.ones(8, np.uint64), ValueError, "halves_x[0]: expected shape (9,)"),
-        (1, np.ones((8, 2)), ValueError, "halves_x[1]: expected shape (9, c)"),
-        (1, np.ones((9, 0)), ValueError, "halves_x[2]: expected 0 columns, as [1] has"),
-        (2, np.ones((9, 3), np.uint64), ValueError, "halves_x[2]: expected 2 columns, as [1] has"),
+        (0, np.ones((9, 2, 2)), TypeError, "subsets_x[0]: expected a C-contiguous uint64 array"),
+        (0, np.ones((8, 2, 2), np.uint64), ValueError, "subsets_x[0]: expected shape (9, ...)"),
+        (0, np.ones((9, 2, 1), np.uint64), ValueError, "subsets_x[0]: expected shape (n, s, 2)"),
+        (1, np.ones((8, 3)), ValueError, "subsets_x[1]: expected shape (9, ...)"),
+        (1, np.ones((9, 0)), ValueError, "subsets_x[2]: expected shape (n, 0, 2)"),
+        (2, np.ones((9, 2, 2), np.uint64), ValueError, "subsets_x[2]: expected shape (n, 3, 2)"),
+        (2, np.ones((9, 3, 1), np.uint64), ValueError, "subsets_x[2]: expected shape (n, 3, 2)"),
     ],
 )
-def test_what_describes_no_halves(part, value, kind, text):
-    sound = [np.ones(9, np.uint64), np.ones((9, 2)), np.ones((9, 2), np.uint64)]
-    _core.count_in_balls(X, RADII, X, RADII, True, tuple(sound), tuple(sound))
-    with pytest.raises(ValueError, match="expected both or neither"):
-        _core.count_in_balls(X, RADII, X, RADII, True, tuple(sound))
-    with pytest.raises(TypeError, match=r"halves_y: expected a tuple of three arrays"):
-        _core.count_in_balls(X, RADII, X, RADII, True, tuple(sound), sound)
-    wrong = [*sound[:part], value, *sound[part + 1 :]]
+def test_what_describes_no_subsets(part, value, kind, text):
+    _core.count_in_balls(X, RADII, X, RADII, True, SUBSETS, SUBSETS)
+    wrong = [*SUBSETS[:part], value, *SUBSETS[part + 1 :]]
     with pytest.raises(kind, match=re.escape(text)):
-        _core.count_in_balls(X, RADII, X, RADII, True, tuple(wrong), tuple(sound))
+        _core.count_in_balls(X, RADII, X, RADII, True, tuple(wrong), SUBSETS)
+
+
+def test_subsets_of_both_sets_go_together():
+    with pytest.raises(ValueError, match="expected both or neither"):
+        _core.count_in_balls(X, RADII, X, RADII, True, SUBSETS)
+    with pytest.raises(TypeError, match=r"subsets_y: expected a tuple of three arrays"):
+        _core.count_in_balls(X, RADII, X, RADII, True, SUBSETS, list(SUBSETS))
+    fewer = SUBSETS[0][:, :1].copy(), SUBSETS[1], SUBSETS[2][:, :, :1].copy()
+    with pytest.raises(ValueError, match="subsets_y: expected 2 schemes, as subsets_x has; got 1"):
+        _core.count_in_balls(X, RADII, X, RADII, True, SUBSETS, fewer)
+    none = SUBSETS[0], np.ones((9, 0)), np.ones((9, 0, 2), np.uint64)
+    with pytest.raises(ValueError, match="subsets_x: expected at least 1 neighbour, got 0"):
+        _core.count_in_balls(X, RADII, X, RADII, True, none, SUBSETS)

@@ -96,29 +96,33 @@ std::unique_ptr<Search> make_search(const py::object& x_object, const py::object
 template <class T>
 py::array_t<T> for_each_row(const py::object& object, const std::string& argument, py::ssize_t n, py::ssize_t rank) {
   auto array = as_contiguous<T>(object, argument, rank);
-  FASTFID_EXPECT(array.shape(0) == n, InvalidArgument, argument, ": expected shape (", n, rank == 1 ? ",)" : ", c)",
+  FASTFID_EXPECT(array.shape(0) == n, InvalidArgument, argument, ": expected shape (", n, rank == 1 ? ",)" : ", ...)",
                  ", one for each row; got ", describe(array));
   return array;
 }
 
-// What describes the balls of halves, and the arrays that it reads.
-struct HalvesOfRows {
-  py::array_t<std::uint64_t> firsts;
+// What describes the balls of parts, and the arrays that it reads.
+struct SubsetsOfRows {
+  py::array_t<std::uint64_t> members;
   py::array_t<double> distances;
   py::array_t<std::uint64_t> reaching;
-  Halves view{};
+  Subsets view{};
 
-  HalvesOfRows(const py::object& object, const std::string& argument, py::ssize_t n) {
+  SubsetsOfRows(const py::object& object, const std::string& argument, py::ssize_t n) {
     if (!py::isinstance<py::tuple>(object) || py::reinterpret_borrow<py::tuple>(object).size() != 3) {
       throw py::type_error(message(argument, ": expected a tuple of three arrays, got ", describe(object)));
     }
     const auto parts = py::reinterpret_borrow<py::tuple>(object);
-    firsts = for_each_row<std::uint64_t>(py::object(parts[0]), argument + "[0]", n, 1);
+    members = for_each_row<std::uint64_t>(py::object(parts[0]), argument + "[0]", n, 3);
     distances = for_each_row<double>(py::object(parts[1]), argument + "[1]", n, 2);
-    reaching = for_each_row<std::uint64_t>(py::object(parts[2]), argument + "[2]", n, 2);
-    FASTFID_EXPECT(reaching.shape(1) == distances.shape(1), InvalidArgument, argument, "[2]: expected ",
-                   distances.shape(1), " columns, as [1] has; got ", describe(reaching));
-    view = {firsts.data(), distances.data(), reaching.data(), static_cast<std::size_t>(distances.shape(1))};
+    reaching = for_each_row<std::uint64_t>(py::object(parts[2]), argument + "[2]", n, 3);
+    FASTFID_EXPECT(members.shape(1) >= 1 && members.shape(2) == 2, InvalidArgument, argument,
+                   "[0]: expected shape (n, s, 2) with s at least 1, got ", describe(members));
+    FASTFID_EXPECT(reaching.shape(1) == distances.shape(1) && reaching.shape(2) == members.shape(1), InvalidArgument,
+                   argument, "[2]: expected shape (n, ", distances.shape(1), ", ", members.shape(1),
+                   ") as [1] and [0] have it; got ", describe(reaching));
+    view = {members.data(), distances.data(), reaching.data(), static_cast<std::size_t>(distances.shape(1)),
+            static_cast<std::size_t>(members.shape(1))};
   }
 };
 
@@ -129,8 +133,8 @@ py::tuple counts_of(BallCounts& counts, py::ssize_t n_x, py::ssize_t n_y) {
 }
 
 py::tuple count_in_balls_numpy(const py::object& x_object, const py::object& radii_x_object, const py::object& y_object,
-                               const py::object& radii_y_object, bool strict, const py::object& halves_x_object,
-                               const py::object& halves_y_object) {
+                               const py::object& radii_y_object, bool strict, const py::object& subsets_x_object,
+                               const py::object& subsets_y_object) {
   const auto x = as_contiguous<float>(x_object, "x", 2);
   const auto y = as_rows_beside(y_object, "y", x);
   const auto radii_x = for_each_row<double>(radii_x_object, "radii_x", x.shape(0), 1);
@@ -138,24 +142,26 @@ py::tuple count_in_balls_numpy(const py::object& x_object, const py::object& rad
   Balls of_x{x.data(), radii_x.data(), static_cast<std::size_t>(x.shape(0)), "x"};
   Balls of_y{y.data(), radii_y.data(), static_cast<std::size_t>(y.shape(0)), "y"};
   const auto d = static_cast<std::size_t>(x.shape(1));
-  FASTFID_EXPECT(halves_x_object.is_none() == halves_y_object.is_none(), InvalidArgument,
-                 "halves_x, halves_y: expected both or neither");
-  std::unique_ptr<HalvesOfRows> halves_x;
-  std::unique_ptr<HalvesOfRows> halves_y;
-  if (!halves_x_object.is_none()) {
-    halves_x = std::make_unique<HalvesOfRows>(halves_x_object, "halves_x", x.shape(0));
-    halves_y = std::make_unique<HalvesOfRows>(halves_y_object, "halves_y", y.shape(0));
-    of_x.halves = &halves_x->view;
-    of_y.halves = &halves_y->view;
+  FASTFID_EXPECT(subsets_x_object.is_none() == subsets_y_object.is_none(), InvalidArgument,
+                 "subsets_x, subsets_y: expected both or neither");
+  std::unique_ptr<SubsetsOfRows> subsets_x;
+  std::unique_ptr<SubsetsOfRows> subsets_y;
+  if (!subsets_x_object.is_none()) {
+    subsets_x = std::make_unique<SubsetsOfRows>(subsets_x_object, "subsets_x", x.shape(0));
+    subsets_y = std::make_unique<SubsetsOfRows>(subsets_y_object, "subsets_y", y.shape(0));
+    of_x.subsets = &subsets_x->view;
+    of_y.subsets = &subsets_y->view;
   }
   // Safe without the GIL: this frame holds references to all arrays.
   BallCounts counts = without_gil([&] { return count_in_balls(of_x, of_y, d, strict); });
   py::tuple found = counts_of(counts, x.shape(0), y.shape(0));
-  if (!halves_x) return found;
-  return py::make_tuple(std::move(found), py::make_tuple(to_numpy(std::move(counts.halves.balls_of_x), {2, y.shape(0)}),
-                                                         to_numpy(std::move(counts.halves.rows_of_y), {2, x.shape(0)}),
-                                                         to_numpy(std::move(counts.halves.balls_of_y), {2, x.shape(0)}),
-                                                         to_numpy(std::move(counts.halves.pairs), {2, 2, 64})));
+  if (!subsets_x) return found;
+  SubsetCounts& of = counts.subsets;
+  const auto schemes = static_cast<py::ssize_t>(of_x.subsets->schemes);
+  return py::make_tuple(std::move(found), py::make_tuple(to_numpy(std::move(of.balls_of_x), {y.shape(0), schemes, 2}),
+                                                         to_numpy(std::move(of.rows_of_y), {x.shape(0), schemes, 2}),
+                                                         to_numpy(std::move(of.balls_of_y), {x.shape(0), schemes, 2}),
+                                                         to_numpy(std::move(of.pairs), {schemes, 2, 2, 64})));
 }
 
 }  // namespace
@@ -178,18 +184,21 @@ void bind_neighbours(py::module_& module) {
            "The same of the `rough` nearest rows by distances that are as exact as float32 products.");
   module.def(
       "count_in_balls", &count_in_balls_numpy, py::arg("x"), py::arg("radii_x"), py::arg("y"), py::arg("radii_y"),
-      py::arg("strict"), py::arg("halves_x") = py::none(), py::arg("halves_y") = py::none(),
+      py::arg("strict"), py::arg("subsets_x") = py::none(), py::arg("subsets_y") = py::none(),
       "Counts of rows in the balls around rows of x (n_x, d) and y (n_y, d), float32, with squared radii, float64:\n"
       "for each row of y the balls of x that hold it, for each row of x the rows of y in its ball, for each row of x\n"
       "the balls of y that hold it, for each row of y the rows of x in its ball; and the number of pairs that needed\n"
       "float64. A ball holds what is nearer than its radius, and without `strict` what is as near, too.\n\n"
-      "With `halves_x` and `halves_y`, returns these counts and a tuple about 64 cuts of both sets into halves, each\n"
-      "a bit. Each argument is a tuple of the cuts in which a row is in the first half, uint64 (n,); the squared\n"
-      "distances of the nearest other rows, ascending, float64 (n, c); the cuts in which the ball of a row among its\n"
-      "half reaches past so many of these, uint64 (n, c). The results, first half before second: the cuts in which a\n"
-      "ball of a half of x holds a row of y, (2, n_y); in which the ball of a row of x holds a row of a half of y,\n"
-      "(2, n_x); in which a ball of a half of y holds a row of x, (2, n_x), all uint64; and the number of rows of a\n"
-      "half of y in balls of a half of x, int64 (2, 2, 64).\n\n"
+      "With `subsets_x` and `subsets_y`, returns these counts and a tuple about s schemes, each of which draws two "
+      "parts\n"
+      "of both sets 64 times, a bit for each. Each argument is a tuple of the draws in which a row is in a part, "
+      "uint64\n"
+      "(n, s, 2); the squared distances of the nearest other rows, ascending, float64 (n, c); the draws in which the\n"
+      "ball of a row among its part reaches past so many of these, uint64 (n, c, s). The results: the draws in which "
+      "a\n"
+      "ball of a part of x holds a row of y, (n_y, s, 2); in which the ball of a row of x holds a row of a part of y,\n"
+      "(n_x, s, 2); in which a ball of a part of y holds a row of x, (n_x, s, 2), all uint64; and the number of rows\n"
+      "of a part of y in balls of a part of x, int64 (s, 2, 2, 64).\n\n"
       "Raises TypeError unless the arrays are C-contiguous, ValueError where shapes differ, d is 0, or a radius is\n"
       "negative or not finite, and NumericalError where a row has NaN or infinite values.");
 }

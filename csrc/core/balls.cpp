@@ -17,7 +17,7 @@ using distances::Line;
 using distances::Norms;
 using linalg::Range;
 
-constexpr std::size_t kCuts = 64;
+constexpr std::size_t kDraws = 64;
 
 // Counts the pairs that the bounds decide. Returns true if there are others.
 struct LineCounts {
@@ -72,38 +72,45 @@ std::vector<double> limits_of(const Balls& balls, bool strict) {
   return limits;
 }
 
-// The largest distance at which a ball of a half may hold anything.
+// The largest distance at which a ball of a part may hold anything.
 std::vector<double> reaches_of(const Balls& balls) {
   std::vector<double> found(balls.n);
-  const Halves& halves = *balls.halves;
-  FASTFID_EXPECT(halves.count >= 1, InvalidArgument, "halves_", balls.name, ": expected at least 1 neighbour, got 0");
-  for (std::size_t i = 0; i < balls.n; ++i) found[i] = halves.distances[i * halves.count + halves.count - 1];
+  const Subsets& subsets = *balls.subsets;
+  FASTFID_EXPECT(subsets.count >= 1, InvalidArgument, "subsets_", balls.name, ": expected at least 1 neighbour, got 0");
+  for (std::size_t i = 0; i < balls.n; ++i) found[i] = subsets.distances[i * subsets.count + subsets.count - 1];
   return found;
 }
 
-// The cuts in which the ball of row i reaches to `distance`.
-std::uint64_t cuts_that_reach(const Halves& halves, std::size_t i, double distance, bool strict) {
-  const double* const begin = halves.distances + i * halves.count;
-  const double* const end = begin + halves.count;
+// For each scheme, the draws in which the ball of row i reaches to `distance`; null if there are none.
+const std::uint64_t* draws_that_reach(const Subsets& subsets, std::size_t i, double distance, bool strict) {
+  const double* const begin = subsets.distances + i * subsets.count;
+  const double* const end = begin + subsets.count;
   const double* const place = strict ? std::upper_bound(begin, end, distance) : std::lower_bound(begin, end, distance);
-  return place == end ? 0 : halves.reaching[i * halves.count + static_cast<std::size_t>(place - begin)];
+  if (place == end) return nullptr;
+  return subsets.reaching + (i * subsets.count + static_cast<std::size_t>(place - begin)) * subsets.schemes;
 }
 
 void add_bits(std::uint64_t bits, std::int64_t* counts) {
-  for (std::size_t cut = 0; cut < kCuts; ++cut) counts[cut] += static_cast<std::int64_t>(bits >> cut & 1);
+  if (bits == 0) return;
+  for (std::size_t draw = 0; draw < kDraws; ++draw) counts[draw] += static_cast<std::int64_t>(bits >> draw & 1);
 }
 
 // The counts of one tile, which are added to those of all.
 class TileCounts {
  public:
-  TileCounts(const Range& strip, const Range& columns, bool with_halves)
-      : strip_(strip), columns_(columns), rows_(strip.size), around_y_(columns.size), within_y_(columns.size) {
-    if (with_halves) halves_ = half_counts(strip.size, columns.size);
-  }
+  TileCounts(const Range& strip, const Range& columns, std::size_t schemes)
+      : strip_(strip),
+        columns_(columns),
+        schemes_(schemes),
+        rows_(strip.size),
+        around_y_(columns.size),
+        within_y_(columns.size),
+        subsets_(subset_counts(strip.size, columns.size, schemes)) {}
 
-  static HalfCounts half_counts(std::size_t n_x, std::size_t n_y) {
+  static SubsetCounts subset_counts(std::size_t n_x, std::size_t n_y, std::size_t schemes) {
     using Bits = std::vector<std::uint64_t>;
-    return {Bits(2 * n_y), Bits(2 * n_x), Bits(2 * n_x), std::vector<std::int64_t>(4 * kCuts)};
+    return {Bits(2 * schemes * n_y), Bits(2 * schemes * n_x), Bits(2 * schemes * n_x),
+            std::vector<std::int64_t>(4 * schemes * kDraws)};
   }
 
   LineCounts& row(std::size_t i) { return rows_[i]; }
@@ -111,20 +118,29 @@ class TileCounts {
   std::int64_t* within_y() { return within_y_.data(); }
   void count_undecided() { ++undecided_; }
 
-  // In balls of halves: `cuts` of the ball of x_i hold y_j, and the other way round. i, j: places in this tile.
-  void add_ball_of_x(std::size_t i, std::size_t j, std::uint64_t cuts, std::uint64_t x, std::uint64_t y) {
-    halves_.balls_of_x[j] |= cuts & x;
-    halves_.balls_of_x[columns_.size + j] |= cuts & ~x;
-    halves_.rows_of_y[i] |= cuts & y;
-    halves_.rows_of_y[strip_.size + i] |= cuts & ~y;
-    add_bits(cuts & x & y, halves_.pairs.data());
-    add_bits(cuts & x & ~y, halves_.pairs.data() + kCuts);
-    add_bits(cuts & ~x & y, halves_.pairs.data() + 2 * kCuts);
-    add_bits(cuts & ~x & ~y, halves_.pairs.data() + 3 * kCuts);
+  // In balls of parts: the ball of x_i holds y_j in the `draws` of each scheme, among the rows whose `members` are x
+  // and y; and the other way round. i, j: places in this tile.
+  void add_ball_of_x(std::size_t i, std::size_t j, const std::uint64_t* draws, const std::uint64_t* x,
+                     const std::uint64_t* y) {
+    std::int64_t* pairs = subsets_.pairs.data();
+    for (std::size_t scheme = 0; scheme < schemes_; ++scheme) {
+      for (std::size_t of_x = 0; of_x < 2; ++of_x) {
+        const std::uint64_t centre = draws[scheme] & x[2 * scheme + of_x];
+        for (std::size_t of_y = 0; of_y < 2; ++of_y, pairs += kDraws) {
+          const std::uint64_t held = centre & y[2 * scheme + of_y];
+          subsets_.balls_of_x[2 * (j * schemes_ + scheme) + of_x] |= held;
+          subsets_.rows_of_y[2 * (i * schemes_ + scheme) + of_y] |= held;
+          add_bits(held, pairs);
+        }
+      }
+    }
   }
-  void add_ball_of_y(std::size_t i, std::uint64_t cuts, std::uint64_t y) {
-    halves_.balls_of_y[i] |= cuts & y;
-    halves_.balls_of_y[strip_.size + i] |= cuts & ~y;
+  void add_ball_of_y(std::size_t i, const std::uint64_t* draws, const std::uint64_t* y) {
+    for (std::size_t scheme = 0; scheme < schemes_; ++scheme) {
+      for (std::size_t of_y = 0; of_y < 2; ++of_y) {
+        subsets_.balls_of_y[2 * (i * schemes_ + scheme) + of_y] |= draws[scheme] & y[2 * scheme + of_y];
+      }
+    }
   }
 
   void add_to(BallCounts& counts) const {
@@ -137,29 +153,34 @@ class TileCounts {
       counts.x_within_y[columns_.begin + j] += within_y_[j];
     }
     counts.undecided += undecided_;
-    if (halves_.pairs.empty()) return;
-    unite(halves_.balls_of_x, columns_, counts.halves.balls_of_x);
-    unite(halves_.rows_of_y, strip_, counts.halves.rows_of_y);
-    unite(halves_.balls_of_y, strip_, counts.halves.balls_of_y);
-    for (std::size_t i = 0; i < halves_.pairs.size(); ++i) counts.halves.pairs[i] += halves_.pairs[i];
+    unite(subsets_.balls_of_x, columns_, counts.subsets.balls_of_x);
+    unite(subsets_.rows_of_y, strip_, counts.subsets.rows_of_y);
+    unite(subsets_.balls_of_y, strip_, counts.subsets.balls_of_y);
+    for (std::size_t i = 0; i < subsets_.pairs.size(); ++i) counts.subsets.pairs[i] += subsets_.pairs[i];
   }
 
  private:
-  static void unite(const std::vector<std::uint64_t>& part, const Range& range, std::vector<std::uint64_t>& whole) {
-    for (std::size_t half = 0; half < 2; ++half) {
-      const std::size_t begin = half * (whole.size() / 2) + range.begin;
-      for (std::size_t i = 0; i < range.size; ++i) whole[begin + i] |= part[half * range.size + i];
-    }
+  void unite(const std::vector<std::uint64_t>& part, const Range& range, std::vector<std::uint64_t>& whole) const {
+    std::uint64_t* const place = whole.data() + 2 * schemes_ * range.begin;
+    for (std::size_t i = 0; i < part.size(); ++i) place[i] |= part[i];
   }
 
   Range strip_;
   Range columns_;
+  std::size_t schemes_;
   std::vector<LineCounts> rows_;
   std::vector<std::int64_t> around_y_;
   std::vector<std::int64_t> within_y_;
   std::int64_t undecided_ = 0;
-  HalfCounts halves_;
+  SubsetCounts subsets_;
 };
+
+std::size_t schemes_of(const Balls& x, const Balls& y) {
+  if (x.subsets == nullptr || y.subsets == nullptr) return 0;
+  FASTFID_EXPECT(x.subsets->schemes == y.subsets->schemes, InvalidArgument, "subsets_y: expected ", x.subsets->schemes,
+                 " schemes, as subsets_x has; got ", y.subsets->schemes);
+  return x.subsets->schemes;
+}
 
 // One sweep over all pairs of rows of x and y.
 class Sweep {
@@ -169,7 +190,7 @@ class Sweep {
         y_(y),
         d_(d),
         strict_(strict),
-        with_halves_(x.halves != nullptr && y.halves != nullptr),
+        schemes_(schemes_of(x, y)),
         limits_x_(limits_of(x, strict)),
         limits_y_(limits_of(y, strict)),
         mean_(distances::about_the_mean({{x.rows, x.n}, {y.rows, y.n}}, d)),
@@ -179,7 +200,7 @@ class Sweep {
         ties_(4 / std::sqrt(real(d))) {
     norms_x_.expect_finite(x.rows, x.n, d, x.name);
     norms_y_.expect_finite(y.rows, y.n, d, y.name);
-    if (x.halves != nullptr && y.halves != nullptr) {
+    if (schemes_ != 0) {
       reaches_x_ = reaches_of(x);
       reaches_y_ = reaches_of(y);
     }
@@ -188,10 +209,10 @@ class Sweep {
   BallCounts run() {
     BallCounts counts{std::vector<std::int64_t>(y_.n), std::vector<std::int64_t>(x_.n), std::vector<std::int64_t>(x_.n),
                       std::vector<std::int64_t>(y_.n)};
-    if (with_halves_) counts.halves = TileCounts::half_counts(x_.n, y_.n);
+    counts.subsets = TileCounts::subset_counts(x_.n, y_.n, schemes_);
     std::mutex mutex;
     const auto tile = [&](const Range& strip, const Range& columns, const float* products) {
-      TileCounts found(strip, columns, with_halves_);
+      TileCounts found(strip, columns, schemes_);
       count_tile(strip, columns, products, found);
       const std::lock_guard lock(mutex);
       found.add_to(counts);
@@ -216,9 +237,9 @@ class Sweep {
       const bool undecided = count_decided(line, bound_, limits_x_[i], limits_y_.data() + columns.begin, lower.data(),
                                            upper.data(), tile.row(row), tile.around_y(), tile.within_y());
       if (undecided) count_undecided(i, row, columns, lower.data(), upper.data(), tile);
-      if (with_halves_ &&
+      if (schemes_ != 0 &&
           flag_near(lower.data(), columns.size, reaches_x_[i], reaches_y_.data() + columns.begin, flags.data())) {
-        count_halves(i, row, columns, lower.data(), upper.data(), flags.data(), tile);
+        count_subsets(i, row, columns, lower.data(), upper.data(), flags.data(), tile);
       }
     }
   }
@@ -245,8 +266,8 @@ class Sweep {
     }
   }
 
-  void count_halves(std::size_t i, std::size_t row, const Range& columns, const double* lower, const double* upper,
-                    const std::uint8_t* flags, TileCounts& tile) const {
+  void count_subsets(std::size_t i, std::size_t row, const Range& columns, const double* lower, const double* upper,
+                     const std::uint8_t* flags, TileCounts& tile) const {
     for (std::size_t j = 0; j < columns.size; ++j) {
       if (flags[j] == 0) continue;
       double distance = lower[j] + (upper[j] - lower[j]) / 2;
@@ -255,14 +276,13 @@ class Sweep {
       } else {
         distance = exact(i, columns.begin + j);
       }
-      const std::uint64_t x = x_.halves->firsts[i];
-      const std::uint64_t y = y_.halves->firsts[columns.begin + j];
-      if (const std::uint64_t cuts = cuts_that_reach(*x_.halves, i, distance, strict_); cuts != 0) {
-        tile.add_ball_of_x(row, j, cuts, x, y);
+      const std::uint64_t* const x = x_.subsets->members + 2 * schemes_ * i;
+      const std::uint64_t* const y = y_.subsets->members + 2 * schemes_ * (columns.begin + j);
+      if (const std::uint64_t* const draws = draws_that_reach(*x_.subsets, i, distance, strict_); draws != nullptr) {
+        tile.add_ball_of_x(row, j, draws, x, y);
       }
-      if (const std::uint64_t cuts = cuts_that_reach(*y_.halves, columns.begin + j, distance, strict_); cuts != 0) {
-        tile.add_ball_of_y(row, cuts, y);
-      }
+      const std::uint64_t* const draws = draws_that_reach(*y_.subsets, columns.begin + j, distance, strict_);
+      if (draws != nullptr) tile.add_ball_of_y(row, draws, y);
     }
   }
 
@@ -270,16 +290,16 @@ class Sweep {
   Balls y_;
   std::size_t d_;
   bool strict_;
-  bool with_halves_;
+  std::size_t schemes_;  // 0 without subsets
   std::vector<double> limits_x_;
   std::vector<double> limits_y_;
-  std::vector<double> reaches_x_;  // of the balls of halves
+  std::vector<double> reaches_x_;  // of the balls of parts
   std::vector<double> reaches_y_;
   std::vector<float> mean_;
   Norms norms_x_;
   Norms norms_y_;
   Bound bound_;
-  // Distances of halves that differ by so much of the width of the bounds count as equal. Roundings that add up at
+  // Distances of parts that differ by so much of the width of the bounds count as equal. Roundings that add up at
   // random are sqrt(d) times smaller than the bounds.
   double ties_;
 };

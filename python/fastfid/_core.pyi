@@ -28,7 +28,7 @@ def kernel_sums(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]: ...
 def kernel_sums_within(x: NDArray[np.float32], shift: float) -> tuple[NDArray[np.float64], float]: ...
 
-_Halves = tuple[NDArray[np.uint64], NDArray[np.float64], NDArray[np.uint64]]
+_Subsets = tuple[NDArray[np.uint64], NDArray[np.float64], NDArray[np.uint64]]
 
 class NeighbourSearch:
     def __init__(self, x: NDArray[np.float32], others: NDArray[np.float32] | None, k: int, rough: int = 0) -> None: ...
@@ -43,8 +43,8 @@ def count_in_balls(
     y: NDArray[np.float32],
     radii_y: NDArray[np.float64],
     strict: bool,
-    halves_x: _Halves | None = None,
-    halves_y: _Halves | None = None,
+    subsets_x: _Subsets | None = None,
+    subsets_y: _Subsets | None = None,
 ) -> Any: ...
 
 class InputSpec:

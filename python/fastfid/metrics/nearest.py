@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from fastfid import _core
 from fastfid._checks import check_count
-from fastfid.metrics import half_samples
+from fastfid.metrics import subsamples
 from fastfid.metrics.base import Result, Sample
 from fastfid.metrics.given import blocks, rows_of, same_length
-from fastfid.metrics.half_samples import HalfCounts, Halves, least_rows, neighbours_needed
 from fastfid.metrics.rows import RowMetric
+from fastfid.metrics.subsamples import SubsetCounts, Subsets, least_rows, neighbours_needed
 
 __all__ = ["PRDC_PROTOCOLS", "PRDCResult", "PrecisionRecall", "prdc", "search"]
 
@@ -27,7 +27,7 @@ _PANEL = 4096
 _PAIRS = 2**36
 
 _NAMES = ("precision", "recall", "density", "coverage")
-_SEEDS = (0, 1)  # of the halves of the real and of the generated set
+_SEEDS = (0, 1)  # of the subsets of the real and of the generated set
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class PRDCResult:
         if name == "density":
             return value - z * error, value + z * error
         n = self.n_generated if name == "precision" else self.n_real
-        square = z**2 / (half_samples.spread_of_share(value, n) / error**2)  # over the number of independent rows
+        square = z**2 / (subsamples.spread_of_share(value, n) / error**2)  # over the number of independent rows
         half = math.sqrt(square * value * (1 - value) + square**2 / 4)
         return (value + square / 2 - half) / (1 + square), (value + square / 2 + half) / (1 + square)
 
@@ -148,11 +148,11 @@ def prdc(
     coverage are 1, and density is ``n_real / k``.
 
     The standard errors are those of both samples: a real and a generated set drawn again. They come from 64 random cuts
-    of both sets into halves, always the same, and rows near the edge of a ball of a half are in it as float32 decides.
-    They depend on the order of the rows, since the cuts do. They suppose that the rows of a set are independent draws,
-    and the sets of each other. In simulations (docs/metrics.md) they are within 15 % of the spread, but 0.7 to 0.8
-    times the spread for sets that hardly overlap, where a few far rows decide, and for the density of modes of about 30
-    rows each.
+    of both sets into halves, and from these sets and halves without a random sixteenth of their rows, always the same.
+    Rows near the edge of a ball of such a part are in it as float32 decides. The standard errors depend on the order of
+    the rows, since the cuts do. They suppose that the rows of a set are independent draws, and the sets of each other.
+    In simulations (docs/metrics.md) they are within 15 % of the spread, but up to 1.3 times the spread where the sets
+    have modes of about k rows each, and up to 1.2 times where fewer than 3 rows decide.
 
     The call takes ``(m + n)^2 d`` float32 multiplications and additions. It hears Ctrl-C every second or two.
 
@@ -198,23 +198,23 @@ def prdc(
         if len(rows) < k + 1:
             raise ValueError(f"{name}: k = {k} needs at least {k + 1} rows, got {len(rows)}")
     missing = _no_standard_errors(standard_errors, k, len(x), len(y))
-    (radii_x, halves_x), (radii_y, halves_y) = (
+    (radii_x, subsets_x), (radii_y, subsets_y) = (
         _balls(rows, k, None if missing else seed) for rows, seed in zip((x, y), _SEEDS, strict=True)
     )
     counts = _Counts(len(x), len(y))
     for of_y in blocks(len(y), _PANEL):
         for of_x in blocks(len(x), max(_PAIRS // (_PANEL * x.shape[1]), 1024)):
             balls = x[of_x], radii_x[of_x], y[of_y], radii_y[of_y]
-            if halves_x is None or halves_y is None:
+            if subsets_x is None or subsets_y is None:
                 counts.add(of_x, of_y, _core.count_in_balls(*balls, strict))
             else:
-                found, of_halves = _core.count_in_balls(*balls, strict, halves_x.rows(of_x), halves_y.rows(of_y))
+                found, of_subsets = _core.count_in_balls(*balls, strict, subsets_x.rows(of_x), subsets_y.rows(of_y))
                 counts.add(of_x, of_y, found)
-                counts.halves.add(of_x, of_y, of_halves)
+                counts.subsets.add(of_x, of_y, of_subsets)
     values = counts.values(k)
     errors: dict[str, float | None] = {}
-    if halves_x is not None and halves_y is not None:
-        errors = half_samples.standard_errors(values, halves_x, halves_y, counts.halves, k)
+    if subsets_x is not None and subsets_y is not None:
+        errors = subsamples.standard_errors(values, subsets_x, subsets_y, counts.subsets, k)
         constant = [name for name in _NAMES if errors[name] is None]
         if constant:
             missing = f"{', '.join(constant)}: equal in all halves of the sets"
@@ -251,12 +251,12 @@ def _no_standard_errors(wanted: bool, k: int, m: int, n: int) -> str:
     return ""
 
 
-def _balls(rows: NDArray[np.float32], k: int, seed: int | None) -> tuple[NDArray[np.float64], Halves | None]:
-    """Return the squared radii of the balls around rows, and with a seed the balls of halves."""
+def _balls(rows: NDArray[np.float32], k: int, seed: int | None) -> tuple[NDArray[np.float64], Subsets | None]:
+    """Return the squared radii of the balls around rows, and with a seed the balls of random subsets."""
     if seed is None:
         return search(rows, None, k).kth_squared_distances(), None
     found = search(rows, None, k, neighbours_needed(k, len(rows)))
-    return found.kth_squared_distances(), Halves.of(*found.rough(), k, seed)
+    return found.kth_squared_distances(), Subsets.of(*found.rough(), k, seed)
 
 
 class _Counts:
@@ -267,7 +267,7 @@ class _Counts:
         self.rows_of_fake = np.zeros(m, np.int64)  # in the ball of a real row
         self.balls_of_fake = np.zeros(m, np.int64)  # that hold a real row
         self.undecided = 0
-        self.halves = HalfCounts(m, n)
+        self.subsets = SubsetCounts(m, n)
 
     def add(self, of_real: slice, of_fake: slice, found: Any) -> None:
         """Add what ``_core.count_in_balls`` found in a block."""
