@@ -69,6 +69,26 @@ def test_what_was_killed_goes_on(here, decoded, monkeypatch):  # noqa: F811
         same(found[name], one)
 
 
+@pytest.mark.parametrize("level", [None, 0])
+def test_the_order_of_the_extractors_does_not_matter(here, decoded, monkeypatch, level):  # noqa: F811
+    """A run goes on with the extractors in another order, and each has the results that it has alone."""
+    if level is not None:
+        monkeypatch.setattr(segments, "SEGMENT", 4)
+        monkeypatch.setattr(segments, "RADIX", 100)  # no node replaces what the tasks have made
+    monkeypatch.setattr(Sizing, "choose", lambda n, workers, images: Sizing(4, level))
+    expected = alone("all")
+    fastfid.evaluate_extractors("real", "fake", three(), metrics="all", run_dir="run")
+    for path in sorted((here / "run" / "parts" / "fake").iterdir())[2:]:
+        path.unlink()
+    decoded.clear()
+    directory, turned = RunDirectory("run"), dict(reversed(three().items()))
+    found = fastfid.evaluate_extractors("real", "fake", turned, metrics="all", run_dir=directory)
+    assert (directory.done, directory.found, len(decoded)) == (6, 10, 22)
+    assert list(found) == ["b", "spatial", "a"]
+    for name, one in expected.items():
+        same(found[name], one)
+
+
 class Elsewhere:
     """An engine that sends its work to another process, as pickles."""
 

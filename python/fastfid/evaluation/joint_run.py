@@ -11,6 +11,7 @@ from fastfid.evaluation.joint import Part
 from fastfid.evaluation.reading import Reading
 from fastfid.features.joint import JointExtractor
 from fastfid.metrics.base import Accumulator, IndexedAccumulator, Metric, Result, Sample
+from fastfid.provenance import provenance_of
 from fastfid.scale import RunDirectory
 from fastfid.sources import ImageSource
 
@@ -23,11 +24,13 @@ class JointRun:
     Parameters
     ----------
     parts : sequence of Part
-        What each extractor has to do with the first side. All read alike.
+        What each extractor has to do with the first side. All read alike. Their order does not matter: extractors in
+        another order are the same run.
     run : RunDirectory
     """
 
     def __init__(self, parts: Sequence[Part], run: RunDirectory):
+        parts = _in_order(parts)
         self._joint = JointExtractor({part.name: part.extractor for part in parts})
         self._metrics: dict[str, Metric] = {
             f"{part.name}: {key}": _OfOne(metric, self._joint, number)
@@ -55,7 +58,7 @@ class JointRun:
         images = self._sets[side]
         assert images.source is not None
         self._reading.fill(images, images.source, side)
-        for number, part in enumerate(parts):
+        for number, part in enumerate(_in_order(parts)):
             part.reading.describe(part.images, images.source)
             part.images.report = images.report
             part.images.read_labels = images.read_labels
@@ -63,6 +66,15 @@ class JointRun:
                 metric.accumulates: cast(_Named, images.seen[_OfOne(metric, self._joint, number).accumulates]).own
                 for metric in part.reading.metrics.values()
             }
+
+
+def _in_order(parts: Sequence[Part]) -> list[Part]:
+    """Return the parts in the order of what their extractors are.
+
+    What a run directory keeps of an extractor has the extractor's number in its name, and a caller who goes on with a
+    run may name the extractors in another order.
+    """
+    return sorted(parts, key=lambda part: tuple(map(str, provenance_of(part.extractor).values())))
 
 
 class _OfOne(Metric):
