@@ -124,6 +124,16 @@ def test_what_is_refused(here):  # noqa: F811
         fastfid.evaluate_extractors("real", "fake", three(), run_dir="run", cache=True)
 
 
+def test_other_dims_of_one_network_are_another_run(here):  # noqa: F811
+    """Extractors of one identity, as Inception at 64 and at 192 dims, are told apart, whichever comes first."""
+    grids = [Fixed(2), Fixed(3)]
+    for grid in grids:
+        grid.identity = "grid-means"
+    fastfid.evaluate_extractors("real", "fake", {"a": Spatial(), "b": grids[0]}, run_dir="run")
+    with pytest.raises(ValueError, match=r"run: is of another run: .* \(12 dims\) there, .* \(27 dims\) here; --fresh"):
+        fastfid.evaluate_extractors("real", "fake", {"a": Spatial(), "b": grids[1]}, run_dir="run")
+
+
 def test_the_command_line(here, run, weights):  # noqa: F811
     both = ["--extractor", "inception", "--extractor", "net.onnx", "--dims", "64", "--metrics", "fid,kid"]
     plain = run("real", "fake", *both)

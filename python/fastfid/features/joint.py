@@ -38,7 +38,9 @@ class JointExtractor(FeatureExtractor):
         self.input_shape = (ends[-1],)
         first = self._extractors[0]
         self.dims, self.device = first.dims, first.device
-        for name in ("identity", "protocol", "precision"):
+        # One network may give features of several lengths, as Inception does; `dims` is that of the first alone.
+        self.identity = ", ".join(f"{one.identity} ({one.dims} dims)" for one in self._extractors)
+        for name in ("protocol", "precision"):
             setattr(self, name, ", ".join(getattr(one, name) for one in self._extractors))
         self.runtime = ", ".join(dict.fromkeys(one.runtime for one in self._extractors if one.runtime))
         self.batch_size = max(one.batch_size for one in self._extractors)
