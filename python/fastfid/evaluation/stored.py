@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -299,34 +299,68 @@ _REFERENCE = ("known_as.real", "inputs.real.sha256", "real")
 
 
 def _check_references(records: Sequence[_Stored]) -> None:
-    """Refuse records of different references, by the surest of what two records both say."""
-    firsts: dict[str, _Stored] = {}  # the first record with each key
-    for one in records:
-        stated = [key for key in _REFERENCE if one.get(key) is not None]
-        if common := [key for key in stated if key in firsts]:
-            _expect_equal(common[0], one, firsts[common[0]])
-        for key in stated:
-            firsts.setdefault(key, one)
+    """Refuse records of different references."""
+    numbers = references_of([one.record for one in records])
+    for place, one in enumerate(records if len(set(numbers)) > 1 else ()):
+        for number, other in zip(numbers[:place], records, strict=False):
+            # Of two references, some two records say so: every record has `real`.
+            if number != numbers[place]:
+                _expect_equal(_surest_of_both(one, other), one, other)
+    for one in records[1:]:
         _expect_equal("n.real", one, records[0])
 
 
+def _surest_of_both(one: _Stored, other: _Stored) -> str:
+    return next(key for key in _REFERENCE if one.get(key) is not None and other.get(key) is not None)
+
+
 def references_of(records: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Return a number for the reference of each record, by the surest of what two records both say; from 0."""
-    found: list[dict[str, Any]] = []  # what is known of each reference
-    numbers = []
+    """Return a number for the reference of each record, from 0 in the order of the first records.
+
+    Two records are compared by the surest key that both have. So a record that says less is of the reference of which
+    the others say more. Where the records that it goes with are of several references, which one it is of is not known:
+    it counts as one of its own. The order of the records decides nothing but the numbers.
+    """
+    stated = []
     for record in records:
-        stated = {key: value for key in _REFERENCE if (value := value_of(record, key)) is not None}
-        number = next((i for i, known in enumerate(found) if _say_the_same(stated, known)), len(found))
-        if number == len(found):
-            found.append({})
-        found[number] = {**stated, **found[number]}
-        numbers.append(number)
-    return numbers
+        values = {key: value_of(record, key) for key in _REFERENCE}
+        stated.append({key: json.dumps(value, sort_keys=True) for key, value in values.items() if value is not None})
+    groups: list[list[int]] = []  # places of records of one reference
+    for key in _REFERENCE:
+        by_value: dict[str, list[int]] = {}  # of records that say nothing surer
+        for place, said in enumerate(stated):
+            if next(iter(said), None) == key:
+                by_value.setdefault(said[key], []).append(place)
+        groups = _joined([*groups, *by_value.values()], stated, key)
+    groups += [[place] for place, said in enumerate(stated) if not said]
+    number_of = {place: number for number, group in enumerate(sorted(groups, key=min)) for place in group}
+    return [number_of[place] for place in range(len(records))]
 
 
-def _say_the_same(stated: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
-    common = next((key for key in stated if key in known), None)
-    return common is not None and bool(stated[common] == known[common])
+def _joined(groups: Sequence[list[int]], stated: Sequence[Mapping[str, str]], key: str) -> list[list[int]]:
+    """Join the groups that have values of a key in common, unless two of those differ by a surer key."""
+    surer = _REFERENCE[: _REFERENCE.index(key)]
+    keys = [{one for one in surer if any(one in stated[place] for place in group)} for group in groups]
+
+    def may_be_one(some: Collection[int]) -> bool:  # groups that both have a surer key were not joined by it
+        return all(sum(one in keys[number] for number in some) < 2 for one in surer)
+
+    with_value: dict[str, set[int]] = {}
+    for number, group in enumerate(groups):
+        for place in group:
+            if key in stated[place]:
+                with_value.setdefault(stated[place][key], set()).add(number)
+    linked = {number: {number} for number in range(len(groups))}  # sets that all their members share
+    for some in filter(may_be_one, with_value.values()):
+        union = set().union(*(linked[number] for number in some))
+        linked |= dict.fromkeys(union, union)
+    joined = []
+    for numbers in {id(some): some for some in linked.values()}.values():
+        if may_be_one(numbers):
+            joined.append([place for number in numbers for place in groups[number]])
+        else:
+            joined += [groups[number] for number in numbers]
+    return joined
 
 
 def _check_provenance(records: Sequence[_Stored]) -> None:
