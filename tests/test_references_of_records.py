@@ -1,12 +1,13 @@
-"""Which stored records are of one reference, in any order of the records."""
+"""Which stored records are of one reference, in any order of the records; and which files are one."""
 
 import itertools
 import random
 
 import pytest
+from report_pages import PageReader
 from test_comparison import record, sides, written
 
-from fastfid import compare_records
+from fastfid import cli, compare_records
 from fastfid.evaluation.stored import references_of
 
 
@@ -70,3 +71,23 @@ def test_a_comparison_takes_or_refuses_records_in_every_order(tmp_path):
         assert len(compare(CASES["linked by a third"][0], order).candidates) == 3
         with pytest.raises(ValueError, match=r"inputs.real.sha256 is \"[12]\", but \"[12]\" in .*cannot be compared"):
             compare(CASES["a name of two contents"][0], order)
+
+
+def test_a_file_counts_once_however_it_is_spelled(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"metric": "fid", "value": 1.0, "standard_error": None}]
+    records = [record(name, fid, metrics=rows, date="2026-01-31T12:00:00Z") for name, fid in (("A", 1.0), ("B", 2.0))]
+    written(tmp_path, *records, lines=True)
+    (tmp_path / "link.jsonl").symlink_to("results.jsonl")
+    paths = ["results.jsonl", "./results.jsonl", "results.jsonl", "link.jsonl"]
+    expected = [
+        "fastfid: ./results.jsonl: is left out: the file was given before as results.jsonl",
+        "fastfid: results.jsonl: is left out: the file was given before",
+        "fastfid: link.jsonl: is left out: the file was given before as results.jsonl",
+    ]
+    assert cli.main(["report", *paths, "-o", "page.html"]) == 0
+    assert capsys.readouterr().err.splitlines() == [*expected, "fastfid: page.html: written"]
+    assert "2 records of 1 file" in PageReader(tmp_path / "page.html").text
+    assert cli.main(["compare", *paths]) == 0
+    out, err = capsys.readouterr()
+    assert (err.splitlines()[:3], len(out.splitlines())) == (expected, 4)

@@ -16,7 +16,7 @@ from fastfid.metrics.differences import Measured, compare_measured
 from fastfid.metrics.standard_error import Variance
 from fastfid.record import SCHEMA
 
-__all__ = ["compare_records", "compare_stored", "read_records", "references_of", "value_of"]
+__all__ = ["compare_records", "compare_stored", "each_once", "read_records", "references_of", "value_of"]
 
 # Numbers up to here have squares, and sums of squares, that are finite.
 _LARGEST = 1e100
@@ -55,8 +55,8 @@ def compare_records(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
     Parameters
     ----------
     paths : list of paths
-        Files of one record each, of one in every line, or of a JSON array of records. A record without an FID and a
-        record that was there already are left out, with a warning.
+        Files of one record each, of one in every line, or of a JSON array of records. A record without an FID, a record
+        that was there already and a file that was given already are left out, with a warning.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def compare_records(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
     >>> compare_records(["runs.jsonl"]).differences[0].verdict[:10]
     'no verdict'
     """
-    return _compare([one for path in paths for one in _read(Path(path))])
+    return _compare([one for path in each_once(paths) for one in _read(Path(path))])
 
 
 def compare_stored(records: Sequence[tuple[str, dict[str, Any]]]) -> Comparison:
@@ -109,6 +109,18 @@ def _compare(given: Sequence[_Stored]) -> Comparison:
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
+
+
+def each_once(paths: Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike[str]]:
+    """Return the paths without those of a file that was given before, of which a warning says so."""
+    first: dict[str, str | os.PathLike[str]] = {}  # by the path without links
+    for path in paths:
+        where = os.path.realpath(path)
+        if where in first:
+            here, before = os.fsdecode(path), os.fsdecode(first[where])
+            warn(f"{here}: is left out: the file was given before{'' if here == before else f' as {before}'}")
+        first.setdefault(where, path)
+    return list(first.values())
 
 
 def read_records(path: str | os.PathLike[str]) -> list[tuple[str, dict[str, Any]]]:

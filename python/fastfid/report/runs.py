@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastfid.evaluation.comparison import Comparison
-from fastfid.evaluation.stored import compare_stored, read_records
+from fastfid.evaluation.stored import compare_stored, each_once, read_records
 from fastfid.metrics import METRICS, check_name, label_of
 from fastfid.report import figures
 from fastfid.report.content import Cell, Figure, Notice, Page, Section, Table, minus, plain
@@ -86,10 +86,10 @@ def make_report_of_runs(
     ----------
     paths : list of paths
         Files of records, as ``--json`` prints and ``--append`` writes them. The records of one file are one line of a
-        figure; files of one record each are one line together. Records of another reference, number of images,
-        protocol or network have a line of their own. The step of a record is its key ``step``, which whoever trains
-        adds; where a record has none, it is the last number in the name of the generated set; where a name has none, or
-        two records of a line have the same, it is the date.
+        figure; files of one record each are one line together. A file that was given already is left out, with a
+        warning. Records of another reference, number of images, protocol or network have a line of their own. The step
+        of a record is its key ``step``, which whoever trains adds; where a record has none, it is the last number in
+        the name of the generated set; where a name has none, or two records of a line have the same, it is the date.
     output, overwrite
         See :func:`make_report`.
     metrics : list of str, optional
@@ -113,6 +113,7 @@ def make_report_of_runs(
     """
     check_packages()
     target = check_target(output, overwrite=overwrite)
+    paths = each_once(paths)
     files = [read_records(path) for path in paths]
     alone = len(files) == 1 or all(len(found) == 1 for found in files)
     runs = [
