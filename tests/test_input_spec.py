@@ -165,6 +165,16 @@ def test_a_place_is_filled_with_the_same_bits(layout, crop, rounding):
         np.testing.assert_array_equal(prepare(backwards), prepare(image))
 
 
+@pytest.mark.parametrize("std", [1e-30, 1e30])
+def test_the_extremes_of_std_give_finite_inputs(std):
+    """Also of grey levels beyond black and white, to which a filter overshoots."""
+    black_or_white = np.random.default_rng(0).integers(0, 2, (9, 9, 1)) * 255
+    image = np.kron(black_or_white, np.ones((3, 3, 3))).astype(np.uint8)
+    got, of_1 = (Preparation(InputSpec((40, 40), filter="bicubic", std=(one,) * 3))(image) for one in (std, 1.0))
+    assert of_1.max() > 1
+    np.testing.assert_allclose(got * std, of_1, rtol=0, atol=NETWORKS_INPUT)
+
+
 def test_threads_share_a_preparation():
     prepare = Preparation(InputSpec((24, 24), "shorter", crop="center"))
     images = [noise(30 + i, 50) for i in range(100)]
@@ -234,7 +244,7 @@ def test_a_spec_comes_back_from_its_file(tmp_path):
         ('{"resize": "none"}', r"expected the key 'size', \[height, width\]"),
         ('{"size": [224, 224], "size": [336, 336]}', "the key 'size' comes twice"),
         ('{"size": [224, 224], "mean": [0, 0, NaN]}', "NaN is no JSON number"),
-        ('{"size": [224, 224], "std": [0, 1, 1]}', "std: expected numbers above 0"),
+        ('{"size": [224, 224], "std": [0, 1, 1]}', r"std: expected numbers from 1e-30 to 1e\+30"),
         ('{"size": [224, 224], "std": [1e999, 1, 1]}', "std: expected finite numbers"),
         ('{"size": 224}', r"size: expected \(height, width\) in pixels, or None; got 224"),
         ('{"size": [224, 224], "antialias": "yes"}', "antialias: expected True or False, got 'yes'"),

@@ -43,6 +43,9 @@ _CHOICES = {
 _TOKEN = re.compile(r"token:(0|[1-9][0-9]{0,5})")
 _MOST_BYTES = 1 << 20  # of a file
 _MOST_PIXELS = 1 << 24  # of an input: 200 MB of float32
+# So that no grey level divided by 255 std is infinite in float32, or loses digits as a subnormal number, where a filter
+# overshoots too.
+_LEAST_STD, _MOST_STD = 1e-30, 1e30
 
 
 def spec_path(model: str | os.PathLike[str]) -> str:
@@ -99,7 +102,7 @@ class InputSpec:
         `size` is not two integers, `mean` or `std` not three numbers, or another field has the wrong type.
     ValueError
         An unknown word, a side of 0 or above 1048576, more than 16,777,216 pixels, a number that is not finite, an
-        `std` of 0 or below, or fields that do not go together. The message names them.
+        `std` that is not from 1e-30 to 1e30, or fields that do not go together. The message names them.
 
     Examples
     --------
@@ -132,8 +135,8 @@ class InputSpec:
             object.__setattr__(self, "size", _two_integers(self.size))
         for name in ("mean", "std"):
             object.__setattr__(self, name, _three_numbers(name, getattr(self, name)))
-        if min(self.std) <= 0:
-            raise ValueError(f"std: expected numbers above 0, got {self.std}")
+        if min(self.std) < _LEAST_STD or max(self.std) > _MOST_STD:
+            raise ValueError(f"std: expected numbers from {_LEAST_STD:g} to {_MOST_STD:g}, got {self.std}")
         for name, known in _CHOICES.items():
             _check_word(name, getattr(self, name), known)
         if self.crop is not None:
