@@ -248,6 +248,20 @@ def test_one_network_under_two_names(here, decoded):  # noqa: F811
     assert decoded == []
 
 
+def test_other_dims_of_one_network_have_stores_of_their_own(here):  # noqa: F811
+    """As Inception, whose identity is one at 64 and at 192 dims."""
+    extractors = {"a": Fixed(2), "b": Fixed(3)}
+    for one in extractors.values():
+        one.identity = "grid-means"
+    expected = fastfid.evaluate_extractors("real", "fake", extractors)
+    for _ in range(2):
+        found = fastfid.evaluate_extractors("real", "fake", extractors, store="kept")
+        assert {name: one["fid"].value for name, one in found.items()} == {
+            name: one["fid"].value for name, one in expected.items()
+        }
+    assert len([path for path in (here / "kept").iterdir() if is_store(path)]) == 4
+
+
 def test_each_has_a_cache_entry_of_its_own(here, decoded, monkeypatch):  # noqa: F811
     monkeypatch.setenv("FASTFID_CACHE", str(here / "cache"))
     for path in [*(here / "real").iterdir(), *(here / "fake").iterdir()]:

@@ -317,9 +317,9 @@ def _check_extractors(extractors: Mapping[str, FeatureExtractor]) -> None:
 
 def _check_stores(extractors: Mapping[str, FeatureExtractor]) -> None:
     """Raise ValueError if two extractors would write one store."""
-    named: dict[tuple[str, ...], str] = {}
+    named: dict[tuple[Any, ...], str] = {}
     for name, one in extractors.items():
-        same = named.setdefault((one.identity, one.protocol, one.precision), name)
+        same = named.setdefault(tuple(provenance_of(one).values()), name)
         if same != name:
             raise ValueError(f"store: extractors {same} and {name} are one network, with one InputSpec: leave one out")
 
