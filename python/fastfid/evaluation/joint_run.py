@@ -15,7 +15,37 @@ from fastfid.provenance import provenance_of
 from fastfid.scale import RunDirectory
 from fastfid.sources import ImageSource
 
-__all__ = ["JointRun"]
+__all__ = ["JointRun", "joint_reading"]
+
+
+def joint_reading(readings: Mapping[str, Reading], run: RunDirectory | None = None) -> Reading:
+    """Return the reading of several extractors as one: what a task does for all of them.
+
+    The order of the extractors does not matter: extractors in another order are the same run.
+
+    Parameters
+    ----------
+    readings : dict of str to Reading
+        How each extractor reads, by its name: all alike, each for metrics of its own.
+    run : RunDirectory, optional
+        Where the Parts of the tasks are.
+    """
+    # What a run directory keeps of an extractor has the extractor's number in its name, and a caller who goes on with a
+    # run may name the extractors in another order.
+    ordered = sorted(readings.items(), key=lambda item: tuple(map(str, provenance_of(item[1].extractor).values())))
+    joint = JointExtractor({name: one.extractor for name, one in ordered})
+    metrics: dict[str, Metric] = {
+        _key(name, key): _OfOne(metric, joint, number)
+        for number, (name, one) in enumerate(ordered)
+        for key, metric in one.metrics.items()
+    }
+    one = ordered[0][1]
+    how = (one.num_workers, one.on_error, one.max_errors, one.progress, False, one.opened_at, one.options)
+    return Reading(joint, metrics, *how, run=run)
+
+
+def _key(name: str, metric: str) -> str:
+    return f"{name}: {metric}"
 
 
 class JointRun:
@@ -24,22 +54,12 @@ class JointRun:
     Parameters
     ----------
     parts : sequence of Part
-        What each extractor has to do with the first side. All read alike. Their order does not matter: extractors in
-        another order are the same run.
+        What each extractor has to do with the first side.
     run : RunDirectory
     """
 
     def __init__(self, parts: Sequence[Part], run: RunDirectory):
-        parts = _in_order(parts)
-        self._joint = JointExtractor({part.name: part.extractor for part in parts})
-        self._metrics: dict[str, Metric] = {
-            f"{part.name}: {key}": _OfOne(metric, self._joint, number)
-            for number, part in enumerate(parts)
-            for key, metric in part.reading.metrics.items()
-        }
-        one = parts[0].reading
-        how = (one.num_workers, one.on_error, one.max_errors, one.progress, False, one.opened_at, one.options)
-        self._reading = Reading(self._joint, self._metrics, *how, run=run)
+        self._reading = joint_reading({part.name: part.reading for part in parts}, run)
         self._sets: dict[str, ImageSet] = {}
 
     def begin(self, sources: Mapping[str, ImageSource]) -> None:
@@ -58,23 +78,15 @@ class JointRun:
         images = self._sets[side]
         assert images.source is not None
         self._reading.fill(images, images.source, side)
-        for number, part in enumerate(_in_order(parts)):
+        for part in parts:
             part.reading.describe(part.images, images.source)
             part.images.report = images.report
             part.images.read_labels = images.read_labels
+            there = self._reading.metrics
             part.images.seen = {
-                metric.accumulates: cast(_Named, images.seen[_OfOne(metric, self._joint, number).accumulates]).own
-                for metric in part.reading.metrics.values()
+                metric.accumulates: cast(_Named, images.seen[there[_key(part.name, key)].accumulates]).own
+                for key, metric in part.reading.metrics.items()
             }
-
-
-def _in_order(parts: Sequence[Part]) -> list[Part]:
-    """Return the parts in the order of what their extractors are.
-
-    What a run directory keeps of an extractor has the extractor's number in its name, and a caller who goes on with a
-    run may name the extractors in another order.
-    """
-    return sorted(parts, key=lambda part: tuple(map(str, provenance_of(part.extractor).values())))
 
 
 class _OfOne(Metric):
