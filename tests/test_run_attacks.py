@@ -72,6 +72,24 @@ def test_requests_that_no_plan_has_made(run, request_):
             call()
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("dims", "12"), ("outputs", {"features": "x"}), ("input_shape", "abc"), ("input_shape", [1.5]), ("file", [1])],
+)
+def test_networks_that_no_plan_has_made(run, key, value):
+    change(run, "request", "networks", 0, key, to=value)
+    call = part if key == "file" else reduce
+    with pytest.raises(ValueError, match="run: its plan is damaged; make it again: fastfid plan --fresh"):
+        call(run)
+
+
+@pytest.mark.parametrize("networks", [[], [None], {"a": 1}])
+def test_plans_of_no_network(run, networks):
+    change(run, "request", "networks", to=networks)
+    with pytest.raises(ValueError, match="run: its plan is damaged"):
+        reduce(run)
+
+
 def test_a_pipe_is_no_plan(run, pictures):
     (run / "plan.json").unlink()
     os.mkfifo(run / "plan.json")

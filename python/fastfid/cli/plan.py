@@ -19,12 +19,12 @@ __all__ = ["parser", "run"]
 
 # Options of the network and of the images that a plan has; how they are read is each process's own.
 _OF_A_PLAN = {
-    *("dims", "protocol", "device", "precision", "weights", "on_error", "max_errors"),
+    *("dims", "protocol", "extractor", "device", "precision", "weights", "on_error", "max_errors"),
     *("recursive", "any_case", "match", "num", "seed", "key", "value_range", "to_uint8", "column", "alpha", "exif"),
     *("labels", "max_pixels"),
 }
-# A network of one's own goes through Python. What was read is kept in the run directory, not in the cache.
-_NOT_OF_A_PLAN = ("--extractor", "--input", "--cache", "--cache-hashes")
+# What was read is kept in the run directory, not in the cache.
+_NOT_OF_A_PLAN = ("--cache", "--cache-hashes")
 
 
 def parser() -> Parser:
@@ -68,8 +68,9 @@ def run(argv: Sequence[str]) -> int:
 
     for path in args.path:
         check_exists(path)
-    prepare(args, will_read(args, args.path))
-    given = {name: x for name, x in fid_options(args, reads_images=True).items() if name in _OF_A_PLAN}
+    reads_images = will_read(args, args.path)
+    prepare(args, reads_images)
+    given = {name: x for name, x in fid_options(args, reads_images=reads_images).items() if name in _OF_A_PLAN}
     given = with_labels_of_each(args, given)
     given |= {"metrics": args.metrics or ["fid"], "force": args.force, "per_class": args.per_class}
     real, fake = args.path

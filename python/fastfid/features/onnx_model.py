@@ -159,6 +159,11 @@ class OnnxExtractor(NetworkExtractor):
         if self.identity != identity:
             raise ValueError(f"{self._graph.file}: has changed: it is {self.identity} now, {identity} was pickled")
 
+    def opened_by(self) -> dict[str, Any]:
+        """Return the arguments that open the network in another process and folder, in JSON's types."""
+        path, spec, name = (self._arguments[key] for key in ("path", "input", "name"))
+        return {"path": os.path.abspath(os.fsdecode(path)), "input": dataclasses.asdict(spec), "name": name}
+
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Turn one image, uint8 (h, w, 3) RGB, into the network's input under the spec, (3, h', w') or (h', w', 3)."""
         return self._preparation(image)
