@@ -1,6 +1,7 @@
 """Several extractors in a run directory: one decoding of each image, the bits of each alone, and what is refused."""
 
 import pickle
+import tarfile
 
 import launching
 import pytest
@@ -108,6 +109,19 @@ def test_an_engine_and_lost_images(here):  # noqa: F811
         same(found[name], one)
         assert found[name].skipped == one.skipped
     assert found["a"].run["engine"] == "Elsewhere"
+
+
+@pytest.mark.parametrize("options", [{}, {"run_dir": "run"}])
+def test_a_shard_that_is_damaged_is_left_out(here, options):  # noqa: F811
+    with tarfile.open("0.tar", "w") as archive:
+        archive.add("real", filter=lambda entry: None if entry.name.endswith("07.png") else entry)
+    (here / "1.tar").write_bytes(b"no tar")
+    with pytest.warns(fastfid.SkippedImagesWarning, match="skipped 1 unreadable images: 1.tar"):
+        expected = fastfid.evaluate("*.tar", "fake", extractor=Fixed(2), on_error="skip")
+    with pytest.warns(fastfid.SkippedImagesWarning, match="skipped 1 unreadable images: 1.tar"):
+        found = fastfid.evaluate_extractors("*.tar", "fake", three(), on_error="skip", **options)
+    same(found["a"], expected)
+    assert found["a"].skipped == expected.skipped
 
 
 def test_what_is_refused(here):  # noqa: F811

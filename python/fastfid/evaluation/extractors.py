@@ -194,7 +194,7 @@ def evaluate_extractors(
     _check_found(runs, asked)
     if remark := mistakes.same_place(real, fake, recursive=options.get("recursive", False)):
         warn(remark, SuspiciousInputWarning)
-    sources = [_images(source, options) for source in (real, fake)]
+    sources = [_images(source, {**options, "on_error": on_error}) for source in (real, fake)]
     both = list(zip((real, fake), sources, strict=True))
     files = [files_of(source, opened) if hash_inputs else None for source, opened in both]
     reading = [run for run in runs if run.asked]
