@@ -367,6 +367,13 @@ def test_runs_of_something_else_are_refused(pictures, tmp_path, change, text):
     assert dict(fresh) == dict(evaluate(*pictures, **{"extractor": GridMeans(), **change}))
 
 
+def test_metrics_that_need_what_the_parts_have_share_a_run(pictures, tmp_path):
+    evaluate(*pictures, metrics=["fid", "kid"], extractor=GridMeans(), run_dir=tmp_path / "run")
+    names = ["fid", "fid-infinity", "kid", "prdc"]
+    found = evaluate(*pictures, metrics=names, extractor=UnusedMeans(), run_dir=tmp_path / "run")
+    assert dict(found) == dict(evaluate(*pictures, metrics=names, extractor=GridMeans()))
+
+
 def test_other_versions_are_refused(pictures, tmp_path, monkeypatch):
     run = tmp_path / "run"
     evaluate(*pictures, extractor=GridMeans(), run_dir=run)

@@ -130,7 +130,7 @@ class Reading:
         """Return what decides the outcome of every task of a run directory."""
         options = {name: value for name, value in effective_options(self.options).items() if name != "on_error"}
         more = {
-            "metrics": sorted("/".join(metric.accumulates) for metric in self.metrics.values()),
+            "metrics": sorted({"/".join(metric.accumulates) for metric in self.metrics.values()}),
             "options": options,
             "on_error": self.on_error,
         }
