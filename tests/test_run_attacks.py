@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from stubs import GridMeans
 
-from fastfid import evaluate, part, plan, reduce
+from fastfid import evaluate, part, plan, reduce, reduce_extractors
 from fastfid.scale.part import Part
 from fastfid.scale.plan import Plan
 
@@ -83,11 +83,24 @@ def test_networks_that_no_plan_has_made(run, key, value):
         call(run)
 
 
-@pytest.mark.parametrize("networks", [[], [None], {"a": 1}])
-def test_plans_of_no_network(run, networks):
-    change(run, "request", "networks", to=networks)
+@pytest.mark.parametrize("change_", [lambda _: [], lambda _: [None], lambda _: {"a": 1}, lambda one: one * 2])
+def test_plans_of_no_network_or_of_two_with_one_name(run, change_):
+    networks = json.loads((run / "plan.json").read_text())["request"]["networks"]
+    change(run, "request", "networks", to=change_(networks))
     with pytest.raises(ValueError, match="run: its plan is damaged"):
         reduce(run)
+    change(run, "request", "are_several", to=True)
+    with pytest.raises(ValueError, match="run: its plan is damaged"):
+        reduce_extractors(run)
+
+
+def test_a_plan_of_several_networks_for_one_side(run):
+    change(run, "request", "are_several", to=True)
+    found = json.loads((run / "plan.json").read_text())
+    del found["sides"]["real"]
+    (run / "plan.json").write_text(json.dumps(found))
+    with pytest.raises(ValueError, match="run: its plan is damaged"):
+        reduce_extractors(run)
 
 
 def test_a_pipe_is_no_plan(run, pictures):

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from fastfid.evaluation.evaluate import evaluate as evaluate
     from fastfid.evaluation.extractors import ExtractorsEvaluation as ExtractorsEvaluation
     from fastfid.evaluation.extractors import evaluate_extractors as evaluate_extractors
+    from fastfid.evaluation.joint_steps import plan_extractors as plan_extractors
+    from fastfid.evaluation.joint_steps import reduce_extractors as reduce_extractors
     from fastfid.evaluation.result import Evaluation as Evaluation
     from fastfid.evaluation.steps import part as part
     from fastfid.evaluation.steps import plan as plan
@@ -81,7 +83,9 @@ _HOME = {
     "frechet_distance": "metrics.fid",
     "part": "evaluation.steps",
     "plan": "evaluation.steps",
+    "plan_extractors": "evaluation.joint_steps",
     "reduce": "evaluation.steps",
+    "reduce_extractors": "evaluation.joint_steps",
     "trace_sqrt_product": "_core",
 }
 

@@ -161,18 +161,13 @@ def run(argv: Sequence[str], directory: Directory | None = None) -> int:
 
 def _run_extractors(args: argparse.Namespace, argv: Sequence[str], run_dir: Any) -> int:
     """Print a table, or the record, of several extractors."""
-    from fastfid.cli.several import evaluate_networks
+    from fastfid.cli.several import evaluate_networks, print_table
 
     with engine_of(args) as engine:
         found = evaluate_networks(args, chosen_metrics(args), run_dir, engine)
     record = found.to_dict(command=["fastfid", *argv])
-    for name, one in found.items():
-        remark_on_kept(args, one, f"{name}: ")
-        for metric, reason in one.missing.items():
-            remark(f"{name}: {metric}: not computed: {reason}")
     problem = _append(args.append, record) if args.append is not None else None
-    print(json.dumps(record, indent=2, allow_nan=False) if args.json else found.table())
-    sys.stdout.flush()
+    print_table(args, found, record)
     if problem is not None:
         raise problem
     return 0

@@ -28,6 +28,7 @@ __all__ = [
 
 
 INCEPTION = "inception"  # the default of --extractor
+_OF_SEVERAL = ("fastfid", "fastfid plan")  # the commands that take several extractors
 
 
 def add_force_option(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +92,7 @@ def _add_network_options(parser: argparse.ArgumentParser, without: Container[str
         action="append",
         metavar="FILE",
         help="another network, FILE.onnx (docs/extractors.md); default: inception"
-        + (". Given several times: a table of them all, from one pass over the images" * (parser.prog == "fastfid")),
+        + (". Given several times: a table of them all, from one pass over the images" * (parser.prog in _OF_SEVERAL)),
     )
     add("--input", metavar="SPEC", help="its input spec; default: FILE.fastfid.json beside FILE.onnx")
     add("--device", type=device, metavar="DEV", help="auto (default: CUDA if there is any), cpu, cuda or cuda:N")
@@ -207,14 +208,14 @@ def check_network_options(parser: Parser, args: argparse.Namespace) -> None:
         parser.error(f"--extractor: {max(names, key=names.count)} comes twice")
     if len(names) == 1:
         return
-    if parser.prog != "fastfid" or args.save_stats:
+    if parser.prog not in _OF_SEVERAL or getattr(args, "save_stats", False):
         if parser.prog == "fastfid stats" or getattr(args, "save_stats", False):
             parser.error("--extractor: statistics are of one extractor: give one")
         parser.error(f"--extractor: {parser.prog} takes one: give one, or run each by itself")
     for option in ("force", "per_class"):
         if getattr(args, option):
             parser.error(f"--{option.replace('_', '-')}: is for one extractor: leave it out, or run each by itself")
-    if args.store and (args.run_dir or args.engine):
+    if getattr(args, "store", None) and (args.run_dir or args.engine):
         parser.error("--store: of several extractors does not go with --run-dir or --engine: leave one out")
 
 

@@ -1,12 +1,15 @@
 """The command ``plan``: divide an evaluation into tasks for several processes."""
 
+import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from fastfid.cli.options import (
     add_force_option,
     add_output_options,
     add_source_options,
     fid_options,
+    networks,
     with_labels_of_each,
 )
 from fastfid.cli.output import remark
@@ -70,10 +73,18 @@ def run(argv: Sequence[str]) -> int:
         check_exists(path)
     reads_images = will_read(args, args.path)
     prepare(args, reads_images)
+    asked = args.metrics or ["fid"]
+    if len(networks(args)) > 1:
+        from fastfid.cli.several import plan_networks
+
+        return _planned(args, run, plan_networks(args, asked, run))
     given = {name: x for name, x in fid_options(args, reads_images=reads_images).items() if name in _OF_A_PLAN}
     given = with_labels_of_each(args, given)
-    given |= {"metrics": args.metrics or ["fid"], "force": args.force, "per_class": args.per_class}
+    given |= {"metrics": asked, "force": args.force, "per_class": args.per_class}
     real, fake = args.path
-    tasks = plan(real, fake, run, **given)
+    return _planned(args, run, plan(real, fake, run, **given))
+
+
+def _planned(args: argparse.Namespace, run: Any, tasks: int) -> int:
     remark(f"{run.path}: {tasks} tasks; next: fastfid part --run-dir {args.run_dir} --index 0 --of {args.workers}")
     return 0

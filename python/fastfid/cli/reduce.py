@@ -1,5 +1,6 @@
 """The command ``reduce``: the result of a plan whose tasks are done."""
 
+import argparse
 from collections.abc import Sequence
 
 from fastfid.cli.options import add_output_options, chosen_metrics
@@ -28,13 +29,24 @@ def parser() -> Parser:
 def run(argv: Sequence[str]) -> int:
     """Run ``fastfid reduce`` with these words."""
     args = parser().parse_args(argv)
-    from fastfid.evaluation.steps import metrics_of, reduce, work_where_planned
+    from fastfid.evaluation.steps import are_several, metrics_of, reduce, work_where_planned
 
     run_dir = work_where_planned(args.run_dir)
     prepare(args, reads_images=False)
     args.append = None
     args.metrics = metrics_of(run_dir)
+    if are_several(run_dir):
+        return _of_several(args, argv, run_dir)
     found = reduce(run_dir, metrics=chosen_metrics(args), weights=args.weights)
     remark_on(args, found)
     print_result(args, found, found.to_dict(command=["fastfid", "reduce", *argv]))
+    return 0
+
+
+def _of_several(args: argparse.Namespace, argv: Sequence[str], run_dir: str) -> int:
+    from fastfid.cli.several import print_table
+    from fastfid.evaluation.joint_steps import reduce_extractors
+
+    found = reduce_extractors(run_dir, metrics=chosen_metrics(args), weights=args.weights)
+    print_table(args, found, found.to_dict(command=["fastfid", "reduce", *argv]))
     return 0

@@ -33,7 +33,14 @@ from fastfid.scale import RunDirectory
 from fastfid.scale.plan import SIDES
 from fastfid.sources import ImageSource
 
-__all__ = ["ExtractorsEvaluation", "evaluate_extractors"]
+__all__ = [
+    "ExtractorRun",
+    "ExtractorsEvaluation",
+    "check_extractors",
+    "check_found",
+    "evaluate_extractors",
+    "open_side",
+]
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,7 @@ def evaluate_extractors(
         extractor that has none of the metrics does not run; all of its evaluation is in ``missing``.
     cache, hash_inputs, store, run_dir, engine, workers
         See :func:`evaluate`. The tasks of a run directory run all extractors over one decoding of their images. It does
-        not go with `store`.
+        not go with `store`. :func:`plan_extractors` makes a run directory for any scheduler.
 
     Returns
     -------
@@ -186,15 +193,15 @@ def evaluate_extractors(
     check_store_folder(store)
     if store is not None and (run_dir is not None or engine is not None):
         raise ValueError("store: of several extractors does not go with run_dir or engine; leave one of the two out")
-    _check_extractors(extractors)
+    check_extractors(extractors)
     if store is not None:
         _check_stores(extractors)
     asked = metrics if isinstance(metrics, str) else list(metrics)
-    runs = [_Run(name, one, asked) for name, one in extractors.items()]
-    _check_found(runs, asked)
+    runs = [ExtractorRun(name, one, asked) for name, one in extractors.items()]
+    check_found(runs, asked)
     if remark := mistakes.same_place(real, fake, recursive=options.get("recursive", False)):
         warn(remark, SuspiciousInputWarning)
-    sources = [_images(source, {**options, "on_error": on_error}) for source in (real, fake)]
+    sources = [open_side(source, {**options, "on_error": on_error}) for source in (real, fake)]
     both = list(zip((real, fake), sources, strict=True))
     files = [files_of(source, opened) if hash_inputs else None for source, opened in both]
     reading = [run for run in runs if run.asked]
@@ -209,7 +216,7 @@ def evaluate_extractors(
     extracted = time.perf_counter()
     for run in reading:
         run.compare()
-    _check_found(runs, asked)
+    check_found(runs, asked)
     finished = time.perf_counter()
     sets = reading[0].sets
     common = {
@@ -231,7 +238,7 @@ def evaluate_extractors(
     )
 
 
-class _Run:
+class ExtractorRun:
     """One extractor with its metrics, and the two sets as it saw them: none where it has no metric."""
 
     def __init__(self, name: str, extractor: FeatureExtractor, metrics: str | Sequence[str | Metric]):
@@ -263,7 +270,7 @@ class _Run:
         self._described = tuple(EvaluatedSet.of(one.sample(first)) for one in self.sets)
         self._results = results_of(self.asked, self.missing, *self.sets)
 
-    def evaluation(self, options: Mapping[str, Any], common: Mapping[str, Any], reader: "_Run") -> Evaluation:
+    def evaluation(self, options: Mapping[str, Any], common: Mapping[str, Any], reader: "ExtractorRun") -> Evaluation:
         """Return what was found; `reader` says of the images what an extractor that read none cannot say."""
         a, b = self.sets or reader.sets
         made = provenance_of(self.extractor)
@@ -288,7 +295,7 @@ class _Run:
         )
 
 
-def _read(runs: Sequence[_Run], sources: Sequence[ImageSource], directory: RunDirectory | None) -> None:
+def _read(runs: Sequence[ExtractorRun], sources: Sequence[ImageSource], directory: RunDirectory | None) -> None:
     """Read both sides, in the tasks of the run directory if there is one."""
     if directory is None:
         for number, source in enumerate(sources):
@@ -300,11 +307,11 @@ def _read(runs: Sequence[_Run], sources: Sequence[ImageSource], directory: RunDi
         joint.fill(side, [run.part(number) for run in runs])
 
 
-def _by_side(runs: Sequence[_Run]) -> Iterable[tuple[ImageSet, ...]]:
+def _by_side(runs: Sequence[ExtractorRun]) -> Iterable[tuple[ImageSet, ...]]:
     return zip(*(run.sets for run in runs), strict=True)
 
 
-def _check_extractors(extractors: Mapping[str, FeatureExtractor]) -> None:
+def check_extractors(extractors: Mapping[str, FeatureExtractor]) -> None:
     """Raise TypeError or ValueError unless all can be joined."""
     if not isinstance(extractors, Mapping) or not all(isinstance(name, str) for name in extractors):
         raise TypeError(f"extractors: expected a dict of names and extractors, got {type(extractors).__name__}")
@@ -324,7 +331,7 @@ def _check_stores(extractors: Mapping[str, FeatureExtractor]) -> None:
             raise ValueError(f"store: extractors {same} and {name} are one network, with one InputSpec: leave one out")
 
 
-def _check_found(runs: Sequence[_Run], metrics: str | Sequence[str | Metric]) -> None:
+def check_found(runs: Sequence[ExtractorRun], metrics: str | Sequence[str | Metric]) -> None:
     """Raise ValueError for a metric that was asked for by name and that no extractor has."""
     for key in runs[0].missing if metrics != ALL else ():
         if all(key in run.missing for run in runs):
@@ -332,7 +339,8 @@ def _check_found(runs: Sequence[_Run], metrics: str | Sequence[str | Metric]) ->
             raise ValueError(f"{key}: cannot be computed for any of the extractors: {reasons}")
 
 
-def _images(source: Any, options: Mapping[str, Any]) -> ImageSource:
+def open_side(source: Any, options: Mapping[str, Any]) -> ImageSource:
+    """Return the images of a side; ValueError where they are features of one extractor."""
     given = load_known(source, options.get("key")) or load_store(source)
     if given is not None:
         raise ValueError(

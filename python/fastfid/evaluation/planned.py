@@ -1,7 +1,7 @@
 """What a plan says for processes that have nothing but its run directory: paths, options, and the networks."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from fastfid.features.make import classifier_of, make_extractor, outputs_of_ince
 from fastfid.input_spec import InputSpec
 from fastfid.metrics.base import Metric
 from fastfid.scale import RunDirectory
-from fastfid.scale.plan import Plan
+from fastfid.scale.plan import SIDES, Plan
 from fastfid.sources import ImageSource
 from fastfid.sources.labels import labels_of_side
 
@@ -23,8 +23,8 @@ __all__ = [
     "Planned",
     "PlannedSource",
     "network_in_request",
+    "new_request",
     "opened_networks",
-    "options_in_request",
     "options_of",
     "options_of_side",
     "paths_of",
@@ -36,7 +36,7 @@ _REQUEST = {
     **dict.fromkeys(("paths", "missing", "networks"), list),
     **dict.fromkeys(("options", "labels"), dict),
     **dict.fromkeys(("folder", "on_error"), str),
-    **dict.fromkeys(("force", "per_class"), bool),
+    **dict.fromkeys(("force", "per_class", "are_several"), bool),
 }
 _NETWORK = {
     **dict.fromkeys(("name", "extractor", "protocol", "precision", "device", "runtime"), str),
@@ -57,14 +57,23 @@ def request_of(run: RunDirectory) -> Mapping[str, Any]:
     if run.plan.request is None:
         raise ValueError(f"{run.path}: was not made by fastfid plan; run that with the same sets and options")
     request = run.plan.request
-    networks = request["networks"] if _has(request, _REQUEST) else []
-    if not networks or not all(map(_is_network, networks)):
+    if not _has(request, _REQUEST) or not _has_networks(request, run.plan):
         raise ValueError(f"{run.path}: its plan is damaged; make it again: fastfid plan --fresh")
     return request
 
 
 def _has(found: Any, types: Mapping[str, type]) -> bool:
     return isinstance(found, Mapping) and types.items() <= {key: type(one) for key, one in found.items()}.items()
+
+
+def _has_networks(request: Mapping[str, Any], plan: Plan) -> bool:
+    """Whether a request has one network, or several, each with a name of its own, and a plan of both sides."""
+    networks = request["networks"]
+    if not networks or not all(map(_is_network, networks)):
+        return False
+    if not request["are_several"]:
+        return len(networks) == 1
+    return len(networks) == len({one["name"] for one in networks}) and set(plan.sides) == set(SIDES)
 
 
 def _is_network(found: Any) -> bool:
@@ -74,9 +83,49 @@ def _is_network(found: Any) -> bool:
     return isinstance(shape, list) and all(type(one) is int and one > 0 for one in (*shape, *found["outputs"].values()))
 
 
-def options_in_request(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of the sources in JSON's types."""
-    return {name: _plain(value) for name, value in options.items()}
+def new_request(
+    paths: Iterable[str | os.PathLike[str]],
+    metrics: str | Sequence[str],
+    options: Mapping[str, Any],
+    sources: Mapping[str, ImageSource],
+    networks: Sequence[Mapping[str, Any]],
+    *,
+    on_error: str,
+    max_errors: int | None,
+    missing: Iterable[str] = (),
+    force: bool = False,
+    per_class: bool = False,
+    are_several: bool = False,
+) -> dict[str, Any]:
+    """Return a request, in JSON's types: what :func:`request_of` returns in other processes.
+
+    Parameters
+    ----------
+    sources : dict of str to ImageSource
+        The sources by side that are read.
+    networks : list of dict
+        See :func:`network_in_request`.
+    missing : names of metrics
+        Those that cannot be computed of one network.
+    are_several : bool
+        Whether each of the networks has results of its own, by its name.
+    others
+        See :func:`fastfid.evaluate`.
+    """
+    return {
+        "paths": [os.fsdecode(path) for path in paths],
+        "folder": os.getcwd(),
+        "metrics": metrics,
+        "missing": list(missing),
+        "options": {name: _plain(value) for name, value in options.items()},
+        "on_error": on_error,
+        "max_errors": max_errors,
+        "force": force,
+        "per_class": per_class,
+        "labels": {side: [one.labels_from, one.class_names] for side, one in sources.items() if one.has_labels},
+        "networks": networks,
+        "are_several": are_several,
+    }
 
 
 def _plain(value: Any) -> Any:

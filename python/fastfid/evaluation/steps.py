@@ -14,14 +14,15 @@ from fastfid._progress import ProgressMode, show_progress
 from fastfid.evaluation.classes import check_labels
 from fastfid.evaluation.evaluate import evaluate, open_both
 from fastfid.evaluation.image_set import sources_of
+from fastfid.evaluation.joint_steps import reading_of_all
 from fastfid.evaluation.networks import extractor_beside_all
 from fastfid.evaluation.opening import check_given, open_images
 from fastfid.evaluation.planned import (
     Planned,
     PlannedSource,
     network_in_request,
+    new_request,
     opened_networks,
-    options_in_request,
     options_of,
     options_of_side,
     paths_of,
@@ -37,7 +38,7 @@ from fastfid.scale import RunDirectory
 from fastfid.scale.engine import Work
 from fastfid.scale.plan import SIDES
 
-__all__ = ["metrics_of", "part", "plan", "reduce", "work_where_planned"]
+__all__ = ["are_several", "metrics_of", "part", "plan", "reduce", "work_where_planned"]
 
 
 def plan(
@@ -115,19 +116,18 @@ def plan(
     how = (on_error, max_errors, False, False, time.time(), options)
     reading = Reading(network, asked, None, *how, per_class=per_class)
     sources = sources_of(sets)
-    request = {
-        "paths": [os.fsdecode(path) for path in (real, fake)],
-        "folder": os.getcwd(),
-        "metrics": names,
-        "missing": list(missing),
-        "options": options_in_request(options),
-        "on_error": on_error,
-        "max_errors": max_errors,
-        "force": force,
-        "per_class": per_class,
-        "labels": {side: [one.labels_from, one.class_names] for side, one in sources.items() if one.has_labels},
-        "networks": [described],
-    }
+    request = new_request(
+        (real, fake),
+        names,
+        options,
+        sources,
+        [described],
+        missing=missing,
+        on_error=on_error,
+        max_errors=max_errors,
+        force=force,
+        per_class=per_class,
+    )
     run.begin(sources, reading.decides(sources), request)
     return len(run.plan.tasks)
 
@@ -137,7 +137,7 @@ def part(
     index: int = 0,
     of: int = 1,
     *,
-    extractor: FeatureExtractor | None = None,
+    extractor: FeatureExtractor | Mapping[str, FeatureExtractor] | None = None,
     device: str | int = "auto",
     weights: str | os.PathLike[str] | None = None,
     num_workers: int | None = None,
@@ -148,11 +148,12 @@ def part(
     Parameters
     ----------
     run_dir : path
-        The directory of :func:`plan`.
+        The directory of :func:`plan` or :func:`plan_extractors`.
     index, of : int
         Which of how many processes this is, ``0 <= index < of``.
-    extractor : FeatureExtractor, optional
-        The network that the plan was made with. Default: Inception, or the network of an ONNX file, which is opened.
+    extractor : FeatureExtractor, or dict of str to FeatureExtractor, optional
+        The network that the plan was made with, or the networks. Default: those are opened, which can be done of
+        Inception and of ONNX files.
     device, weights, num_workers, progress
         See :func:`fastfid.compute_statistics`.
 
@@ -177,21 +178,8 @@ def part(
         raise ValueError(f"index: expected 0 to {of - 1}, as there are {of} processes; got {index}")
     run = RunDirectory(run_dir)
     request = request_of(run)
-    asked = _metrics(request)
-    if extractor is None:
-        (extractor,) = opened_networks(run, device, weights).values()
-    reading = Reading(
-        extractor,
-        asked,
-        num_workers,
-        request["on_error"],
-        request["max_errors"],
-        False,
-        False,
-        time.time(),
-        options_of(request),
-        per_class=request["per_class"],
-    )
+    networks = _as_planned(run, extractor) if extractor is not None else opened_networks(run, device, weights)
+    reading = _reading(request, networks, num_workers)
     sources = {
         side: open_images(path, options_of_side(request, side))
         for side, path in zip(SIDES, paths_of(request), strict=True)
@@ -203,10 +191,32 @@ def part(
     with show_progress(sum(task.count for task in tasks), progress, f"part {index} of {of}") as bar:
         for task in tasks:
             source = sources[task.side]
-            for _ in run.parts([task], Work(source, extractor, reading.metrics_of(source), options)):
+            for _ in run.parts([task], Work(source, reading.extractor, reading.metrics_of(source), options)):
                 pass
             bar.update(task.count)
     return run.done
+
+
+def _as_planned(run: RunDirectory, given: Any) -> Mapping[str, FeatureExtractor]:
+    """Return the networks that a caller gives, by the names that the plan has."""
+    request = request_of(run)
+    names = [one["name"] for one in request["networks"]]
+    if not request["are_several"]:
+        return {names[0]: given}
+    if not isinstance(given, Mapping) or set(given) != set(names):
+        got = ", ".join(given) if isinstance(given, Mapping) else type(given).__name__
+        raise ValueError(f"extractor: expected a dict of {', '.join(names)}, which the plan names; got {got}")
+    return {name: given[name] for name in names}
+
+
+def _reading(request: Mapping[str, Any], networks: Mapping[str, FeatureExtractor], num_workers: int | None) -> Reading:
+    """Return how the tasks of a plan read."""
+    on_error, max_errors, options = request["on_error"], request["max_errors"], options_of(request)
+    if request["are_several"]:
+        return reading_of_all(networks, request["metrics"], num_workers, on_error, max_errors, options)
+    (network,) = networks.values()
+    how = (num_workers, on_error, max_errors, False, False, time.time(), options)
+    return Reading(network, _metrics(request), *how, per_class=request["per_class"])
 
 
 def reduce(
@@ -242,6 +252,8 @@ def reduce(
     """
     run = RunDirectory(run_dir, reads_images=False)
     request, sides = request_of(run), run.plan.sides
+    if request["are_several"]:
+        raise ValueError(f"{run.path}: is the plan of several networks; reduce it by fastfid.reduce_extractors")
     network = Planned(request["networks"][0], weights)
     both = [
         PlannedSource(side, run.plan) if side in sides else path
@@ -258,6 +270,11 @@ def reduce(
         run_dir=run,
         **options_of(request),
     )
+
+
+def are_several(run_dir: str | os.PathLike[str]) -> bool:
+    """Return whether the plan is of several networks."""
+    return bool(request_of(RunDirectory(run_dir))["are_several"])
 
 
 def metrics_of(run_dir: str | os.PathLike[str]) -> Any:
