@@ -823,3 +823,9 @@ def test_statistics_and_stores_are_inspected(tmp_path, capfd, weights):
         assert (facts["kind"], facts["n"], facts["dims"], facts["protocol"]) == (kind, 3, 64, "pytorch-fid")
         assert main(["inspect", str(path)]) == 0
         assert re.search(r"^n +3$", capfd.readouterr().out, re.MULTILINE)
+
+
+def test_facts_without_a_value_say_so(monkeypatch, capsys):
+    monkeypatch.setattr("fastfid.info.gather", lambda: {"build_type": "Release", "sanitizers": "", "environment": {}})
+    assert main(["info"]) == 0
+    assert capsys.readouterr().out == "build_type   Release\nsanitizers   none\nenvironment  none\n"

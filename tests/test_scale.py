@@ -629,6 +629,7 @@ def test_the_commands_print_what_one_process_prints(weights, pictures, tmp_path,
     [
         (["a", "b", "--fresh"], "--fresh: is of --run-dir"),
         (["a", "b", "--run-dir", "r", "--cache"], "--cache: does not go with --run-dir"),
+        (["plan", "a", "b", "--run-dir", "r", "--num-workers", "2"], "unrecognized arguments: --num-workers"),
         (["plan", "a", "b", "--run-dir", "r", "--input", "x.json"], "--input: is of another network"),
         (["a", "b", "--run-dir", "r", "--save-stats"], "--run-dir: there is no distance with --save-stats"),
         (["plan", "a", "b"], "--run-dir"),

@@ -36,7 +36,10 @@ examples:
 """,
     )
     made.add_argument(
-        "path", nargs="*", metavar="PATH", help="the reference, then two candidates or more: images or statistics"
+        "path",
+        nargs="*",
+        metavar="PATH",
+        help="the reference, then two candidates or more: images or statistics; or files of records",
     )
     made.add_argument(
         "--records", nargs="+", metavar="FILE", help="compare records that --json printed or --append wrote"

@@ -85,7 +85,7 @@ def parser() -> Parser:
     made.add_argument(
         "--hash-inputs",
         action="store_true",
-        help="put a hash of each side's files (names and contents) into it",
+        help="put a hash of each side's files (names and contents) into that object",
     )
     add_store_option(made)
     add_run_options(made, required=False)

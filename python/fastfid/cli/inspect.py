@@ -20,7 +20,9 @@ def parser() -> Parser:
         "passed over and why. No picture is decoded. Of more than 10,000 images, 10,000 headers are read, which a hash "
         "chooses.",
     )
-    made.add_argument("source", metavar="SOURCE", help="a folder, .zip, .tar, .parquet, pattern, .npz or .npy")
+    made.add_argument(
+        "source", metavar="SOURCE", help="a folder, .zip, .tar, .parquet, pattern, .npz or .npy, or a URL"
+    )
     made.add_argument("--all", action="store_true", help="read the headers of all images")
     made.add_argument("--json", action="store_true", help="print one JSON object (docs/json.md)")
     made.add_argument(

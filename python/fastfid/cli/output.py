@@ -105,7 +105,7 @@ def print_facts(facts: Mapping[str, Any], *, in_json: bool) -> None:
         return
     width = max(len(key) for key in facts)
     for key, value in facts.items():
-        print(f"{key:{width}}  {value}")
+        print(f"{key:{width}}  {'none' if value in ('', {}) else value}")
 
 
 def remark(text: str | None) -> None:

@@ -26,8 +26,8 @@ _OF_A_PLAN = {
     *("recursive", "any_case", "match", "num", "seed", "key", "value_range", "to_uint8", "column", "alpha", "exif"),
     *("labels", "max_pixels"),
 }
-# What was read is kept in the run directory, not in the cache.
-_NOT_OF_A_PLAN = ("--cache", "--cache-hashes")
+# How images are read is an option of fastfid part. What was read is kept in the run directory, not in the cache.
+_NOT_OF_A_PLAN = ("--num-workers", "--batch-size", "--cache", "--cache-hashes")
 
 
 def parser() -> Parser:
@@ -53,7 +53,12 @@ example:
         metavar="N",
         help="about how many processes there will be; default: 1",
     )
-    made.add_argument("--metrics", type=metrics, metavar="NAMES", help="metrics; default: the FID")
+    made.add_argument(
+        "--metrics",
+        type=metrics,
+        metavar="NAMES",
+        help="metrics with commas between, or all, as of fastfid PATH PATH; default: the FID",
+    )
     made.add_argument("--per-class", action="store_true", help="the metrics of each class too (docs/classes.md)")
     made.add_argument("--fake-labels", metavar="WHAT", help="the --labels of the second PATH, if they are others")
     add_force_option(made)

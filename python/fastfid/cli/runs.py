@@ -21,7 +21,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
         help="keep what was read in DIR, task by task: a run that was killed goes on there (docs/scale.md)",
     )
     changed = parser.add_mutually_exclusive_group()
-    changed.add_argument("--fresh", action="store_true", help="start over where DIR has a run of something else")
+    changed.add_argument("--fresh", action="store_true", help="start over: what DIR has of a run is removed")
     changed.add_argument(
         "--extend", action="store_true", help="keep what was read where images were only added at the end of a set"
     )

@@ -22,13 +22,15 @@ def parser() -> Parser:
         description="Compute the statistics (mean and covariance of the features) of one source and keep "
         "them as an .npz that fastfid, pytorch-fid and the other tools read.",
     )
-    made.add_argument("source", metavar="SOURCE", help="a folder, .zip, .tar, .parquet, pattern, .npz or .npy")
+    made.add_argument(
+        "source", metavar="SOURCE", help="a folder, .zip, .tar, .parquet, pattern, .npz or .npy, or a URL"
+    )
     made.add_argument("-o", "--output", metavar="FILE", required=True, help="the .npz to write")
     made.add_argument("--overwrite", action="store_true", help="replace FILE if it exists; else that is an error")
     made.add_argument(
         "--no-rows",
         action="store_true",
-        help="leave out the sample of 2,048 features, 16 MB, from which standard errors are made",
+        help="leave out the features of a sample of 2,048 images, 16 MB, from which standard errors are made",
     )
     made.add_argument(
         "--spatial",

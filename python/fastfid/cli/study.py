@@ -51,7 +51,7 @@ def _levels(text: str) -> tuple[str, list[float]]:
 def _of_study(name: str, usage: str, epilog: str, description: str) -> Parser:
     made = Parser(prog=f"fastfid study {name}", usage=usage, description=description, epilog=epilog)
     made.add_argument(
-        "source", metavar="SOURCE", help="a folder, .zip, .tar, .parquet, pattern, .npz or .npy of images"
+        "source", metavar="SOURCE", help="a folder, .zip, .tar, .parquet, pattern, .npz or .npy of images, or a URL"
     )
     return made
 
@@ -94,7 +94,7 @@ image), swirl (strength), salt-and-pepper (share of pixels), contamination (shar
         metavar="NAMES",
         help="with commas between; default: fid,sfid,kid,prdc,is, without those for which the network lacks something",
     )
-    made.add_argument("--fresh", action="store_true", help="start over where DIR has results of something else")
+    made.add_argument("--fresh", action="store_true", help="start over: what DIR has of a study is removed")
     add_output_options(made)
     add_source_options(made, _NOT_OF_A_STUDY)
     return made
@@ -115,9 +115,15 @@ examples:
     )
     made.add_argument("other", metavar="OTHER", nargs="?", help="the second set; default: half of SOURCE")
     made.add_argument("-o", "--output", metavar="DIR", default="fastfid-samples", help="default: %(default)s")
-    made.add_argument("--sizes", type=at_least(3), metavar="N", default=10, help="numbers of n; default: %(default)s")
     made.add_argument(
-        "--repeats", type=at_least(1), metavar="N", default=3, help="subsets of each; default: %(default)s"
+        "--sizes",
+        type=at_least(3),
+        metavar="N",
+        default=10,
+        help="how many values of n, from 10 to all images; default: %(default)s",
+    )
+    made.add_argument(
+        "--repeats", type=at_least(1), metavar="N", default=3, help="subsets of each n; default: %(default)s"
     )
     add_output_options(made)
     add_source_options(made, _NOT_OF_A_STUDY)
