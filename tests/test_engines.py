@@ -138,10 +138,6 @@ def test_images_that_have_no_tasks_are_refused(pictures):
         (["--engine", "ray", "--cache"], "--cache: does not go with --engine"),
         (["--engine", "ray", "--device", "cuda:1"], "--device: Ray gives each worker a GPU of its own: --device cuda"),
         (["--engine", "ray", "--save-stats"], "--engine: there is no distance with --save-stats"),
-        (
-            ["--engine", "ray", "--extractor", "inception", "--extractor", "x.onnx", "--store", "kept"],
-            "--store: of several extractors does not go with --run-dir or --engine",
-        ),
     ],
 )
 def test_wrong_usage(pictures, words, text, capsys):

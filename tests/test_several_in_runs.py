@@ -1,6 +1,7 @@
 """Several extractors in a run directory: one decoding of each image, the bits of each alone, and what is refused."""
 
 import pickle
+import shutil
 import tarfile
 
 import launching
@@ -103,12 +104,13 @@ def test_an_engine_and_lost_images(here):  # noqa: F811
     options = {"on_error": "skip"}
     with pytest.warns(fastfid.SkippedImagesWarning):
         expected = alone(["fid"], **options)
-    with pytest.warns(fastfid.SkippedImagesWarning):
-        found = fastfid.evaluate_extractors("real", "fake", three(), engine=Elsewhere(), **options)
-    for name, one in expected.items():
-        same(found[name], one)
-        assert found[name].skipped == one.skipped
-    assert found["a"].run["engine"] == "Elsewhere"
+    for store in (None, "kept"):
+        with pytest.warns(fastfid.SkippedImagesWarning):
+            found = fastfid.evaluate_extractors("real", "fake", three(), engine=Elsewhere(), store=store, **options)
+        for name, one in expected.items():
+            assert found[name]["fid"].to_dict() == one["fid"].to_dict()
+            assert found[name].skipped == one.skipped
+        assert found["a"].run["engine"] == "Elsewhere"
 
 
 @pytest.mark.parametrize("options", [{}, {"run_dir": "run"}])
@@ -132,8 +134,6 @@ def test_what_is_refused(here):  # noqa: F811
         fastfid.evaluate_extractors("real", "fake", extractors, run_dir="run")
     with pytest.raises(ValueError, match="run: is of another run: "):
         fastfid.evaluate("real", "fake", extractor=GridMeans(), run_dir="run")
-    with pytest.raises(ValueError, match="store: of several extractors does not go with run_dir or engine"):
-        fastfid.evaluate_extractors("real", "fake", three(), run_dir="run", store="kept")
     with pytest.raises(ValueError, match="run_dir: does not go with cache"):
         fastfid.evaluate_extractors("real", "fake", three(), run_dir="run", cache=True)
 
@@ -148,6 +148,59 @@ def test_other_dims_of_one_network_are_another_run(here):  # noqa: F811
         fastfid.evaluate_extractors("real", "fake", {"a": Spatial(), "b": grids[1]}, run_dir="run")
 
 
+def contents(folder):
+    """The bytes of the files of stores, by the name of the store and of the file."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def interrupted():
+    """The extractors, all of which stop in the middle of a set."""
+    found = three()
+    for one in found.values():
+        one.concurrency, one.left, one.whole = 1, 4, one.forward
+        one.forward = lambda batch, one=one: stop_at_zero(one) or one.whole(batch)
+    return found
+
+
+def stop_at_zero(one):
+    one.left -= 1
+    if one.left < 0:
+        raise KeyboardInterrupt
+
+
+def test_stores_are_filled_with_what_they_have_without_a_run(here, decoded, monkeypatch):  # noqa: F811
+    """One whose metrics need no features has them too. One that was cut short goes on; one that is there is taken."""
+    monkeypatch.setattr(Sizing, "choose", lambda n, workers, images: Sizing(8))
+    metrics = ["sfid", "kid"]
+    plain = fastfid.evaluate_extractors("real", "fake", three(), metrics=metrics, store="plain")
+    decoded.clear()
+    found = fastfid.evaluate_extractors("real", "fake", three(), metrics=metrics, store="kept", run_dir="run")
+    assert len(decoded) == 60 == len(set(decoded))
+    for name, one in plain.items():
+        same(found[name], one)
+    assert contents(here / "kept") == contents(here / "plain")
+
+    stores = sorted((here / "kept").glob("real-*"))
+    for path in stores[1:]:
+        shutil.rmtree(path)
+    with pytest.raises(KeyboardInterrupt):
+        fastfid.evaluate_extractors("real", "fake", interrupted(), metrics=metrics, store="kept")
+    assert contents(here / "kept") != contents(here / "plain")
+    decoded.clear()
+    fastfid.evaluate_extractors("real", "fake", three(), metrics=metrics, store="kept", run_dir="run")
+    assert decoded == []
+    assert contents(here / "kept") == contents(here / "plain")
+
+
+def test_parts_without_rows_fill_no_store(here, monkeypatch):  # noqa: F811
+    with monkeypatch.context() as patched:
+        patched.setattr(segments, "SEGMENT", 4)
+        patched.setattr(Sizing, "choose", lambda n, workers, images: Sizing(4, 0))
+        fastfid.evaluate_extractors("real", "fake", three(), run_dir="run")
+        with pytest.raises(ValueError, match="its Parts have not the features of each image, as a store; --fresh"):
+            fastfid.evaluate_extractors("real", "fake", three(), run_dir="run", store="kept")
+
+
 def test_the_command_line(here, run, weights):  # noqa: F811
     both = ["--extractor", "inception", "--extractor", "net.onnx", "--dims", "64", "--metrics", "fid,kid"]
     plain = run("real", "fake", *both)
@@ -156,9 +209,9 @@ def test_the_command_line(here, run, weights):  # noqa: F811
     again = run("real", "fake", *both, "--run-dir", "run")
     assert plain[:2] == first[:2] == again[:2]
     assert "real: 1 of 1 tasks were done before" in again[2]
-    code, _, err = run("real", "fake", *both, "--run-dir", "run", "--store", "kept")
-    assert code == 2
-    assert "--store: of several extractors does not go with --run-dir or --engine: leave one out" in err
+    with_stores = run("real", "fake", *both, "--run-dir", "run", "--store", "kept")
+    assert plain[:2] == with_stores[:2]
+    assert with_stores[2].count("features kept in kept/") == 4
 
 
 def test_ranks(here, tmp_path, monkeypatch, capsys):  # noqa: F811

@@ -215,8 +215,6 @@ def check_network_options(parser: Parser, args: argparse.Namespace) -> None:
     for option in ("force", "per_class"):
         if getattr(args, option):
             parser.error(f"--{option.replace('_', '-')}: is for one extractor: leave it out, or run each by itself")
-    if getattr(args, "store", None) and (args.run_dir or args.engine):
-        parser.error("--store: of several extractors does not go with --run-dir or --engine: leave one out")
 
 
 def networks(args: argparse.Namespace) -> list[str]:

@@ -153,8 +153,8 @@ def evaluate_extractors(
         ``missing`` of its evaluation, with the reason; a metric named here that none of them has is an error. An
         extractor that has none of the metrics does not run; all of its evaluation is in ``missing``.
     cache, hash_inputs, store, run_dir, engine, workers
-        See :func:`evaluate`. The tasks of a run directory run all extractors over one decoding of their images. It does
-        not go with `store`. :func:`plan_extractors` makes a run directory for any scheduler.
+        See :func:`evaluate`. The tasks of a run directory run all extractors over one decoding of their images, and
+        fill the stores at the end. :func:`plan_extractors` makes a run directory for any scheduler.
 
     Returns
     -------
@@ -191,8 +191,6 @@ def evaluate_extractors(
         options=options,
     )
     check_store_folder(store)
-    if store is not None and (run_dir is not None or engine is not None):
-        raise ValueError("store: of several extractors does not go with run_dir or engine; leave one of the two out")
     check_extractors(extractors)
     if store is not None:
         _check_stores(extractors)

@@ -38,7 +38,7 @@ from fastfid.sources.device import DeviceImages, callers_stream
 from fastfid.statistics import Statistics
 from fastfid.store import FeatureStore, StoreWriter, writer_for
 
-__all__ = ["Reading", "check_memory"]
+__all__ = ["Reading", "check_has_rows", "check_memory"]
 
 # The parts of a cache entry, by the output whose statistics they are.
 _PARTS = {FEATURES: "", SPATIAL: "spatial"}
@@ -61,6 +61,12 @@ def check_memory(sets: Iterable[tuple[ImageSource, int]]) -> None:
             f"the features of {' and '.join(what)} take up to {needed / 2**30:.0f} GiB of memory, of which there"
             f" are {there / 2**30:.0f}: keep them on disk by --store DIR (store=)"
         )
+
+
+def check_has_rows(run: RunDirectory, side: str) -> None:
+    """Refuse a run whose Parts have not what a store needs."""
+    if run.plan.sides[side].sizing.level is not None:
+        raise ValueError(f"{run.path}: its Parts have not the features of each image, as a store; --fresh starts over")
 
 
 @dataclass(frozen=True)
@@ -255,28 +261,28 @@ class Reading:
     def _through_run(self, images: ImageSet, source: ImageSource, side: str, run: RunDirectory) -> None:
         """Read the source in tasks, or take the Parts of tasks that are done; with a store, into the store."""
         metrics = self.metrics_of(source)
-        how = (side, source, self.extractor, metrics)
-        options = {name: getattr(self, name) for name in ("num_workers", "on_error", "max_errors", "progress")}
         if not isinstance(images.keeper, StoreWriter):
             images.seen = accumulators = Accumulators(metrics, outputs_of(self.extractor))
-            images.report = run.read(*how, accumulators, **options)
+            images.report = self.through_run(source, side, run, accumulators)
             images.read_labels = kept_labels(images.report.labels, source)
-            say_of_images(source.name, skipped_of(images.report), images.report.census.remarks())
             return
-        if run.plan.sides[side].sizing.level is not None:
-            raise ValueError(
-                f"{run.path}: its Parts have not the features of each image, as a store; --fresh starts over"
-            )
+        check_has_rows(run, side)
         store = images.keeper.complete_store()  # of the other side, now
         if store is None:
             with images.keeper as writer:
-                images.report = report = run.read(*how, RowsAfter(writer.done, writer.add), **options)
+                images.report = report = self.through_run(source, side, run, RowsAfter(writer.done, writer.add))
                 census, labels = report.census.remarks(), kept_labels(report.labels, source)
                 names = [item.name for item in source]
                 store = writer.finish(skipped_of(report), report.skipped_at, labels, census, names)
-            say_of_images(source.name, skipped_of(report), census)
             remark(f"{source.name}: features kept in {store.name}")
         images.take(store, metrics)
+
+    def through_run(self, source: ImageSource, side: str, run: RunDirectory, rows: Accumulators | RowsAfter) -> Report:
+        """Read the source in tasks, or take the Parts of tasks that are done, and say what there is to say of them."""
+        options = {name: getattr(self, name) for name in ("num_workers", "on_error", "max_errors", "progress")}
+        report = run.read(side, source, self.extractor, self.metrics_of(source), rows, **options)
+        say_of_images(source.name, skipped_of(report), report.census.remarks())
+        return report
 
     def _stored_outputs(self) -> dict[str, int]:
         needed = outputs_needed(self.metrics.values())
