@@ -6,9 +6,21 @@
 
 namespace py = pybind11;
 
+namespace {
+
+constexpr const char* kOneInterpreter =
+    "fastfid._core: works in the main interpreter only, and this is a sub-interpreter; "
+    "import fastfid in the main interpreter, or in another process";
+
+bool in_main_interpreter() { return PyInterpreterState_Get() == PyInterpreterState_Main(); }
+
+}  // namespace
+
 // One interpreter, and with the GIL (pybind11's default, as py::mod_gil_not_used is absent): ThreadSanitizer has not
-// seen the bindings on a free-threaded build.
-PYBIND11_MODULE(_core, module, py::multiple_interpreters::not_supported()) {
+// seen the bindings on a free-threaded build. Python heeds this declaration from 3.12 on, and only in isolated
+// interpreters. The first line of the body refuses all others.
+PYBIND11_MODULE(_core_of_main, module, py::multiple_interpreters::not_supported()) {
+  if (!in_main_interpreter()) throw py::import_error(kOneInterpreter);
   module.doc() = "The compiled core of fastfid: images, moments, matrix square root, Fréchet distance.";
 
   // InvalidArgument derives from std::invalid_argument, which pybind11 already turns into ValueError.
@@ -63,4 +75,12 @@ no such device
   fastfid::bindings::bind_moments(module);
   fastfid::bindings::bind_cuda(module);
   fastfid::bindings::bind_testing(module);
+}
+
+// What Python calls. In a sub-interpreter of Python 3.11, pybind11's own function would wait for a lock for ever: it
+// asks for the thread's state (PyGILState_Ensure) and gets the main interpreter's, which waits for this one.
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
+  if (in_main_interpreter()) return PyInit__core_of_main();
+  PyErr_SetString(PyExc_ImportError, kOneInterpreter);
+  return nullptr;
 }
