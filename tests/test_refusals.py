@@ -221,6 +221,19 @@ def test_zips_that_torch_did_not_write(files, method, said):
         torch_file.zip_state(buffer.getvalue(), members, "a")
 
 
+@pytest.mark.parametrize(("offset", "size"), [(3_053_453_528, 4), (3_053_453_528, 0), (-60, 4), (0, 100)])
+def test_members_that_lie_outside_of_a_zip_file(offset, size):
+    """The directory at the end of the file says where members begin, and a damaged one says anything."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a/data/0", b"1234")
+        [info] = archive.infolist()
+    assert bytes(torch_file.stored_member(buffer.getvalue(), info)) == b"1234"
+    info.header_offset, info.file_size = offset, size
+    with pytest.raises(WeightsError, match="a/data/0: lies outside of the file"):
+        torch_file.stored_member(buffer.getvalue()[:100], info)
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

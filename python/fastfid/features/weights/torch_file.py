@@ -22,9 +22,13 @@ def stored_member(content: Content, info: zipfile.ZipInfo) -> memoryview:
     """Return the bytes of an uncompressed zip member without copying them."""
     if info.compress_type != zipfile.ZIP_STORED:
         raise WeightsError(f"{info.filename}: expected an uncompressed member, as torch writes")
-    name_length, extra_length = struct.unpack_from("<HH", content, info.header_offset + 26)
-    begin = info.header_offset + 30 + name_length + extra_length
-    return memoryview(content)[begin : begin + info.file_size]
+    begin = info.header_offset + 30
+    if 30 <= begin <= len(content):
+        begin += sum(struct.unpack_from("<HH", content, begin - 4))  # the lengths of its name and of the extra field
+    end = begin + info.file_size
+    if begin < 30 or end > len(content):
+        raise WeightsError(f"{info.filename}: lies outside of the file, which is cut off or damaged")
+    return memoryview(content)[begin:end]
 
 
 def zip_state(content: Content, members: dict[str, zipfile.ZipInfo], prefix: str) -> State:
