@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from benchmarks import peers
+from fastfid.cli import main
 from fastfid.features.weights import find_weights
 
 # CI is unset so that tests and their child processes behave as for users: some packages, such as ONNX Runtime, are
@@ -25,6 +26,20 @@ collect_ignore = ["extractors_truth", "remote_s3", "report_browser", "scale", "s
 def weights():
     """The real Inception weights, found as for a user: FASTFID_WEIGHTS, the cache, or fetched once."""
     return find_weights()
+
+
+@pytest.fixture
+def run(capsys):
+    """The command line in this process: ``run("info", "--json")`` returns the exit code, stdout and stderr."""
+
+    def run(*argv):
+        try:
+            code = main([str(a) for a in argv])
+        except SystemExit as stop:  # argparse
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="session")

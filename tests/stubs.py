@@ -200,6 +200,14 @@ class _FakeSession:
         return binding
 
 
+def crops(n=6):
+    """Return crops of a photograph, each of another size."""
+    import skimage.data
+
+    photo = skimage.data.astronaut()
+    return [np.ascontiguousarray(photo[30 * i : 30 * i + 90 + 7 * i, 20 * i : 20 * i + 120]) for i in range(n)]
+
+
 def classifier_of(seed):
     """A matrix in the place of the Inception network's classifier: logits of order 1 from features of order 0.5."""
     return np.random.default_rng(seed).normal(0, 0.05, (1008, 2048)).astype(np.float32)

@@ -20,19 +20,6 @@ from fastfid import Statistics, __version__
 from fastfid.cli import main
 
 
-@pytest.fixture
-def run(capsys):
-    def run(*argv):
-        try:
-            code = main([str(a) for a in argv])
-        except SystemExit as stop:  # argparse
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
 def gaussian(seed, d=64, n=200):
     x = np.random.default_rng(seed).standard_normal((n, d))
     return x.mean(0), np.cov(x.T)

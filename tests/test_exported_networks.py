@@ -12,9 +12,9 @@ import onnx
 import onnx.reference
 import onnx.reference.op_run
 import pytest
-import skimage.data
 import torch
 from PIL import Image
+from stubs import crops
 from tolerances import FLOAT32_FEATURES, REAL_NETWORK, TRANSFORMERS_FEATURES
 
 import fastfid
@@ -74,11 +74,6 @@ def export(model, path, side, names, **options):
         )
 
 
-def pictures(n=6):
-    photo = skimage.data.astronaut()
-    return [np.ascontiguousarray(photo[30 * i : 30 * i + 90 + 7 * i, 20 * i : 20 * i + 120]) for i in range(n)]
-
-
 def in_torch(model, transform, images):
     with torch.no_grad():
         return [model(transform(Image.fromarray(image))[None]) for image in images]
@@ -92,7 +87,7 @@ def test_two_outputs_tokens_and_a_unit_embedding(tmp_path, batch):
     path = tmp_path / "clip.onnx"
     open_batch = {"dynamic_shapes": {"pixel_values": {0: "n"}}} if batch == "dynamic" else {}
     export(model, path, 32, ["tokens", "embedding"], dynamo=True, **open_batch)
-    images = pictures()
+    images = crops()
     transform = transforms.Compose(
         [
             transforms.Resize(32, interpolation=transforms.InterpolationMode.BICUBIC),
@@ -199,7 +194,7 @@ def test_a_real_network_of_oblong_pictures(wheel, tmp_path):
     for name in (pooled, flat):
         model.graph.output.append(onnx.ValueInfoProto(name=name))
     onnx.save(onnx.shape_inference.infer_shapes(model), tmp_path / "direction.onnx")
-    images = pictures(3)
+    images = crops(3)
     reference = onnx.reference.ReferenceEvaluator(model, new_ops=[BatchNormalization])
     inputs = np.concatenate([as_its_own_code_does(image, (48, 192)) for image in images])
     classes, maps, expected = reference.run(None, {"x": inputs})
@@ -221,18 +216,16 @@ def test_a_real_network_as_it_is(wheel, tmp_path):
     spec_of_the_wheel((48, 320), select="mean-tokens").save(tmp_path / "text.fastfid.json")
     extractor = fastfid.OnnxExtractor(tmp_path / "text.onnx", device="cpu")
     assert extractor.identity == f"onnx:softmax_11.tmp_0:{hashlib.sha256(content).hexdigest()}"
-    rows = extractor(pictures())
+    rows = extractor(crops())
     assert rows.shape == (6, 6625)
     np.testing.assert_allclose(rows.sum(1), 1, rtol=0, atol=REAL_NETWORK)  # a mean of distributions
     assert len(np.unique(rows.round(6), axis=0)) == 6
     token = fastfid.OnnxExtractor(tmp_path / "text.onnx", spec_of_the_wheel((48, 320), select="token:0"), device="cpu")
-    assert not np.array_equal(token(pictures(2)), rows[:2])
-    found = fastfid.evaluate(
-        pictures(), [image[::-1] for image in pictures()], metrics=["fid", "kid"], extractor=extractor
-    )
+    assert not np.array_equal(token(crops(2)), rows[:2])
+    found = fastfid.evaluate(crops(), [image[::-1] for image in crops()], metrics=["fid", "kid"], extractor=extractor)
     gaussians = [
         (x.astype(np.float64).mean(0), np.cov(x.astype(np.float64), rowvar=False))
-        for x in (rows, extractor([image[::-1] for image in pictures()]))
+        for x in (rows, extractor([image[::-1] for image in crops()]))
     ]
     x, y = gaussians
     assert found["fid"].value >= ((x[0] - y[0]) ** 2).sum() * (1 - FLOAT32_FEATURES)

@@ -17,11 +17,11 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
+from stubs import crops
 from tolerances import GREY_LEVELS, TRANSFORMERS_FEATURES
 from tool_transforms import TRANSFORMS
 
 import fastfid
-from fastfid.cli import main
 from fastfid.features.known import KNOWN, find_known, table
 from fastfid.features.known.checkpoint import read_checkpoint
 from fastfid.features.known.export import export_known
@@ -94,24 +94,6 @@ def here(tmp_path, monkeypatch, truth):
     return tmp_path
 
 
-@pytest.fixture
-def run(capsys):
-    def run(*argv):
-        try:
-            code = main([str(a) for a in argv])
-        except SystemExit as stop:  # argparse
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-def pictures(n=6):
-    photo = skimage.data.astronaut()
-    return [np.ascontiguousarray(photo[30 * i : 30 * i + 90 + 7 * i, 20 * i : 20 * i + 120]) for i in range(n)]
-
-
 def in_torch(module, images):
     """Features behind dgm-eval's transform: Pillow's bicubic of 8 bits to 224 x 224, ToTensor, Normalize."""
     rows = []
@@ -126,7 +108,7 @@ def in_torch(module, images):
 
 def test_the_recipe_gives_the_features_of_torch(here, run, truth):
     """From the checkpoint to the FD, by the page's commands in the page's order."""
-    sets = {"real": pictures(), "generated": [255 - image for image in pictures()]}
+    sets = {"real": crops(), "generated": [255 - image for image in crops()]}
     rows = {name: in_torch(truth, images) for name, images in sets.items()}
     for name, images in sets.items():
         (here / name).mkdir()

@@ -11,7 +11,6 @@ from PIL import Image
 from tolerances import FLOAT32_FEATURES
 
 import fastfid
-from fastfid.cli import main
 from fastfid.evaluation import steps
 from fastfid.metrics import METRICS
 
@@ -22,19 +21,6 @@ SIX = """{
   y = Concat <axis = 1> (first, second)
 }"""
 SPEC = fastfid.InputSpec((16, 16), filter="bicubic", rounding="pillow-uint8", mean=(0.5, 0.4, 0.3))
-
-
-@pytest.fixture
-def run(capsys):
-    def run(*argv):
-        try:
-            code = main([str(a) for a in argv])
-        except SystemExit as stop:  # argparse
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture

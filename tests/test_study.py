@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ from stubs import GridMeans
 from tolerances import FEW_ROUNDINGS, PRINTED_4_DIGITS, PRINTED_6_DIGITS
 
 from fastfid import compute_statistics, demo, evaluate
-from fastfid.cli import main
 from fastfid.metrics.nearest import PrecisionRecall
 from fastfid.sources import open_source
 from fastfid.study import figures
@@ -295,15 +295,8 @@ def test_samples_say_why_there_is_no_fid_infinity(tmp_path):
 
 
 @pytest.fixture
-def run(capsys):
-    def run(*argv):
-        try:
-            code = main(["study", *map(str, argv)])
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
-
-    return run
+def run(run):
+    return partial(run, "study")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["disturb", "--help"], ["samples", "--help"]])
