@@ -13,7 +13,6 @@ namespace fastfid {
 namespace {
 
 using linalg::Matrix;
-using linalg::Shape;
 
 constexpr double kSmallest = std::numeric_limits<double>::denorm_min();
 
