@@ -72,7 +72,7 @@ void PackedSymmetric::add(const PackedSymmetric& other, double weight, const dou
       const auto left = static_cast<std::size_t>(std::min(row + 1, h));
       add_scaled(in, weight * delta[row], delta, left, out);
       if (row >= e) continue;
-      const auto first = static_cast<std::size_t>(h + row);
+      const auto first = static_cast<std::size_t>(h) + static_cast<std::size_t>(row);
       add_scaled(in + row + kGap, weight * delta[first], delta + first, static_cast<std::size_t>(e - row),
                  out + row + kGap);
     }
@@ -93,7 +93,7 @@ void PackedSymmetric::expand(double divisor, double* out) const {
       const double* const in = data_.data() + static_cast<std::size_t>(row) * length;
       divide(in, divisor, static_cast<std::size_t>(std::min(row + 1, h)), out + static_cast<std::size_t>(row) * d);
       if (row >= e) continue;
-      const auto first = static_cast<std::size_t>(h + row);
+      const auto first = static_cast<std::size_t>(h) + static_cast<std::size_t>(row);
       divide(in + row + kGap, divisor, static_cast<std::size_t>(e - row), out + first * d + first);
     }
   });

@@ -50,8 +50,8 @@ void add_raw_moments(const double* rows, std::size_t n, int d, double* sum, doub
       for (int j = 0; j < breadth; ++j) {
         const double value =
             product[static_cast<std::size_t>(i) * static_cast<std::size_t>(breadth) + static_cast<std::size_t>(j)];
-        const auto row = static_cast<std::size_t>(first + i);
-        const auto column = static_cast<std::size_t>(second + j);
+        const auto row = static_cast<std::size_t>(first) + static_cast<std::size_t>(i);
+        const auto column = static_cast<std::size_t>(second) + static_cast<std::size_t>(j);
         cross[row * width + column] += value;
         if (first != second) cross[column * width + row] += value;
       }
