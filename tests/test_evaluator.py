@@ -312,6 +312,16 @@ def test_merge_with_other_metrics():
     assert kid.compute().fake.n == 90
 
 
+@pytest.mark.parametrize("other", [None, FID(extractor=AllOutputs()), {}])
+def test_what_cannot_be_merged(other):
+    self = evaluator(["kid"])
+    with pytest.raises(TypeError, match=f"^other: expected an Evaluator, got {type(other).__name__}$"):
+        self.merge(other)
+    with pytest.raises(TypeError, match=r"^other: expected a FID, got Evaluator$"):
+        FID(extractor=AllOutputs()).merge(self)
+    assert self.compute().fake.n == 45
+
+
 def test_a_state_has_one_part_for_each_accumulator():
     self = evaluator(list(METRICS))
     state = self.state_dict()

@@ -321,7 +321,10 @@ class Evaluator(GrowingSets[Accumulators]):
         ValueError
             The other saw its images otherwise, has not what a metric needs, or has another real side that is fixed, or
             none.
+        TypeError
+            `other` is no Evaluator.
         """
+        self._expect_same_kind(other)
         ours, theirs = self._images_name, other._images_name
         if ours != theirs:
             raise ValueError(

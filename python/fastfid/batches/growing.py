@@ -321,7 +321,10 @@ class GrowingSets(ABC, Generic[A]):
         ------
         ValueError
             The other saw its images otherwise, or has another real side that is fixed, or none.
+        TypeError
+            `other` is no object of this class.
         """
+        self._expect_same_kind(other)
         check_provenance(self._this, self._provenance(), "the other", other._provenance(), hint="")
         self._expect_same_real(other._fixed, 0, "the other")
         # Copies: the other may be this one, or grow meanwhile.
@@ -416,6 +419,11 @@ class GrowingSets(ABC, Generic[A]):
             else:
                 self._seen[real] = one
             self._censuses[real].merge(mistakes.Census.from_state(state["censuses"][real]))
+
+    def _expect_same_kind(self, other: object) -> None:
+        """Raise TypeError unless the other is a FID where this is one, and an Evaluator where this is one."""
+        if not isinstance(other, GrowingSets) or other._one != self._one:
+            raise TypeError(f"other: expected {self._one}, got {type(other).__name__}")
 
     def _expect_same_real(self, other: Statistics | None, n: int, name: str) -> None:
         """Raise ValueError unless both real sides are fixed and the same, or neither is fixed.
