@@ -456,6 +456,19 @@ def test_vendi_scores_are_the_golden_numbers(q, value):
     assert vendi(F, q).value == pytest.approx(value, rel=GOLDEN)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "value"),
+    [
+        (np.exp(-np.abs(np.subtract.outer([0, 0, 10, 10, 20, 20], [0, 0, 10, 10, 20, 20]))), "2.9999"),
+        (np.array([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 1.0]]), "2.1573"),
+    ],
+)
+def test_vendi_scores_are_the_examples_of_its_authors(kernel, value):
+    """README of vertaix/Vendi-Score, which cuts off after four digits, from rows whose cosines are the kernel."""
+    values, vectors = np.linalg.eigh(kernel)
+    assert f"{vendi(vectors * np.sqrt(values.clip(0))).value:.12f}".startswith(value)
+
+
 @pytest.mark.parametrize("q", [0, 0.5, 1, 2, 3.5, 1000, np.inf])
 def test_vendi_scores_of_orthogonal_and_identical_rows(q):
     for n in (5, 40):  # less and more rows than features

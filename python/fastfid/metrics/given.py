@@ -90,7 +90,7 @@ def rows_of(values: Any, name: str, least: int = 2, of: str = "features", *, in_
     if array.ndim != 2 or array.shape[1] < 1:
         raise ValueError(f"{name}: expected {of} of shape (n, d), got {array.shape}")
     if len(array) < least:
-        raise ValueError(f"{name}: expected at least {least} rows of {of}, got {len(array)}")
+        raise ValueError(f"{name}: expected at least {least} row{'s'[: least > 1]} of {of}, got {len(array)}")
     if array.dtype.kind != "f":
         array = array.astype(np.float64)
     elif array.dtype.itemsize < 8:
