@@ -16,15 +16,12 @@ __all__ = ["fid_from_stdout", "make_interpreter", "pins", "use_peers"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# Packages that a stage needs and no test.
-_ONLY_MEASURED = ("prdc==0.2", "scikit-learn==1.9.1")
-
 
 def pins() -> list[str]:
     """Return the requirements of the benchmark's environment except fastfid, with the versions of pyproject.toml."""
     with (REPOSITORY / "pyproject.toml").open("rb") as file:
         extras = tomllib.load(file)["project"]["optional-dependencies"]
-    wanted = [*extras["torch"], *extras["peers"], *extras["demo"], *_ONLY_MEASURED]
+    wanted = [*extras["torch"], *extras["peers"], *extras["demo"]]
     return [line for line in wanted if not line.startswith("fastfid")]
 
 

@@ -5,9 +5,9 @@ import importlib
 import numpy as np
 import pytest
 import torch
-from tolerances import GOLDEN, KERNEL_MEANS, KID_FLOAT32, PEERS_DISTANCE, SCORE_FLOAT32
+from tolerances import FEW_ROUNDINGS, GOLDEN, KERNEL_MEANS, KID_FLOAT32, PEERS_DISTANCE, SCORE_FLOAT32
 
-from fastfid.metrics import inception_score, kid, mifid
+from fastfid.metrics import inception_score, kid, mifid, prdc, vendi
 
 X32 = np.random.RandomState(1).randn(1200, 64).astype(np.float32)
 Y32 = (np.random.RandomState(2).randn(1100, 64) * 1.1 + 0.1).astype(np.float32)
@@ -111,3 +111,23 @@ def test_mifid_of_torchmetrics(peer, shift):
     found = mifid(real, fake)
     assert found.value == pytest.approx(float(theirs.compute()), rel=PEERS_DISTANCE)
     assert (found.value > 2 * found.fid) == (shift == 3)
+
+
+@pytest.mark.parametrize("k", [3, 5])
+def test_the_package_prdc(peer, k, capsys):
+    """In float64, which decides no pair of these sets otherwise than distances that are summed feature by feature."""
+    expected = peer("prdc").compute_prdc(X32.astype(np.float64), Y32.astype(np.float64), nearest_k=k)
+    found = prdc(X32, Y32, k=k)
+    assert 0 < found.precision < 1
+    for name, value in expected.items():
+        assert getattr(found, name) == pytest.approx(value, rel=FEW_ROUNDINGS)
+    assert "Num real" in capsys.readouterr().out  # it prints
+
+
+@pytest.mark.filterwarnings("ignore:Please import `csr_matrix`:DeprecationWarning")
+@pytest.mark.parametrize(("m", "q"), [(1200, 1), (1200, 0.5), (1200, 3), (40, 1), (40, 2)])
+def test_vendi_scores_of_the_package(peer, m, q):
+    package = peer("vendi_score.vendi")
+    rows = X32[:m].astype(np.float64)
+    expected = package.score_dual(rows, q=q) if m > 64 else package.score_K(rows @ rows.T, q=q, normalize=True)
+    assert vendi(rows, q).value == pytest.approx(expected, rel=GOLDEN)
