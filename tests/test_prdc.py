@@ -137,6 +137,10 @@ def of_largest_numbers(n, seed):
     return signs * np.float32(3.4e38)  # x - m overflows
 
 
+def collapsed(n, seed):
+    return rows(n, 24, seed, scale=0.01 if seed == 1 else 1.0)  # one side in most balls of the other
+
+
 def underflowing(n, seed):
     return rows(n, 24, seed, scale=1e-22)  # products are subnormal
 
@@ -371,7 +375,7 @@ def parts_of(rows, seed, scheme):
 
 
 @pytest.mark.parametrize("scheme", range(3))
-@pytest.mark.parametrize("make", [None, grid, overflowing])
+@pytest.mark.parametrize("make", [None, grid, overflowing, collapsed])
 @pytest.mark.parametrize(("m", "n", "k", "strict"), [(60, 41, 2, True), (90, 130, 5, False), (33, 24, 3, True)])
 def test_values_of_parts_are_those_of_the_rows_in_them(m, n, k, strict, make, scheme, monkeypatch):
     x, y = (make(m, 0), make(n, 1)) if make else (rows(m, 4, 1), rows(n, 4, 2, shift=0.4))

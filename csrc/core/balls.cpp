@@ -90,10 +90,41 @@ const std::uint64_t* draws_that_reach(const Subsets& subsets, std::size_t i, dou
   return subsets.reaching + (i * subsets.count + static_cast<std::size_t>(place - begin)) * subsets.schemes;
 }
 
-void add_bits(std::uint64_t bits, std::int64_t* counts) {
-  if (bits == 0) return;
-  for (std::size_t draw = 0; draw < kDraws; ++draw) counts[draw] += static_cast<std::int64_t>(bits >> draw & 1);
-}
+// How many of the words that come in have each bit, for several words at a time. The 64 counts of a word stand upright:
+// its binary digits p are one word. So adding takes a few operations on words, not one for each bit, which matters
+// where most balls hold most rows, as those around real rows hold the rows of a collapsed generator.
+class BitCounts {
+ public:
+  explicit BitCounts(std::size_t words) : words_(words), digits_(kDigits * words) {}
+
+  // Overwrites the words, with the carries.
+  void add(std::uint64_t* __restrict bits) {
+    std::uint64_t any = 1;
+    for (std::uint64_t* __restrict digit = digits_.data(); any != 0; digit += words_) {
+      any = 0;
+      for (std::size_t i = 0; i < words_; ++i) {
+        const std::uint64_t carry = digit[i] & bits[i];
+        digit[i] ^= bits[i];
+        bits[i] = carry;
+        any |= carry;
+      }
+    }
+  }
+
+  void add_to(std::vector<std::int64_t>& counts) const {
+    for (std::size_t place = 0; place < digits_.size(); ++place) {
+      std::int64_t* const of_word = counts.data() + place % words_ * kDraws;
+      for (std::size_t draw = 0; draw < kDraws; ++draw) {
+        of_word[draw] += static_cast<std::int64_t>(digits_[place] >> draw & 1) << place / words_;
+      }
+    }
+  }
+
+ private:
+  static constexpr std::size_t kDigits = 63;  // of an int64: there is always a digit without a carry
+  std::size_t words_;
+  std::vector<std::uint64_t> digits_;
+};
 
 // The counts of one tile, which are added to those of all.
 class TileCounts {
@@ -105,12 +136,14 @@ class TileCounts {
         rows_(strip.size),
         around_y_(columns.size),
         within_y_(columns.size),
-        subsets_(subset_counts(strip.size, columns.size, schemes)) {}
+        subsets_(subset_counts(strip.size, columns.size, schemes)),
+        held_(4 * schemes),
+        pairs_(4 * schemes) {}
 
+  // Without `pairs`.
   static SubsetCounts subset_counts(std::size_t n_x, std::size_t n_y, std::size_t schemes) {
     using Bits = std::vector<std::uint64_t>;
-    return {Bits(2 * schemes * n_y), Bits(2 * schemes * n_x), Bits(2 * schemes * n_x),
-            std::vector<std::int64_t>(4 * schemes * kDraws)};
+    return {Bits(2 * schemes * n_y), Bits(2 * schemes * n_x), Bits(2 * schemes * n_x), {}};
   }
 
   LineCounts& row(std::size_t i) { return rows_[i]; }
@@ -122,18 +155,20 @@ class TileCounts {
   // and y; and the other way round. i, j: places in this tile.
   void add_ball_of_x(std::size_t i, std::size_t j, const std::uint64_t* draws, const std::uint64_t* x,
                      const std::uint64_t* y) {
-    std::int64_t* pairs = subsets_.pairs.data();
-    for (std::size_t scheme = 0; scheme < schemes_; ++scheme) {
-      for (std::size_t of_x = 0; of_x < 2; ++of_x) {
-        const std::uint64_t centre = draws[scheme] & x[2 * scheme + of_x];
-        for (std::size_t of_y = 0; of_y < 2; ++of_y, pairs += kDraws) {
-          const std::uint64_t held = centre & y[2 * scheme + of_y];
-          subsets_.balls_of_x[2 * (j * schemes_ + scheme) + of_x] |= held;
-          subsets_.rows_of_y[2 * (i * schemes_ + scheme) + of_y] |= held;
-          add_bits(held, pairs);
-        }
-      }
+    std::uint64_t* held = held_.data();
+    std::uint64_t* balls = subsets_.balls_of_x.data() + 2 * schemes_ * j;
+    std::uint64_t* rows = subsets_.rows_of_y.data() + 2 * schemes_ * i;
+    for (std::size_t scheme = 0; scheme < schemes_; ++scheme, held += 4, balls += 2, rows += 2, x += 2, y += 2) {
+      held[0] = draws[scheme] & x[0] & y[0];
+      held[1] = draws[scheme] & x[0] & y[1];
+      held[2] = draws[scheme] & x[1] & y[0];
+      held[3] = draws[scheme] & x[1] & y[1];
+      balls[0] |= held[0] | held[1];
+      balls[1] |= held[2] | held[3];
+      rows[0] |= held[0] | held[2];
+      rows[1] |= held[1] | held[3];
     }
+    pairs_.add(held_.data());
   }
   void add_ball_of_y(std::size_t i, const std::uint64_t* draws, const std::uint64_t* y) {
     for (std::size_t scheme = 0; scheme < schemes_; ++scheme) {
@@ -156,7 +191,7 @@ class TileCounts {
     unite(subsets_.balls_of_x, columns_, counts.subsets.balls_of_x);
     unite(subsets_.rows_of_y, strip_, counts.subsets.rows_of_y);
     unite(subsets_.balls_of_y, strip_, counts.subsets.balls_of_y);
-    for (std::size_t i = 0; i < subsets_.pairs.size(); ++i) counts.subsets.pairs[i] += subsets_.pairs[i];
+    pairs_.add_to(counts.subsets.pairs);
   }
 
  private:
@@ -173,6 +208,8 @@ class TileCounts {
   std::vector<std::int64_t> within_y_;
   std::int64_t undecided_ = 0;
   SubsetCounts subsets_;
+  std::vector<std::uint64_t> held_;  // (schemes, 2, 2): the draws of one pair
+  BitCounts pairs_;                  // (schemes, 2, 2)
 };
 
 std::size_t schemes_of(const Balls& x, const Balls& y) {
@@ -210,6 +247,7 @@ class Sweep {
     BallCounts counts{std::vector<std::int64_t>(y_.n), std::vector<std::int64_t>(x_.n), std::vector<std::int64_t>(x_.n),
                       std::vector<std::int64_t>(y_.n)};
     counts.subsets = TileCounts::subset_counts(x_.n, y_.n, schemes_);
+    counts.subsets.pairs.resize(4 * schemes_ * kDraws);
     std::mutex mutex;
     const auto tile = [&](const Range& strip, const Range& columns, const float* products) {
       TileCounts found(strip, columns, schemes_);
