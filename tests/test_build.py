@@ -1,9 +1,11 @@
-"""cmake/cuda.cmake: a failing CUDA compiler switches the CUDA part off with a reason, and never breaks the build."""
+"""The build by CMake: a failing CUDA compiler switches the CUDA part off with a reason; presets; what is installed."""
 
+import json
 import os
 import re
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,16 @@ def test_openblas_is_carried_without_destructors():
     dynamic = dict(struct.iter_unpack("<QQ", data[entry : entry + length]))
     assert dynamic[28] == 0  # DT_FINI_ARRAYSZ
     assert dynamic[27] > 0  # DT_INIT_ARRAYSZ
+
+
+PRESETS = json.loads((ROOT / "CMakePresets.json").read_text())["configurePresets"]
+
+
+@pytest.mark.parametrize("preset", [preset["name"] for preset in PRESETS if not preset.get("hidden")])
+def test_a_preset_needs_nothing_but_the_packages_of_the_build(cmake, tmp_path, preset):
+    command = [cmake, "--preset", preset, "-S", ROOT, "-B", tmp_path, f"-DPython_EXECUTABLE={sys.executable}"]
+    configured = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert configured.returncode == 0, configured.stderr
+    commands = (tmp_path / "compile_commands.json").read_text()
+    assert ("-fsanitize=address,undefined" in commands) == (preset == "asan")
+    assert ("-fsanitize=thread" in commands) == (preset == "tsan")
