@@ -1,6 +1,6 @@
 """Workers of Ray beside one process with as many threads: the steady rate, and apart from it what the start takes.
 
-The workers have loaded their network. Needs Ray: pip install "fastfid[ray]".
+The workers have loaded their network. Needs Ray: pip install ".[ray]".
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ RAY, ALONE = "fastfid, 2 workers of Ray", "fastfid, one process"
 
 def run(config: Config) -> Iterator[Result]:
     if importlib.util.find_spec("ray") is None:
-        print('  not measured: Ray is not installed: pip install "fastfid[ray]"')
+        print('  not measured: Ray is not installed: pip install ".[ray]"')
         return
     n, dims = config.pick((128, 64), (512, 2048))
     sides = [jpeg_folder(config.cache, n, seed, 256, 256) for seed in (1, 2)]

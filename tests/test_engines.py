@@ -165,7 +165,7 @@ def test_without_ray_one_sentence_says_how_to_get_it(weights, pictures, tmp_path
         [sys.executable, "-c", script, *words], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert (done.returncode, done.stdout) == (1, "")
-    sentence = 'engine ray: needs Ray, which is not installed: pip install "fastfid[ray]"'
+    sentence = "engine ray: needs Ray, which is not installed: pip install '.[ray]' in fastfid's source folder"
     assert done.stderr == f"fastfid: error: {sentence}\n"
 
 

@@ -587,6 +587,14 @@ def test_damaged_plans_are_refused(pictures, tmp_path, text):
     evaluate(*pictures, extractor=GridMeans(), run_dir=RunDirectory(tmp_path / "run", changed="fresh"))
 
 
+@pytest.mark.parametrize("words", [["part", "--index", "0", "--of", "2"], ["reduce"]])
+def test_a_folder_without_a_plan_names_the_command_that_makes_it(tmp_path, words, capsys):
+    assert cli.main([*words, "--run-dir", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/plan.json: there is no such file" in said
+    assert "`fastfid plan A B --run-dir DIR` makes it first" in said
+
+
 def test_the_commands_print_what_one_process_prints(weights, pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for folder in pictures:

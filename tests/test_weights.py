@@ -325,7 +325,7 @@ def test_damaged_files(zip_format, state_dict, tmp_path, alone):
 
 
 def test_missing_file(tmp_path, alone):
-    refused(tmp_path / "none.pth", "cannot be read: No such file or directory")
+    refused(tmp_path / "none.pth", "cannot be read: No such file or directory; docs/offline.md lists the files")
     refused(tmp_path, "cannot be read: Is a directory")
 
 

@@ -41,5 +41,5 @@ def run(argv: Sequence[str]) -> int:
     given = {name: getattr(args, name) for name in ("device", "weights", "num_workers")}
     given = {name: value for name, value in given.items() if value is not None}
     done = part(run_dir, args.index, args.of, progress=progress_mode(args), **given)
-    remark(f"{run_dir}: {done} tasks done")
+    remark(f"{run_dir}: {done} task{'' if done == 1 else 's'} done")
     return 0

@@ -284,7 +284,9 @@ def _check_installed() -> None:
     """Raise ImportError unless Ray is installed. A folder called ray, as Ray leaves one in /tmp, is no package."""
     found = importlib.util.find_spec("ray")
     if found is None or found.origin is None:
-        raise ImportError('engine ray: needs Ray, which is not installed: pip install "fastfid[ray]"')
+        raise ImportError(
+            "engine ray: needs Ray, which is not installed: pip install '.[ray]' in fastfid's source folder"
+        )
 
 
 def _check_reachable(address: str) -> None:

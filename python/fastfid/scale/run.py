@@ -1,6 +1,7 @@
 """Run directories: a plan and the Parts that are done."""
 
 import contextlib
+import errno
 import os
 import re
 import time
@@ -100,7 +101,12 @@ class RunDirectory:
             The folder has none.
         """
         if self._plan is None:
-            self._plan = Plan.load(self.path / _PLAN)
+            file = self.path / _PLAN
+            try:
+                self._plan = Plan.load(file)
+            except FileNotFoundError:
+                reason = "there is no such file; `fastfid plan A B --run-dir DIR` makes it first"
+                raise FileNotFoundError(errno.ENOENT, reason, str(file)) from None
         return self._plan
 
     @property

@@ -46,7 +46,8 @@ def _read_file(path: Path, asked_by: str) -> Weights:
                 raise WeightsError(f"{asked_by} {path}: has {size} bytes; files of these weights have about 95 million")
             content = file.read(size)
     except OSError as error:
-        raise WeightsError(f"{asked_by} {path}: cannot be read: {error.strerror or error}") from None
+        reason = f"cannot be read: {error.strerror or error}; docs/offline.md lists the files that will do"
+        raise WeightsError(f"{asked_by} {path}: {reason}") from None
     except ValueError as error:  # a device, a pipe
         raise WeightsError(f"{asked_by} {error}") from None
     return read_carrier(content, f"{asked_by} {path}", path)
