@@ -1,5 +1,6 @@
 """The pages in docs/ agree with the behaviour of fastfid."""
 
+import pkgutil
 import re
 from pathlib import Path
 from typing import get_type_hints
@@ -93,6 +94,20 @@ def test_the_reference_lists_every_public_name():
     public |= {f"fastfid.metrics.{name}" for name in fastfid.metrics._FUNCTIONS}
     assert len(listed) == len(set(listed))
     assert public - set(listed) == set(), "docs/reference.md: a line for each of these names"
+
+
+def test_the_reference_has_every_name_that_a_page_tells():
+    """Classes and functions of modules. The replacements for other packages are listed by their modules."""
+    listed = set(re.findall(r"^- `([\w.]+)`", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE))
+    told = set()
+    for page in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]:
+        text = page.read_text()
+        told |= set(re.findall(r"\b(fastfid(?:\.[a-z]\w*)*\.[a-z]\w*\.\w+)\b", text))
+        for module, names in re.findall(r"from (fastfid\.[\w.]+) import ([\w, ]+)", text):
+            told |= {f"{module}.{name}" for name in names.split(", ")}
+    for name in told:
+        if not name.startswith(("fastfid.compat.", "fastfid._core.")):
+            assert name in listed or not callable(pkgutil.resolve_name(name)), f"docs/reference.md: a line for {name}"
 
 
 def test_the_page_of_the_command_line_lists_every_command():
