@@ -91,7 +91,7 @@ def make_report_of_runs(
         of a record is its key ``step``, which whoever trains adds; where a record has none, it is the last number in
         the name of the generated set; where a name has none, or two records of a line have the same, it is the date.
     output, overwrite
-        See :func:`make_report`.
+        See :func:`fastfid.report.make.make_report`.
     metrics : list of str, optional
         Names of the metrics to draw; default: all in the records.
 
@@ -101,7 +101,7 @@ def make_report_of_runs(
         A file holds no record, a record is damaged, its step is no number, or its date is needed and wrong; or no
         record has one of the metrics.
     ImportError, OSError
-        See :func:`make_report`.
+        See :func:`fastfid.report.make.make_report`.
 
     Examples
     --------
