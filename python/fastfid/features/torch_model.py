@@ -29,7 +29,7 @@ _NOISE = 0.02
 class TorchExtractor(FeatureExtractor):
     """A torch module, for images that an :class:`fastfid.InputSpec` turns into its input.
 
-    The module runs in the caller's torch, on whatever device torch knows (CUDA, ROCm, MPS, the CPU), without gradients.
+    The module runs in the caller's torch, on whatever device torch knows (CUDA, ROCm, the CPU), without gradients.
     It is neither copied nor changed. Images are prepared on the host.
 
     Parameters
