@@ -374,7 +374,7 @@ def test_csv_that_does_not_fit(tmp_path, content, said):
 
 def test_a_csv_that_is_no_file(tmp_path):
     path = write(tmp_path / "folder", {"a.png": png()})
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"labels: there is no such file; name a \.csv .*x\.csv"):
         open_source(path, labels=tmp_path / "x.csv")
     (tmp_path / "x.csv").symlink_to("/dev/zero")
     refused(r"x\.csv: is not a regular file", path, labels=tmp_path / "x.csv")

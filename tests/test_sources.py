@@ -941,7 +941,7 @@ def test_subsets_of_streams_are_their_beginning():
 
 
 def test_impossible_subsets(folder):
-    with pytest.raises(ValueError, match=rf"num: 7 images were asked for, {folder} has 6"):
+    with pytest.raises(ValueError, match=rf"num: 7 images were asked for, {folder} has 6: ask for 6 at most"):
         open_source(folder, num=7)
     for num in (0, -1):
         with pytest.raises(ValueError, match="num: expected a positive number"):

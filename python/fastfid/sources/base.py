@@ -538,7 +538,7 @@ class SubsetSource(ImageSource):
             )
             return
         if found < num:
-            raise ValueError(f"num: {num} images were asked for, {source.name} has {found}")
+            raise ValueError(f"num: {num} images were asked for, {source.name} has {found}: ask for {found} at most")
 
     def __len__(self) -> int:
         return self._num

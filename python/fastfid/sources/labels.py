@@ -1,6 +1,7 @@
 """Labels of images: what the option ``labels`` means, and the files that labels are read from."""
 
 import csv
+import errno
 import io
 import json
 import numbers
@@ -329,7 +330,12 @@ def _from_csv(source: ImageSource, path: str) -> Labels:
     names = _names_of(source, f"labels={path!r}")
     found: dict[str, str] = dict.fromkeys(names, "")
     strays = 0
-    with open_regular(path) as file, io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
+    try:
+        opened = open_regular(path)
+    except FileNotFoundError:
+        reason = "labels: there is no such file; name a .csv with the columns name and label, 'auto' or 'folder'"
+        raise FileNotFoundError(errno.ENOENT, reason, path) from None
+    with opened as file, io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
         try:
             for number, name, label in _rows_of_csv(text, path):
                 if name not in found:
