@@ -107,6 +107,14 @@ def test_the_order_of_the_sets(metric):
     assert (there == pytest.approx(back, rel=ANOTHER_ORDER)) == METRIC_CASES[metric.name].is_symmetric
 
 
+def test_the_order_of_the_rows(metric):
+    """Nothing but the blocks of the Inception Score depends on it."""
+    a, b = features(60, 1), features(50, 2, 0.3)
+    shuffled = (np.random.default_rng(3).permutation(rows) for rows in (a, b))
+    same = values_of(metric, *shuffled) == pytest.approx(values_of(metric, a, b), rel=ANOTHER_ORDER)
+    assert same == (metric.name != "is")
+
+
 def test_no_split_into_batches_changes_a_bit(metric):
     a, b = features(60, 1), features(50, 2, 0.3)
     whole = results_of(metric, a, b)
