@@ -67,7 +67,12 @@ def parser() -> Parser:
         description=_DESCRIPTION.replace("{commands}", commands),
         epilog=_EPILOG,
     )
-    made.add_argument("path", nargs=2, metavar="PATH", help="the real set and the generated one, or statistics (.npz)")
+    made.add_argument(
+        "path",
+        nargs=2,
+        metavar="PATH",
+        help="the real set and the generated one, or statistics (.npz); their order changes precision and recall",
+    )
     made.add_argument(
         "--metrics",
         type=metrics,
