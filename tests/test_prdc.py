@@ -457,6 +457,14 @@ def test_the_interval_of_a_share_stays_within_0_and_1():
             share.interval(*options)
 
 
+@pytest.mark.parametrize("exponent", [-120, -100, -41, -39, 60])
+def test_a_power_of_two_changes_nothing(exponent):
+    """Not even standard errors, where squares of features vanish in float32. At 2^-120 the products are subnormal."""
+    x, y = rows(120, 6, 1), rows(90, 6, 2, shift=0.3)
+    x, y = x.astype(np.float16).astype(np.float32), y.astype(np.float16).astype(np.float32)  # digits to spare
+    assert prdc(np.ldexp(x, exponent), np.ldexp(y, exponent)) == prdc(x, y)
+
+
 def test_why_there_is_no_standard_error():
     x, y = rows(90, 4, 1), rows(39, 4, 2)
     names = [f"{name}_standard_error" for name in ("precision", "recall", "density", "coverage")]

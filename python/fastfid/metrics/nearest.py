@@ -198,6 +198,7 @@ def prdc(
     for name, rows in (("real", x), ("fake", y)):
         if len(rows) < k + 1:
             raise ValueError(f"{name}: k = {k} needs at least {k + 1} rows, got {len(rows)}")
+    x, y = _without_underflow(x, y)
     missing = _no_standard_errors(standard_errors, k, len(x), len(y))
     (radii_x, subsets_x), (radii_y, subsets_y) = (
         _balls(rows, k, None if missing else seed) for rows, seed in zip((x, y), _SEEDS, strict=True)
@@ -230,6 +231,18 @@ def prdc(
         **shown,
         no_standard_error=missing,
     )
+
+
+def _without_underflow(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """Return both sets, times a power of two if the float32 products of small features would vanish.
+
+    Without products, float64 would decide all, and balls of parts, which have no other distances, would hold nothing.
+    """
+    largest = max(float(edge) for rows in (x, y) for edge in (rows.max(), -rows.min()))
+    if not 0 < largest < 2.0**-40:
+        return x, y
+    exponent = -math.frexp(largest)[1]
+    return np.ldexp(x, exponent), np.ldexp(y, exponent)
 
 
 def search(x: NDArray[np.float32], others: NDArray[np.float32] | None, k: int, rough: int = 0) -> _core.NeighbourSearch:
