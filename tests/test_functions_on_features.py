@@ -231,6 +231,9 @@ def test_equal_rows_have_the_documented_value():
         ({"degree": 0}, ValueError, "degree: expected 1 or more; got 0"),
         ({"degree": 2.5}, TypeError, "degree: expected an integer"),
         ({"gamma": np.nan}, ValueError, "gamma, coef0: expected finite numbers"),
+        ({"gamma": "scale"}, TypeError, "gamma: expected a number, got 'scale'"),
+        ({"coef0": None}, TypeError, "coef0: expected a number, got None"),
+        ({"protocol": ["adm"]}, ValueError, r"protocol: expected one of .*; got \['adm'\]"),
     ],
 )
 def test_kid_refuses(options, error, match):
@@ -474,6 +477,17 @@ def test_vendi_scores_of_orthogonal_and_identical_rows(q):
     for n in (5, 40):  # less and more rows than features
         assert vendi(np.eye(n, 40) * np.arange(1, n + 1)[:, None], q).value == pytest.approx(n, rel=GOLDEN)
         assert vendi(np.tile(A[:1, :40], (n, 1)), q).value == pytest.approx(1, rel=GOLDEN)
+
+
+@pytest.mark.parametrize(("q", "limit"), [(1 + 1e-12, 1), (1 - 1e-15, 1), (1 + 1e-9, 1), (1e308, np.inf)])
+def test_vendi_scores_near_a_limit_are_near_its_score(q, limit):
+    assert vendi(F, q).value == pytest.approx(vendi(F, limit).value, rel=1e-8)  # the slope times 1e-9
+
+
+@pytest.mark.parametrize("q", [0.9, 1.1])
+def test_both_formulas_of_vendi_scores_agree(q):
+    below, above = (vendi(F, q * (1 + step)).value for step in (-1e-13, 1e-13))
+    assert below == pytest.approx(above, rel=GOLDEN)
 
 
 @pytest.mark.parametrize("q", [0.5, 1, 2, 4, np.inf])

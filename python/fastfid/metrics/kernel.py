@@ -95,6 +95,9 @@ def _torch_draws(torch: Any, seed: int | None, m: int, n: int, subsets: int, siz
 
 
 def _kernel(degree: Any, gamma: float | None, coef0: float, d: int) -> Polynomial:
+    for name, value in (("gamma", 0 if gamma is None else gamma), ("coef0", coef0)):
+        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+            raise TypeError(f"{name}: expected a number, got {value!r}")
     kernel = Polynomial(check_count("degree", degree, 1), float(1 / d if gamma is None else gamma), float(coef0))
     if not math.isfinite(kernel.gamma) or not math.isfinite(kernel.coef0):
         raise ValueError(f"gamma, coef0: expected finite numbers, got {gamma!r} and {coef0!r}")
@@ -211,7 +214,7 @@ def kid(
     >>> kid(x, y, protocol="torch-fidelity", subset_size=100)
     KernelDistance(value=1.07..., std=0.13..., protocol='torch-fidelity', subsets=100, subset_size=100)
     """
-    if protocol not in _CONVENTIONS:
+    if protocol not in list(_CONVENTIONS):  # a list, as it may be unhashable
         names = ", ".join(repr(name) for name in _CONVENTIONS if name)
         raise ValueError(f"protocol: expected one of {names}; got {protocol!r}")
     x, y = rows_of(x, "x"), rows_of(y, "y")

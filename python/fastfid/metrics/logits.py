@@ -154,7 +154,7 @@ def _options(
     protocol: str | None, splits: int | None, split_size: int | None, order: str | None, seed: int | None
 ) -> tuple[int, int, str]:
     """Return splits, split_size and order, checked, with the convention's where none is given."""
-    if protocol not in _CONVENTIONS:
+    if protocol not in list(_CONVENTIONS):  # a list, as it may be unhashable
         names = ", ".join(repr(name) for name in _CONVENTIONS if name)
         raise ValueError(f"protocol: expected one of {names}; got {protocol!r}")
     convention = _CONVENTIONS[protocol]

@@ -309,7 +309,7 @@ def _options(k: Any, strict: Any, protocol: Any) -> tuple[int, bool]:
     given = check_count("k", k, 1), bool(strict)
     if protocol is None:
         return given
-    if protocol not in PRDC_PROTOCOLS:
+    if protocol not in list(PRDC_PROTOCOLS):  # a list, as it may be unhashable
         raise ValueError(f"protocol: expected one of {', '.join(PRDC_PROTOCOLS)}; got {protocol!r}")
     preset = PRDC_PROTOCOLS[protocol]
     if given not in ((5, True), preset):

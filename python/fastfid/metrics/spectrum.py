@@ -16,6 +16,9 @@ from fastfid.statistics import Statistics
 __all__ = ["RKE", "Vendi", "VendiScore", "rke", "vendi"]
 
 
+_NEAR_1 = 0.1  # orders for which the Rényi entropy loses a digit and more
+
+
 @dataclass(frozen=True, repr=False)
 class VendiScore(Score):
     """The Vendi score of a set of features.
@@ -88,11 +91,16 @@ def _vendi_of(gram: NDArray[np.float64], q: float) -> VendiScore:
         score = math.exp(-float(values @ np.log(values)))
     elif q == math.inf:
         score = 1 / float(values[-1])
+    elif abs(q - 1) < _NEAR_1:
+        # sum p^q - 1, as the logarithm of the sum itself is a rounding over 1 - q.
+        values /= values.sum()
+        power = float(values @ np.expm1((q - 1) * np.log(values)))
+        score = math.exp(math.log1p(power) / (1 - q))
     else:
         # Relative to the largest, as high powers of values below 1 vanish.
         largest = float(values[-1])
         power = float(np.sum((values / largest) ** q))
-        score = math.exp((math.log(power) + q * math.log(largest)) / (1 - q))
+        score = math.exp(math.log(power) / (1 - q) + math.log(largest) * (q / (1 - q)))
     return VendiScore(score, q=float(q))
 
 
