@@ -1,5 +1,6 @@
 """Nearest rows, authenticity and realism, beside distances in float64."""
 
+import json
 import re
 
 import numpy as np
@@ -108,3 +109,10 @@ def test_realism_of_copies_and_of_duplicates():
 def test_what_has_no_nearest_rows(call, kind, text):
     with pytest.raises(kind, match=re.escape(text)):
         call()
+
+
+def test_results_are_json():
+    real, fake = np.array([[0.0], [1.0], [2.0], [9.0]]), np.array([[1.5], [4.0]])
+    found = realism(real, fake, k=1).to_dict(), nearest_rows(fake, real).to_dict()
+    assert found == ({"values": [2.0, 0.5], "k": 1}, {"indices": [[1], [2]], "distances": [[0.5], [2.0]]})
+    assert json.loads(json.dumps(found)) == list(found)

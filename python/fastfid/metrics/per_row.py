@@ -33,6 +33,10 @@ class NearestRows:
         n, k = self.indices.shape
         return f"NearestRows(n={n}, k={k})"
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return both attributes as lists, for JSON."""
+        return {"indices": self.indices.tolist(), "distances": self.distances.tolist()}
+
 
 @dataclass(frozen=True, repr=False)
 class AuthPct(Score):
@@ -68,6 +72,10 @@ class Realism:
     def __repr__(self) -> str:
         """Return one line with the number of rows and their median."""
         return f"Realism(n={len(self.values)}, median={np.median(self.values):.6g}, k={self.k})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return both attributes, the values as a list, for JSON if none is infinite."""
+        return {"values": self.values.tolist(), "k": self.k}
 
 
 def nearest_rows(x: Any, y: Any, k: int = 1) -> NearestRows:
