@@ -7,7 +7,7 @@ import pytest
 from tolerances import KERNEL_MEANS, KID_FLOAT32, SPREAD_OF_1000_KIDS
 
 from fastfid import _core
-from fastfid.metrics import mmd
+from fastfid.metrics import kid, mmd
 from fastfid.metrics.base import Sample
 from fastfid.metrics.kernel import KernelInceptionDistance
 from fastfid.metrics.rows import FeatureRows
@@ -30,6 +30,24 @@ def test_blocks_are_the_whole(monkeypatch):
 
 def kernel(x, y):
     return (x.astype(np.float64) @ y.astype(np.float64).T / x.shape[1] + 1) ** 3
+
+
+def mean_kernel(a, b):
+    """E (x y / d + 1)^3 of x from N(a, I) and y from N(b, I), from Gaussian moments (Isserlis 1918)."""
+    d, dot = len(a), a @ b
+    second = dot**2 + a @ a + b @ b + d
+    third = dot**3 + 3 * dot * (a @ a + b @ b + d + 2)
+    return third / d**3 + 3 * second / d**2 + 3 * dot / d + 1
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.4])
+def test_the_mean_kid_is_that_of_the_populations(shift):
+    d, draws = 6, 200
+    origin, moved = np.zeros(d), np.full(d, shift)
+    squared = mean_kernel(origin, origin) + mean_kernel(moved, moved) - 2 * mean_kernel(origin, moved)
+    found = [kid(rows(60, d, i), rows(50, d, 1000 + i, shift)).value for i in range(draws)]
+    assert abs(np.mean(found) - squared) <= 3 * np.std(found, ddof=1) / draws**0.5
+    assert squared == 0 if shift == 0 else squared > 5 * np.std(found, ddof=1) / draws**0.5
 
 
 def over_different_rows(*sizes):

@@ -340,6 +340,23 @@ def test_the_built_in_network(classes, tensors, normalize):
     assert values[1] == pytest.approx(values[0], rel=PEERS_FID_BLOWN_UP, abs=PEERS_FID_BLOWN_UP)
 
 
+@pytest.mark.parametrize(
+    ("name", "changed", "printed"),
+    [(KID, {"subset_size": 50}, [0.0312, 0.0025]), (MIFID, {"feature": 64}, [3003.3691])],
+)
+def test_the_numbers_of_the_docstrings(classes, name, changed, printed):
+    """Printed to four decimals by torchmetrics 1.9. Its doctests begin with this seed, and its network draws first."""
+    theirs, ours = classes(name)
+    metric = ours(**changed)
+    torch.manual_seed(42)
+    theirs(**changed)
+    for low, high, real in ((0, 200, True), (100, 255, False)):
+        metric.update(torch.randint(low, high, (100, 3, 299, 299), dtype=torch.uint8), real=real)
+    found = metric.compute()
+    for number, expected in zip(found if isinstance(found, tuple) else [found], printed, strict=True):
+        assert float(number) == pytest.approx(expected, rel=PEERS_FID_BLOWN_UP, abs=0.00005)
+
+
 # What is not reproduced.
 
 
