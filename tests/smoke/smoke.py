@@ -15,6 +15,20 @@ from PIL import Image
 import fastfid
 
 
+class MeanColour(fastfid.FeatureExtractor):
+    """A network of no weights: the mean of each channel, in whole grey levels."""
+
+    dims, identity, protocol, precision, device, batch_size = 3, "mean colour", "none", "float32", "cpu", 2
+
+    def prepare(self, image):
+        """Return the means of an image, uint8 (h, w, 3)."""
+        return np.floor(image.mean(axis=(0, 1)))
+
+    def forward(self, batch):
+        """Return the rows of a batch."""
+        return batch.astype(np.float32)
+
+
 def expect(holds: bool, what: str) -> None:
     """Leave with a message unless it holds."""
     if not holds:
@@ -22,7 +36,7 @@ def expect(holds: bool, what: str) -> None:
 
 
 def main() -> None:
-    """Version, a distance, one image, one error."""
+    """Version, a distance, images, one error."""
     expect("site-packages" in fastfid.__file__, f"{fastfid.__file__} is not the installed package")
     expect(fastfid.__version__ == importlib.metadata.version("fastfid"), "two versions")
     distance = fastfid.frechet_distance(([0.0], [[1.0]]), ([3.0], [[4.0]]))
@@ -30,10 +44,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rng = np.random.default_rng(0)
+        pictures = {}
         for side in ("a", "b"):
             (folder / side).mkdir()
             for i in range(3):
-                Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(folder / side / f"{i}.png")
+                pictures[side, i] = rng.integers(0, 256, (40, 40, 3), np.uint8)
+                Image.fromarray(pictures[side, i]).save(folder / side / f"{i}.png")
+        colours = MeanColour()
+        rows = {side: np.array([colours.prepare(pictures[side, i]) for i in range(3)], np.float32) for side in "ab"}
+        found = fastfid.compute_fid(folder / "a", folder / "b", extractor=colours)
+        expected = fastfid.frechet_distance(*map(fastfid.Statistics.from_features, (rows["a"], rows["b"])))
+        expect(found == expected, f"the distance of decoded pictures is {found}, of their arrays {expected}")
         command = [sys.executable, "-m", "fastfid"]
         done = subprocess.run([*command, "a", "nowhere"], cwd=folder, capture_output=True, text=True, check=False)
         expect(done.returncode == 1, f"a set that is not there: exit code {done.returncode}")
