@@ -53,7 +53,8 @@ py::array expect_place(const py::object& place, const std::vector<py::ssize_t>& 
 }
 
 py::array preprocess(const py::sequence& images, const image::InputSpec& asked, const py::object& place) {
-  const image::InputSpec spec = asked;  // a copy: without the GIL, the object may be destroyed or changed
+  // A copy: without the GIL, the object may be destroyed or changed.
+  const image::InputSpec spec = asked;  // NOLINT(performance-unnecessary-copy-initialization)
   // The references, not `images`, keep the pixels alive, because another thread may empty the list in the meantime.
   std::vector<py::object> references;
   std::vector<image::View<std::uint8_t>> views;
