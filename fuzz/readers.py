@@ -11,6 +11,7 @@ file. Every other exception, and every crash, hang or gigabyte of memory, is a f
 import argparse
 import gc
 import io
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +303,33 @@ def labels(name: str, data: bytes) -> None:
                 raise
 
 
+def records(data: bytes) -> None:
+    """Read the bytes as records of comparisons, and compare them with two sound ones."""
+    from fastfid import compare_records
+    from fastfid.evaluation.stored import read_records
+
+    with file_of(data, ".jsonl") as path, file_of(sound_records(), ".jsonl") as sound:
+        for use in (lambda: read_records(path), lambda: compare_records([sound, path])):
+            try:
+                use()
+            except Exception as error:
+                if not expected(error, path):
+                    raise
+
+
+@cache
+def sound_records() -> bytes:
+    """Return two records of FIDs with standard errors, a line each."""
+    from fastfid import Statistics, compute_fid
+
+    rng = np.random.default_rng(0)
+    sides = [Statistics.from_features(rng.normal(size=(20, 3)), {"protocol": "clean"}) for _ in range(3)]
+    found = [compute_fid(sides[0], fake, return_info=True) for fake in sides[1:]]
+    return "\n".join(
+        json.dumps({**one, "real": "r", "fake": name}) for name, one in zip("ab", found, strict=True)
+    ).encode()
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "npz": statistics,
     "npy": lambda data: read(data, ".npy"),
@@ -316,6 +345,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "plan": plan,
     "part": part,
     "part_meta": part_meta,
+    "records": records,
     "dataset_json": lambda data: labels("dataset.json", data),
     "labels_csv": lambda data: labels("labels.csv", data),
 }
@@ -432,6 +462,9 @@ def seeds(target: str) -> dict[str, bytes]:
     elif target == "part_meta":
         with np.load(io.BytesIO(seeds("part")["rows"])) as archive:
             found["rows"] = str(archive["meta"]).encode()
+    elif target == "records":
+        found["lines"] = sound_records()
+        found["list"] = b"[" + sound_records().replace(b"\n", b",") + b"]"
     elif target == "dataset_json":
         found["numbers"] = b'{"labels": [["b.png", 6], ["a.png", 5]]}'
         found["one-hot"] = b'[["b.png", [0, 1]], ["a.png", [1, 0]]]'

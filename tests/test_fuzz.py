@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fastfid import compare_records
 from fastfid.sources import open_source
 
 FOLDER = Path(__file__).resolve().parents[1] / "fuzz"
@@ -73,6 +74,12 @@ def test_the_seeds_are_sound(target, tmp_path):
         return
     if target == "part_meta":
         readers.part_meta(readers.seeds(target)["rows"])  # asserts that it is a Part
+        return
+    if target == "records":
+        for data in readers.seeds(target).values():
+            (tmp_path / "r.jsonl").write_bytes(data)
+            found = compare_records([tmp_path / "r.jsonl"])
+            assert sorted(one.name for one in found.candidates) == ["a", "b"]
         return
     if target in ("dataset_json", "labels_csv"):
         for name, data in readers.seeds(target).items():
