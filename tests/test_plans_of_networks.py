@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from test_other_networks import here, run  # noqa: F401 - fixtures
+from test_other_networks import here  # noqa: F401 - a fixture
 from test_several_extractors import decoded, same  # noqa: F401 - a fixture too
 from test_several_in_runs import three
 
@@ -13,7 +13,7 @@ from fastfid import segments
 from fastfid.scale.plan import Sizing
 
 
-def in_parts(run, folder, processes=2):  # noqa: F811
+def in_parts(run, folder, processes=2):
     """Do the tasks of a plan in several processes' turns, and return what the reduction prints."""
     for index in range(processes):
         assert run("part", "--run-dir", folder, "--index", index, "--of", processes, "--quiet")[0] == 0

@@ -4,13 +4,15 @@ import json
 import os
 import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 from stubs import AllOutputs, GridMeans
-from test_other_networks import SPEC, here, run  # noqa: F401 - fixtures
+from test_other_networks import SPEC, here  # noqa: F401 - fixtures
 
 import fastfid
+from fastfid.evaluation.opening import load_store
 from fastfid.sources.folder import FileItem
 from fastfid.store import is_store
 
@@ -318,6 +320,19 @@ def test_the_command_line(here, run, weights):  # noqa: F811
     assert record["metrics"] == [row for one in alone for row in json.loads(one)["metrics"]]
     assert json.loads((here / "runs.jsonl").read_text()) == record
     assert record["fid"] == json.loads(alone[0])["fid"]
+
+
+def test_each_side_has_labels_of_its_own(here, run):  # noqa: F811
+    """The stores keep them."""
+    code, _, err = run("real", "fake", "--extractor", "inception", "--extractor", "net.onnx", "--fake-labels", "no.csv")
+    assert code == 1
+    assert "no.csv" in err
+    labels = {"real": ["a", "b"] * 15, "fake": None}
+    extractors = {"a": Fixed(2), "b": Fixed(3)}
+    fastfid.evaluate_extractors("real", "fake", extractors, metrics=["fid"], store="kept", labels=labels)
+    stores = [load_store(path) for path in (here / "kept").iterdir() if is_store(path)]
+    sides = sorted((Path(store.name).name.partition("-")[0], store.has_labels) for store in stores)
+    assert sides == [("fake", False), ("fake", False), ("real", True), ("real", True)]
 
 
 @pytest.mark.parametrize(

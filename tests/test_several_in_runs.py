@@ -7,7 +7,7 @@ import tarfile
 import launching
 import pytest
 from stubs import GridMeans
-from test_other_networks import here, run  # noqa: F401 - fixtures
+from test_other_networks import here  # noqa: F401 - a fixture
 from test_several_extractors import Fixed, Spatial, decoded, same  # noqa: F401 - a fixture too
 
 import fastfid

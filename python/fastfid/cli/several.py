@@ -5,7 +5,7 @@ import json
 import sys
 from typing import Any
 
-from fastfid.cli.options import INCEPTION, fid_options, networks, open_network
+from fastfid.cli.options import INCEPTION, fid_options, networks, open_network, with_labels_of_each
 from fastfid.cli.output import remark, remark_on_kept
 from fastfid.evaluation.extractors import ExtractorsEvaluation, evaluate_extractors
 from fastfid.evaluation.joint_steps import plan_extractors
@@ -44,7 +44,7 @@ def print_table(args: argparse.Namespace, found: ExtractorsEvaluation, record: A
 
 def _opened(args: argparse.Namespace, metrics: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the extractors by name, and the options that are not theirs."""
-    options = fid_options(args, reads_images=False)  # the networks are opened below
+    options = with_labels_of_each(args, fid_options(args, reads_images=False))  # the networks are opened below
     of_inception: dict[str, Any] = {
         name: options.pop(name) for name in ("dims", "protocol", "weights") if name in options
     }

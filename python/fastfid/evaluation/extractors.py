@@ -32,6 +32,7 @@ from fastfid.provenance import provenance_of
 from fastfid.scale import RunDirectory
 from fastfid.scale.plan import SIDES
 from fastfid.sources import ImageSource
+from fastfid.sources.labels import labels_of_side
 
 __all__ = [
     "ExtractorRun",
@@ -199,7 +200,8 @@ def evaluate_extractors(
     check_found(runs, asked)
     if remark := mistakes.same_place(real, fake, recursive=options.get("recursive", False)):
         warn(remark, SuspiciousInputWarning)
-    sources = [open_side(source, {**options, "on_error": on_error}) for source in (real, fake)]
+    opening = {**options, "on_error": on_error}
+    sources = [open_side(source, side, opening) for side, source in zip(SIDES, (real, fake), strict=True)]
     both = list(zip((real, fake), sources, strict=True))
     files = [files_of(source, opened) if hash_inputs else None for source, opened in both]
     reading = [run for run in runs if run.asked]
@@ -337,11 +339,11 @@ def check_found(runs: Sequence[ExtractorRun], metrics: str | Sequence[str | Metr
             raise ValueError(f"{key}: cannot be computed for any of the extractors: {reasons}")
 
 
-def open_side(source: Any, options: Mapping[str, Any]) -> ImageSource:
-    """Return the images of a side; ValueError where they are features of one extractor."""
+def open_side(source: Any, side: str, options: Mapping[str, Any]) -> ImageSource:
+    """Return the images of a side, with its own labels; ValueError where they are features of one extractor."""
     given = load_known(source, options.get("key")) or load_store(source)
     if given is not None:
         raise ValueError(
             f"{given.name}: has the features of one extractor; several extractors need the images of both sides"
         )
-    return open_images(source, options)
+    return open_images(source, {**options, "labels": labels_of_side(options.get("labels"), side)})

@@ -75,7 +75,7 @@ def plan_extractors(
     names = metrics if metrics == ALL else list(metrics)
     reading = reading_of_all(extractors, names, None, on_error, max_errors, options)
     paths = dict(zip(SIDES, (real, fake), strict=True))
-    sources = {side: open_side(path, {**options, "on_error": on_error}) for side, path in paths.items()}
+    sources = {side: open_side(path, side, {**options, "on_error": on_error}) for side, path in paths.items()}
     asked = make_metrics(names).values()
     networks = [network_in_request(name, one, asked) for name, one in extractors.items()]
     request = new_request(
