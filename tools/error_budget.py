@@ -8,6 +8,7 @@ Decoding, resizing and the network: JPEG files of photographs, two sides of 64, 
 rows with the spectrum of Inception features, two sides of 3 d and 4 d, d = 2048.
 """
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -147,6 +148,10 @@ def trace() -> None:
 
 def main() -> int:
     """Print the table. The last column is relative to the FID."""
+    formatted = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(
+        prog="python -m tools.error_budget", description=__doc__, formatter_class=formatted
+    ).parse_args()
     use_peers(Config(cache=Path("benchmarks/.cache")), weights=False)
     print("| stage | size | change of the FID |")
     print("|---|---|---|")

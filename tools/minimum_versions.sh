@@ -10,14 +10,14 @@ python -m venv "$work"
 python - >"$work/constraints" <<'PYTHON'
 import re, tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
-extras = [one for name in ("demo", "parquet", "urls") for one in project["optional-dependencies"][name]]
+extras = [one for name in ("demo", "report", "parquet", "urls") for one in project["optional-dependencies"][name]]
 for one in [*project["dependencies"], *extras]:
     name, version = re.match(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", one).groups()
     print(f"{name}=={version}.*")
 PYTHON
 cat "$work/constraints"
-"$work/bin/pip" install -q -c "$work/constraints" ".[demo,parquet,urls,torch]" pytest pytest-timeout hypothesis psutil mpmath ml_dtypes
+"$work/bin/pip" install -q -c "$work/constraints" ".[demo,report,parquet,urls,torch]" pytest pytest-timeout hypothesis psutil mpmath ml_dtypes
 # Old packages warn beside new ones.
 "$work/bin/python" -m pytest -q -p no:cacheprovider tests/test_frechet.py tests/test_moments.py tests/test_statistics.py \
-  tests/test_npz.py tests/test_sources.py tests/test_fid.py tests/test_prdc.py tests/test_demo.py \
+  tests/test_npz.py tests/test_sources.py tests/test_fid.py tests/test_prdc.py tests/test_demo.py tests/test_report.py \
   -W "ignore::DeprecationWarning" "$@"

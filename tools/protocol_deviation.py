@@ -5,6 +5,7 @@ This maintainers' command needs the test extra, and takes one or two minutes.
     python -m tools.protocol_deviation
 """
 
+import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,7 @@ def pictures() -> Iterator[tuple[str, NDArray[np.uint8]]]:
 
 def main() -> int:
     """Print the table, in grey levels."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     use_peers(Config(cache=Path("benchmarks/.cache")), weights=False)
     import torch
 
