@@ -218,6 +218,8 @@ PEERS_SINGULAR = 1e-4
 
 # Relative, of small images blown up or of mixed sizes, whose features differ by 8e-6 and more. Measured: 8.8e-7.
 PEERS_FID_BLOWN_UP = 1e-5
+# A number that a peer prints to four decimals, absolute: half of the last.
+PRINTED_TO_4 = 5e-5
 # Means and covariances of 20 images at dims 64, features from two float32 networks: relative, and absolute for
 # covariances near 0. Features of up to 4 differ by 4e-7. Measured: 0.37 of the two together.
 PEERS_MOMENTS = {"rtol": 1e-5, "atol": 1e-7}
