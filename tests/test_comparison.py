@@ -34,6 +34,7 @@ def two(n_a, n_b, shift_b=0.2, n_reference=3000):
 @pytest.mark.parametrize("freedom", [1, 2.5, 9, 100, 1234.5, 1e6, np.inf])
 @pytest.mark.parametrize("p", [0.6, 0.975, 0.995, 0.9999])
 def test_quantiles_are_students(freedom, p):
+    assert student_quantile(0.5, freedom) == 0
     assert student_quantile(p, freedom) == pytest.approx(scipy.stats.t.ppf(p, freedom), rel=STUDENTS_QUANTILE)
 
 
@@ -108,6 +109,30 @@ def test_words():
     assert none.verdict == "no verdict: B: why"
     sure = verdict(measured("B", 1.2, 90, own=0.0), measured("A", 1.0, 90, own=0.0))
     assert (sure.a, sure.verdict) == ("A", "A is better by 0.2, and there is no noise")
+
+
+def test_the_better_one_of_two_without_their_bias():
+    """A third that has no bias lets all be sorted by the FID itself."""
+    a, b = measured("A", 1.0, 1000, bias=0.0), measured("B", 1.1, 100, bias=0.3)
+    candidates, differences = compare_measured([a, b, measured("C", 2.0, 30, bias=None)], None)
+    assert [one.name for one in candidates] == ["A", "B", "C"]
+    assert (differences[0].a, differences[0].b) == ("B", "A")
+    assert differences[0].difference == pytest.approx(0.2, rel=FEW_ROUNDINGS)
+
+
+def test_a_candidate_of_an_unknown_number_of_images():
+    bare = Statistics(np.zeros(D), np.eye(D), meta={"protocol": "none"}, name="B")
+    (found,) = compare(drawn(3000, 1), [drawn(1000, 2, name="A"), bare]).differences
+    assert found.standard_error is None
+    assert found.verdict == (
+        "no verdict: B: its number of images is unknown; compute the statistics again with: fastfid stats"
+    )
+
+
+def test_an_error_beyond_float64_leaves_the_distances():
+    far = Statistics(np.full(D, 1e150), np.eye(D), 1000, {"protocol": "none"}, name="far")
+    (found,) = compare(far, [drawn(1000, k, scale=1e30, name=name) for k, name in enumerate("AB")]).differences
+    assert found.verdict == "no verdict: the standard error exceeds the range of float64"
 
 
 def test_the_error_of_the_correction_counts():

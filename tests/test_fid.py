@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 from stubs import GridMeans
-from tolerances import ANOTHER_ORDER, EQUAL_SETS, SCIPYS_ROOT_SMALL
+from tolerances import ANOTHER_ORDER, EQUAL_SETS, FEW_ROUNDINGS, SCIPYS_ROOT_SMALL
 
 import fastfid
 from fastfid import FID, Statistics, _core, compute_fid, compute_statistics, evaluate, frechet_distance
@@ -196,6 +196,15 @@ def test_indefinite_covariance_is_named(tmp_path):
 def test_what_is_no_side(bad):
     with pytest.raises(TypeError, match="a: expected Statistics, DeviceMoments or a tuple"):
         frechet_distance(bad, (np.zeros(2), np.eye(2)))
+
+
+def test_an_error_beyond_float64_leaves_the_value():
+    far = Statistics(np.full(4, 1e150), np.eye(4), 1000, {"protocol": "none"}, name="far")
+    near = Statistics.from_features(np.random.default_rng(0).standard_normal((200, 4)) * 1e30, {"protocol": "none"})
+    (found,) = evaluate(far, near, metrics=["fid"]).values()
+    assert found.value == pytest.approx(4e300, rel=FEW_ROUNDINGS)
+    assert found.standard_error is None
+    assert found.no_standard_error == "the standard error exceeds the range of float64"
 
 
 def test_sides_name_themselves():

@@ -10,7 +10,15 @@ import pytest
 from metric_cases import frechet, frechet_less_bias
 from stubs import GridMeans
 from test_standard_error import Pair
-from tolerances import DEVIATIONS, FINITE_DIFFERENCES, INTERCEPT, SCIPYS_ROOT_SMALL, SPREAD_OF_200, SPREAD_OF_250
+from tolerances import (
+    DEVIATIONS,
+    FEW_ROUNDINGS,
+    FINITE_DIFFERENCES,
+    INTERCEPT,
+    SCIPYS_ROOT_SMALL,
+    SPREAD_OF_200,
+    SPREAD_OF_250,
+)
 
 import fastfid
 from fastfid import Statistics
@@ -225,6 +233,35 @@ def test_why_there_is_no_standard_error():
     repeated = fid_infinity(X, np.repeat(Y[:50], 4, axis=0), method="fit", smallest=50)
     assert repeated.standard_error is None
     assert "images are repeated" in repeated.no_standard_error
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "fit", "smallest": 50}])
+def test_an_error_beyond_float64_leaves_the_value(options):
+    far = Statistics(np.full(8, 1e140), np.eye(8), 1000)
+    found = fid_infinity(far, Y * 1e30, **options)
+    assert found.value == pytest.approx(8e280, rel=FEW_ROUNDINGS)
+    assert found.standard_error is None
+    assert found.no_standard_error == "the standard error exceeds the range of float64"
+
+
+def test_an_influence_that_fails_leaves_the_value(monkeypatch):
+    expected = fid_infinity(X, Y, method="fit", smallest=50)
+
+    def fails(*_):
+        raise fastfid.NumericalError("no influence")
+
+    monkeypatch.setattr(infinity, "influence", fails)
+    found = fid_infinity(X, Y, method="fit", smallest=50)
+    assert (found.value, found.standard_error) == (expected.value, None)
+    assert found.no_standard_error == "no influence"
+
+
+def test_a_fit_to_fixed_statistics_has_the_error_of_the_rows_alone():
+    sampled = fid_infinity(X, Y, method="fit", smallest=50)
+    fixed = fid_infinity(Statistics(X.mean(axis=0), np.cov(X.T), 300), Y, method="fit", smallest=50)
+    assert fixed.value == pytest.approx(sampled.value, rel=FEW_ROUNDINGS)
+    assert (sampled.standard_error_of, fixed.standard_error_of) == ("both", "generated")
+    assert fixed.standard_error < sampled.standard_error
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,7 @@ def test_results_are_one_line_and_json(function):
         (np.ones((19, 2), complex), TypeError, "got complex128"),
         (np.ones((19, 2), bool), TypeError, "got bool"),
         (np.array([["a"]]), TypeError, "got <U1"),
+        ([[1.0, 2.0], [3.0]], TypeError, "on the host; setting an array element with a sequence"),
         (np.ma.masked_array(np.ones((19, 2))), TypeError, "without a mask"),
         (np.where(np.arange(18).reshape(9, 2) == 11, np.nan, 1), fastfid.NumericalError, "row 5 has NaN or infinite"),
         (np.where(np.arange(3000)[:, None] == 2345, np.inf, 1), fastfid.NumericalError, "row 2345 has NaN"),

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from tolerances import KERNEL_MEANS, KID_FLOAT32, SPREAD_OF_1000_KIDS
 
-from fastfid import _core
+from fastfid import NumericalError, _core
 from fastfid.metrics import kid, mmd
 from fastfid.metrics.base import Sample
-from fastfid.metrics.kernel import KernelInceptionDistance
+from fastfid.metrics.kernel import KernelInceptionDistance, KernelInceptionDistanceToOne
 from fastfid.metrics.rows import FeatureRows
 
 
@@ -196,3 +196,30 @@ def test_features_that_are_too_large():
     result = KernelInceptionDistance().result(sample("a", 1e35), sample("b", 1.0))
     assert result.standard_error is None
     assert result.no_standard_error == "the features are too large for a standard error"
+    for convention, n in (("clean-fid", 9), ("torch-fidelity", 1000)):
+        sides = [sample_of(name, rows(n, 2, 1) * np.float32(1e37)) for name in "ab"]
+        with pytest.raises(NumericalError, match="a, b: the features are too large for the kernel of the KID; look"):
+            KernelInceptionDistance(convention).result(*sides)
+
+
+def sample_of(name, values):
+    kept = FeatureRows(values.shape[1])
+    kept.update({"features": values})
+    return Sample(name, {}, kept)
+
+
+def test_what_a_convention_refuses():
+    with pytest.raises(ValueError, match=r"convention: expected one of 'torch-fidelity', .*; got 'x'"):
+        KernelInceptionDistance("x")
+    with pytest.raises(ValueError, match="seed: nothing is drawn over all images; give a convention"):
+        KernelInceptionDistance(seed=1)
+    few = [sample_of(name, rows(n, 2, 1)) for name, n in (("a", 1200), ("b", 999))]
+    with pytest.raises(ValueError, match="a, b: kid:torch-fidelity needs at least 1000 images, got 1200 and 999"):
+        KernelInceptionDistance("torch-fidelity").result(*few)
+
+
+def test_the_kid_to_one_set_between_two_others():
+    one, x, y = (rows(n, 5, n, shift) for n, shift in ((40, 0.0), (50, 0.3), (60, 0.0)))
+    to_one = KernelInceptionDistanceToOne(one=mmd.OneSample(one))
+    sides = [sample_of(name, values) for name, values in (("x", x), ("y", y))]
+    assert to_one.result(*sides) == KernelInceptionDistance().result(*sides)

@@ -20,7 +20,7 @@ from fastfid.errors import FastfidWarning, NumericalError
 from fastfid.metrics import _FUNCTIONS, METRICS, kernel, kid, label_of, logits, make_metrics, nearest, prdc
 from fastfid.metrics.base import Result, Sample
 from fastfid.metrics.fid import FrechetInceptionDistance
-from fastfid.metrics.rows import FeatureRows
+from fastfid.metrics.rows import FeatureRows, KeptRows
 from fastfid.options import SourceOptions
 from fastfid.sources.picture import DEFAULT_MAX_PIXELS
 
@@ -445,6 +445,28 @@ def test_an_output_that_the_extractor_lacks(pictures):
 
     with pytest.raises(ValueError, match="sfid: needs the output spatial; the extractor gives features"):
         evaluate(*pictures, metrics=(Spatial(),), extractor=GridMeans())
+
+
+def test_outputs_that_are_no_set_of_names(pictures):
+    class Wrong(FrechetInceptionDistance):
+        needs = "spatial"
+
+    with pytest.raises(TypeError, match=r"metrics: fid\.needs: expected a set of names of outputs, got 'spatial'"):
+        evaluate(*pictures, metrics=[Wrong()], extractor=GridMeans())
+
+
+def test_a_set_without_a_classifier_has_no_inception_score():
+    kept = FeatureRows(2)
+    kept.update({"features": np.eye(2, dtype=np.float32)})
+    side = Sample("x.store", {}, kept)
+    with pytest.raises(ValueError, match=r"x\.store: no classifier of the network is known, which the Inception Score"):
+        logits.InceptionScoreMetric().result(side, side)
+
+
+def test_kept_rows_have_no_value():
+    side = Sample("x", {}, FeatureRows(2))
+    with pytest.raises(TypeError, match="rows: is no metric"):
+        KeptRows().result(side, side)
 
 
 class TwoOutputs(GridMeans):

@@ -109,6 +109,16 @@ def test_an_interrupt_between_moments_and_sample_drops_the_sample(monkeypatch):
     assert moments.n == 60
     assert moments.statistics({}, "x").reservoir is None
     assert FeatureMoments.from_state(moments.state()).n == 60
+    whole = accumulated(features(50, 1))
+    moments.merge(FeatureMoments(moments.d))
+    assert moments.n == 60
+    whole.merge(moments)
+    assert whole.n == 110
+    assert whole.statistics({}, "x").reservoir is None
+    joined = FeatureMoments(moments.d)
+    joined.join(moments, 0, 0)
+    assert joined.n == 60
+    assert joined.statistics({}, "x").reservoir is None
 
 
 def test_features_beyond_float32_have_no_sample(tmp_path):

@@ -147,6 +147,7 @@ def test_a_row_that_is_not_finite_is_named(value):
 @pytest.mark.parametrize(
     ("state", "kind", "text"),
     [
+        (3, TypeError, "state: expected a mapping, got int"),
         ({"d": 2}, ValueError, "the keys rows are missing"),
         ({"d": 2, "rows": [[1.0, 2.0]]}, TypeError, r"state\['rows'\]: expected a NumPy array, got list"),
         ({"d": 2, "rows": np.ones((3, 4), np.float32)}, ValueError, r"rows: expected shape \(n, 2\), got \(3, 4\)"),

@@ -120,12 +120,13 @@ def measure(reference: Statistics, candidate: Statistics) -> Measured:
     assert candidate.n is not None
     try:
         found = influence(reference, candidate)
+        error = standard_error_from(found, reference, candidate).value
     except NumericalError as failure:
         return Measured(candidate.name, fid, None, candidate.n, candidate.d, bias, None, None, 0.0, str(failure))
     return Measured(
         candidate.name,
         fid,
-        standard_error_from(found, reference, candidate).value,
+        error,
         candidate.n,
         candidate.d,
         bias,

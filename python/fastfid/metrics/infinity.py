@@ -265,7 +265,7 @@ def _fit(real: Statistics, rows: NDArray[Any], smallest: int, points: int, seed:
     slope = float(deviations @ fids) / square
     value = float(weights @ fids)
     residuals = np.array(fids) - value - slope * x
-    fit_error = math.sqrt(float(residuals @ residuals) / (points - 2) * float(weights @ weights))
+    fit_error = math.hypot(*residuals) * math.sqrt(float(weights @ weights) / (points - 2))
     found = FIDInfinityFit(
         value, fit_error=fit_error, fid=fids[-1], slope=slope, sizes=tuple(sizes), fids=tuple(fids), seed=seed
     )

@@ -66,7 +66,8 @@ class Variance:
         fourth = float((squares**2).mean())
         # Var(s^2) = (m4 - s^4 (k - 3) / (k - 1)) / k.
         relative = (fourth / variance**2 - (k - 3) / (k - 1)) / k
-        return cls(variance * largest**2 / n, math.sqrt(max(relative, 2 / k**2)))
+        # A product of floats may be infinite, which callers report; a power would raise OverflowError.
+        return cls(variance * largest * largest / n, math.sqrt(max(relative, 2 / k**2)))
 
 
 @dataclass(frozen=True)
