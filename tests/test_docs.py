@@ -92,6 +92,7 @@ def test_the_reference_lists_every_public_name():
     listed = re.findall(r"^- `([\w.]+)`", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE)
     public = {f"fastfid.{name}" for name in fastfid.__all__ if name != "__version__"}
     public |= {f"fastfid.metrics.{name}" for name in fastfid.metrics._FUNCTIONS}
+    assert dir(fastfid) == sorted(fastfid.__all__)
     assert len(listed) == len(set(listed))
     assert public - set(listed) == set(), "docs/reference.md: a line for each of these names"
 

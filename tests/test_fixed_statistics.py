@@ -18,7 +18,9 @@ from tolerances import ANOTHER_ORDER, FEATURES_EXACT
 
 import fastfid
 from fastfid import FID, Statistics, compute_fid, compute_statistics
+from fastfid.batches.fixed import is_same
 from fastfid.batches.states import as_arrays, as_tensors
+from fastfid.beside import command_for
 from fastfid.errors import BackendUnavailable, FastfidWarning, SuspiciousInputWarning
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,6 +100,20 @@ def test_real_images_are_not_for_a_fixed_side():
             fid.update(images(3, 1), real=real)
     with pytest.raises(TypeError, match="real: expected True or False, got None"):
         FID(extractor=GridMeans()).update(images(3, 1))
+
+
+def test_the_command_names_the_precision():
+    wanted = {"dims": 2048, "protocol": "clean", "precision": "tf32"}
+    assert command_for(gaussian(name="my real.npz"), wanted) == (
+        "fastfid stats IMAGES -o 'my real.npz' --overwrite --protocol clean --precision tf32"
+    )
+
+
+def test_equal_numbers_of_another_provenance_are_other_statistics():
+    one = gaussian(protocol="clean")
+    assert is_same(one, gaussian(name="other.npz", protocol="clean"))
+    assert not is_same(one, gaussian(protocol="pytorch-fid"))
+    assert not is_same(one, gaussian(63, protocol="clean"))
 
 
 def test_dims_and_protocol_are_those_of_the_statistics():

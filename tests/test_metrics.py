@@ -407,6 +407,16 @@ def test_options_of_a_metric(pictures):
     assert evaluate(*pictures, extractor=GridMeans())["fid"].standard_error > 0
 
 
+def test_details_that_json_has_no_number_for(pictures):
+    class Detailed(FrechetInceptionDistance):
+        def result(self, real, fake):
+            return Result(1.0, details={"numbers": [np.inf, np.float32(2), float("nan")]})
+
+    record = evaluate(*pictures, metrics=[Detailed()], extractor=GridMeans()).to_dict()
+    assert record["metrics"][0]["details"] == {"numbers": [None, 2.0, None]}
+    json.dumps(record, allow_nan=False)
+
+
 def test_statistics_serve_metrics_that_need_no_more(pictures):
     extractor = GridMeans()
     statistics = Statistics(np.zeros(12), np.eye(12), n=100, name="file")

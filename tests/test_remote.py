@@ -6,6 +6,7 @@ import sys
 import threading
 import zipfile
 
+import fsspec.implementations.memory
 import numpy as np
 import pytest
 from remote_files import IMAGES, SOURCES, encoded, files, pictures, serving
@@ -189,6 +190,58 @@ def test_statistics_at_a_url(server):
     with pytest.warns(FastfidWarning, match="says its protocol"):
         assert compute_fid(url, url, force=True) == 0
     assert compute_statistics(f"{server.url}/x.npy", extractor=GridMeans()).n == 4
+
+
+class Unsound(fsspec.implementations.memory.MemoryFileSystem):
+    """Files in memory, of which something is wrong."""
+
+    protocol = "unsound"
+    wrong = ""
+
+    def info(self, path, **_):
+        found = {"name": path, "type": "file", "size": 9}
+        return found | {"folder": {"type": "directory"}, "no size": {"size": None}}.get(self.wrong, {})
+
+    def open(self, path, *_, **__):
+        return io.BytesIO(b"short" if self.wrong == "short" else b"9 letters")
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return path
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        ("folder", IsADirectoryError, r"Is a directory: 'unsound://x\.zip'"),
+        ("no size", ValueError, r"unsound://x\.zip: the server does not say how large the file is; download it first"),
+        ("short", OSError, r"cannot be read \(0 bytes came of 1\): 'unsound://x\.zip'"),
+    ],
+)
+def test_file_systems_that_say_too_little(monkeypatch, wrong, error, said):
+    monkeypatch.setattr(_remote, "_DELAYS_S", (0.0,) * 4)
+    fsspec.register_implementation("unsound", Unsound, clobber=True)
+    monkeypatch.setattr(Unsound, "wrong", wrong)
+    with pytest.raises(error, match=said):
+        _remote.known_file("unsound://x.zip")
+    monkeypatch.setattr(Unsound, "wrong", "")
+    with _remote.known_file("unsound://x.zip").open() as file:
+        assert file.read() == b"9 letters"
+        with pytest.raises(OSError, match="Invalid argument"):
+            file.seek(-10, io.SEEK_END)
+    file.close()
+
+
+def test_memory_that_is_not_there_is_not_asked_for_again():
+    asked = []
+
+    def request():
+        asked.append(1)
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        _remote.persistently("https://host/x.zip", request)
+    assert len(asked) == 1
 
 
 def test_what_needs_files_of_this_machine(server):

@@ -18,6 +18,7 @@ from tolerances import SINGULAR_FROM_FILE
 
 from fastfid import FID, FeatureExtractor, InceptionV3, Statistics, compute_fid, compute_statistics, frechet_distance
 from fastfid._checks import check_device
+from fastfid._progress import show_progress
 from fastfid.errors import FastfidWarning, ImageError, SkippedImagesWarning
 from fastfid.features import session
 from fastfid.features.weights import describe, find_weights
@@ -491,6 +492,24 @@ def test_progress_in_a_log(monkeypatch, capsys):
     assert lines[0].startswith("fastfid: array: 2 of 30 img (7%), ")
     assert lines[0].endswith(" left")
     assert lines[-1].startswith("fastfid: array: 30 img in 0:0")
+    compute_statistics(iter(images(30, 1)), extractor=GridMeans(), progress="lines")
+    lines = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"fastfid: .*: 2 img, [\d.]+ img/s", lines[0])
+
+
+def test_progress_of_work_that_fails(monkeypatch, capsys):
+    monkeypatch.setattr("fastfid._progress.INTERVAL_S", 0.0)
+
+    def work():
+        with show_progress(4, "lines", "first") as bar:
+            bar.set_description("second")
+            bar.update(1)
+            raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        work()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fastfid: second: 1 of 4 img (25%)")
 
 
 # Extractors
@@ -628,6 +647,12 @@ def test_a_leased_file_is_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(_files.os, "open", leased)
     assert loaded(open_source(path)).shape == (2, 9, 11, 3)
     assert any(not flags & os.O_NONBLOCK for flags in flags_seen)
+    path.unlink()
+    os.mkfifo(path)
+    flags_seen.clear()
+    with pytest.raises(BlockingIOError, match="temporarily unavailable"):
+        _files.open_regular(path)
+    assert len(flags_seen) == 1  # a pipe that has no writer would be waited for without an end
 
 
 def test_nothing_is_left_open(tmp_path):

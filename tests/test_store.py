@@ -309,6 +309,20 @@ def test_a_writer_keeps_what_it_has_if_the_block_fails(tmp_path):
     assert write().n == 4
 
 
+def test_outputs_of_other_images_are_given_up(tmp_path):
+    def write(output, n, skipped):
+        identity = {"meta": {"source": "x"}, "options": {}, "files": {}, "versions": {}}
+        identity["outputs"] = dict.fromkeys({"features", output}, 3)
+        with StoreWriter(tmp_path / "s", identity, can_resume=True) as writer:
+            writer.add({name: np.ones((n, 3), np.float32) for name in identity["outputs"]}, np.arange(n))
+            return writer.finish(skipped, range(len(skipped)))
+
+    assert write("spatial", 3, []).outputs == {"features": 3, "spatial": 3}
+    assert write("features", 3, []).outputs == {"features": 3, "spatial": 3}
+    again = write("features", 2, [{"name": "a", "reason": "b"}])
+    assert (again.n, again.outputs) == (2, {"features": 3})
+
+
 class FailingAfter(AllOutputs):
     """Fails after some batches of two."""
 

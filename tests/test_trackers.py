@@ -8,7 +8,7 @@ import pytest
 from stubs import AllOutputs
 from test_fid import images
 
-from fastfid import Evaluator
+from fastfid import Evaluator, Statistics
 from fastfid.metrics.logits import InceptionScoreMetric
 
 NAMES = ["fid", "fid_standard_error", "kid_torch-fidelity", "images_real", "images_fake"]
@@ -71,6 +71,15 @@ def test_a_standard_error_that_is_unknown_is_not_logged():
     writer = WandB()
     one.log_to(writer, 0)
     assert [name for name, _, _ in writer.said] == ["is", "images_real", "images_fake"]
+
+
+def test_a_number_of_images_that_is_unknown_is_not_logged():
+    meta = {"protocol": "none", "extractor": AllOutputs().identity}
+    one = Evaluator(["fid"], real=Statistics(np.zeros(12), np.eye(12), meta=meta), extractor=AllOutputs())
+    one.update(images(20, 2))
+    writer = WandB()
+    one.log_to(writer, 0)
+    assert [name for name, _, _ in writer.said] == ["fid", "fid_standard_error", "images_fake"]
 
 
 @pytest.mark.parametrize(

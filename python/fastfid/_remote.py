@@ -279,8 +279,7 @@ class _RemoteStream(io.RawIOBase):
 
     def close(self) -> None:
         """Close the connection."""
-        if not self.closed:
-            self._drop()
+        self._drop()
         super().close()
 
 
@@ -389,19 +388,18 @@ def persistently(url: str, request: Callable[[], Found], failed: str = "cannot b
     OSError
         The file is not there, access is denied, or the request has failed five times. The error has the URL.
     """
-    for delay in (*_DELAYS_S, None):
+    delays = iter(_DELAYS_S)
+    while True:
         try:
             return request()
         except MemoryError:
             raise
         except Exception as error:  # every package for a scheme has classes of its own
-            final = _final(url, error)
-            if final is None and delay is None:
-                final = OSError(errno.EIO, f"{failed} ({_first_line(_cause(error))})", url)
-            if final is not None:
+            if (final := _final(url, error)) is not None:
                 raise final from None
-            time.sleep(delay or 0)
-    raise AssertionError  # the last delay is None
+            if (delay := next(delays, None)) is None:
+                raise OSError(errno.EIO, f"{failed} ({_first_line(_cause(error))})", url) from None
+        time.sleep(delay)
 
 
 def _cause(error: BaseException) -> BaseException:

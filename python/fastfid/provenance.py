@@ -115,8 +115,6 @@ def assumed_protocol(meta: Mapping[str, Any], name: str) -> Assumption | None:
     >>> assumed_protocol({}, "ffhq_clean_trainval70k_1024.npz").protocol
     'clean'
     """
-    if meta.get("protocol") is not None:
-        return None
     if meta.get("writer") == "ADM":
         return Assumption("tensorflow", "it has the spatial statistics of ADM's references")
     file = os.path.basename(name)

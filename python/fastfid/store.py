@@ -251,11 +251,6 @@ class StoreWriter:
         self._stack = contextlib.ExitStack()
         self.done = 0
 
-    @property
-    def path(self) -> Path:
-        """The folder."""
-        return self._folder
-
     def __enter__(self) -> "StoreWriter":
         self._folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:

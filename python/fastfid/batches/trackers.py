@@ -17,7 +17,8 @@ def logger_of(writer: Any) -> Callable[[Mapping[str, float], int], None]:
         for name, value in values.items():
             if callable(add_scalar):
                 add_scalar(name, value, step)
-            elif callable(log_metric):
+            else:
+                assert callable(log_metric)
                 log_metric(name, value, step=step)
 
     def at_once(values: Mapping[str, float], step: int) -> None:
