@@ -21,7 +21,7 @@ from tolerances import (
 )
 
 from fastfid.compat.cleanfid import features, fid, resize, wrappers
-from fastfid.errors import ImageError, NumericalError
+from fastfid.errors import ImageError, NumericalError, SuspiciousInputWarning
 from fastfid.metrics.fid import frechet_distance
 from fastfid.statistics import Statistics
 
@@ -215,6 +215,23 @@ def test_a_generator_of_other_shapes_is_refused(wrong):
         fid.get_model_features(wrong, Means(), z_dim=4, num_gen=4, batch_size=4, verbose=False)
 
 
+def test_generated_images_for_the_tensorflow_network_are_not_resized():
+    model = Means()
+    rows = fid.get_model_features(generator, model, "legacy_tensorflow", 48, 5, 4, verbose=False)
+    assert rows.shape == (5, 12)
+    assert model.shapes == [tuple(generator(torch.zeros(4, 48)).shape)] * 2
+    torch.manual_seed(5)
+    rows = fid.get_model_features(generator, model, "legacy_tensorflow", 48, 4, 4, verbose=False)
+    torch.manual_seed(5)
+    np.testing.assert_array_equal(rows, Means()(generator(torch.randn(4, 48)).float()))
+
+
+@pytest.mark.parametrize("numbers", [{"num_gen": 0, "batch_size": 4}, {"num_gen": 4, "batch_size": 0}])
+def test_a_generator_of_no_images_is_refused(numbers):
+    with pytest.raises(ValueError, match=r"num_gen, batch_size: expected at least 1, got \d and \d"):
+        fid.get_model_features(generator, Means(), verbose=False, **numbers)
+
+
 def test_fid_of_features_is_exact_for_few_rows():
     x = np.random.default_rng(0).standard_normal((6, 40))
     assert fid.fid_from_feats(x, x) == pytest.approx(0, abs=EQUAL_GAUSSIANS)
@@ -229,6 +246,11 @@ def test_an_imaginary_component_is_an_error():
 
 
 # KID.
+
+
+def test_features_are_a_matrix():
+    with pytest.raises(ValueError, match=r"feats2: expected shape \(n, d\), got \(3,\)"):
+        fid.fid_from_feats(np.eye(3), np.ones(3))
 
 
 def test_kid_is_the_unbiased_mmd():
@@ -459,6 +481,13 @@ def test_another_network_is_refused(fake):
     ):
         with pytest.raises(ValueError, match=r"model name - clip_vit_b_32 was not recognized.*custom_feat_extractor"):
             call()
+
+
+def test_images_without_levels_are_said(tmp_path):
+    for i in range(2):
+        Image.fromarray(np.full((4, 4, 3), i, np.uint8)).save(tmp_path / f"{i}.png")
+    with pytest.warns(SuspiciousInputWarning, match="no value of its 2 images exceeds 1: were images in 0..1 cast"):
+        fid.get_folder_features(str(tmp_path), Means(), device="cpu", verbose=False)
 
 
 def test_a_folder_without_images_is_named(tmp_path):

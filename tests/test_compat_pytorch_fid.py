@@ -1,19 +1,22 @@
 """fastfid.compat.pytorch_fid without pytorch-fid. tests/peers/test_pytorch_fid.py compares it with pytorch-fid."""
 
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tolerances import ANOTHER_ORDER, EQUAL_GAUSSIANS, FLOAT32_MEANS, MOMENTS
+from tolerances import ANOTHER_ORDER, EQUAL_GAUSSIANS, FEATURES_EXACT, FLOAT32_MEANS, MOMENTS
 
+import fastfid.compat.pytorch_fid
 from fastfid.compat.pytorch_fid import fid_score, inception
-from fastfid.errors import FastfidWarning, ImageError
+from fastfid.errors import FastfidWarning, ImageError, NumericalError, SuspiciousInputWarning
 
 WITHOUT_TORCH = """
 import sys
@@ -167,6 +170,11 @@ def test_an_indefinite_covariance_is_an_imaginary_component():
 # A caller's own model.
 
 
+def test_a_distance_beyond_float64_is_no_imaginary_component():
+    with pytest.raises(NumericalError, match="the distance exceeds the range of float64"):
+        fid_score.calculate_frechet_distance([1e200], [[1.0]], [0.0], [[1.0]])
+
+
 def test_a_callers_model_gets_scaled_images_and_is_averaged(tmp_path):
     files = pictures(tmp_path, n=5)
     model = Means().train()
@@ -244,6 +252,17 @@ def test_files_with_upper_case_extensions_are_counted(tmp_path):
     np.testing.assert_allclose(mu, features.mean(axis=0), rtol=MOMENTS)
 
 
+def test_images_without_levels_are_said(tmp_path):
+    files = [save(tmp_path / f"{i}.png", np.full((4, 4, 3), i, np.uint8)) for i in range(2)]
+    with pytest.warns(SuspiciousInputWarning, match="files: no value of its 2 images exceeds 1: were images in 0..1"):
+        fid_score.get_activations(files, Means(), dims=3)
+
+
+def test_a_batch_of_no_images_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="batch_size: expected at least 1, got 0"):
+        fid_score.get_activations(pictures(tmp_path), Means(), batch_size=0, dims=3)
+
+
 def test_one_image_is_an_error(tmp_path):
     pictures(tmp_path, n=1)
     with pytest.raises(ValueError, match="at least 2"):
@@ -286,6 +305,20 @@ def test_an_output_is_never_overwritten(statistics, tmp_path, name):
 # The command.
 
 
+def test_the_command_saves_statistics(statistics, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out.npz"
+    monkeypatch.setattr(sys, "argv", ["pytorch-fid", "--save-stats", str(statistics[1]), str(out)])
+    fid_score.main()
+    assert capsys.readouterr().out == f"Saving statistics for {statistics[1]}\n"
+    with np.load(out) as file:
+        np.testing.assert_array_equal(file["sigma"], 4 * np.eye(3))
+
+
+def test_the_module_of_the_command_is_a_command_too(statistics):
+    command = [sys.executable, "-m", "fastfid.compat.pytorch_fid.fid_score", *map(str, statistics)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "FID:  12.0\n"
+
+
 def test_the_command_prints_what_pytorch_fid_prints(statistics):
     command = [sys.executable, "-m", "fastfid.compat.pytorch_fid", *map(str, statistics)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -314,6 +347,22 @@ print(calculate_fid_given_paths(sys.argv[1:], 50, "cpu", 2048))
 """
     done = run(code, *statistics)
     assert done.stdout == "12.0\n", done.stderr
+
+
+@pytest.mark.parametrize("module", [fid_score, inception])
+def test_an_import_under_another_name_gives_the_module(monkeypatch, module):
+    name = module.__name__.rpartition(".")[2]
+    monkeypatch.setitem(sys.modules, "pytorch_fid", fastfid.compat.pytorch_fid)
+    monkeypatch.setitem(sys.modules, f"pytorch_fid.{name}", None)  # put back in the end
+    del sys.modules[f"pytorch_fid.{name}"]
+    assert importlib.import_module(f"pytorch_fid.{name}") is module
+
+
+def test_a_part_that_is_missing_is_not_called_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fastfid.compat.pytorch_fid._network", None)
+    monkeypatch.delattr(fastfid.compat.pytorch_fid, "_network", raising=False)
+    with pytest.raises(ModuleNotFoundError, match=r"fastfid\.compat\.pytorch_fid\._network"):
+        inception.InceptionV3  # noqa: B018
 
 
 def test_without_torch_the_numbers_work_and_the_module_says_what_to_install(statistics):
@@ -377,6 +426,47 @@ def test_resize_and_scaling_can_be_left_out(module, weights):
     resized = torch.nn.functional.interpolate(x, size=(299, 299), mode="bilinear", align_corners=False)
     bare = inception.InceptionV3([0], resize_input=False, normalize_input=False)
     torch.testing.assert_close(bare(2 * resized - 1)[0], module(x)[0], rtol=0, atol=0)
+
+
+def test_the_last_block_is_the_mean_of_its_map(weights):
+    x = torch.rand(1, 3, 90, 90)
+    found = inception.InceptionV3([3])(x)[0]
+    assert found.shape == (1, 2048, 1, 1)
+    resized = torch.nn.functional.interpolate(x, size=(299, 299), mode="bilinear", align_corners=False)
+    maps = inception.fid_inception_v3()(2 * resized - 1)
+    torch.testing.assert_close(found[..., 0, 0], maps.mean(dim=(2, 3)), rtol=0, atol=FEATURES_EXACT)
+
+
+def test_the_network_of_torchvision(monkeypatch):
+    """With a torchvision whose layers note their names; tests/peers compares the values with torchvision's own."""
+    went = []
+
+    class Layer(torch.nn.Module):
+        def __init__(self, name):
+            super().__init__()
+            self.name = name
+
+        def forward(self, x):
+            went.append((self.name, x.shape[2]))
+            return x
+
+    class Network:
+        def __getattr__(self, name):
+            return Layer(name)
+
+    given = {}
+    models = SimpleNamespace(inception_v3=lambda **options: given.update(options) or Network())
+    monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace(models=models))
+    model = inception.InceptionV3([1], resize_input=False, use_fid_inception=False)
+    assert given == {"weights": "DEFAULT", "init_weights": False}
+    assert model(torch.rand(1, 3, 15, 15))[0].shape == (1, 3, 3, 3)
+    assert went == [
+        ("Conv2d_1a_3x3", 15),
+        ("Conv2d_2a_3x3", 15),
+        ("Conv2d_2b_3x3", 15),
+        ("Conv2d_3b_1x1", 7),
+        ("Conv2d_4a_3x3", 7),
+    ]
 
 
 def test_there_is_no_block_four():

@@ -13,7 +13,7 @@ import pytest
 import torch
 from tolerances import ANOTHER_ORDER, FEATURES_EXACT, FLOAT32_VALUE
 
-from fastfid.errors import FastfidWarning, NumericalError
+from fastfid.errors import FastfidWarning, NumericalError, SuspiciousInputWarning
 from fastfid.metrics.fid import frechet_distance
 from fastfid.statistics import Statistics
 
@@ -342,6 +342,12 @@ def test_bad_images(FrechetInceptionDistance, normalize, imgs, text):
     assert fid.real_features_num_samples == 0
 
 
+def test_what_is_no_tensor_is_refused(FrechetInceptionDistance):
+    fid = FrechetInceptionDistance(feature=64, normalize=True)
+    with pytest.raises(TypeError, match=r"imgs: expected a torch\.Tensor, got ndarray"):
+        fid.update(np.zeros((2, 3, 8, 8)), real=True)
+
+
 def test_too_few_samples(FrechetInceptionDistance):
     fid = FrechetInceptionDistance(feature=Means())
     fid.update(images(5, 0), real=True)
@@ -368,7 +374,16 @@ def test_the_built_in_network(FrechetInceptionDistance, weights):
     precise = fid.inception(batch)
     assert precise.dtype == torch.float64
     torch.testing.assert_close(precise, features.double(), rtol=0, atol=FEATURES_EXACT)
+    assert torch.equal(fid.inception(batch), precise)  # by the network that is there already
     assert not fid.state_dict()
+
+
+def test_images_without_levels_are_said(FrechetInceptionDistance, weights):
+    fid = FrechetInceptionDistance(feature=64)
+    for real in (True, False):
+        fid.update(images(3, int(real), high=2), real=real)
+    with pytest.warns(SuspiciousInputWarning, match="imgs: no value of its 6 images exceeds 1: were images in 0..1"):
+        fid.compute()
 
 
 def test_plot(FrechetInceptionDistance):

@@ -16,6 +16,7 @@ from stubs import AllOutputs, GridMeans
 from test_compat_torchmetrics import Means, images
 from tolerances import FLOAT32_VALUE, KID_FLOAT32
 
+from fastfid.errors import NumericalError
 from fastfid.metrics import inception_score, kid, mifid
 
 NAMES = ("KernelInceptionDistance", "MemorizationInformedFrechetInceptionDistance", "InceptionScore")
@@ -189,6 +190,50 @@ def test_rows_of_ones_own_may_be_flat(compat):
     made = compat.KernelInceptionDistance(feature=torch.nn.Identity())
     made.update(torch.arange(4.0), real=True)
     assert made.real_features[0].shape == (1, 4)
+
+
+def test_features_that_are_not_finite_add_nothing(compat):
+    made = compat.KernelInceptionDistance(feature=torch.nn.Identity())
+    with pytest.raises(NumericalError, match="features: row 1 of the batch has NaN or infinite values"):
+        made.update(torch.tensor([[0.0, 1.0], [0.0, float("nan")]]), real=True)
+    assert made.real_features == []
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        (KID, {"subsets": 0}, "Argument `subsets` expected to be integer larger than 0"),
+        (KID, {"degree": 2.5}, "Argument `degree` expected to be integer larger than 0"),
+        (KID, {"gamma": 1}, "Argument `gamma` expected to be `None` or float larger than 0"),
+        (KID, {"coef": -1.0}, "Argument `coef` expected to be float larger than 0"),
+        (MIFID, {"cosine_distance_eps": 1.5}, "Argument `cosine_distance_eps` expected to be a float greater than 0"),
+    ],
+)
+def test_bad_arguments(compat, name, options, text):
+    with pytest.raises(ValueError, match=text):
+        getattr(compat, name)(feature=Means(), **options)
+
+
+def test_fewer_images_than_a_subset(compat):
+    made = compat.KernelInceptionDistance(feature=Means(), subset_size=20)
+    made.update(images(20, 0), real=True)
+    made.update(images(19, 1), real=False)
+    with pytest.raises(ValueError, match="Argument `subset_size` should be smaller than the number of samples"):
+        made.compute()
+
+
+def test_the_plot_of_a_score_is_of_its_mean(compat):
+    made = compat.InceptionScore(feature=Means(), splits=2)
+    made.update(images(20, 0))
+    matplotlib = importlib.import_module("matplotlib")
+    matplotlib.use("Agg")
+    torch.manual_seed(1)
+    expected = made.compute()[0]
+    torch.manual_seed(1)
+    _, axes = made.plot()
+    assert axes.lines[0].get_ydata().tolist() == [expected]
+    _, axes = made.plot(torch.tensor([1.5, 2.5]))
+    assert [float(line.get_ydata()[0]) for line in axes.lines] == [1.5, 2.5]
 
 
 def test_gradients_are_not_kept(compat):

@@ -27,6 +27,7 @@ from fastfid.inspection import inspect_features
 from fastfid.sources import open_source, pages
 from fastfid.sources.arrays import check_value_range
 from fastfid.sources.kept import SCHEMA, KeptLabels
+from fastfid.sources.picture import DEFAULT_MAX_PIXELS
 from fastfid.sources.samples import SampleLabels
 from fastfid.study.reading import open_set
 
@@ -304,6 +305,16 @@ def test_an_array_that_is_cut_short_for_cleanfid(tmp_path):
     (tmp_path / "x.npy").write_bytes(content[:-5])
     with pytest.raises(fastfid.ImageError, match=r"x\.npy: has 43 bytes of data, its header declares 48"):
         _readers._ArrayItem(str(tmp_path / "x.npy")).load()
+
+
+def test_arrays_that_are_not_read_for_cleanfid(tmp_path):
+    with (tmp_path / "x.npy").open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (2**16, 2**16, 3)}
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(fastfid.ImageError, match=rf"x\.npy: has {2**32} pixels; at most {DEFAULT_MAX_PIXELS}"):
+        _readers._ArrayItem(str(tmp_path / "x.npy")).load()
+    with pytest.raises(fastfid.ImageError, match=r"y\.npy: No such file or directory"):
+        _readers._ArrayItem(str(tmp_path / "y.npy")).load()
 
 
 def test_no_files_for_pytorch_fid():
