@@ -12,6 +12,7 @@ from stubs import GridMeans, classifier_of, weights_with_classifier
 
 from fastfid.errors import WeightsError
 from fastfid.features.inception import InceptionV3
+from fastfid.features.make import classifier_of as stored_classifier_of
 from fastfid.features.weights import IDENTITY, describe, fetch, find_classifier, find_weights, keep_in_cache
 from fastfid.features.weights.known import FIDELITY_NAME, OFFICIAL_NAME, OFFICIAL_URL
 
@@ -112,6 +113,25 @@ def test_extractors_without_a_classifier(make):
         ValueError, match=r"^extractor: \w+(\(dims=768\))? has no classifier; the Inception Score needs"
     ):
         make().classifier()
+
+
+def test_the_classifier_of_stored_features(tmp_path):
+    path = weights_with_classifier(tmp_path, 3)
+    meta = {"extractor": IDENTITY, "dims": 2048, "source": "real.store"}
+    np.testing.assert_array_equal(stored_classifier_of(meta, path), classifier_of(3))
+    for other in ({"extractor": "onnx:x"}, {"dims": 64}, {"extractor": None}):
+        with pytest.raises(ValueError, match=r"real\.store: its features are not those of InceptionV3\(dims=2048\)"):
+            stored_classifier_of({**meta, **other}, path)
+
+
+def test_without_a_home_there_are_no_files_of_other_tools(monkeypatch):
+    def nobody(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(fetch.Path, "expanduser", nobody)
+    assert fetch._files_of_other_tools() == []
 
 
 def test_the_real_classifier_where_it_is():

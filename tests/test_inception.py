@@ -507,6 +507,16 @@ def test_both_runtimes_in_one_environment(monkeypatch):
         assert "pip install onnxruntime-gpu" in text
 
 
+def test_the_runtime_for_the_cpu_alone(monkeypatch):
+    def version(name):
+        if name == "onnxruntime-gpu":
+            raise session.importlib.metadata.PackageNotFoundError(name)
+        return "1.31.1"
+
+    monkeypatch.setattr(session.importlib.metadata, "version", version)
+    assert session._cuda_needs("").startswith("pip uninstall -y onnxruntime; pip install '.[cuda]'")
+
+
 def test_runtime_that_cannot_be_imported(monkeypatch):
     session.load_onnxruntime.cache_clear()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)

@@ -213,6 +213,8 @@ def test_images_that_do_not_fit():
     for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), "x"):
         with pytest.raises(TypeError, match=r"expected a uint8 image \(h, w, 3\), got"):
             exact(wrong)
+    with pytest.raises(ValueError, match=r"^expected an image of 1 to 1048576 pixels a side, got height 1, width"):
+        Preparation(InputSpec((1, 1)))(noise(1, 2**20 + 1))
     with pytest.raises(ValueError, match=r"at least one pixel, got uint8 \(0, 4, 3\)"):
         exact(np.zeros((0, 4, 3), np.uint8))
 

@@ -369,6 +369,29 @@ def test_copies_and_pickles(tmp_path):
 # ------------------------------------------------------------------------------------------------------------ errors
 
 
+def test_outputs_that_are_no_vector_an_image(tmp_path):
+    body = "<int64[2] to = {-1, 1}> { m = ReduceMean <axes = [2, 3], keepdims = 0> (x)  y = Reshape (m, to) }"
+    path = write(tmp_path, outputs="float[m, d] y", body=body)
+    with pytest.raises(ValueError, match=r"network\.onnx: gives y of shape \(3, 1\) for 1 images: expected one vector"):
+        opened(path)
+    body = "<int64[1] zero = {0}, int64[1] axis = {1}> { y = Slice (x, zero, zero, axis) }"
+    path = write(tmp_path, "float[n, 12, 20, 3] x", "float[n, h, w, 3] y", body)
+    spec = dataclasses.replace(SPEC, layout="nhwc", select="mean-spatial")
+    with pytest.raises(ValueError, match=r"network\.onnx: y of shape \(1, 0, 20, 3\) has nothing to take a mean of"):
+        opened(path, spec)
+
+
+def test_a_number_of_features_that_depends_on_the_size(tmp_path):
+    body = "{ y = ReduceMean <axes = [1, 2], keepdims = 0> (x) }"
+    path = write(tmp_path, "float[n, 3, h, w] x", "float[n, w] y", body)
+    spec = InputSpec(None, "none", mean=MEAN, std=STD)
+    extractor = opened(path, spec)
+    with pytest.raises(
+        ValueError, match=r"network\.onnx: gives y of shape \(1, 7\) for inputs of \(3, 5, 7\), expected"
+    ):
+        extractor(images(2, 1, (5, 7)))
+
+
 @pytest.mark.parametrize(
     ("inputs", "outputs", "body", "text"),
     [
@@ -689,6 +712,30 @@ def test_a_device_that_cannot_be_used(tmp_path, monkeypatch):
     monkeypatch.setattr(_core, "cuda_driver", lambda: (0, "no driver"))
     with pytest.raises(BackendUnavailable, match="there is no CUDA device"):
         OnnxExtractor(path, SPEC, device="cuda")
+
+
+def test_a_session_that_cannot_be_opened(tmp_path, monkeypatch):
+    path = write(tmp_path)
+    runtime = FakeRuntime(monkeypatch)
+
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(runtime, "on_cpu", fails)
+    error = RuntimeError("CUDA failure 999")
+    with pytest.raises(BackendUnavailable, match="ONNX Runtime cannot open a session on cuda:0: CUDA failure 999"):
+        OnnxExtractor(path, SPEC, device="cuda:0")
+    error = MemoryError()
+    with pytest.raises(MemoryError):
+        OnnxExtractor(path, SPEC, device="cpu")
+
+
+def test_a_run_that_fails_on_a_device_is_not_said_of_the_file(tmp_path, monkeypatch):
+    runtime = FakeRuntime(monkeypatch)
+    extractor = OnnxExtractor(write(tmp_path), SPEC, device="cuda:0")
+    runtime.failure = RuntimeError("CUDA failure 999")
+    with pytest.raises(RuntimeError, match="CUDA failure 999"):
+        extractor(images(2, 1))
 
 
 def test_a_damaged_file_is_no_missing_device(tmp_path, monkeypatch):

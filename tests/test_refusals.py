@@ -19,10 +19,11 @@ from fastfid.batches.fixed import fixed_from_state
 from fastfid.compat.cleanfid import _kid, _readers
 from fastfid.compat.cleanfid import features as cleanfid
 from fastfid.compat.pytorch_fid import fid_score
+from fastfid.features import onnx_file
 from fastfid.features.known.export import export_known
 from fastfid.features.weights import find_weights, torch_file
 from fastfid.features.weights.known import MAX_BYTES
-from fastfid.features.weights.state_dict import unpickle
+from fastfid.features.weights.state_dict import float32_array, unpickle
 from fastfid.inspection import inspect_features
 from fastfid.sources import open_source, pages
 from fastfid.sources.arrays import check_value_range
@@ -222,6 +223,22 @@ def test_zips_that_torch_did_not_write(files, method, said):
         torch_file.zip_state(buffer.getvalue(), members, "a")
 
 
+def test_tensors_whose_storage_is_missing_or_too_short():
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\2}.")
+        members = {info.filename: info for info in archive.infolist()}
+    state, storage_bytes = torch_file.zip_state(buffer.getvalue(), members, "a")
+    assert state == {}
+    with pytest.raises(WeightsError, match="storage '7' is missing"):
+        storage_bytes("7")
+    np.testing.assert_array_equal(float32_array(np.arange(4, dtype=np.float32).tobytes(), (1, 2), 2), [[2, 3]])
+    for shape, offset in (((2, 2), 1), ((1,), -1), ((-1,), 0)):
+        with pytest.raises(
+            WeightsError, match=r"a tensor of shape .* at offset -?\d does not fit its storage of 16 by"
+        ):
+            float32_array(bytes(16), shape, offset)
+
+
 @pytest.mark.parametrize(("offset", "size"), [(3_053_453_528, 4), (3_053_453_528, 0), (-60, 4), (0, 100)])
 def test_members_that_lie_outside_of_a_zip_file(offset, size):
     """The directory at the end of the file says where members begin, and a damaged one says anything."""
@@ -277,6 +294,11 @@ def test_a_network_of_two_inputs(tmp_path):
     onnx.save(model, tmp_path / "x.onnx")
     with pytest.raises(ValueError, match=r"expected one input, .*, got 2: .*Make the others constants of the graph"):
         fastfid.OnnxExtractor(tmp_path / "x.onnx", InputSpec((8, 8)))
+
+
+def test_a_number_in_an_onnx_file_that_has_no_end():
+    for data, found in ((b"\x05", (5, 1)), (b"\x80\x01", (128, 2)), (b"\xff" * 12, (0, 12)), (b"\x80", (0, 1))):
+        assert onnx_file._varint(memoryview(data), 0) == found
 
 
 def test_a_module_on_two_devices(monkeypatch):

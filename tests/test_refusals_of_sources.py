@@ -3,7 +3,10 @@
 import errno
 import io
 import os
+import re
 import tarfile
+import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +19,11 @@ from stubs import GridMeans
 import fastfid
 from fastfid import ImageError, Statistics, _files
 from fastfid._files import DamagedFile
-from fastfid.sources import open_source, pages, picture
+from fastfid.sources import listing, open_source, pages, picture
 from fastfid.sources.archive import reading_as
+from fastfid.sources.arrays import Scale
+from fastfid.sources.base import SubsetSource
+from fastfid.sources.device import DeviceImages
 from fastfid.sources.labels import labels_of_side
 from fastfid.sources.samples import SampleLabels
 from fastfid.store import FeatureStore, check_identity
@@ -30,7 +36,7 @@ def png():
 
 
 def tar(path, files):
-    with tarfile.open(path, "w") as archive:
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
@@ -61,6 +67,13 @@ def test_memory_that_is_not_there(tmp_path, monkeypatch):
         patch.setattr(opened, "convert", no_memory)
         with pytest.raises(MemoryError, match="not enough memory to decode it"):
             next(iter(open_source([opened]))).load()
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.png", png())
+    (item,) = open_source(tmp_path / "x.zip")
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile.ZipFile, "open", no_memory)
+        with pytest.raises(MemoryError, match=r"^.*x\.zip/a\.png: not enough memory to read it"):
+            item.load()
 
 
 def test_an_error_of_the_system_stays_one():
@@ -78,6 +91,21 @@ def test_a_picture_whose_format_starts_a_program():
     image.format = "EPS"
     with pytest.raises(ImageError, match="is EPS, which starts a program or opens another picture"):
         next(iter(open_source([image]))).load()
+
+
+def test_what_a_picture_does_not_say(monkeypatch):
+    class Animated:
+        format = "GIF"
+
+        @property
+        def is_animated(self):
+            raise OSError("a later frame is damaged")
+
+    assert not picture._has_frames(Animated())
+    for tags, value in (({258: (1, 8)}, 8), ({258: ()}, 0), ({}, 0), ({258: 16}, 16)):
+        assert picture._tag(SimpleNamespace(tag_v2=tags), 258) == value
+    monkeypatch.setattr(picture, "FORMATS", ("NOT IN THIS PILLOW", *picture.FORMATS))
+    assert picture.Decoder().decode_bytes(png(), "x").shape == (5, 4, 3)
 
 
 def test_pillows_own_limit_is_named():
@@ -118,6 +146,12 @@ def test_a_member_without_an_extension_belongs_to_no_sample():
 # Arrays and statistics
 
 
+def test_a_tensor_of_the_host_is_none_of_a_device():
+    floats = torch.zeros(2, 3, 4, 4)  # in 0..1
+    with pytest.raises(ValueError, match="tensor: expected one on a CUDA device"):
+        DeviceImages(floats, scale=Scale(0.0, 1.0, "round"))
+
+
 def test_tensors_and_features_that_have_no_values(tmp_path):
     with pytest.raises(ValueError, match="is on torch's meta device, where tensors have no values"):
         open_source(torch.empty(2, 3, 4, 4, dtype=torch.uint8, device="meta"))
@@ -130,6 +164,53 @@ def test_tensors_and_features_that_have_no_values(tmp_path):
         Statistics.load(tmp_path / "x.npz")
 
 
+def test_a_state_of_what_is_in_no_file():
+    first_two = SubsetSource(open_source(iter([np.zeros((4, 4, 3), np.uint8)] * 3)), 2, 0)
+    with pytest.raises(ValueError, match="list_iterator: is not made of files"):
+        first_two.state_of(0, 2)
+
+
+def test_headers_in_archives_are_those_of_the_pictures(tmp_path):
+    tar(tmp_path / "x.tar", {"a.png": png()})
+    tar(tmp_path / "x.tar.gz", {"a.png": png()})
+    for name in ("x.tar", "x.tar.gz"):
+        (item,) = open_source(tmp_path / name)
+        header = item.header()
+        assert (header.width, header.height, header.mode, header.format) == (4, 5, "RGB", "PNG")
+
+
+def test_a_member_of_a_compressed_tar_that_is_too_large(tmp_path):
+    path = tar(tmp_path / "x.tar.gz", {"a.png": png(), "b.png": bytes(9999), "c.png": png()})
+    source = open_source(path)
+    source._decoder = SmallDecoder()
+    items = list(source)
+    assert [item.name for item in items] == [f"{path}/{name}.png" for name in "abc"]
+    with pytest.raises(ImageError, match=r"b\.png: has 9999 bytes; at most 999 are read"):
+        items[1].load()
+    np.testing.assert_array_equal(items[2].load(), items[0].load())
+
+
+class SmallDecoder(picture.Decoder):
+    max_bytes = 999
+
+
+# Names
+
+
+def test_a_hidden_folder_too_many_is_counted_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(listing, "_MOST_NAMES", 2)
+    tar(tmp_path / "x.tar", {"a.png": png(), **{f".{name}/b.png": png() for name in "xyz"}})
+    (note,) = open_source(tmp_path / "x.tar").notes
+    assert re.search(r"2 hidden folders or more not entered \(\.x, \.y\)", str(note))
+
+
+def test_files_beside_a_picture_of_another_name(tmp_path):
+    """The first is beside no picture, the second beside its own."""
+    tar(tmp_path / "x.tar", {"a.cls": b"1", "b.png": png(), "b.cls": b"2"})
+    (note,) = open_source(tmp_path / "x.tar").notes
+    assert str(note).endswith("x.tar: 1 other file not read (.cls)")
+
+
 # Parquet
 
 
@@ -140,6 +221,9 @@ def test_parquet_files_that_declare_what_they_have_not(tmp_path):
     source._rows += 1
     with pytest.raises(DamagedFile, match=r"x\.parquet: declares 3 rows but has 2"):
         list(source)
+    pq.write_table(pa.table({"image": pa.nulls(100_000, pa.binary())}), tmp_path / "y.parquet")
+    with pytest.raises(ValueError, match=r"y\.parquet: declares 100000 rows, but has \d+ bytes"):
+        open_source(tmp_path / "y.parquet")
 
 
 def field(number, kind, value, before=0):

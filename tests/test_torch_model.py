@@ -1,5 +1,7 @@
 """A torch module as an extractor: features of the original transform and the module, identity, errors."""
 
+import copy
+import dataclasses
 import pickle
 
 import numpy as np
@@ -183,6 +185,33 @@ def test_tensors_that_change_are_noticed(how):
     assert fastfid.TorchExtractor(module, SPEC).identity != extractor.identity
 
 
+def test_copies_within_a_process_are_the_object():
+    extractor = fastfid.TorchExtractor(Network(), SPEC, device="cpu")
+    assert copy.copy(extractor) is extractor
+    assert copy.deepcopy([extractor])[0] is extractor
+
+
+def test_the_inputs_of_images(tmp_path):
+    SPEC.save(tmp_path / "spec.json")
+    extractor = fastfid.TorchExtractor(Network(), tmp_path / "spec.json")
+    found = np.empty((3, 24, 32), np.float32)
+    extractor.prepare_into(pictures()[0], found)
+    np.testing.assert_array_equal(extractor.prepare(pictures()[0]), found)
+    np.testing.assert_array_equal(extractor.forward(found[None]), extractor(pictures()[:1]))
+
+
+def test_a_number_of_features_that_depends_on_the_size():
+    class Rows(torch.nn.Module):
+        def forward(self, x):
+            return x.mean((1, 2))
+
+    extractor = fastfid.TorchExtractor(Rows().eval(), fastfid.InputSpec(None, "none"))
+    with pytest.raises(
+        ValueError, match=r"gives its output of 31 numbers an image for inputs of \(3, 40, 31\), expected"
+    ):
+        extractor(pictures())
+
+
 def test_sixteen_bits_and_copies():
     module = Network().bfloat16()
     extractor = fastfid.TorchExtractor(module, SPEC)
@@ -191,9 +220,9 @@ def test_sixteen_bits_and_copies():
     assert rows.dtype == np.float32
     np.testing.assert_array_equal(rows, torch.from_numpy(rows).bfloat16().float().numpy())
     assert fastfid.compute_fid(pictures(), pictures(high=200), extractor=extractor) > 0
-    copy = pickle.loads(pickle.dumps(extractor))
-    assert (copy.identity, repr(copy)) == (extractor.identity, repr(extractor))
-    np.testing.assert_array_equal(copy(pictures()), rows)
+    again = pickle.loads(pickle.dumps(extractor))
+    assert (again.identity, repr(again)) == (extractor.identity, repr(extractor))
+    np.testing.assert_array_equal(again(pictures()), rows)
 
 
 @pytest.mark.parametrize(
@@ -300,6 +329,17 @@ def test_wrong_types_are_refused():
         fastfid.TorchExtractor("net.pth", SPEC)
     with pytest.raises(TypeError, match=r"input: expected a fastfid\.InputSpec or the path of its JSON file"):
         fastfid.TorchExtractor(Network(), (24, 32))
+    with pytest.raises(TypeError, match="output: expected a name or a place, got True"):
+        fastfid.TorchExtractor(Network("tuple"), SPEC, output=True)
+    with pytest.raises(ValueError, match="output: expected 'rows', as the InputSpec says, or neither; got 'tokens'"):
+        fastfid.TorchExtractor(Network("dict"), dataclasses.replace(SPEC, output="rows"), output="tokens")
+
+    class Stateful(Network):
+        def get_extra_state(self):
+            return 3
+
+    with pytest.raises(ValueError, match="module: its state has _extra_state, which is no tensor: export it to ONNX"):
+        fastfid.TorchExtractor(Stateful(), SPEC)
     mixed = Network()
     mixed.norm.double()
     with pytest.raises(ValueError, match=r"has tensors of torch\.float32, torch\.float64: expected one dtype"):

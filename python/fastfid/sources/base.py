@@ -497,10 +497,6 @@ class LabelledSource(ImageSource):
         """Return the hash of the source's items."""
         return self._source.state_of(first, stop)
 
-    def picture_names(self) -> Iterator[str]:
-        """Yield the names of the source."""
-        return self._source.picture_names()
-
 
 class SubsetSource(ImageSource):
     """`num` images of another source, in the order of this source.
@@ -566,14 +562,9 @@ class SubsetSource(ImageSource):
             yield from self._first()
             return
         chosen = np.sort(np.random.RandomState(self._seed).permutation(found)[: self._num])
-        wanted = iter(chosen.tolist())
-        next_index = next(wanted)
-        for index, item in enumerate(self._source):
-            if index == next_index:
-                yield item
-                next_index = next(wanted, -1)
-                if next_index < 0:
-                    return
+        items = iter(self._source)
+        for passed_over in (np.diff(chosen, prepend=-1) - 1).tolist():
+            yield next(islice(items, passed_over, None))
 
     def _first(self) -> Iterator[ImageItem]:
         taken = 0
