@@ -180,6 +180,27 @@ def test_any_split_gives_the_bits_of_the_host(splits):
     assert_same(side.total(), expected)  # asking changes nothing
 
 
+def test_images_of_a_run_that_failed_are_run_again():
+    extractor = OnDevice(64, "none", 3)
+    images = pictures(4, 1)
+    kept = []
+
+    def consume(outputs):
+        kept.append(outputs["features"].numpy().copy())
+        if len(kept) == 1:
+            raise RuntimeError("no memory for the moments")
+
+    feed = DeviceFeed(extractor.on_device("cuda:0"), consume)
+    with pytest.raises(RuntimeError, match="no memory"):
+        feed.add(DeviceImages(Tensor(images[:3])), 17)
+    assert feed.waiting == 3
+    feed.add(DeviceImages(Tensor(images[3:])), 17)
+    assert feed.waiting == 1
+    feed.flush()
+    expected = InceptionV3(64, protocol="none", device="cpu")(images)
+    np.testing.assert_array_equal(np.concatenate(kept[1:]), expected)
+
+
 def test_the_third_run_and_later_ones_are_replayed():
     extractor = OnDevice(64, "none", 3)
     extractor._network.graph = True
@@ -305,6 +326,9 @@ class FakeCore:
             ("CudaStream", Stream),
             ("CudaPreprocessor", Preprocessor),
             ("DeviceMoments", DeviceMoments),
+            ("CudaArray", lambda *arguments: record.append(("array", *arguments))),
+            ("cuda_spatial_mean", lambda *arguments: record.append(("spatial mean", *arguments))),
+            ("CudaGraph", lambda *arguments: SimpleNamespace(launch=("launch", *arguments))),
         ):
             monkeypatch.setattr(_core, name, stand_in, raising=False)
 
@@ -336,6 +360,17 @@ def test_the_tensor_itself_is_read(monkeypatch):
         ("hold", 7),
         ("synchronize",),
     ]
+    memory.preprocess(images, 0, input_spec("clean"), out)
+    assert [name for name, *_ in core.calls].count("preprocessor") == 1
+
+
+def test_work_goes_to_the_stream(monkeypatch):
+    core = FakeCore(monkeypatch)
+    memory = cuda.CudaMemory(1)
+    memory.array((2, 3), "float32")
+    memory.spatial_mean("map", "out")
+    assert core.calls == [("array", (2, 3), "float32", memory.stream), ("spatial mean", "map", "out")]
+    assert memory.record(core) == ("launch", memory.stream, core)
 
 
 def test_runs_of_one_network_do_not_overlap():

@@ -17,6 +17,7 @@ from stubs import GridMeans
 from terminal import on_terminal
 
 from fastfid.errors import ImageError
+from fastfid.features.joint import JointExtractor
 from fastfid.pipeline import extract, only_features
 from fastfid.sources import open_source
 from fastfid.sources.base import ImageItem, ImageSource
@@ -628,6 +629,16 @@ def test_inputs_written_into_batches_with_pictures_left_out(tmp_path, workers):
     np.testing.assert_array_equal(np.concatenate(rows), np.concatenate(expected))
     assert report.n == 21
     assert extractor.threads >= {"copied"}
+
+
+def test_the_input_of_several_is_that_of_each():
+    class Sized(GridMeans):
+        input_shape = property(lambda self: (self.dims,))
+
+    several = JointExtractor({"a": Sized(2), "b": Sized(3)})
+    image = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    expected = np.concatenate([GridMeans(cells).prepare(image) for cells in (2, 3)])
+    np.testing.assert_array_equal(several.prepare(image), expected)
 
 
 @pytest.mark.parametrize("wrong", [np.zeros(12), np.zeros(1, np.float32), np.zeros((1, 12), np.float32)])
