@@ -180,6 +180,21 @@ def test_any_split_gives_the_bits_of_the_host(splits):
     assert_same(side.total(), expected)  # asking changes nothing
 
 
+def test_sides_of_one_device_are_merged_there():
+    extractor = OnDevice(64, "none", 3)
+    images = pictures(7, 1)
+    sides = Side(extractor), Side(extractor)
+    for side, part in zip(sides, (images[:4], images[4:]), strict=True):
+        side.update(DeviceImages(Tensor(part)), 17)
+        side.feed.flush()
+    here, there = (side.moments for side in sides)
+    expected = here.total()
+    expected.merge(there.total())
+    here.merge(there)
+    assert (here._on_device.n, here._on_host.n, there.n) == (7, 0, 3)
+    assert_same(here.total(), expected)
+
+
 def test_images_of_a_run_that_failed_are_run_again():
     extractor = OnDevice(64, "none", 3)
     images = pictures(4, 1)

@@ -1,5 +1,6 @@
 """Files at URLs: a server of this process, which breaks connections, refuses parts, or has no such file."""
 
+import errno
 import io
 import re
 import sys
@@ -242,6 +243,38 @@ def test_memory_that_is_not_there_is_not_asked_for_again():
     with pytest.raises(MemoryError):
         _remote.persistently("https://host/x.zip", request)
     assert len(asked) == 1
+
+
+class FileExpired(OSError):
+    """As s3fs calls a version of a file that is not there any more."""
+
+
+class ClientError(Exception):
+    """As botocore's, which has the server's answer."""
+
+    def __init__(self, status):
+        super().__init__(f"an error occurred ({status})")
+        self.response = {"ResponseMetadata": {"HTTPStatusCode": status}}
+
+
+@pytest.mark.parametrize(
+    ("error", "number", "said"),
+    [
+        (FileExpired("gone"), errno.ESTALE, "has changed since it was listed"),
+        (ClientError(404), errno.ENOENT, "No such file or directory"),
+        (ClientError(403), errno.EACCES, r"access is denied \(an error occurred \(403\)\)"),
+    ],
+)
+def test_errors_of_stores_that_stay(error, number, said):
+    asked = []
+
+    def request():
+        asked.append(1)
+        raise error
+
+    with pytest.raises(OSError, match=rf"{said}: 's3://bucket/x\.zip'") as caught:
+        _remote.persistently("s3://bucket/x.zip", request)
+    assert (caught.value.errno, len(asked)) == (number, 1)
 
 
 def test_what_needs_files_of_this_machine(server):
