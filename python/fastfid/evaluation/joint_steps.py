@@ -130,7 +130,12 @@ def reduce_extractors(
 
     Examples
     --------
-    See :func:`plan_extractors`.
+    >>> import fastfid
+    >>> both = {name: fastfid.InceptionV3(64, protocol=name, device="cpu") for name in ("pytorch-fid", "tensorflow")}
+    >>> plan_extractors("real", "fake", both, "run"), fastfid.part("run")  # two folders of four pictures
+    (2, 2)
+    >>> list(reduce_extractors("run"))
+    ['pytorch-fid', 'tensorflow']
     """
     run = RunDirectory(run_dir, reads_images=False)
     request = request_of(run)
