@@ -150,6 +150,18 @@ def test_a_full_disk_costs_no_result_and_leaves_no_half_line(two_files, tmp_path
     assert target.read_text() == before
 
 
+def test_a_file_that_cannot_be_written_at_the_end_costs_no_result(two_files, tmp_path, capsys, monkeypatch):
+    def full(path, line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    monkeypatch.setattr(_files, "append_line", full)
+    target = str(tmp_path / "runs.jsonl")
+    assert main([*two_files, "--quiet", "--append", target]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("FID:  ")
+    assert err == f"fastfid: error: {target}: No space left on device\n"
+
+
 @pytest.mark.parametrize("closed", [">&-", "| true"])
 def test_nobody_on_stdout_costs_no_line(two_files, tmp_path, closed):
     target = tmp_path / "runs.jsonl"

@@ -166,6 +166,7 @@ def test_version(run):
         ["stats", "a", "-o", "b", "--max-errors", "3"],
         ["a", "b", "--threads", "0"],
         ["a", "b", "--unknown"],
+        ["a", "b", "--metrics", "kid,fid,kid"],
         ["a", "b", "--hash-inputs"],
         ["a", "b", "--protocol", "best"],
         ["a", "b", "--device", "tpu"],
@@ -524,6 +525,32 @@ def test_interrupted_where_python_drops_exceptions(name, code, said):
     assert (done.returncode, done.stdout, done.stderr) == (code, "", f"fastfid: {said}\n")
 
 
+LONG_CLEANUP = """
+import os, signal, sys, time
+from fastfid import cli
+from fastfid.cli import stats
+
+def run(words):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    finally:
+        for number, pause in ((signal.SIGINT, 1.1), (signal.SIGINT, 60)):
+            os.kill(os.getpid(), number)
+            print("cleans up", flush=True)
+            time.sleep(pause)
+
+stats.run = run
+sys.exit(cli.main(["stats"]))
+"""
+
+
+def test_a_later_signal_ends_the_cleanup():
+    """A second signal at once does not; the exit code is that of the first."""
+    done = subprocess.run([sys.executable, "-c", LONG_CLEANUP], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "cleans up\n", "")
+
+
 @pytest.mark.parametrize("delay", [0.1, 0.2, 0.3, 0.4, 0.5, 0.7])
 def test_interrupted_while_it_starts(tmp_path, delay, weights):
     """An interrupt during an import can be replaced by an ImportError."""
@@ -631,6 +658,39 @@ def test_nor_when_the_process_crashes(name):
     assert (done.returncode, done.stderr.decode()) == (-signal.SIGSEGV, line)
 
 
+def test_the_traceback_of_an_error_is_for_who_asks(run, two_files, monkeypatch):
+    argv = (two_files[0], two_files[1].with_name("3.npz"))
+    failing(run(*argv), r"3\.npz")
+    monkeypatch.setenv("FASTFID_TRACEBACK", "1")
+    with pytest.raises((OSError, RuntimeError), match=r"3\.npz"):
+        run(*argv)
+
+
+@pytest.mark.parametrize(("text", "said"), [("", "out of memory"), ("1.npz: not enough memory", "1.npz: not enough")])
+def test_an_error_of_memory_is_a_sentence(run, monkeypatch, text, said):
+    def without_memory(argv):
+        raise MemoryError(*filter(None, [text]))
+
+    monkeypatch.setattr("fastfid.cli.stats.run", without_memory)
+    failing(run("stats"), f"error: {said}")
+
+
+def test_what_else_python_drops_goes_to_the_hook_of_the_process(run, monkeypatch):
+    class Last:
+        def __del__(self):
+            raise ValueError("of a __del__")
+
+    def drops(argv):
+        Last()
+        return 0
+
+    dropped = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: dropped.append(str(found.exc_value)))
+    monkeypatch.setattr("fastfid.cli.stats.run", drops)
+    assert run("stats") == (0, "", "")
+    assert dropped == ["of a __del__"]
+
+
 def test_main_leaves_the_process_as_it_was(two_files, capsys):
     import threading
     import warnings
@@ -660,7 +720,9 @@ def test_nobody_on_stderr_costs_no_result(two_files, tmp_path, stderr):
     if stderr != "| true":
         command = f'"$@" >fid.txt {stderr}; echo $? >code'
     argv = [sys.executable, "-m", "fastfid", *map(str, two_files), "--protocol", "clean"]
-    subprocess.run(["sh", "-c", command, "sh", *argv], cwd=tmp_path, check=True)
+    # A buffer keeps what could not be written, and Python would fail to write it at the end.
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    subprocess.run(["sh", "-c", command, "sh", *argv], cwd=tmp_path, env=buffered, check=True)
     assert (tmp_path / "code").read_text() == "0\n"
     assert re.fullmatch(r"FID:  \d+\.\d+\n", (tmp_path / "fid.txt").read_text())
 

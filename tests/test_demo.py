@@ -54,6 +54,17 @@ def test_the_whole_demo_on_fewer_crops(capsys, tmp_path, monkeypatch, weights):
     assert len(picture.convert("RGB").getcolors(1 << 24)) > 1000  # curves and photographs, no empty canvas
 
 
+def test_the_command_line_passes_its_options_on(run, monkeypatch):
+    given = []
+    monkeypatch.setattr(demo, "run", lambda *paths, **options: given.append((*paths, options)))
+    assert run("demo") == (0, "", "")
+    assert run("demo", "-o", "x.png", "--device", "cpu", "--weights", "w.pth", "--quiet") == (0, "", "")
+    assert given == [
+        ("fastfid-demo.png", {"device": "auto", "weights": None, "progress": "lines"}),
+        ("x.png", {"device": "cpu", "weights": "w.pth", "progress": False}),
+    ]
+
+
 def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setattr(figures, "_has", lambda module: module != "skimage")
     with pytest.raises(ImportError, match=r"needs scikit-image: pip install '\.\[demo\]' in fastfid's source folder"):

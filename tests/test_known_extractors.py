@@ -9,6 +9,7 @@ import re
 import struct
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -332,3 +333,16 @@ def test_inputs_are_those_of_the_tool(name):
 def test_a_grid_of_another_size_needs_a_rule():
     with pytest.raises(ValueError, match="positions: expected a rule for 37 to 16 patches a side"):
         Transformer(224, 518, 14, 24, 1, 2, 40)
+
+
+@pytest.mark.parametrize("is_verified", [True, False])
+def test_an_export_says_what_there_is_to_know(run, monkeypatch, is_verified):
+    name = "dinov2-vitl14/k-diffusion"
+    row = replace(KNOWN[name], verified=is_verified, note="the tool rounds")
+    monkeypatch.setattr("fastfid.features.known.KNOWN", {name: row})
+    exported = SimpleNamespace(files=["x.onnx"], difference=1e-6, identity="onnx:x")
+    monkeypatch.setattr("fastfid.features.known.export.export_known", lambda *given, **options: exported)
+    code, out, err = run("extractors", "export", name, "x.pth", "-o", "x.onnx")
+    assert (code, out) == (0, "x.onnx\n")
+    assert (f"{name}: unverified" in err) == (not is_verified)
+    assert err.splitlines()[-1] == f"fastfid: {name}: the tool rounds"

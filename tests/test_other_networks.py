@@ -68,6 +68,14 @@ def test_the_record_names_the_network(here, run):
     assert record["command"][3:5] == ["--extractor", "net.onnx"]
 
 
+def test_without_the_fid_nothing_is_said_of_its_bias(here, run):
+    few = ("real", "fake", "--extractor", "net.onnx", "--num", "5")
+    assert "sampling bias dominates" in run(*few, "--metrics", "fid,kid")[2]
+    code, out, err = run(*few, "--metrics", "kid")
+    assert (code, out.split()[0]) == (0, "KD:")
+    assert "bias" not in err
+
+
 def test_all_metrics_of_an_embedding(here, run):
     code, out, err = run("real", "fake", "--extractor", "net.onnx", "--metrics", "all")
     assert code == 0

@@ -128,6 +128,30 @@ def test_an_output_that_is_there_is_refused_once(pictures, tmp_path):
     assert err == f"fastfid: error: Existing output file: {tmp_path}/out.npz (--overwrite replaces it)\n"
 
 
+def test_a_process_of_a_plan_is_no_rank(pictures, tmp_path, weights):
+    """fastfid part has an index of its own, and torchrun may start it all the same."""
+    run = tmp_path / "run"
+    assert cli.main(["plan", *map(str, pictures), "--dims", "64", "--run-dir", str(run), "--quiet"]) == 0
+    words = [["part", "--run-dir", run, "--index", index, "--of", 2] for index in range(2)]
+    found = launching.ended(launching.start(tmp_path, words, launching.variables_of_ranks(2)))
+    assert [(code, out) for code, out, _ in found] == [(0, "")] * 2
+    assert [err.splitlines()[-1] for _, _, err in found] == [f"fastfid: {run}: 4 tasks done"] * 2
+
+
+def test_the_traceback_of_another_rank_is_for_who_asks(pictures, tmp_path):
+    fake = tmp_path / "fake"
+    fake.mkdir()
+    for path in pictures[1].iterdir():
+        (fake / path.name).write_bytes(path.read_bytes() if path.name != "040.png" else b"no picture")
+    variables = launching.variables_of_ranks(2, FASTFID_TRACEBACK=1)
+    ranks = launching.start(tmp_path, launching.words([pictures[0], fake]), variables, {"slow": {"0": 0.1}})
+    (code, out, err), (of_other, out_of_other, err_of_other) = launching.ended(ranks)
+    assert (code, out, of_other, out_of_other) == (1, "", 1, "")
+    assert err.splitlines()[-1].startswith(f"fastfid.scale.ranks.RankFailed: rank 1: {fake}/040.png: ")
+    assert err_of_other.splitlines()[0] == "Traceback (most recent call last):"
+    assert err_of_other.splitlines()[-1].startswith(f"fastfid.errors.ImageError: {fake}/040.png: ")
+
+
 def test_several_machines_need_a_run_directory(pictures, tmp_path):
     settings = {"host": {"0": "first", "1": "second"}}
     (code, out, err), other = launching.ended(

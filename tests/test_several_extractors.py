@@ -1,5 +1,6 @@
 """Several extractors in one pass: the numbers of each alone, bit for bit, and every image decoded once."""
 
+import errno
 import json
 import os
 import re
@@ -335,6 +336,17 @@ def test_each_side_has_labels_of_its_own(here, run):  # noqa: F811
     assert sides == [("fake", False), ("fake", False), ("real", True), ("real", True)]
 
 
+def test_a_file_that_cannot_be_appended_to_at_the_end_costs_no_result(here, run, monkeypatch):  # noqa: F811
+    def full(path, line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    monkeypatch.setattr("fastfid._files.append_line", full)
+    both = ["--extractor", "inception", "--extractor", "net.onnx", "--dims", "64"]
+    code, out, err = run("real", "fake", *both, "--append", "runs.jsonl", "--quiet")
+    assert (code, err) == (1, "fastfid: error: runs.jsonl: No space left on device\n")
+    assert [line.split()[0] for line in out.splitlines()] == ["extractor", "inception", "net.onnx"]
+
+
 @pytest.mark.parametrize(
     ("command", "words", "text"),
     [
@@ -355,6 +367,7 @@ def test_each_side_has_labels_of_its_own(here, run):  # noqa: F811
         (["real", "fake"], ["--extractor", "inception", "--force"], "--force: is for one extractor"),
         (["stats", "real", "-o", "x"], ["--extractor", "inception"], "statistics are of one extractor"),
         (["compare", "real", "fake", "other"], ["--extractor", "inception"], "fastfid compare takes one"),
+        (["report", "real", "fake", "-o", "x.html"], ["--extractor", "inception"], "fastfid report takes one"),
     ],
 )
 def test_wrong_usage(here, run, command, words, text):  # noqa: F811

@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -177,6 +178,8 @@ def _do_tasks(argv: Sequence[str], ranks: Any) -> None:
     except (Over, RankFailed):
         raise
     except Exception as error:
+        if os.environ.get("FASTFID_TRACEBACK"):  # rank 0 has another one
+            traceback.print_exc(file=sys.__stderr__)
         ranks.fail(error)
 
 
@@ -203,10 +206,10 @@ def _read(args: argparse.Namespace, run: Any) -> None:
 
 @contextlib.contextmanager
 def _silence() -> Any:
-    """Print nothing, but for the traceback of a crash."""
-    with open(os.devnull, "w", encoding="utf-8") as nothing, contextlib.redirect_stdout(nothing):
-        if os.environ.get("FASTFID_TRACEBACK"):
-            yield
-        else:
-            with contextlib.redirect_stderr(nothing):
-                yield
+    """Print nothing."""
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nothing,
+        contextlib.redirect_stdout(nothing),
+        contextlib.redirect_stderr(nothing),
+    ):
+        yield

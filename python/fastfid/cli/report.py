@@ -8,7 +8,6 @@ from fastfid.cli.options import (
     add_output_options,
     add_source_options,
     fid_options,
-    networks,
     with_labels_of_each,
 )
 from fastfid.cli.output import print_values, remark
@@ -81,8 +80,6 @@ def run(argv: Sequence[str]) -> int:
         make_report_of_runs(args.path, args.output, metrics=names, overwrite=args.overwrite)
         remark(f"{args.output}: written")
         return 0
-    if len(networks(args)) > 1:
-        of_command.error("--extractor: a report is of one extractor: give one")
     return _of_sets(of_command, args, argv)
 
 

@@ -137,8 +137,9 @@ def run(argv: Sequence[str]) -> int:
     """Run ``fastfid study`` with these words after it."""
     name = argv[0] if argv else ""
     if name not in PARSERS:
-        parser().parse_args(argv)
-        return 2  # not reached: the parser has ended with a usage error or with the help
+        of_command = parser()
+        of_command.parse_args(argv)
+        of_command.error(f"expected the name of a study first, got {name!r}")
     made = PARSERS[name]()
     args = parse(made, argv[1:])
     return {"disturb": _run_disturb, "samples": _run_samples}[name](made, args)
