@@ -199,6 +199,21 @@ def test_a_store_takes_an_interrupted_run_up(file, tmp_path):
     assert (first.seen, second.seen) == (len(REAL) + len(FAKE), 0)
 
 
+def test_stores_instead_of_images(file, tmp_path):
+    arguments = file("ref.npz", arr_0=REAL), file("samples.npz", arr_0=FAKE)
+    plain = evaluate_adm(*arguments, extractor=Network(), store=tmp_path / "store")
+    stores = [str(next((tmp_path / "store").glob(f"{name}-*"))) for name in ("ref", "samples")]
+    found = evaluate_adm(*stores)
+    assert dict(found) == {name: result for name, result in plain.items() if name != "is:adm"}
+    assert list(found.missing) == ["is:adm"]  # a store of features has no classifier but Inception's
+
+
+def test_one_file_on_both_sides_is_a_warning(file):
+    path = file("ref.npz", arr_0=REAL)
+    with pytest.warns(SuspiciousInputWarning, match="both sides are the same"):
+        evaluate_adm(path, path, extractor=Network())
+
+
 def test_statistics_of_another_protocol_are_refused(file, tmp_path):
     known = Statistics(*FEATURES.values(), 90, {"protocol": "clean"}, spatial=Statistics(*SPATIAL.values()))
     path = known.save(tmp_path / "clean.npz")

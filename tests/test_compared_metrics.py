@@ -64,6 +64,15 @@ def test_a_store_is_used_again(paths, tmp_path):
     assert Counting.seen == 180
 
 
+def test_stores_instead_of_images(paths, tmp_path):
+    real, *others = paths
+    expected = compare_metrics(real, others, metrics=["fid", "kid"], extractor=AllOutputs(), store=tmp_path)
+    stores = [str(next(tmp_path.glob(f"{name}-*"))) for name in ("real", "a", "b")]
+    found = compare_metrics(stores[0], stores[1:], metrics=["fid", "kid"])
+    assert [dict(one.results) for one in found.candidates] == [dict(one.results) for one in expected.candidates]
+    assert [one.n for one in found.candidates] == [60, 60]
+
+
 def test_statistics_beside_images(paths):
     real = compute_statistics(paths[0], extractor=GridMeans())
     found = compare_metrics(real, paths[1:], metrics=["fid"], extractor=GridMeans())

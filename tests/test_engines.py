@@ -253,6 +253,16 @@ def test_the_work_of_every_network_gives_equal_parts_elsewhere(weights, pictures
         assert sent(task).digest == work(task).digest
 
 
+def test_a_watched_source_says_of_itself_what_the_source_says(pictures):
+    source = open_source(str(pictures[0]), num=8)
+    over = Watch().over(source)
+    assert [item.name for item in over] == [item.name for item in source]
+    assert [item.header() for item in over] == [item.header() for item in source]
+    assert list(over.files()) == list(source.files())
+    assert list(over.files_of(2, 5)) == list(source.files_of(2, 5)) != []
+    assert over.state_of(2, 5) == source.state_of(2, 5)
+
+
 def test_what_changes_while_it_is_watched_is_noticed(pictures):
     source = open_source(str(pictures[0]))
     plan = plan_of({"real": source}, decisions({}, {}), {"real": Sizing(10)}, None)

@@ -374,6 +374,13 @@ def test_numbers_and_names(capsys):
     assert sorted(compare_classes(["x", "y"], [1, 0], ["y", "x"])) == ["x", "y"]
     assert sorted(compare_classes([2, 10], ["10", "2"])) == [2, 10]
     assert sorted(compare_classes(["x (1)", "x (0)"], [0, 1], ["x", "x"])) == ["x (0)", "x (1)"]
+    taken = ["x", "x", "x (0)", "y"]
+    assert sorted(compare_classes(["x (0) (0)", "x (1)", "x (0)", "y"], [0, 1, 2, 3], taken)) == [
+        "x (0)",
+        "x (0) (0)",
+        "x (1)",
+        "y",
+    ]
     with pytest.raises(ValueError, match=r"^per_class: array has names of classes \(x, y\), and array has numbers \(0"):
         compare_classes(["x", "y"], [0, 1])
     with pytest.raises(ValueError, match=r"up to 7, of which .* knows 2: give both sides numbers, or both names"):

@@ -6,6 +6,7 @@ tests/scale has what needs torchrun itself, and signals.
 import itertools
 import json
 import os
+import socket
 import sys
 
 import launching
@@ -15,7 +16,10 @@ from stubs import AllOutputs
 from fastfid import Statistics, cli, compute_statistics, evaluate
 from fastfid.cli.launch import Launch, first_host, launched
 from fastfid.errors import WeightsError
+from fastfid.metrics.several import Accumulators
 from fastfid.scale import ranks
+from fastfid.scale.places import place_of
+from fastfid.sources import open_source
 
 SOON_MISSING = {"NAMED_S": 0.7, "GIVEN_UP_S": 1.5}
 
@@ -259,6 +263,76 @@ def test_the_first_error_of_a_rank_is_a_sentence(error, sentence):
     with pytest.raises(ranks.RankFailed) as found:
         rank.check()
     assert str(found.value) == sentence
+
+
+def test_a_port_that_is_taken_is_named():
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        said = f"MASTER_ADDR, MASTER_PORT: 127.0.0.1:{port} cannot be used: "
+        with pytest.raises(RuntimeError, match=said):
+            ranks.open_store(0, 2, "127.0.0.1", port, hosts=True, space="x")
+
+
+def test_what_rank_0_says_before_it_ends_is_heard(monkeypatch):
+    """Also if it is said between the question for it and the question whether the run is over."""
+    second = in_this_process(1, 2)
+
+    def is_over():
+        second.tell("folder", "run")
+        return True
+
+    monkeypatch.setattr(second, "is_over", is_over)
+    assert second.wait("folder") == "run"
+    with pytest.raises(ranks.Over):
+        second.wait("todo")
+
+
+def test_a_rank_that_gives_no_sign_of_life_is_named(monkeypatch):
+    monkeypatch.setattr(ranks, "SILENT_S", -1)
+    first = in_this_process(0, 2)
+    first.check_alive(1, "")
+    first.count("beat/1", 1)
+    first.check_alive(1, "")
+    with pytest.raises(ranks.RankFailed, match="rank 1 on host1 has given no sign of life for -1 s; images"):
+        first.check_alive(1, "; images 0 to 9 are not done")
+
+
+def test_a_file_that_appears_is_waited_for(tmp_path, monkeypatch):
+    """In a folder, and at a URL, which nobody lists."""
+    for place in (tmp_path / "a.npz", place_of(f"file://{tmp_path}/b.npz")):
+        path = tmp_path / str(place).rpartition("/")[2]
+        monkeypatch.setattr("fastfid.scale.ranks.time.sleep", lambda seconds, path=path: path.touch())
+        ranks._wait_for_file(place, "rank 0 does not see it")
+        assert path.exists()
+
+
+def test_a_task_is_done_once(pictures, tmp_path, monkeypatch):
+    """Whoever has done it before: this launch, another one, or a process of the same run without a launcher."""
+    plain = evaluate(*pictures, extractor=AllOutputs(), run_dir=tmp_path)
+    monkeypatch.setattr(AllOutputs, "forward", None)  # nothing is left to do
+    run = ranks.RankDirectory(tmp_path, in_this_process(0, 1))
+    assert dict(evaluate(*pictures, extractor=AllOutputs(), run_dir=run)) == dict(plain)
+
+    # Of another rank: the tasks were missing when rank 0 looked, and are there when their tickets are drawn.
+    second = in_this_process(1, 2)
+    source = open_source(pictures[0])
+    second.tell("todo", {side: list(range(len(one.tasks))) for side, one in run.plan.sides.items()})
+    other = ranks.RankDirectory(tmp_path, second)
+    other.begin({"real": source, "fake": open_source(pictures[1])}, run.plan.decides)
+    other.read("real", source, AllOutputs(), {}, Accumulators({}), max_errors=None, progress=False)
+    drawn = [second.heard(f"done/real/{place + 1}") for place in range(second.count("done/real"))]
+    assert drawn == list(range(len(run.plan.sides["real"].tasks)))
+
+    # On rank 0: tickets of tasks that are no longer missing are drawn, and nothing is done for them.
+    alone = in_this_process(0, 1)
+    tickets = ranks.Tickets(alone, run.file_of)
+    tasks = run.plan.sides["real"].tasks
+    tickets.todo = {"real": tasks}
+    assert list(tickets.run([], None)) == []
+    assert list(tickets.run(tasks[1:3], lambda task: task.first)) == [(task, task.first) for task in tasks[1:3]]
+    assert alone.count("ticket/real") == len(tasks) + 1
 
 
 STEP = {name: str(value) for name, value in slurm(16, 3, 1001).items()}

@@ -8,10 +8,11 @@ from PIL import Image
 from stubs import AllOutputs, GridMeans
 
 from fastfid import cli, evaluate, segments
-from fastfid.errors import SkippedImagesWarning
+from fastfid.errors import SkippedImagesWarning, SuspiciousInputWarning
 from fastfid.evaluation import steps
 from fastfid.scale import RunDirectory
 from fastfid.scale.plan import Sizing
+from fastfid.sources import open_source
 from fastfid.store import FeatureStore
 
 
@@ -49,6 +50,21 @@ def test_classes_of_a_run_are_those_of_one_process(pictures, tmp_path, monkeypat
     same(evaluate(*pictures, extractor=AllOutputs(), **BY_FOLDER, run_dir=tmp_path / "run"), plain)
     same(evaluate(*pictures, extractor=Unused(), **BY_FOLDER, run_dir=tmp_path / "run"), plain)
     assert len(list((tmp_path / "run" / "parts" / "real").iterdir())) == 7
+
+
+def test_labels_of_nodes_that_are_merged_stay_in_order(pictures, tmp_path, monkeypatch):
+    """Without per_class no rows are kept, so that Parts of nodes replace those below them, with their labels."""
+    monkeypatch.setattr(segments, "SEGMENT", 20)
+    monkeypatch.setattr(segments, "RADIX", 3)
+    monkeypatch.setattr(Sizing, "choose", lambda n, workers, images: Sizing(20, 0))
+    source = open_source(pictures[0], recursive=True, labels="folder")
+    given = {"recursive": True, "labels": "folder"}
+    evaluate(*pictures, extractor=AllOutputs(), run_dir=tmp_path / "run", **given)
+    parts = sorted((tmp_path / "run" / "parts" / "real").glob("*.npz"))
+    merged = [path for path in parts if not path.stem.endswith("node0")]
+    assert merged
+    labels = [str(label) for path in parts for label in np.load(path)["labels"]]
+    assert labels == [str(item.label) for item in source]
 
 
 def test_classes_go_through_plan_part_and_reduce(pictures, tmp_path):
@@ -91,6 +107,18 @@ def test_a_run_fills_a_store(pictures, tmp_path):
         assert np.array_equal(a.labels().codes, b.labels().codes)
     same_but_for_cached = evaluate(*pictures, extractor=Unused(), **options, run_dir=tmp_path / "run")
     assert dict(same_but_for_cached) == dict(plain)
+
+
+def test_one_set_on_both_sides_fills_one_store(pictures, tmp_path):
+    """The second side finds the store complete, and does no task."""
+    given = {"recursive": True, "extractor": AllOutputs(), "metrics": ["fid", "kid"]}
+    run = RunDirectory(tmp_path / "run")
+    with pytest.warns(SuspiciousInputWarning, match="both sides are the same"):
+        found = evaluate(pictures[0], pictures[0], store=tmp_path / "store", run_dir=run, **given)
+    with pytest.warns(SuspiciousInputWarning, match="both sides are the same"):
+        assert dict(found) == dict(evaluate(pictures[0], pictures[0], **given))
+    assert len(list((tmp_path / "store").iterdir())) == 1
+    assert list((tmp_path / "run" / "parts" / "fake").glob("*.npz")) == []
 
 
 def test_a_store_that_a_killed_process_left_goes_on(pictures, tmp_path, monkeypatch):

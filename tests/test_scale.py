@@ -21,6 +21,7 @@ from stubs import AllOutputs, GridMeans
 from fastfid import cli, evaluate, segments
 from fastfid.errors import ImageError, NumericalError, SkippedImagesWarning, SuspiciousInputWarning
 from fastfid.evaluation import steps
+from fastfid.evaluation.planned import Planned, PlannedSource, request_of
 from fastfid.metrics import make_metrics
 from fastfid.metrics.several import Accumulators
 from fastfid.reservoir import sample_below
@@ -111,6 +112,50 @@ def test_the_reduction_reads_no_image_and_needs_no_network(pictures, tmp_path):
     assert dict(found) == dict(plain)
     with pytest.raises(ValueError, match="was made with the network grid-means; pass it"):
         steps.part(tmp_path / "run")
+
+
+def test_a_plan_is_of_the_folder_it_was_made_in(pictures, tmp_path, monkeypatch):
+    """Relative paths mean in another folder what they meant; where the folder is gone, a reduction needs none."""
+    plain = evaluate(*pictures, extractor=AllOutputs())
+    monkeypatch.chdir(tmp_path)
+    steps.plan("real", "fake", tmp_path / "run", extractor=AllOutputs(), num=np.int64(90), value_range=None)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    steps.part(tmp_path / "run", extractor=AllOutputs())
+    plain = evaluate(*pictures, extractor=AllOutputs(), num=90)
+    assert dict(steps.reduce(tmp_path / "run")) == dict(plain)
+    (tmp_path / "made").mkdir()
+    monkeypatch.chdir(tmp_path / "made")
+    steps.plan(*pictures, tmp_path / "other", extractor=AllOutputs(), num=90)
+    steps.part(tmp_path / "other", extractor=AllOutputs())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "made").rmdir()
+    assert steps.work_where_planned("other") == str(tmp_path / "other")
+    assert os.getcwd() == str(tmp_path)
+    assert dict(steps.reduce("other")) == dict(plain)
+
+
+def test_a_set_by_another_path_is_that_set(pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain = evaluate(*pictures, extractor=AllOutputs(), run_dir="run")
+    run = RunDirectory("run")
+    found = evaluate("real", "fake", extractor=Unused(), run_dir=run)
+    assert (dict(found), run.done, run.found) == (dict(plain), 0, len(run.plan.tasks))
+    assert [side.name for side in run.plan.sides.values()] == ["real", "fake"]
+
+
+def test_what_stands_for_sets_and_networks_in_a_reduction_reads_nothing(pictures, tmp_path):
+    steps.plan(*pictures, tmp_path / "run", extractor=AllOutputs())
+    run = RunDirectory(tmp_path / "run", reads_images=False)
+    source = PlannedSource("real", run.plan)
+    assert (source.name, len(source)) == (str(pictures[0]), 130)
+    with pytest.raises(RuntimeError, match="real: a reduction reads no image"):
+        list(source)
+    network = Planned(request_of(run)["networks"][0], None)
+    assert (network.dims, network.identity) == (12, "grid-means")
+    for call in (network.prepare, network.forward):
+        with pytest.raises(RuntimeError, match="a reduction reads no image"):
+            call(np.zeros((1, 2, 2, 3), np.uint8))
 
 
 def test_statistics_on_one_side(pictures, tmp_path):
@@ -556,6 +601,8 @@ def test_what_has_no_tasks_is_refused(pictures, tmp_path):
     images = np.zeros((9, 8, 8, 3), np.uint8)
     with pytest.raises(ValueError, match="array: is not made of files"):
         evaluate(images, pictures[1], extractor=GridMeans(), run_dir=tmp_path / "run")
+    with pytest.raises(ValueError, match="<genexpr>: the number of images is not known, so there are no tasks"):
+        evaluate((image for image in images), pictures[1], extractor=GridMeans(), run_dir=tmp_path / "run")
     with pytest.raises(ValueError, match="run_dir: does not go with cache"):
         evaluate(*pictures, extractor=GridMeans(), run_dir=tmp_path / "run", cache=True)
     with pytest.raises(ValueError, match="index: expected 0 to 1, as there are 2 processes; got 2"):

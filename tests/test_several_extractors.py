@@ -13,9 +13,10 @@ from stubs import AllOutputs, GridMeans
 from test_other_networks import SPEC, here  # noqa: F401 - fixtures
 
 import fastfid
+from fastfid.errors import SuspiciousInputWarning
 from fastfid.evaluation.opening import load_store
 from fastfid.sources.folder import FileItem
-from fastfid.store import is_store
+from fastfid.store import FeatureStore, is_store
 
 
 class Fixed(GridMeans):
@@ -237,6 +238,66 @@ def test_stores_of_an_interrupted_run_go_on(here, decoded):  # noqa: F811
     for name, one in found.items():
         for metric in METRICS_KEPT:
             assert one[metric].to_dict() == expected[name][metric].to_dict(), (name, metric)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_an_interrupt_says_what_is_kept_where_a_run_goes_on(here, capsys, on_error):  # noqa: F811
+    """Where images may have been left out, a run does not go on."""
+    extractors = {"a": Fixed(2), "b": Fixed(3)}
+    forward, calls = extractors["b"].forward, []
+
+    def interrupted(batch):
+        calls.append(len(batch))
+        if len(calls) > 6:
+            raise KeyboardInterrupt
+        return forward(batch)
+
+    extractors["b"].forward = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        fastfid.evaluate_extractors("real", "fake", extractors, store="kept", num_workers=0, on_error=on_error)
+    said = capsys.readouterr().err
+    assert ("images are kept; the same command goes on after them" in said) == (on_error == "raise")
+
+
+def test_stores_of_an_interrupted_run_keep_the_labels(here):  # noqa: F811
+    for side in ("real", "fake"):
+        for i, path in enumerate(sorted((here / side).iterdir())):
+            (here / side / f"class-{i % 2}").mkdir(exist_ok=True)
+            path.rename(here / side / f"class-{i % 2}" / path.name)
+    extractors = {"a": Fixed(2), "b": Fixed(3)}
+    options = {"recursive": True, "labels": "folder"}
+    forward, calls = extractors["b"].forward, []
+
+    def interrupted(batch):
+        calls.append(len(batch))
+        if len(calls) > 6:
+            raise KeyboardInterrupt
+        return forward(batch)
+
+    extractors["b"].concurrency = extractors["a"].concurrency = 1
+    extractors["b"].forward = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        fastfid.evaluate_extractors("real", "fake", extractors, store="kept", num_workers=0, **options)
+    extractors["b"].forward = forward
+    fastfid.evaluate_extractors("real", "fake", extractors, store="kept", **options)
+    expected = [f"class-{i}" for i in (0, 1) for _ in range(15)]
+    stores = [FeatureStore(path) for path in (here / "kept").iterdir()]
+    assert len(stores) == 4
+    for one in stores:
+        labels = one.labels()
+        assert [labels.classes[code] for code in labels.codes] == expected
+
+
+def test_likely_mistakes_are_said_once(here):  # noqa: F811
+    extractors = {"a": Fixed(2), "b": Fixed(3)}
+    with pytest.warns(SuspiciousInputWarning, match="both sides are the same") as said:
+        fastfid.evaluate_extractors("real", "real", extractors)
+    assert len(said) == 1
+    for path in sorted((here / "real").iterdir())[:4]:
+        (here / "fake" / path.name).write_bytes(path.read_bytes())
+    with pytest.warns(SuspiciousInputWarning, match="4 of the 30 generated images are also among the real") as said:
+        fastfid.evaluate_extractors("real", "fake", extractors)
+    assert len(said) == 1
 
 
 def test_one_network_under_two_names(here, decoded):  # noqa: F811

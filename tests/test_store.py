@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 from stubs import AllOutputs, GridMeans
 
-from fastfid import FID, Evaluator, compare, compute_fid, compute_statistics, evaluate, store
+from fastfid import FID, Evaluator, compare, compute_fid, compute_statistics, evaluate, segments, store
 from fastfid.errors import ImageError, NumericalError, SkippedImagesWarning, SuspiciousInputWarning
+from fastfid.metrics.base import Metric, Result
+from fastfid.scale.plan import Sizing
 from fastfid.store import FeatureStore, StoreWriter
 
 SIDECAR = "fastfid-store.json"
@@ -428,6 +430,83 @@ def test_a_store_is_known_by_its_content(folders, tmp_path):
     second = evaluate(real, fake, hash_inputs=True).inputs
     assert second["real"]["sha256"] != first["real"]["sha256"]
     assert second["fake"] == first["fake"]
+
+
+class Brightest(Metric):
+    """A metric whose accumulator is its own: the distance of the largest features."""
+
+    name = "brightest"
+    needs = frozenset({"features"})
+    accumulates = ("largest", "features")
+    kept = None  # what its state has besides
+
+    def accumulator(self, lengths):
+        return _Largest(0, np.zeros(lengths["features"]), self.kept)
+
+    def restored(self, state):
+        return _Largest(int(state["n"]), state["largest"], None)
+
+    def result(self, real, fake):
+        return Result(float(np.abs(real.seen.largest - fake.seen.largest).max()))
+
+
+class _Largest:
+    def __init__(self, n, largest, kept):
+        self.n, self.largest, self.kept = n, largest, kept
+
+    def update(self, outputs):
+        self.n += len(outputs["features"])
+        self.largest = np.maximum(self.largest, outputs["features"].max(0))
+
+    def merge(self, other):
+        self.n += other.n
+        self.largest = np.maximum(self.largest, other.largest)
+
+    def reset(self):
+        self.n, self.largest = 0, np.zeros_like(self.largest)
+
+    def state(self):
+        more = {} if self.kept is None else {"kept": self.kept}
+        return {"n": self.n, "largest": self.largest, **more}
+
+
+def test_an_accumulator_of_ones_own_is_filled_from_stores_and_in_tasks(folders, tmp_path, monkeypatch):
+    metrics = ["fid", Brightest()]
+    plain = evaluate(*folders, metrics=metrics, extractor=GridMeans())
+    rows = [np.stack([GridMeans().prepare(np.array(Image.open(path))) for path in side.iterdir()]) for side in folders]
+    assert plain["brightest"].value == np.abs(rows[0].max(0).astype(float) - rows[1].max(0)).max() > 0
+    for extractor in (GridMeans(), Unused()):
+        found = evaluate(*folders, metrics=metrics, extractor=extractor, store=tmp_path / "store")
+        assert dict(found) == dict(plain)
+    monkeypatch.setattr(segments, "SEGMENT", 5)
+    monkeypatch.setattr(Sizing, "choose", lambda n, workers, images: Sizing(5, 0))
+    plain = evaluate(*folders, metrics=metrics, extractor=GridMeans())
+    found = evaluate(*folders, metrics=metrics, extractor=GridMeans(), run_dir=tmp_path / "run")
+    assert dict(found) == dict(plain)
+    wrong = Brightest()
+    wrong.kept = {"a": "dict"}
+    with pytest.raises(TypeError, match=r"largest/features: its state has kept of type dict; expected an array"):
+        evaluate(*folders, metrics=[wrong], extractor=GridMeans(), run_dir=tmp_path / "wrong")
+
+
+class Interrupted(GridMeans):
+    batch_size = 1
+    left = 10
+
+    def forward(self, batch):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return super().forward(batch)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_an_interrupt_says_what_is_kept_where_a_run_goes_on(folders, tmp_path, capsys, on_error):
+    """Where images may have been left out, a run does not go on."""
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(*folders, extractor=Interrupted(), store=tmp_path / "store", on_error=on_error)
+    said = capsys.readouterr().err
+    assert ("images are kept; the same command goes on after them" in said) == (on_error == "raise")
 
 
 def test_likely_mistakes_are_said_again(folders, tmp_path):

@@ -126,6 +126,15 @@ def test_a_server_that_says_nothing_of_versions(server, folder, plain, tmp_path,
         evaluate(*sides, metrics=["fid", "kid"], extractor=GridMeans(), run_dir=tmp_path)
 
 
+def test_the_first_file_that_has_changed_is_named(server, folder, tmp_path):
+    server.tag = None
+    sides = f"{server.url}/{KINDS[-1]}", folder / "fake"
+    evaluate(*sides, extractor=GridMeans(), run_dir=tmp_path)
+    server.files["1.shard.tar"] += bytes(10240)
+    with pytest.raises(ValueError, match=r"\(http://[^ ]*/1\.shard\.tar: its size was .*, and is "):
+        evaluate(*sides, extractor=GridMeans(), run_dir=tmp_path)
+
+
 @pytest.mark.parametrize("tag", ['"1"', None])
 def test_a_file_at_another_url_is_another_file(server, folder, tmp_path, tag):
     """Of files of one size, whose version is the same or unknown, as of npy files that were written in one second."""

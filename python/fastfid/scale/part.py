@@ -157,8 +157,7 @@ class Part:
             if self.n:
                 accumulators.update(rows, self.arrays["indices"])
             return
-        if isinstance(accumulators, RowsAfter):
-            raise TypeError(f"{task}: the Part has no rows of single images")
+        assert not isinstance(accumulators, RowsAfter), "such Parts have no rows of single images"
         state: dict[str, dict[str, Any]] = {}
         for name, array in self.arrays.items():
             if name.startswith(_STATE):
