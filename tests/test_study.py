@@ -11,13 +11,15 @@ from stubs import GridMeans
 from tolerances import FEW_ROUNDINGS, PRINTED_4_DIGITS, PRINTED_6_DIGITS
 
 from fastfid import compute_statistics, demo, evaluate
+from fastfid.errors import ImageError
 from fastfid.metrics.nearest import PrecisionRecall
 from fastfid.sources import open_source
 from fastfid.study import figures
-from fastfid.study.disturb import disturb, table
+from fastfid.study.disturb import _first_that_loads, disturb, table
 from fastfid.study.disturbances import CONTAMINATION, DISTURBANCES, SEED, ContaminatedSource, DisturbedSource
 from fastfid.study.reading import Reader
 from fastfid.study.samples import samples
+from fastfid.study.samples import table as table_of_samples
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +288,32 @@ def test_the_curve_of_the_bias_goes_through_the_fids_of_independent_sets(tmp_pat
     assert abs(np.mean(fids) - expected) < abs(np.mean(fids) - found["fid_infinity"]["value"]) / 5
 
 
+def test_the_table_of_samples_ends_with_fid_infinity(tmp_path):
+    found = samples(noise(60, 0), noise(60, 1), tmp_path, extractor=GridMeans(), sizes=3, repeats=2)
+    *_, closed, fit = table_of_samples(found).splitlines()
+    one = found["fid_infinity"]
+    assert closed == f"FD-infinity, closed form of the bias: {one['value']:.4g} ± {one['standard_error']:.2g}"
+    assert fit.startswith(f"FD-infinity, fit in 1 / n: {found['fit']['value']:.4g}")
+
+
+def test_samples_take_stores_and_no_statistics(folder, tmp_path):
+    dark = tmp_path / "dark"
+    dark.mkdir()
+    for path in folder.iterdir():
+        Image.fromarray(np.asarray(Image.open(path)) // 2).save(dark / path.name)
+    evaluate(folder, dark, extractor=GridMeans(), store=tmp_path / "kept")
+    stores = [next((tmp_path / "kept").glob(f"{name}-*")) for name in ("images", "dark")]
+    given = {"extractor": GridMeans(), "sizes": 3, "repeats": 2}
+    found = samples(*stores, tmp_path / "out", **given)
+    expected = samples(folder, dark, tmp_path / "out", **given)
+    for key in ("points", "fid_infinity", "fit", "bias"):
+        assert found[key] == expected[key], key
+    compute_statistics(dark, extractor=GridMeans()).save(tmp_path / "dark.npz")
+    with pytest.raises(ValueError, match=r"dark\.npz: holds statistics, and the study needs images or a store"):
+        samples(folder, tmp_path / "dark.npz", tmp_path / "none", **given)
+    assert not (tmp_path / "none").exists()
+
+
 def test_samples_say_why_there_is_no_fid_infinity(tmp_path):
     found = samples(noise(22, 0), None, tmp_path, extractor=GridMeans(), sizes=3, repeats=1)
     assert found["fid_infinity"] is None
@@ -367,6 +395,25 @@ def test_a_reference_that_has_changed_is_refused(folder, tmp_path):
         study(100)
 
 
+def test_a_reference_that_is_gone_is_another_study(folder, tmp_path):
+    given = {"disturbances": ["blur"], "metrics": ["fid"], "extractor": GridMeans()}
+    reference = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
+    disturb(folder, tmp_path / "out", reference=reference, **given)
+    with pytest.raises(ValueError, match="of another study: reference is array there, half of the source here"):
+        disturb(folder, tmp_path / "out", **given)
+
+
+def test_what_is_in_the_way_of_the_results_is_named(folder, tmp_path):
+    given = {"disturbances": ["blur"], "metrics": ["fid"], "extractor": GridMeans()}
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file: expected a folder for the results, or a name that is free"):
+        disturb(folder, tmp_path / "file", **given)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "plan.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"plan\.json: expected a JSON object, got list; remove the file"):
+        disturb(folder, tmp_path / "out", **given)
+
+
 def test_options_of_metrics_are_of_the_study(folder, tmp_path):
     def study(k):
         return disturb(
@@ -395,6 +442,14 @@ def test_the_figure_shows_the_first_image_that_can_be_read(folder, tmp_path):
     with pytest.warns(match="unreadable"):
         disturb(folder, tmp_path / "out", **given)
     assert (tmp_path / "out" / "disturb.png").stat().st_size > 0
+
+
+def test_images_that_are_gone_when_they_are_drawn_are_named(folder):
+    source = open_source(folder)
+    for path in folder.iterdir():
+        path.write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"39\.png: "):
+        _first_that_loads(source)
 
 
 @pytest.mark.parametrize("option", ["cache", "store", "force", "per_class"])

@@ -87,12 +87,12 @@ def samples(
         a, b = (ImageSet(None, half) for half in halves(open_set(source, how.to_open)))
     else:
         a, b = open_given(source, how.to_open), open_given(other, how.to_open)
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = KeptRows()
     for one in (a, b):
         if one.known is not None:
             raise ValueError(f"{one.known.name}: holds statistics, and the study needs images or a store of features")
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = KeptRows()
     reader = Reader({rows.key: rows}, Missing(lenient=False), [a, b], how)
     real, fake = (cast(FeatureRows, reader.read(one).sample(rows).seen).rows() for one in (a, b))
     names = [one.name for one in (a, b)]
