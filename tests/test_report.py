@@ -491,6 +491,31 @@ def test_a_reference_is_told_by_its_files_before_its_name(tmp_path, record):
     assert runs(real="train.npz", inputs=None)[1] == "against train.npz"
 
 
+def test_records_without_a_value_are_no_point_of_it(tmp_path, record):
+    """Rows of classes are not drawn; nor is a value that only other records have; two Gaussians have an FID alone."""
+    of_class = {**record["metrics"][0], "class": "cat", "value": 99.0}
+    gaussians = {key: one for key, one in record.items() if key != "metrics"}
+    (tmp_path / "a.jsonl").write_text(json.dumps({**record, "step": 1, "metrics": [of_class, *record["metrics"]]}))
+    (tmp_path / "b.jsonl").write_text(json.dumps({**gaussians, "step": 2}))
+    make_report_of_runs([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], tmp_path / "page.html")
+    page = PageReader(tmp_path / "page.html")
+    fid = f"{record['fid']:.4g}"
+    first, precision, *_ = (one["alt"] for one in page.all("img"))
+    assert first.endswith(f"against step: {fid} at 1, {fid} at 2.")
+    assert re.search(r"Precision against step: \S+ at 1\.$", precision)
+    (tmp_path / "b.jsonl").write_text(json.dumps({**gaussians, "step": 2, "protocol": "clean"}))
+    make_report_of_runs([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], tmp_path / "precision.html", metrics=["prdc"])
+    page = PageReader(tmp_path / "precision.html")
+    assert re.search(r"Precision against step: \S+ at 1\.$", page.all("img")[0]["alt"])
+    assert "clean" not in "".join(legends(page))
+
+
+def test_a_property_of_any_type_is_shown(tmp_path, record):
+    changes = {"protocol": lambda run, step: "clean" if run == "a" else ["x"]}
+    make_report_of_runs(write_runs(tmp_path, record, **changes), tmp_path / "page.html", metrics=["fid"])
+    assert legends(PageReader(tmp_path / "page.html")) == ["a<i>.jsonl: clean", 'b<i>.jsonl: ["x"]']
+
+
 def test_some_records_without_a_step_are_said(tmp_path, record):
     changes = {"step": lambda run, step: None if (run, step) == ("a", 3) else step}
     make_report_of_runs(write_runs(tmp_path, record, **changes), tmp_path / "page.html", metrics=["fid"])

@@ -1,7 +1,9 @@
 """Sections of a report: random images, the curve, directions and sources, against the features themselves."""
 
+import base64
 import html
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ from report_pages import PageReader
 from stubs import GridMeans
 
 from fastfid import Statistics, evaluate, frechet_distance
+from fastfid.errors import FastfidWarning, ImageError, SuspiciousInputWarning
 from fastfid.report.header import facts_of
 from fastfid.report.make import make_report
+from fastfid.sources.folder import FileItem
 
 N = {"real": 45, "fake": 40}
 
@@ -117,3 +121,92 @@ def test_a_known_reference_is_called_by_its_name(sets):
     facts = dict(facts_of(record, None))
     assert facts["reference (real)"] == f"{sets[0]}, known as cifar10-train"
     assert facts["generated"] == str(sets[1])
+
+
+def test_few_images_have_no_line_of_the_bias(sets, tmp_path):
+    evaluation = make_report(*sets, tmp_path / "page.html", extractor=GridMeans(3), num=25, pictures=40)
+    page = PageReader(tmp_path / "page.html")
+    assert evaluation["fid"].bias is None
+    assert "There is no closed form of the bias, and no FD-infinity: no more images than the 27 features" in page.text
+    (drawing,) = [one for one in page.all("img") if "against the number of generated images" in one["alt"]]
+    texts = base64.b64decode(drawing["src"].partition(",")[2]).decode()
+    assert "of random subsets" in texts
+    assert "infinity" not in texts
+    pairs = section(page, "copies").split("<h4>")[-1]  # of the two sets, one for each generated image
+    assert len(set(names(pairs, "generated"))) == 25
+
+
+def test_one_set_on_both_sides_covers_itself(sets, tmp_path):
+    with pytest.warns(SuspiciousInputWarning, match="both sides are the same"):
+        make_report(sets[0], sets[0], tmp_path / "page.html", extractor=GridMeans())
+    dropped = section(PageReader(tmp_path / "page.html"), "dropped")
+    assert "0 of 45 real images (0.0%) hold no generated image: the coverage is 1" in dropped
+    assert "<img" not in dropped
+
+
+def test_a_reference_of_unknown_number_counts_as_fixed(sets, tmp_path):
+    known = Statistics.from_features(features(sets[0]), {"protocol": "none", "extractor": "grid-means"})
+    real = Statistics(known.mu, known.sigma, None, known.meta)
+    evaluation = make_report(real, sets[1], tmp_path / "page.html", metrics=["fid"], extractor=GridMeans())
+    assert evaluation["fid"].standard_error_of == "generated"
+    assert "the reference counts as fixed" in PageReader(tmp_path / "page.html").text
+
+
+def test_many_sizes_are_counted_from_the_smallest_to_the_largest(sets, tmp_path):
+    (tmp_path / "fake").mkdir()
+    for number in range(20):
+        Image.fromarray(np.full((8 + number, 9, 3), 10 * number, np.uint8)).save(tmp_path / "fake" / f"{number:02}.png")
+    make_report(sets[0], tmp_path / "fake", tmp_path / "page.html", extractor=GridMeans())
+    assert "; from 9 x 8 to 9 x 27" in PageReader(tmp_path / "page.html").text
+
+
+def test_an_image_that_cannot_be_read_again_has_its_name(sets, tmp_path, monkeypatch):
+    load, loads = FileItem.load, Counter()
+
+    def gone(item):
+        loads[item.name] += 1
+        if loads[item.name] > 1:
+            raise ImageError(f"{item.name}: is no picture any more")
+        return load(item)
+
+    monkeypatch.setattr(FileItem, "load", gone)
+    make_report(*sets, tmp_path / "page.html", extractor=GridMeans())
+    page = PageReader(tmp_path / "page.html")
+    assert "fake-00.png" in page.text
+    assert [one for one in page.all("img") if re.match("(real|generated) image", one["alt"])] == []
+
+
+class Named:
+    """A Dataset whose labels are numbers, with names of its classes."""
+
+    classes = ("cat", "dog", "dog")
+
+    def __init__(self, images, labels):
+        self._items = list(zip(images, labels, strict=True))
+
+    def __len__(self):
+        return len(self._items)
+
+    def __getitem__(self, index):
+        return self._items[index]
+
+
+def test_both_sides_of_a_class_are_shown_whatever_they_call_it(tmp_path):
+    """Numbers on the real side; names of the numbers on the generated side, of which one is of two classes."""
+    rng = np.random.default_rng(0)
+    real, fake = (rng.integers(0, high, (36, 8, 8, 3), dtype=np.uint8) for high in (256, 200))
+    labels = [number % 3 for number in range(36)]
+    given = {"extractor": GridMeans(), "labels": {"real": labels, "fake": "auto"}}
+    make_report(real, Named(fake, labels), tmp_path / "page.html", **given)
+    text = PageReader(tmp_path / "page.html").text
+    for name in ("cat", "dog (1)", "dog (2)"):
+        for side in ("real", "generated"):
+            assert f"Class {name}: {side} images" in text
+
+
+def test_classes_that_are_left_out_are_told(sets, tmp_path):
+    labels = {"real": [0, 1, 2] * 15, "fake": [0, 1] * 20}
+    with pytest.warns(FastfidWarning, match="left out 1 of 3 classes"):
+        make_report(*sets, tmp_path / "page.html", extractor=GridMeans(), labels=labels)
+    text = PageReader(tmp_path / "page.html").text
+    assert f"1 classes were left out: 2 (no image of {sets[1]})." in text

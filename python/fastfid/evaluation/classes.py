@@ -21,7 +21,7 @@ from fastfid.metrics.several import Accumulators, SampledSet, result_of
 from fastfid.sources.base import Label
 from fastfid.sources.kept import KeptLabels
 
-__all__ = ["check_labels", "evaluate_classes"]
+__all__ = ["check_labels", "evaluate_classes", "in_common_terms"]
 
 _MOST_CLASSES = 100_000
 _BLOCK = 1024  # rows that are accumulated at a time
@@ -139,7 +139,7 @@ def evaluate_classes(
         Labels are missing or of different kinds, there are too many classes, the sides have no class in common, or no
         class has enough images.
     """
-    labels = _in_common_terms([_labels_of(one) for one in (real, fake)], (_called(real), _called(fake)))
+    labels = in_common_terms([_labels_of(one) for one in (real, fake)], (_called(real), _called(fake)), say=remark)
     if "fid" in metrics and None not in labels:
         kid = KernelInceptionDistance()
         metrics = {**metrics, **({} if kid.key in metrics else {kid.key: kid})}
@@ -253,8 +253,18 @@ def _shown(labels: Sequence[Label]) -> str:
 # ---------------------------------------------------------------------------------------------------- names of classes
 
 
-def _in_common_terms(found: Sequence[KeptLabels | None], names: Sequence[str]) -> list[KeptLabels | None]:
-    """Return the labels of both sides as names, or of both as numbers.
+def in_common_terms(
+    found: Sequence[KeptLabels | None], names: Sequence[str], *, say: Callable[[str], object]
+) -> list[KeptLabels | None]:
+    """Return the labels of both sides as names, or of both as numbers, as the results of classes have them.
+
+    Parameters
+    ----------
+    found : labels of the two sides
+        None: the side has none.
+    names : names of the two sides
+    say : callable
+        Called with a sentence if numbers are taken for positions in the classes of the other side.
 
     Raises
     ------
@@ -265,8 +275,8 @@ def _in_common_terms(found: Sequence[KeptLabels | None], names: Sequence[str]) -
     if real is None or fake is None or real.are_names == fake.are_names:
         return [real, fake]
     if real.are_names:
-        return [*_number_names(real, fake, names)]
-    fake, real = _number_names(fake, real, names[::-1])
+        return [*_number_names(real, fake, names, say)]
+    fake, real = _number_names(fake, real, names[::-1], say)
     return [real, fake]
 
 
@@ -293,7 +303,9 @@ def _renamed(labels: KeptLabels, rename: Callable[[Label], Label]) -> KeptLabels
     return replace(labels, classes=tuple(rename(label) for label in labels.classes))
 
 
-def _number_names(named: KeptLabels, numbered: KeptLabels, where: Sequence[str]) -> tuple[KeptLabels, KeptLabels]:
+def _number_names(
+    named: KeptLabels, numbered: KeptLabels, where: Sequence[str], say: Callable[[str], object]
+) -> tuple[KeptLabels, KeptLabels]:
     """Return the labels of a side with names and of a side with numbers in common terms; `where`: their names."""
     texts = [str(label) for label in named.classes]
     if all(text.isascii() and text.isdigit() for text in texts) and len({int(text) for text in texts}) == len(texts):
@@ -306,7 +318,7 @@ def _number_names(named: KeptLabels, numbered: KeptLabels, where: Sequence[str])
             f" ({_shown(numbered.classes)}) up to {largest}{known}: give both sides numbers, or both names (labels=)"
         )
     distinct = _distinct(named.class_names)
-    remark(
+    say(
         f"per-class: the numbers of {where[1]} are taken for positions in the {len(distinct):,} classes of {where[0]}:"
         f" 0 is {distinct[0]}, {len(distinct) - 1} is {distinct[-1]}"
     )

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid.evaluation.class_results import ClassResults, PerClass
+from fastfid.evaluation.classes import in_common_terms
 from fastfid.evaluation.result import Evaluation
 from fastfid.metrics import label_of
 from fastfid.report.album import Album, SideName
@@ -46,8 +47,11 @@ def classes_section(evaluation: Evaluation, album: Album, pictures: int) -> Sect
     if found.left_out:
         named = _named([f"{label} ({reason})" for label, reason in found.left_out.items()])
         section.blocks.append(Notice(f"{len(found.left_out):,} classes were left out: {named}."))
+    sides: tuple[SideName, SideName] = ("real", "generated")
+    labels = in_common_terms([album.sides[side].labels for side in sides], sides, say=lambda _: None)
+    of_sides = dict(zip(sides, labels, strict=True))
     for label in list(found)[:_WORST]:
-        section.blocks += _sheets(label, album, pictures)
+        section.blocks += _sheets(label, of_sides, album, pictures)
     return section
 
 
@@ -122,28 +126,15 @@ def _cells(one: ClassResults, names: list[str], verdict: _Verdict | None) -> lis
     return cells
 
 
-def _sheets(label: int | str, album: Album, pictures: int) -> list[Sheet]:
-    """Return images of one class, of each side that has labels."""
+def _sheets(label: int | str, labels: Mapping[SideName, KeptLabels | None], album: Album, pictures: int) -> list[Sheet]:
+    """Return images of one class, of each side that has labels, which are called as the results call the class."""
     sheets = []
     names: tuple[SideName, SideName] = ("generated", "real")
     for name in names:
-        rows = _rows_of(album.sides[name].labels, label)
-        if rows is None or not len(rows):
+        if (of_side := labels[name]) is None:
             continue
+        rows: NDArray[np.intp] = np.flatnonzero(of_side.codes == of_side.classes.index(label))
         rows = rows[np.sort(np.random.default_rng(0).choice(len(rows), min(pictures, len(rows)), replace=False))]
         title = f"Class {plain(label)}: {name} images"
         sheets.append(Sheet(title, "", [Entry(album.picture(name, row)) for row in rows]))
     return sheets
-
-
-def _rows_of(labels: KeptLabels | None, label: int | str) -> NDArray[np.intp] | None:
-    """Return the rows of a class, which the results may call by its name where the labels are numbers."""
-    if labels is None:
-        return None
-    names: list[int | str] = list(labels.classes)
-    if labels.class_names is not None and not labels.are_names:
-        names += [labels.class_names[int(code)] for code in labels.classes]
-    if label not in names:
-        return None
-    found: NDArray[np.intp] = np.flatnonzero(labels.codes == names.index(label) % len(labels.classes))
-    return found

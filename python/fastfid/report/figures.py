@@ -99,7 +99,7 @@ def curve(
     points: Sequence[tuple[int, float]],
     line: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
     limit: float | None,
-    whole: tuple[int, float, float | None] | None,
+    whole: tuple[int, float, float | None],
     label: str,
     alt: str,
     caption: str,
@@ -113,8 +113,8 @@ def curve(
     line : (n, FID) or None
         What the closed form of the bias expects.
     limit : float or None
-        FID-infinity.
-    whole : (n, FID, standard error) or None
+        FID-infinity; None without a line.
+    whole : (n, FID, standard error or None)
         Of all images.
     label : str
         What the distance is called.
@@ -122,29 +122,26 @@ def curve(
 
     def draw(axes: Any, scheme: _Scheme) -> None:
         if line is not None:
-            axes.plot(
-                *line, "--", color=scheme.lines[0], linewidth=1.6, label="expected by the closed form of the bias"
-            )
+            expected = "expected by the closed form of the bias"
+            axes.plot(*line, "--", color=scheme.lines[0], linewidth=1.6, label=expected)
         if points:
             axes.plot(*zip(*points, strict=True), "o", color=scheme.lines[0], markersize=6, label="of random subsets")
-        if whole is not None:
-            n, value, error = whole
-            bar = None if error is None else [error]
-            axes.errorbar(
-                [n],
-                [value],
-                yerr=bar,
-                fmt="s",
-                capsize=4,
-                color=scheme.lines[1],
-                markersize=7,
-                label="of all images" if error is None else "of all images, ± standard error",
-            )
+        n, value, error = whole
+        axes.errorbar(
+            [n],
+            [value],
+            yerr=None if error is None else [error],
+            fmt="s",
+            capsize=4,
+            color=scheme.lines[1],
+            markersize=7,
+            label="of all images" if error is None else "of all images, ± standard error",
+        )
         if limit is not None:
             axes.axhline(limit, linestyle=":", linewidth=1.6, color=scheme.lines[2], label=f"{label}-infinity")
         axes.set_xscale("log")
-        places = [n for n, _ in points][::2] + ([] if whole is None else [whole[0]])
-        axes.set_xticks(places, [f"{n:,}" for n in places])
+        places = [*[size for size, _ in points][::2], n]
+        axes.set_xticks(places, [f"{place:,}" for place in places])
         axes.set_xticks([], minor=True)
         axes.set_xlabel("generated images")
         axes.set_ylabel(label)
