@@ -1,6 +1,7 @@
 """The classifier behind the features: where it is found, what is refused, and what lacks it."""
 
 import hashlib
+import json
 import pickle
 import re
 
@@ -11,10 +12,12 @@ import torch
 from stubs import GridMeans, classifier_of, weights_with_classifier
 
 from fastfid.errors import WeightsError
+from fastfid.evaluation.planned import Planned, network_in_request
 from fastfid.features.inception import InceptionV3
 from fastfid.features.make import classifier_of as stored_classifier_of
 from fastfid.features.weights import IDENTITY, describe, fetch, find_classifier, find_weights, keep_in_cache
 from fastfid.features.weights.known import FIDELITY_NAME, OFFICIAL_NAME, OFFICIAL_URL
+from fastfid.metrics import make_metrics
 
 
 @pytest.fixture
@@ -42,6 +45,19 @@ def test_the_matrix_of_the_file(zip_format, tmp_path):
     assert matrix.base is None  # nor is the file kept in memory
     assert extractor.classifier() is matrix
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(extractor)).classifier(), matrix)
+
+
+@pytest.mark.parametrize("has_classifier", [True, False])
+def test_a_reduction_has_what_the_network_of_the_plan_had(alone, tmp_path, has_classifier):
+    path = weights_with_classifier(tmp_path, 3, changes={} if has_classifier else NO_CLASSIFIER)
+    metrics = make_metrics(["is"]).values()
+    said = json.loads(json.dumps(network_in_request("", InceptionV3(weights=path, device="cpu"), metrics)))
+    planned = Planned(said, path)
+    if has_classifier:
+        np.testing.assert_array_equal(planned.classifier(), classifier_of(3))
+    else:
+        with pytest.raises(ValueError, match="holds the network without its classifier"):
+            planned.classifier()
 
 
 def test_the_network_starts_without_it(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import shutil
 import tarfile
 
 import launching
+import numpy as np
 import pytest
 from stubs import GridMeans
 from test_other_networks import here  # noqa: F401 - a fixture
@@ -12,6 +13,8 @@ from test_several_extractors import Fixed, Spatial, decoded, same  # noqa: F401 
 
 import fastfid
 from fastfid import cli, segments
+from fastfid.evaluation.joint_steps import reading_of_all
+from fastfid.metrics.several import Accumulators
 from fastfid.scale import RunDirectory
 from fastfid.scale.plan import Sizing
 
@@ -190,6 +193,19 @@ def test_stores_are_filled_with_what_they_have_without_a_run(here, decoded, monk
     fastfid.evaluate_extractors("real", "fake", three(), metrics=metrics, store="kept", run_dir="run")
     assert decoded == []
     assert contents(here / "kept") == contents(here / "plain")
+
+
+def test_metrics_of_the_joint_extractor_only_accumulate(here):  # noqa: F811
+    reading = reading_of_all(three(), ["fid", "kid"], 0, "raise", None, {})
+    seen = Accumulators(reading.metrics, reading.extractor.outputs)
+    outputs = {name: np.ones((2, length), np.float32) for name, length in reading.extractor.outputs.items()}
+    seen.update(outputs)
+    assert [one.n for one in seen.values()] == [2] * len(seen)
+    seen.reset()
+    assert [one.n for one in seen.values()] == [0] * len(seen)
+    for metric in reading.metrics.values():
+        with pytest.raises(TypeError, match=r"(fid|kid): is computed for its extractor alone"):
+            metric.result(None, None)
 
 
 def test_parts_without_rows_fill_no_store(here, monkeypatch):  # noqa: F811

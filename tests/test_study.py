@@ -296,6 +296,16 @@ def test_the_table_of_samples_ends_with_fid_infinity(tmp_path):
     assert fit.startswith(f"FD-infinity, fit in 1 / n: {found['fit']['value']:.4g}")
 
 
+@pytest.mark.filterwarnings("ignore::fastfid.errors.SuspiciousInputWarning")
+def test_the_table_of_samples_says_why_there_is_no_standard_error(tmp_path):
+    repeated = np.repeat(noise(3, 1), 20, axis=0)
+    found = samples(noise(60, 0), repeated, tmp_path, extractor=GridMeans(), sizes=3, repeats=2)
+    *_, closed, _ = table_of_samples(found).splitlines()
+    reason = "array: only 3 of 60 rows in the sample of its features differ; images are repeated"
+    assert closed.endswith(f"{found['fid_infinity']['value']:.4g} (no standard error: {reason})")
+    assert (tmp_path / "samples.png").stat().st_size > 0
+
+
 def test_samples_take_stores_and_no_statistics(folder, tmp_path):
     dark = tmp_path / "dark"
     dark.mkdir()

@@ -187,8 +187,9 @@ def table(found: Mapping[str, Any]) -> str:
     for name, title in (("fid_infinity", "closed form of the bias"), ("fit", "fit in 1 / n")):
         one = found[name]
         if one is not None:
-            error = "" if one["standard_error"] is None else f" ± {one['standard_error']:.2g}"
-            lines.append(f"{label}-infinity, {title}: {one['value']:.4g}{error}")
+            error, reason = one["standard_error"], one["no_standard_error"]
+            told = f" (no standard error: {reason})" if error is None else f" ± {error:.2g}"
+            lines.append(f"{label}-infinity, {title}: {one['value']:.4g}{told}")
     return "\n".join(lines)
 
 
