@@ -10,7 +10,7 @@ import pytest
 from tolerances import FEW_NEIGHBOURS, FEW_ROUNDINGS, MEAN_OF_60_VARIANCES, SPREAD_OF_BALLS
 
 from fastfid import _core
-from fastfid.errors import NumericalError
+from fastfid.errors import NumericalError, SuspiciousInputWarning
 from fastfid.metrics import nearest, prdc, subsamples
 from fastfid.metrics.nearest import PRDCResult, search
 
@@ -354,6 +354,21 @@ def test_no_rows_are_in_no_ball():
     *counts, undecided = _core.count_in_balls(X[:0], RADII[:0], X, RADII, True)
     assert [c.tolist() for c in counts] == [[0] * 9, [], [], [0] * 9]
     assert undecided == 0
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 1e9), (1e-60, 0.0), (1.0, 1e5)])
+def test_rows_that_float32_cannot_tell_apart_are_said(scale, shift):
+    x, y = (rows(60, 4, seed).astype(np.float64) * scale + shift for seed in (1, 2))
+    with pytest.warns(SuspiciousInputWarning) as said:
+        prdc(x, y)
+    for name, one in zip(("real", "fake"), said, strict=True):
+        assert str(one.message).startswith(f"{name}: rows are compared in float32, and rounding to it moves them by")
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1e30, 0.0), (1e-30, 0.0), (1.0, 10.0), (0.0, 0.1)])
+def test_other_roundings_are_not(scale, shift):
+    x = rows(60, 4, 1).astype(np.float64) * scale + shift
+    prdc(x, x)  # a warning is an error here
 
 
 # Standard errors.

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfid._checks import expect_unmasked
+from fastfid._console import warn
 from fastfid._core import Moments
-from fastfid.errors import BackendUnavailable, NumericalError
+from fastfid.errors import BackendUnavailable, NumericalError, SuspiciousInputWarning
 from fastfid.reservoir import RowReservoir
 from fastfid.statistics import Statistics
 
@@ -31,6 +32,9 @@ BLOCK = 1024  # rows that are converted or multiplied at a time; a square of so 
 # some 4,000 squares, whose roundings of 6e-8 have either sign, and each feature is rounded once more: 5e-7 in all. In
 # float16 it is 1e-4: such rows are to be divided by their norms again.
 UNIT_LENGTH = 1e-5
+
+# A rounding to float32 that moves rows by more of their spread than this is said. It moves those of a network by 1e-7.
+MOVED = 1e-3
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,7 +62,8 @@ def rows_of(values: Any, name: str, least: int = 2, of: str = "features", *, in_
     """Return rows of features as a C-contiguous array (n, d), float32 or float64.
 
     float16 becomes float32, integers become float64, which have all their values up to 2^53. With `in_float32`,
-    everything is rounded to float32.
+    everything is rounded to float32; a SuspiciousInputWarning says where that moves rows by more than 0.1 % of their
+    spread.
 
     Parameters
     ----------
@@ -97,13 +102,34 @@ def rows_of(values: Any, name: str, least: int = 2, of: str = "features", *, in_
         array = array.astype(np.float32, copy=False)
     with np.errstate(over="ignore"):  # said below
         dtype = np.dtype(np.float32) if in_float32 else array.dtype.newbyteorder("=")
-        array = np.require(array, dtype, ["C", "A"])  # the core needs aligned rows
+        wide, array = array, np.require(array, dtype, ["C", "A"])  # the core needs aligned rows
     for block in blocks(len(array)):
         finite = np.isfinite(array[block]).all(axis=1)
         if not finite.all():
             where = f"{name}: row {block.start + int(np.argmin(finite))}"
             raise NumericalError(f"{where} has NaN or infinite values{' in float32' if in_float32 else ''}")
+    if array.dtype != wide.dtype.newbyteorder("="):
+        _say_what_rounding_moves(wide, array, name)
     return array
+
+
+def _say_what_rounding_moves(wide: NDArray[Any], rounded: NDArray[Any], name: str) -> None:
+    """Warn if rounding moves rows by a share of their spread that matters to their distances."""
+    largest = max(float(np.abs(wide[block]).max()) for block in blocks(len(wide))) or 1.0
+    moved = squares = 0.0
+    sums = np.zeros(wide.shape[1])
+    for block in blocks(len(wide)):  # divided by the largest, no square overflows or vanishes
+        moved += float((((wide[block] - rounded[block]) / largest) ** 2).sum())
+        from_first = (wide[block] - wide[0]) / largest  # exactly 0 where all rows are equal
+        squares += float((from_first**2).sum())
+        sums += from_first.sum(axis=0)
+    spread = squares - float((sums**2).sum()) / len(wide)
+    if 0 < MOVED**2 * spread < moved:
+        warn(
+            f"{name}: rows are compared in float32, and rounding to it moves them by {(moved / spread) ** 0.5:.1g} of "
+            "their spread: subtract the mean of both sets, or scale both",
+            SuspiciousInputWarning,
+        )
 
 
 def same_length(x: NDArray[Any], y: NDArray[Any], names: tuple[str, str] = ("x", "y")) -> None:

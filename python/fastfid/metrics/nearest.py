@@ -159,7 +159,8 @@ def prdc(
     Parameters
     ----------
     real, fake : array_like, shape (m, d) and (n, d)
-        float32 or float16; float64 and integers are rounded to float32 first. At least k + 1 rows each.
+        float32 or float16; float64 and integers are rounded to float32 first, with a SuspiciousInputWarning where that
+        moves rows by more than 0.1 % of their spread. At least k + 1 rows each.
     k : int
         At least 1.
     strict : bool
