@@ -6,12 +6,14 @@ other. Instead, both sets are cut at random into halves, 64 times. The values of
 differ as two independent draws of half the size do, whatever the values are, so half their mean squared difference is
 the variance at half the size, without bias. At the whole size, the variance is between half of that, as for sums of
 independent terms, and all of it: it falls more slowly where a few far rows decide, or where a half has few rows of a
-mode. Where between them is what the delete-d jackknife says (Shao and Wu 1989), of values without a random sixteenth of
-the rows. It is too large where rows matter in pairs, and by how much is known at half the size, from thinned halves.
+mode. The delete-d jackknife (Shao and Wu 1989) says where between them: it measures how the values change without a
+random sixteenth of the rows. It is too large where rows matter in pairs. By how much, the same deletions in the halves
+say, as the variance at half the size is known.
 
 Nothing is compared a second time: one sweep over all pairs of rows counts for all subsets at once, a bit of a word for
 each. The ball of a row in its part reaches to the k-th of its nearest neighbours that is in this part, too, so the
-nearest `reach` neighbours determine it but for one ball in 10^4 or fewer, which is taken a little too small.
+neighbours that `neighbours_needed` counts determine it, but for one ball in 10^4 or fewer, which is taken a little too
+small.
 """
 
 import math
