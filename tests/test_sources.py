@@ -24,7 +24,8 @@ from fastfid.cli.commands import parser_of
 from fastfid.cli.options import fid_options
 from fastfid.errors import ImageError, SuspiciousInputWarning
 from fastfid.options import SourceOptions
-from fastfid.sources import is_statistics_file, open_source
+from fastfid.sources import ImageSource, is_statistics_file, open_source
+from fastfid.sources.base import SubsetSource
 from fastfid.sources.picture import IMAGE_EXTENSIONS, Decoder
 
 SEED = 20261122
@@ -948,6 +949,20 @@ def test_impossible_subsets(folder):
             open_source(folder, num=num)
     with pytest.raises(ValueError, match="seed: expected 0 to"):
         open_source(folder, num=2, seed=-1)
+
+
+def test_a_source_that_ends_before_its_length_is_said():
+    class Short(ImageSource):
+        name, notes = "short", ()
+
+        def __len__(self):
+            return 9
+
+        def __iter__(self):
+            return iter(open_source(batch(3)))
+
+    with pytest.raises(ValueError, match="num: short ended before its 9 images, of which 8 were chosen"):
+        list(SubsetSource(Short(), 8, 0))
 
 
 def test_decoder_names_what_it_is_given():

@@ -564,7 +564,9 @@ class SubsetSource(ImageSource):
         chosen = np.sort(np.random.RandomState(self._seed).permutation(found)[: self._num])
         items = iter(self._source)
         for passed_over in (np.diff(chosen, prepend=-1) - 1).tolist():
-            yield next(islice(items, passed_over, None))
+            if (item := next(islice(items, passed_over, None), None)) is None:
+                raise ValueError(f"num: {self.name} ended before its {found} images, of which {self._num} were chosen")
+            yield item
 
     def _first(self) -> Iterator[ImageItem]:
         taken = 0
